@@ -1,0 +1,272 @@
+"""Grids of images: voxel <-> world, orientation of axes, boxes.
+
+This is the only module where the two orders meet: files, SimpleITK and clicks speak (x, y, z), arrays
+speak (z, y, x). World coordinates are LPS millimetres. The index of a voxel is its centre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Vector = tuple[float, float, float]
+Index = tuple[int, int, int]
+FloatArray = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
+
+IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+# Two headers of one scan written by different tools differ by rounding; more than a tenth of a voxel
+# of drift over the whole scan would be a real shift.
+_TOLERANCE_VOXELS = 0.1
+_TOLERANCE_SPACING = 1e-3
+_TOLERANCE_DIRECTION = 1e-3
+
+T = TypeVar("T")
+
+
+def flip_order(triple: Sequence[T]) -> tuple[T, T, T]:
+    """(x, y, z) -> (z, y, x), and back."""
+    x, y, z = triple
+    return (z, y, x)
+
+
+def _vector(values: Sequence[float] | FloatArray) -> Vector:
+    a, b, c = (float(value) for value in values)
+    return (a, b, c)
+
+
+def _index(values: Sequence[int] | npt.NDArray[Any]) -> Index:
+    a, b, c = (int(value) for value in values)
+    return (a, b, c)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open box of voxels, [start, stop) on each axis; it may leave the image it is meant for."""
+
+    start_zyx: Index
+    stop_zyx: Index
+
+    @classmethod
+    def of_shape(cls, shape_zyx: Sequence[int], start_zyx: Sequence[int] = (0, 0, 0)) -> Box:
+        start = _index(start_zyx)
+        return cls(start, _index([s + n for s, n in zip(start, shape_zyx, strict=True)]))
+
+    @property
+    def shape_zyx(self) -> Index:
+        return _index([max(0, b - a) for a, b in zip(self.start_zyx, self.stop_zyx, strict=True)])
+
+    @property
+    def is_empty(self) -> bool:
+        return 0 in self.shape_zyx
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Index into an array of (z, y, x); only for boxes inside of it."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start_zyx, self.stop_zyx, strict=True))
+        return (z, y, x)
+
+    def intersection(self, other: Box) -> Box:
+        """The common part; an empty box when there is none."""
+        start = [max(a, b) for a, b in zip(self.start_zyx, other.start_zyx, strict=True)]
+        stop = [min(a, b) for a, b in zip(self.stop_zyx, other.stop_zyx, strict=True)]
+        return Box(_index(start), _index([max(a, b) for a, b in zip(start, stop, strict=True)]))
+
+    def shifted(self, offset_zyx: Sequence[int]) -> Box:
+        return Box(
+            _index([a + d for a, d in zip(self.start_zyx, offset_zyx, strict=True)]),
+            _index([b + d for b, d in zip(self.stop_zyx, offset_zyx, strict=True)]),
+        )
+
+    def relative_to(self, other: Box) -> Box:
+        """The same voxels counted from the start of the other box."""
+        return self.shifted([-a for a in other.start_zyx])
+
+    def bounds(self) -> list[list[int]]:
+        """[start, end) pairs per axis (z, y, x), the form that padding libraries take."""
+        return [[a, b] for a, b in zip(self.start_zyx, self.stop_zyx, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMap:
+    """A reordering of the axes of a (z, y, x) array, followed by flips.
+
+    Axis ``k`` of the result is axis ``order[k]`` of the source, reversed where ``flipped[k]``.
+    """
+
+    order: Index = (0, 1, 2)
+    flipped: tuple[bool, bool, bool] = (False, False, False)
+
+    @property
+    def is_identity(self) -> bool:
+        return self.order == (0, 1, 2) and not any(self.flipped)
+
+    def array(self, source: Array) -> Array:
+        """A view of the (z, y, x) source in the new axes; writing to it writes to the source."""
+        steps = tuple(slice(None, None, -1 if flip else None) for flip in self.flipped)
+        return source.transpose(self.order)[steps]
+
+    def triple(self, values_zyx: Sequence[T]) -> tuple[T, T, T]:
+        """Shape, spacing or other per-axis values in the new axes."""
+        a, b, c = (values_zyx[axis] for axis in self.order)
+        return (a, b, c)
+
+    def point(self, point_zyx: Sequence[float], shape_zyx: Sequence[int]) -> Vector:
+        """A voxel index on a source of the given shape -> the same place in the new axes."""
+        moved = self.triple(point_zyx)
+        shape = self.triple(shape_zyx)
+        return _vector([n - 1 - p if f else p for p, n, f in zip(moved, shape, self.flipped, strict=True)])
+
+    def box(self, box: Box, shape_zyx: Sequence[int]) -> Box:
+        """A box on a source of the given shape -> the same voxels in the new axes."""
+        shape = self.triple(shape_zyx)
+        start, stop = self.triple(box.start_zyx), self.triple(box.stop_zyx)
+        pairs = [
+            (n - b, n - a) if f else (a, b)
+            for a, b, n, f in zip(start, stop, shape, self.flipped, strict=True)
+        ]
+        return Box(_index([a for a, _ in pairs]), _index([b for _, b in pairs]))
+
+    def inverse(self) -> AxisMap:
+        order = _index(np.argsort(self.order))
+        a, b, c = (self.flipped[axis] for axis in order)
+        return AxisMap(order, (a, b, c))
+
+    def then(self, other: AxisMap) -> AxisMap:
+        """This map first, then the other."""
+        a, b, c = (
+            self.flipped[axis] ^ flip for axis, flip in zip(other.order, other.flipped, strict=True)
+        )
+        return AxisMap(_index([self.order[axis] for axis in other.order]), (a, b, c))
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where the voxels of an image lie in the patient.
+
+    ``direction`` is ITK's 3x3 matrix, row by row: column k is the world direction of index axis k.
+    """
+
+    size_xyz: Index
+    spacing_xyz: Vector
+    origin_xyz: Vector
+    direction: tuple[float, ...] = IDENTITY_DIRECTION
+
+    @property
+    def shape_zyx(self) -> Index:
+        return flip_order(self.size_xyz)
+
+    @property
+    def spacing_zyx(self) -> Vector:
+        return flip_order(self.spacing_xyz)
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        return float(np.prod(self.spacing_xyz)) / 1000.0
+
+    def _matrix(self) -> FloatArray:
+        return np.asarray(self.direction, np.float64).reshape(3, 3) * np.asarray(self.spacing_xyz)
+
+    def voxel_to_world(self, points_xyz: npt.ArrayLike) -> FloatArray:
+        """Voxel indices (..., 3) in x, y, z -> LPS mm (..., 3), double."""
+        return np.asarray(points_xyz, np.float64) @ self._matrix().T + np.asarray(self.origin_xyz)
+
+    def world_to_voxel(self, points_mm: npt.ArrayLike) -> FloatArray:
+        """LPS mm (..., 3) -> voxel indices (..., 3) in x, y, z, double."""
+        offset = np.asarray(points_mm, np.float64) - np.asarray(self.origin_xyz)
+        return offset @ np.linalg.inv(self._matrix()).T
+
+    def zyx_to_world(self, point_zyx: Sequence[float]) -> Vector:
+        return _vector(self.voxel_to_world(flip_order(point_zyx)))
+
+    def world_to_zyx(self, point_mm: Sequence[float]) -> Vector:
+        return flip_order(_vector(self.world_to_voxel(point_mm)))
+
+    def depth_mm(self, point_zyx: Sequence[float]) -> float:
+        """How deep a point lies in the field of view: mm to the nearest face, negative outside.
+
+        Outside it is minus the distance to the box. Faces are the outer sides of the border voxels.
+        """
+        low = [(p + 0.5) * s for p, s in zip(point_zyx, self.spacing_zyx, strict=True)]
+        high = [
+            (n - 0.5 - p) * s for p, n, s in zip(point_zyx, self.shape_zyx, self.spacing_zyx, strict=True)
+        ]
+        margins = np.minimum(low, high)
+        if margins.min() >= 0:
+            return float(margins.min())
+        return -float(np.linalg.norm(np.minimum(margins, 0.0)))
+
+    def clip(self, point_zyx: Sequence[float]) -> Vector:
+        """The nearest voxel centre position inside the image."""
+        return _vector(np.clip(point_zyx, 0.0, np.asarray(self.shape_zyx) - 1.0))
+
+    def reoriented(self, axes: AxisMap) -> Geometry:
+        """The geometry of the same voxels after ``axes.array``."""
+        spacing = flip_order(axes.triple(self.spacing_zyx))
+        size = flip_order(axes.triple(self.shape_zyx))
+        columns_zyx = np.asarray(self.direction, np.float64).reshape(3, 3)[:, ::-1]
+        signs = np.where(axes.flipped, -1.0, 1.0)
+        columns = (columns_zyx[:, list(axes.order)] * signs)[:, ::-1]
+        corner = axes.inverse().point((0.0, 0.0, 0.0), axes.triple(self.shape_zyx))
+        direction = tuple(float(value) for value in columns.ravel())
+        return Geometry(size, spacing, self.zyx_to_world(corner), direction)
+
+    def cropped(self, box: Box) -> Geometry:
+        """The geometry of the voxels in a box (which may reach beyond the image)."""
+        return Geometry(
+            flip_order(box.shape_zyx), self.spacing_xyz, self.zyx_to_world(box.start_zyx), self.direction
+        )
+
+    def axial_map(self) -> AxisMap:
+        """The permutation that brings the array to axial order: z nearest to the patient's long axis.
+
+        Signs are left alone. Of equally good orders (45 degrees oblique) the least change wins.
+        """
+        weights = np.abs(np.asarray(self.direction, np.float64).reshape(3, 3))[::-1, ::-1]
+        best, best_score = (0, 1, 2), -1.0
+        for order in permutations(range(3)):
+            score = float(sum(weights[world, axis] for world, axis in enumerate(order)))
+            if score > best_score + 1e-6:
+                best, best_score = _index(order), score
+        return AxisMap(best)
+
+    def axis_signs_zyx(self) -> tuple[bool, bool, bool]:
+        """Whether each array axis (z, y, x) of an axial image runs against its world axis."""
+        diagonal = np.diag(np.asarray(self.direction, np.float64).reshape(3, 3))[::-1]
+        a, b, c = (bool(value < 0) for value in diagonal)
+        return (a, b, c)
+
+    def sign_map(self, other: Geometry) -> AxisMap:
+        """The flips that give this axial image the axis signs of another axial image."""
+        mine, wanted = self.axis_signs_zyx(), other.axis_signs_zyx()
+        a, b, c = (m != w for m, w in zip(mine, wanted, strict=True))
+        return AxisMap(flipped=(a, b, c))
+
+    def same_grid(self, other: Geometry) -> bool:
+        """Whether two images cover the same voxels, up to the rounding of headers."""
+        if self.size_xyz != other.size_xyz:
+            return False
+        spacing, other_spacing = np.asarray(self.spacing_xyz), np.asarray(other.spacing_xyz)
+        if np.any(np.abs(spacing - other_spacing) > _TOLERANCE_SPACING * spacing):
+            return False
+        if np.any(np.abs(np.subtract(self.direction, other.direction)) > _TOLERANCE_DIRECTION):
+            return False
+        origin = self.world_to_voxel(other.origin_xyz)
+        return bool(np.all(np.abs(origin) <= _TOLERANCE_VOXELS))
+
+    def describe(self) -> str:
+        """One line for messages: size, spacing, origin, direction (x, y, z)."""
+
+        def numbers(values: Sequence[float]) -> str:
+            return ", ".join(f"{value:.6g}" for value in values)
+
+        return (
+            f"size ({numbers(self.size_xyz)}) spacing ({numbers(self.spacing_xyz)}) "
+            f"origin ({numbers(self.origin_xyz)}) direction ({numbers(self.direction)})"
+        )

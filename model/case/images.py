@@ -1,0 +1,227 @@
+"""Read and write images: header checks on the way in, atomic and verified on the way out."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import tempfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from ..errors import InputError, OutputError
+from .geometry import Array, Geometry
+
+# Unusable files are told in our own words; ITK's would follow them on stderr, whose last line is the user's.
+sitk.ProcessObject.SetGlobalWarningDisplay(False)
+
+IMAGE_SUFFIXES = (".mha", ".mhd", ".nii.gz", ".nii", ".nrrd")
+_EXPECTED = "one 3-D image (" + ", ".join(IMAGE_SUFFIXES) + ")"
+_NIFTI_HEADER_BYTES = 352
+_LFS_POINTER = b"version https://git-lfs.github.com/spec"
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An array (z, y, x) in the file's number type, and where it lies.
+
+    The array is a read-only view of ITK's buffer, which lives as long as this object's ``owner``.
+    """
+
+    array: Array
+    geometry: Geometry
+    owner: sitk.Image = field(repr=False)
+
+
+def find_image(folder: Path) -> Path:
+    """The only image of a folder (an ``.mhd`` with its raw file is one).
+
+    Raises:
+        InputError: no such folder, no image in it, or several.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: the folder is missing; expected {_EXPECTED} in it")
+    images = sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".")
+    )
+    if not images:
+        raise InputError(f"{folder}: holds no image; expected {_EXPECTED}")
+    if len(images) > 1:
+        names = ", ".join(entry.name for entry in images[:4])
+        raise InputError(f"{folder}: holds {len(images)} images ({names}); expected exactly one")
+    return images[0]
+
+
+def read_geometry(path: Path) -> Geometry:
+    """The grid of an image from its header alone; raises InputError as `read_image` does."""
+    return _geometry(_read_header(path))
+
+
+def read_image(path: Path) -> Image:
+    """Read a scalar 3-D image.
+
+    Raises:
+        InputError: not an image, a git-lfs pointer, truncated, or not three-dimensional and scalar.
+    """
+    header = _read_header(path)
+    _check_raw_size(path, header)
+    try:
+        image = header.Execute()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: the image data cannot be read, the file is truncated or corrupt ({_reason(error)}); "
+            f"expected {_EXPECTED}"
+        ) from error
+    array = sitk.GetArrayViewFromImage(image)
+    return Image(array, _geometry(image), image)
+
+
+def _read_header(path: Path) -> sitk.ImageFileReader:
+    _refuse_lfs_pointer(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path}: cannot be read as an image ({_reason(error)}); expected {_EXPECTED}"
+        ) from error
+    size = reader.GetSize()
+    if reader.GetDimension() != 3:
+        raise InputError(
+            f"{path}: is {reader.GetDimension()}-dimensional (size {'x'.join(map(str, size))}); "
+            f"expected {_EXPECTED}"
+        )
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(
+            f"{path}: has {reader.GetNumberOfComponents()} values per voxel; expected {_EXPECTED}"
+        )
+    return reader
+
+
+def _refuse_lfs_pointer(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected {_EXPECTED}") from error
+    if start == _LFS_POINTER:
+        raise InputError(
+            f"{path}: is a git-lfs pointer, not the image itself; expected {_EXPECTED} (run 'git lfs pull')"
+        )
+    if not start:
+        raise InputError(f"{path}: is an empty file; expected {_EXPECTED}")
+
+
+def _check_raw_size(path: Path, header: sitk.ImageFileReader) -> None:
+    """Refuse an uncompressed file that is too short: some of ITK's readers would fill it up with zeros."""
+    voxel_bytes = {
+        sitk.sitkInt8: 1, sitk.sitkUInt8: 1, sitk.sitkInt16: 2, sitk.sitkUInt16: 2,
+        sitk.sitkInt32: 4, sitk.sitkUInt32: 4, sitk.sitkInt64: 8, sitk.sitkUInt64: 8,
+        sitk.sitkFloat32: 4, sitk.sitkFloat64: 8,
+    }.get(header.GetPixelID())  # fmt: skip
+    if voxel_bytes is None:
+        kind = sitk.GetPixelIDValueAsString(header.GetPixelID())
+        raise InputError(f"{path}: has voxels of type {kind}; expected one number per voxel")
+    needed = int(np.prod(header.GetSize(), dtype=np.int64)) * voxel_bytes
+    name = path.name.lower()
+    if name.endswith(".gz"):
+        _check_gzip(path, needed)
+    elif name.endswith((".mha", ".nii")) and not _says_compressed(path) and path.stat().st_size < needed:
+        raise InputError(
+            f"{path}: is truncated, {path.stat().st_size} bytes; expected at least {needed} bytes of voxels"
+        )
+
+
+def _check_gzip(path: Path, needed: int) -> None:
+    """Refuse a cut-off .nii.gz, which ITK would fill up with zeros without a word.
+
+    The stream's trailer holds the unpacked size; where that is the usual header and the voxels, the file
+    is whole. Anything else (extensions, several members, a cut) is unpacked once to see.
+    """
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4))
+        trailer = int.from_bytes(file.read(4), "little")
+    if trailer == (_NIFTI_HEADER_BYTES + needed) % 2**32:
+        return
+    unpacked = 0
+    try:
+        with gzip.open(path) as stream:
+            while block := stream.read(1 << 24):
+                unpacked += len(block)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(f"{path}: is truncated or corrupt ({error}); expected {_EXPECTED}") from error
+    if unpacked < needed:
+        raise InputError(
+            f"{path}: is truncated, {unpacked} bytes unpacked; expected at least {needed} bytes of voxels"
+        )
+
+
+def _says_compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b"CompressedData = True" in file.read(4096)
+
+
+def _geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+    size, spacing, origin = image.GetSize(), image.GetSpacing(), image.GetOrigin()
+    return Geometry(
+        (size[0], size[1], size[2]),
+        (spacing[0], spacing[1], spacing[2]),
+        (origin[0], origin[1], origin[2]),
+        tuple(image.GetDirection()),
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The part of ITK's many lines that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    chosen = next((line for line in reversed(lines) if "ERROR" in line or "Error" in line), lines[-1])
+    return chosen.split("): ")[-1][:160]
+
+
+def write_image(path: Path, array: Array, geometry: Geometry) -> None:
+    """Write (z, y, x) voxels compressed, verify what was written, and only then give it its name.
+
+    Raises:
+        OutputError: it cannot be written, or does not read back with the same grid and voxels.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    image.SetSpacing(geometry.spacing_xyz)
+    image.SetOrigin(geometry.origin_xyz)
+    image.SetDirection(geometry.direction)
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        sitk.WriteImage(image, name, useCompression=True)
+        _verify(temporary, array, geometry)
+        # The temporary file is private by default; results belong to whoever mounted the folder.
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise OutputError(f"{path}: cannot be written ({_reason(error)}); expected a writable folder") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+def _verify(path: Path, array: Array, geometry: Geometry) -> None:
+    try:
+        written = read_image(path)
+    except InputError as error:
+        raise OutputError(f"{path}: the written file does not read back: {error}") from error
+    if written.array.dtype != array.dtype or not np.array_equal(written.array, array):
+        raise OutputError(f"{path}: the written voxels differ from the result; expected the same voxels")
+    if not written.geometry.same_grid(geometry):
+        raise OutputError(
+            f"{path}: the written grid is {written.geometry.describe()}; expected {geometry.describe()}"
+        )

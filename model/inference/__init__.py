@@ -1,0 +1,1 @@
+"""A case from its files to its labelmaps: locate, predict, merge."""

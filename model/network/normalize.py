@@ -1,0 +1,24 @@
+"""The plan's CT normalisation, element by element, in float32 (recipe, step 4)."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..case.geometry import Array
+from .plan import CtNormalization
+
+
+def normalize_ct(voxels: Array, scheme: CtNormalization) -> npt.NDArray[np.float32]:
+    """HU -> the network's intensities: clipped, minus the mean, divided by the standard deviation.
+
+    Voxels that are NaN or infinite become the lower clip value, as air does. Any shape, any number type;
+    returns a new float32 array.
+    """
+    values = voxels.astype(np.float32)
+    if not np.issubdtype(voxels.dtype, np.integer):
+        values[~np.isfinite(values)] = scheme.lower
+    np.clip(values, np.float32(scheme.lower), np.float32(scheme.upper), out=values)
+    values -= np.float32(scheme.mean)
+    values /= np.float32(max(scheme.std, 1e-8))
+    return values

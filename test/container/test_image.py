@@ -1,0 +1,132 @@
+"""What is in the image, and what it says about itself."""
+
+import json
+import re
+import subprocess
+import uuid
+
+import pytest
+
+from .confined import CHECKOUT, docker
+
+pytestmark = pytest.mark.container
+STANDIN_LABEL = "ci.standin-base"
+CLAIMED_LABEL = "longilesion.test.claimed-torch"
+LIST_VERSIONS = (
+    "import importlib.metadata as m, json;"
+    "print(json.dumps({d.metadata['Name']: d.version for d in m.distributions()}))"
+)
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.fixture(scope="module")
+def facts(image):
+    return json.loads(docker("image", "inspect", image).stdout)[0]
+
+
+@pytest.fixture(scope="module")
+def versions(image):
+    command = ("run", "--rm", "--network", "none", "--entrypoint", "/opt/venv/bin/python")
+    listing = json.loads(docker(*command, image, "-c", LIST_VERSIONS).stdout)
+    return {canonical(name): version for name, version in listing.items()}
+
+
+@pytest.fixture
+def base_with_torch(facts):
+    """Makes images of the image's own base that claim to bring a torch; they are removed at the end."""
+    tags = []
+
+    def make(version):
+        tags.append(f"longilesion-test-base:{uuid.uuid4().hex[:12]}")
+        info = f"/claimed/torch-{version}.dist-info"
+        recipe = (
+            f"FROM {facts['Config']['Labels']['org.opencontainers.image.base.name']}\n"
+            f"RUN mkdir -p {info} && printf 'Name: torch\\nVersion: {version}\\n' > {info}/METADATA\n"
+            "ENV PYTHONPATH=/claimed\n"
+            f"LABEL {CLAIMED_LABEL}=1\n"
+        )
+        build = ["docker", "build", "--network", "none", "--tag", tags[-1], "-"]
+        subprocess.run(build, input=recipe, text=True, check=True, capture_output=True)
+        return tags[-1]
+
+    yield make
+    docker("image", "rm", "--force", *tags)
+    docker("image", "prune", "--force", "--filter", f"label={CLAIMED_LABEL}")  # what the refused builds left
+
+
+def test_user_is_not_root(facts, image):
+    assert facts["Config"]["User"].partition(":")[0] not in ("", "root", "0")
+    uid = docker("run", "--rm", "--network", "none", "--entrypoint", "id", image, "-u").stdout
+    assert int(uid) > 999
+
+
+def test_platform(facts):
+    assert (facts["Os"], facts["Architecture"]) == ("linux", "amd64")
+
+
+def test_environment(facts):
+    variables = dict(item.split("=", 1) for item in facts["Config"]["Env"])
+    assert variables["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert variables["NVIDIA_DRIVER_CAPABILITIES"] == "compute,utility"
+    assert variables["HOME"] == "/tmp"
+    for cache in ("XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert variables[cache].startswith("/tmp/")
+
+
+def test_labels_and_entrypoint(facts):
+    config = facts["Config"]
+    assert config["Labels"]["org.grand-challenge.api-method"] == "exec"
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert config["Entrypoint"] == ["/opt/venv/bin/python", "/opt/app/process.py"]
+    assert config["WorkingDir"] == "/opt/app"
+
+
+def test_packages_are_the_pinned_ones(versions):
+    lines = (CHECKOUT / "requirements.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    assert {name: versions.get(canonical(name)) for name in pins} == pins
+
+
+def test_torch_is_an_accepted_one(versions):
+    major, minor = (int(part) for part in versions["torch"].split(".")[:2])
+    assert (major, minor) >= (2, 6) and (major, minor) != (2, 9)
+
+
+def test_packages_of_the_tests_stay_out(versions):
+    assert not {"pytest", "evalutils", "dynamic-network-architectures", "torchvision"} & set(versions)
+
+
+def test_application_folder_holds_only_what_is_allowed(image):
+    listing = docker("run", "--rm", "--network", "none", "--entrypoint", "ls", image, "-A", "/opt/app").stdout
+    texts = {"LICENSE", "requirements.txt", "requirements-torch.txt", "torch-constraint.txt"}
+    assert set(listing.split()) == {"model", "process.py", "resources"} | texts
+
+
+def test_help_answers(image):
+    answer = docker("run", "--rm", "--network", "none", "--read-only", "--volume", "/tmp", image, "--help")
+    assert answer.returncode == 0
+    assert "--input" in answer.stdout
+
+
+@pytest.mark.parametrize("version", ["2.5.1", "2.9.1"])
+def test_base_with_an_unfit_torch_is_refused(base_with_torch, version, tmp_path):
+    base = base_with_torch(version)
+    arguments = ("--network", "none", "--build-arg", f"BASE_IMAGE={base}", str(CHECKOUT))
+    answer = docker("build", "--quiet", *arguments)
+    assert answer.returncode != 0
+    message = f"error: base image with torch {version}; needed is torch >= 2.6 and not 2.9.*"
+    assert message in answer.stdout + answer.stderr
+
+
+def test_export_refuses_a_stand_in_base(facts, image, tmp_path):
+    if facts["Config"]["Labels"].get(STANDIN_LABEL) != "1":
+        pytest.skip("the image is built on a real base")
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "EXPORT_DIR": str(tmp_path / "export")}
+    command = [CHECKOUT / "export.sh", image]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert "stand-in base" in answer.stderr
+    assert not (tmp_path / "export").exists()

@@ -1,0 +1,96 @@
+"""run.sh and its environment, on a small checkout that needs no download; and the packaging."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+
+from .confined import CHECKOUT
+
+REQUIREMENTS = ("requirements-torch.txt", "requirements.txt", "requirements-dev.txt")
+PROCESS = "import sys\nprint(*sys.argv[1:])\nsys.exit(7)\n"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The scripts with empty lists of packages and a process.py that shows its arguments."""
+    folder = tmp_path / "a checkout"
+    folder.mkdir()
+    for name in ("run.sh", "environment.sh"):
+        shutil.copy(CHECKOUT / name, folder)
+    for name in REQUIREMENTS:
+        (folder / name).write_text("# nothing\n")
+    (folder / "process.py").write_text(PROCESS)
+    return folder
+
+
+def call(checkout, *arguments, **variables):
+    environment = {key: value for key, value in os.environ.items() if key != "TORCH_INDEX_URL"} | variables
+    command = [checkout / "run.sh", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def remove_pip(checkout):
+    (packages,) = (checkout / ".venv" / "lib").glob("python*/site-packages")
+    shutil.rmtree(packages / "pip")
+
+
+def test_environment_is_made_once_and_arguments_are_passed(checkout):
+    first = call(checkout, "--input", "some folder")
+    assert (first.returncode, first.stdout.splitlines()[-1]) == (7, "--input some folder")
+    remove_pip(checkout)  # whoever installs now, fails
+    again = call(checkout)
+    assert again.returncode == 7
+    expected = f"--input {checkout}/test/sample/input --output {checkout}/out/sample/output"
+    assert again.stdout == f"{expected} --extras {checkout}/out/sample/extras\n"
+
+
+@pytest.mark.parametrize("change", ["requirements", "index"])
+def test_a_change_makes_the_environment_anew(checkout, change):
+    assert call(checkout).returncode == 7
+    marker = checkout / ".venv" / "marker"
+    marker.touch()
+    if change == "requirements":
+        (checkout / "requirements.txt").write_text("# still nothing\n")
+        assert call(checkout).returncode == 7
+    else:
+        assert call(checkout, TORCH_INDEX_URL="file:///nowhere").returncode == 7
+    assert not marker.exists()
+
+
+def test_a_failed_install_is_not_taken_for_a_good_one(checkout):
+    good = (checkout / "requirements.txt").read_text()
+    (checkout / "requirements.txt").write_text("./no-such-package\n")
+    for _ in range(2):
+        answer = call(checkout)
+        assert answer.returncode == 1
+        assert answer.stderr.splitlines()[-1] == "run.sh: the packages could not be installed"
+    (checkout / "requirements.txt").write_text(good)
+    assert call(checkout).returncode == 7
+
+
+def test_a_machine_without_python_is_told_so(checkout, tmp_path):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "env", "dirname", "cat", "rm", "mv"):
+        (tools / name).symlink_to(shutil.which(name))
+    answer = call(checkout, PATH=str(tools))
+    assert answer.returncode == 1
+    (line,) = answer.stderr.splitlines()
+    assert "no Python 3.11 or newer" in line
+
+
+def test_wheel_names_every_package_of_the_tree():
+    tree = (path.parent.relative_to(CHECKOUT) for path in (CHECKOUT / "model").rglob("__init__.py"))
+    names = [".".join(("longilesion", *folder.parts[1:])) for folder in tree]
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(names)
+
+
+def test_torch_is_pinned_in_one_place():
+    places = (*REQUIREMENTS, "Dockerfile", "pyproject.toml", "environment.sh", "build.sh")
+    pinned = [name for name in places if re.search(r"torch==\d", (CHECKOUT / name).read_text())]
+    assert pinned == ["requirements-torch.txt"]

@@ -1,0 +1,1 @@
+"""The numbers of the model, in the order in which data meets them."""

@@ -1,0 +1,240 @@
+"""The network's recipe, read from a published `plans.json`: spacing, patch, normalisation, topology.
+
+Nothing of it is hard-coded elsewhere. Per-axis values are in the plan's own axis order, which is the
+array's (z, y, x) after `transpose_forward`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ..case.geometry import Index, Vector
+from ..errors import WeightsError
+
+PLANS_FILE = "plans.json"
+DEFAULT_CONFIGURATION = "3d_fullres"
+
+_Positive = Annotated[int, Field(gt=0)]
+_Triple = tuple[_Positive, _Positive, _Positive]
+
+
+@dataclass(frozen=True, slots=True)
+class CtNormalization:
+    """HU are clipped to [lower, upper], then standardised with mean and std."""
+
+    lower: float
+    upper: float
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Topology of the residual-encoder U-Net, stage by stage from full resolution down."""
+
+    features_per_stage: tuple[int, ...]
+    kernel_sizes: tuple[Index, ...]
+    strides: tuple[Index, ...]
+    blocks_per_stage: tuple[int, ...]
+    decoder_convs_per_stage: tuple[int, ...]
+    conv_bias: bool
+    norm_eps: float
+    norm_affine: bool
+    negative_slope: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about the network that is not its weights."""
+
+    configuration: str
+    spacing_zyx: Vector
+    patch_size_zyx: Index
+    transpose_forward: Index
+    normalization: CtNormalization
+    architecture: Architecture
+
+
+class _ArchKwargs(BaseModel):
+    n_stages: Annotated[int, Field(ge=2)]
+    features_per_stage: list[_Positive]
+    kernel_sizes: list[_Triple]
+    strides: list[_Triple]
+    n_blocks_per_stage: list[_Positive]
+    n_conv_per_stage_decoder: list[_Positive]
+    conv_bias: bool = False
+    norm_op: str = "torch.nn.modules.instancenorm.InstanceNorm3d"
+    norm_op_kwargs: dict[str, Any] | None = None
+    dropout_op: str | None = None
+    nonlin: str = "torch.nn.LeakyReLU"
+    nonlin_kwargs: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, values: Any) -> Any:
+        """One number stands for all stages (or all axes), as in the planners' own files."""
+        if not isinstance(values, dict) or not isinstance(values.get("n_stages"), int):
+            return values
+        spread, n = dict(values), values["n_stages"]
+        for name, count in (("features_per_stage", n), ("n_blocks_per_stage", n), ("kernel_sizes", n),
+                            ("strides", n), ("n_conv_per_stage_decoder", n - 1)):  # fmt: skip
+            if isinstance(spread.get(name), int):
+                spread[name] = [spread[name]] * count
+        for name in ("kernel_sizes", "strides"):
+            if isinstance(spread.get(name), list):
+                spread[name] = [[v] * 3 if isinstance(v, int) else v for v in spread[name]]
+        return spread
+
+    @model_validator(mode="after")
+    def _check(self) -> _ArchKwargs:
+        lengths = {
+            "features_per_stage": self.n_stages, "kernel_sizes": self.n_stages, "strides": self.n_stages,
+            "n_blocks_per_stage": self.n_stages, "n_conv_per_stage_decoder": self.n_stages - 1,
+        }  # fmt: skip
+        for name, expected in lengths.items():
+            if len(getattr(self, name)) != expected:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries, expected {expected}")
+        if any(k % 2 == 0 for kernel in self.kernel_sizes for k in kernel):
+            raise ValueError("kernel_sizes holds even numbers, expected odd ones")
+        if not self.norm_op.endswith("InstanceNorm3d"):
+            raise ValueError(f"norm_op is {self.norm_op}, expected InstanceNorm3d")
+        if not self.nonlin.endswith("LeakyReLU"):
+            raise ValueError(f"nonlin is {self.nonlin}, expected LeakyReLU")
+        return self
+
+
+class _Architecture(BaseModel):
+    network_class_name: str
+    arch_kwargs: _ArchKwargs
+
+    @field_validator("network_class_name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name.rsplit(".", 1)[-1] != "ResidualEncoderUNet":
+            raise ValueError(f"the network is {name}, expected ResidualEncoderUNet")
+        return name
+
+
+class _Configuration(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    spacing: tuple[float, float, float]
+    patch_size: _Triple
+    normalization_schemes: list[str]
+    architecture: _Architecture
+
+    @field_validator("spacing")
+    @classmethod
+    def _positive(cls, spacing: Vector) -> Vector:
+        if not all(0 < value < np.inf for value in spacing):
+            raise ValueError(f"spacing is {spacing}, expected positive mm")
+        return spacing
+
+    @model_validator(mode="after")
+    def _check(self) -> _Configuration:
+        if set(self.normalization_schemes) != {"CTNormalization"}:
+            raise ValueError(f"normalization_schemes is {self.normalization_schemes}, expected CTNormalization")
+        divisor = np.prod(self.architecture.arch_kwargs.strides, axis=0)
+        if np.any(np.asarray(self.patch_size) % divisor):
+            raise ValueError(f"patch_size {self.patch_size} is no multiple of the strides' product {divisor}")
+        return self
+
+
+class _Intensities(BaseModel):
+    mean: float
+    std: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class _Plans(BaseModel):
+    transpose_forward: tuple[int, int, int] = (0, 1, 2)
+    configurations: dict[str, dict[str, Any]]
+    foreground_intensity_properties_per_channel: dict[str, _Intensities]
+
+    @field_validator("transpose_forward")
+    @classmethod
+    def _permutation(cls, axes: Index) -> Index:
+        if sorted(axes) != [0, 1, 2]:
+            raise ValueError(f"transpose_forward is {axes}, expected an order of 0, 1, 2")
+        return axes
+
+    @field_validator("foreground_intensity_properties_per_channel")
+    @classmethod
+    def _channel_zero(cls, channels: dict[str, _Intensities]) -> dict[str, _Intensities]:
+        if "0" not in channels:
+            raise ValueError("holds no channel 0, expected the CT's intensities there")
+        return channels
+
+
+def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
+    """Read one configuration of a `plans.json`; configurations that inherit from another are resolved.
+
+    Raises:
+        WeightsError: the file is missing or malformed, lacks the configuration, or asks for what this
+            network is not.
+    """
+    try:
+        plans = _Plans.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        settings = _Configuration.model_validate(_resolved(path, plans.configurations, configuration))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected the network's plan") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: is not valid JSON ({error}); expected the network's plan") from error
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        raise WeightsError(f"{path}: {where or configuration}: {message}") from error
+    intensities = plans.foreground_intensity_properties_per_channel["0"]
+    return Plan(
+        configuration=configuration,
+        spacing_zyx=settings.spacing,
+        patch_size_zyx=settings.patch_size,
+        transpose_forward=plans.transpose_forward,
+        normalization=CtNormalization(
+            intensities.percentile_00_5, intensities.percentile_99_5, intensities.mean, intensities.std
+        ),
+        architecture=_architecture(settings.architecture.arch_kwargs),
+    )
+
+
+def _resolved(path: Path, configurations: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """A configuration with all that it inherits."""
+    chain, wanted = [], name
+    while True:
+        if wanted not in configurations:
+            known = ", ".join(configurations) or "none"
+            raise WeightsError(f"{path}: has no configuration {wanted!r}; expected one of: {known}")
+        chain.append(configurations[wanted])
+        parent = configurations[wanted].get("inherits_from")
+        if parent is None:
+            break
+        if len(chain) > len(configurations):
+            raise WeightsError(f"{path}: configuration {name!r} inherits from itself; expected an end")
+        wanted = parent
+    merged: dict[str, Any] = {}
+    for settings in reversed(chain):
+        merged |= settings
+    return merged
+
+
+def _architecture(kwargs: _ArchKwargs) -> Architecture:
+    norm, nonlin = kwargs.norm_op_kwargs or {}, kwargs.nonlin_kwargs or {}
+    return Architecture(
+        features_per_stage=tuple(kwargs.features_per_stage),
+        kernel_sizes=tuple(kwargs.kernel_sizes),
+        strides=tuple(kwargs.strides),
+        blocks_per_stage=tuple(kwargs.n_blocks_per_stage),
+        decoder_convs_per_stage=tuple(kwargs.n_conv_per_stage_decoder),
+        conv_bias=kwargs.conv_bias,
+        norm_eps=float(norm.get("eps", 1e-5)),
+        norm_affine=bool(norm.get("affine", False)),
+        negative_slope=float(nonlin.get("negative_slope", 1e-2)),
+    )

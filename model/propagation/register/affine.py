@@ -71,12 +71,123 @@ class LinearBackend:
         return _judged(fit, fixed, moving)
 
     def _fit(self, fixed: RegistrationImage, moving: RegistrationImage) -> _Fit:
-        levels = list(zip(pyramid(fixed, _SPACINGS_MM), pyramid(moving, _SPACINGS_MM), strict=True))
+        """Compete at the coarse level, polish at the middle one, stretch down to the fine one."""
+        levels = zip(pyramid(fixed, _SPACINGS_MM), pyramid(moving, _SPACINGS_MM), strict=True)
         coarse, middle, fine = levels
-        starts = [_rigid(coarse, start) for start in translations(*coarse)]
-        best = sorted((_measure(middle, start) for start in starts), key=lambda fit: -fit.score)
-        polished = [_measure(middle, _rigid(middle, fit.transform)) for fit in best[:_STARTS_TO_POLISH]]
-        rigid = max([*polished, best[0]], key=lambda fit: fit.score)
+        starts = [_measured(middle, _optimised(coarse, start, False)) for start in translations(*coarse)]
+        starts.sort(key=lambda fit: -fit.score)
+        tried = starts + [
+            _measured(middle, _optimised(middle, fit.transform, False)) for fit in starts[:_STARTS_TO_POLISH]
+        ]
+        best = max(tried, key=lambda fit: fit.score)
         if not self._affine:
-            return _better(fine, rigid.transform, _rigid(fine, rigid.transform))
-        return self._stretched(levels, rigid)
+            return _better(fine, best.transform, _optimised(fine, best.transform, False))
+        stretched = _optimised(middle, best.transform, True)
+        if not _is_plausible(stretched):
+            return _better(fine, best.transform, _optimised(fine, best.transform, False))
+        best = _better(middle, best.transform, stretched)
+        finest = _optimised(fine, best.transform, True)
+        return _better(fine, best.transform, finest if _is_plausible(finest) else best.transform)
+
+
+def _optimised(levels: tuple[Level, Level], start: LinearTransform, affine: bool) -> LinearTransform:
+    """The local optimum near the start, or the start itself where the optimiser finds nothing to go by."""
+    fixed, moving = levels
+    spacing = fixed.image.GetSpacing()[0]
+    transform = _itk_transform(start, _body_centre_mm(fixed), affine)
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(32)
+    voxels = max(1.0, float(sitk.GetArrayViewFromImage(fixed.body).sum()))
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(min(1.0, _SAMPLES / voxels), _SEED)
+    method.SetMetricFixedMask(fixed.body)
+    method.SetMetricMovingMask(moving.seen)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(spacing / 2, spacing / 200, 60)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(fixed.image, moving.image)
+    except RuntimeError as error:  # no overlap of the masks, or images without any contrast
+        log.debug("start given up: %s", error)
+        return start
+    return _linear(transform)
+
+
+def _itk_transform(
+    start: LinearTransform, centre_mm: FloatArray, affine: bool
+) -> sitk.Euler3DTransform | sitk.AffineTransform:
+    transform = sitk.AffineTransform(3) if affine else sitk.Euler3DTransform()
+    transform.SetCenter(centre_mm.tolist())
+    transform.SetMatrix(start.matrix.ravel().tolist())
+    transform.SetTranslation((start.offset_mm + (start.matrix - np.eye(3)) @ centre_mm).tolist())
+    return transform
+
+
+def _linear(transform: sitk.Euler3DTransform | sitk.AffineTransform) -> LinearTransform:
+    matrix = np.asarray(transform.GetMatrix(), np.float64).reshape(3, 3)
+    centre = np.asarray(transform.GetCenter())
+    return LinearTransform(matrix, np.asarray(transform.GetTranslation()) + centre - matrix @ centre)
+
+
+def _body_centre_mm(level: Level) -> FloatArray:
+    """Where rotations turn: the body's centre of gravity, else the image's middle."""
+    places = np.argwhere(sitk.GetArrayViewFromImage(level.body) > 0)
+    if len(places) == 0:
+        places = np.subtract(level.image.GetSize()[::-1], 1)[None] / 2
+    return np.asarray(level.image.TransformContinuousIndexToPhysicalPoint(places.mean(axis=0)[::-1].tolist()))
+
+
+def _measured(levels: tuple[Level, Level], transform: LinearTransform) -> _Fit:
+    """Correlation of HU over both bodies where both scans see; needs no optimiser, so it can judge one."""
+    fixed, moving = levels
+    itk = _itk_transform(transform, np.zeros(3), True)
+    resample = sitk.Resample
+    image = resample(moving.image, fixed.image, itk, sitk.sitkLinear, AIR_HU, sitk.sitkFloat32)
+    seen, body = (
+        sitk.GetArrayFromImage(resample(mask, fixed.image, itk, sitk.sitkNearestNeighbor, 0)) > 0
+        for mask in (moving.seen, moving.body)
+    )
+    fixed_seen, fixed_body = (sitk.GetArrayViewFromImage(mask) > 0 for mask in (fixed.seen, fixed.body))
+    smaller = min(int(sitk.GetArrayViewFromImage(level.body).sum()) for level in levels)
+    # Either body, so that a body on the other's air counts against the alignment.
+    common = (fixed_body | body) & fixed_seen & seen
+    overlap = float((fixed_body & body).sum()) / max(1, smaller)
+    pairs = np.stack([sitk.GetArrayViewFromImage(fixed.image)[common], sitk.GetArrayFromImage(image)[common]])
+    if pairs.shape[1] < 50 or np.any(pairs.std(axis=1) < 1.0):
+        return _Fit(transform, float("nan"), overlap)
+    return _Fit(transform, float(np.corrcoef(pairs)[0, 1]), min(1.0, overlap))
+
+
+def _better(levels: tuple[Level, Level], old: LinearTransform, new: LinearTransform) -> _Fit:
+    """The new transform only where it fits better."""
+    before, after = _measured(levels, old), _measured(levels, new)
+    return after if after.score > before.score else before
+
+
+def _is_plausible(transform: LinearTransform) -> bool:
+    low, high = _VOLUME_LIMITS
+    shortest, longest = _STRETCH_LIMITS
+    stretches = transform.stretches
+    return low <= transform.determinant <= high and stretches[-1] >= shortest and stretches[0] <= longest
+
+
+def _extent_mm(scan: RegistrationImage) -> float:
+    """The shortest side of the field of view."""
+    sizes = zip(scan.geometry.size_xyz, scan.geometry.spacing_xyz, strict=True)
+    return min(n * s for n, s in sizes)
+
+
+def _unusable(scan: RegistrationImage, name: str) -> str | None:
+    if _extent_mm(scan) < _TOO_SMALL_MM:
+        return f"the {name} is too small to be registered ({_extent_mm(scan):.0f} mm on its shortest side)"
+    return None
+
+
+def _as_headers_say(reason: str) -> Registration:
+    warning = f"{reason}; points are carried over by the scans' headers alone"
+    return Registration(LinearTransform.identity(), float("nan"), False, (warning,))
+
+
+def _judged(fit: _Fit, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+    return Registration(fit.transform, fit.similarity)

@@ -1,0 +1,322 @@
+"""Weights on disk: found, read safely, checked against their plan, and packed.
+
+The layout is the published one: `plans.json`, `dataset.json`, `fold_N/checkpoint_final.pth`; a
+`checkpoint_final.safetensors` beside a `.pth` is preferred. A `.pth` is a pickle from outside: only
+tensors, plain containers and a few numpy number types named here are let through.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .. import __version__
+from ..errors import WeightsError, one_line
+from .plan import DEFAULT_CONFIGURATION, PLANS_FILE, Plan, read_plan
+from .resenc_unet import ResEncUNet, canonical_state
+
+MOUNTED_WEIGHTS = Path("/opt/ml/model")
+SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / "weights"
+
+_CLASSES = 2
+_STEM = "encoder.stem.convs.0.conv.weight"
+_NAMES = ("checkpoint_final.safetensors", "checkpoint_final.pth")
+
+
+class InputVariant(Enum):
+    """Which of the five channels (`prompts.CHANNELS`) a network of the trainer family takes, in order."""
+
+    LONGITUDINAL = (0, 1, 2, 3, 4)
+    POINT_MASK = (0, 2, 3)
+    POINT = (0, 3)
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        return self.value
+
+
+@dataclass(frozen=True, eq=False)
+class FoldWeights:
+    """One fold's tensors under canonical names, and what its checkpoint says of itself."""
+
+    path: Path
+    state: dict[str, Tensor]
+    trainer_name: str
+    configuration: str
+    mirror_axes: tuple[int, ...]
+    variant: InputVariant
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsManifest:
+    """The files of an ensemble."""
+
+    folder: Path
+    folds: tuple[int, ...]
+    files: tuple[Path, ...]
+
+    @property
+    def plan_file(self) -> Path:
+        return self.folder / PLANS_FILE
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the plan and of every fold, by path relative to the folder."""
+        return {str(file.relative_to(self.folder)): sha256(file) for file in (self.plan_file, *self.files)}
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_weights(explicit: Path | None = None) -> Path:
+    """The folder that holds a model: the given one, else the mounted one, else the shipped one.
+
+    A model may also lie one folder down, as an unpacked archive leaves it.
+
+    Raises:
+        WeightsError: none holds a `plans.json`.
+    """
+    candidates = [explicit] if explicit is not None else [MOUNTED_WEIGHTS, SHIPPED_WEIGHTS]
+    for candidate in candidates:
+        folder = _model_folder(candidate)
+        if folder is not None:
+            return folder
+    names = " or ".join(str(candidate) for candidate in candidates)
+    raise WeightsError(f"{names}: holds no model; expected {PLANS_FILE} and fold_0 ... fold_4 in it")
+
+
+def _model_folder(folder: Path) -> Path | None:
+    if (folder / PLANS_FILE).is_file():
+        return folder
+    nested = sorted(folder.glob(f"*/{PLANS_FILE}")) if folder.is_dir() else []
+    if len(nested) > 1:
+        names = ", ".join(path.parent.name for path in nested[:4])
+        raise WeightsError(f"{folder}: holds several models ({names}); expected one")
+    return nested[0].parent if nested else None
+
+
+def inspect_weights(folder: Path, folds: Sequence[int]) -> WeightsManifest:
+    """Name the file of each fold. WeightsError for a fold that is missing."""
+    return WeightsManifest(folder, tuple(folds), tuple(_fold_file(folder, fold) for fold in folds))
+
+
+def _fold_file(folder: Path, fold: int) -> Path:
+    for name in _NAMES:
+        if (folder / f"fold_{fold}" / name).is_file():
+            return folder / f"fold_{fold}" / name
+    raise WeightsError(f"{folder / f'fold_{fold}'}: the fold is missing; expected {' or '.join(_NAMES)} in it")
+
+
+def load_plan(manifest: WeightsManifest) -> Plan:
+    """The plan, in the configuration that the first fold's checkpoint names."""
+    return read_plan(manifest.plan_file, load_fold(manifest.files[0]).configuration)
+
+
+def load_fold(path: Path) -> FoldWeights:
+    """Read one fold, without its optimizer state. Tensors keep the type they are stored in.
+
+    Raises:
+        WeightsError: unreadable, refused as unsafe, or a kind of network that this is not.
+    """
+    raw = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    try:
+        state = canonical_state(raw.state)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}; expected a checkpoint of the residual-encoder U-Net") from error
+    variant = _variant(path, state, raw.trainer_name)
+    return FoldWeights(path, state, raw.trainer_name, raw.configuration, raw.mirror_axes, variant)
+
+
+@dataclass(frozen=True, eq=False)
+class _RawCheckpoint:
+    state: dict[str, Tensor]
+    trainer_name: str
+    configuration: str
+    mirror_axes: tuple[int, ...]
+
+
+def _allowed_globals() -> list[Any]:
+    """The numpy number types that training logs leave in checkpoints, also by their names of numpy 1."""
+    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
+    kinds = ("Float64", "Float32", "Float16", "Int64", "Int32", "Int16", "Int8", "UInt8", "Bool")
+    return [
+        (scalar, "numpy._core.multiarray.scalar"),
+        (scalar, "numpy.core.multiarray.scalar"),
+        np.dtype,
+        *(getattr(np.dtypes, f"{kind}DType") for kind in kinds),
+    ]
+
+
+def _read_pickle(path: Path) -> _RawCheckpoint:
+    try:
+        with torch.serialization.safe_globals(_allowed_globals()):
+            checkpoint = _load(path)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)|class (\S+)|global (\S+)", str(error))
+        named = next((name for name in refused.groups() if name), None) if refused else None
+        if named is None:
+            raise WeightsError(
+                f"{path}: cannot be read safely, nothing of it was run; expected tensors and plain values only"
+            ) from error
+        raise WeightsError(
+            f"{path}: is refused, it asks to run {named.strip(chr(39))} while loading, and that was not run; "
+            "expected tensors and plain values only"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path}: is corrupt or truncated ({one_line(error)[:120]}); expected a checkpoint"
+        ) from error
+    return _checked_checkpoint(path, checkpoint)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)  # a file of torch's old format
+
+
+def _checked_checkpoint(path: Path, checkpoint: Any) -> _RawCheckpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("network_weights"), dict):
+        raise WeightsError(f"{path}: holds no 'network_weights'; expected a checkpoint of the trainer family")
+    state = checkpoint["network_weights"]
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        raise WeightsError(f"{path}: 'network_weights' is not a state dict; expected names and tensors")
+    arguments = checkpoint.get("init_args")
+    configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
+    axes = checkpoint.get("inference_allowed_mirroring_axes")
+    return _RawCheckpoint(
+        state,
+        str(checkpoint.get("trainer_name", "")),
+        str(configuration or DEFAULT_CONFIGURATION),
+        tuple(int(axis) for axis in axes) if axes is not None else (),
+    )
+
+
+def _read_safetensors(path: Path) -> _RawCheckpoint:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+        axes = tuple(int(axis) for axis in json.loads(metadata.get("mirror_axes", "[]")))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: is corrupt or truncated ({one_line(error)[:120]}); expected packed weights"
+        ) from error
+    configuration = metadata.get("configuration", DEFAULT_CONFIGURATION)
+    return _RawCheckpoint(state, metadata.get("trainer_name", ""), configuration, axes)
+
+
+def _variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant:
+    """The stem's channel count decides; the trainer's name must not contradict it."""
+    if "DiffWeighting" in trainer:
+        raise WeightsError(f"{path}: {trainer} is another architecture; expected a ResidualEncoderUNet")
+    if _STEM not in state or state[_STEM].ndim != 5:
+        raise WeightsError(f"{path}: has no 3-D stem {_STEM}; expected a ResidualEncoderUNet")
+    count = state[_STEM].shape[1]
+    variant = next((variant for variant in InputVariant if len(variant.channels) == count), None)
+    known = variant is not None
+    if "CrossSecPoint" in trainer:
+        known = variant is InputVariant.POINT
+    elif "CrossSecMask" in trainer:
+        known = variant is InputVariant.POINT_MASK
+    elif variant is not InputVariant.LONGITUDINAL:
+        known = False  # others with two or three channels have prompts of another kind
+    if variant is None or not known:
+        raise WeightsError(
+            f"{path}: trainer {trainer or '(unnamed)'} with {count} input channels is not supported; expected 5 "
+            "(longitudinal), 3 (cross-sectional with point and mask) or 2 (cross-sectional with point)"
+        )
+    return variant
+
+
+def build_network(plan: Plan, weights: FoldWeights, device: str = "cpu") -> ResEncUNet:
+    """The network of a plan with a fold's weights, float32, in eval mode.
+
+    On the CPU it shares the tensors that were loaded.
+
+    Raises:
+        WeightsError: plan and checkpoint disagree; the first difference is named.
+    """
+    with torch.device("meta"):  # no memory and no time for values that are replaced at once
+        network = ResEncUNet(len(weights.variant.channels), _CLASSES, plan.architecture)
+    wanted = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    for name in sorted(wanted.keys() | weights.state.keys()):
+        given = weights.state.get(name)
+        if name not in wanted or given is None or given.shape != wanted[name]:
+            in_plan = list(wanted[name]) if name in wanted else "nothing"
+            in_file = list(given.shape) if given is not None else "nothing"
+            raise WeightsError(
+                f"{weights.path}: does not fit its plan: {name} is {in_file}; expected {in_plan}"
+            )
+    network.load_state_dict({k: v.to(device).float() for k, v in weights.state.items()}, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def load_folds(manifest: WeightsManifest) -> Iterator[FoldWeights]:
+    """All folds in order. WeightsError for one that takes other channels than the first."""
+    first: FoldWeights | None = None
+    for file in manifest.files:
+        fold = load_fold(file)
+        first = first or fold
+        if fold.variant is not first.variant:
+            raise WeightsError(
+                f"{file}: takes {len(fold.variant.channels)} channels; expected "
+                f"{len(first.variant.channels)} as {first.path.parent.name} does"
+            )
+        yield fold
+
+
+def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "fp32") -> list[Path]:
+    """Write each fold of a model as safetensors, without optimizer state, beside its plan.
+
+    Returns the files written. WeightsError for anything that cannot be loaded.
+    """
+    folder = find_weights(source)
+    folds = sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdigit())
+    if not folds:
+        raise WeightsError(f"{folder}: holds no folds; expected fold_0 ... fold_4")
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for fold in folds:
+        weights = load_fold(_fold_file(folder, fold))
+        written.append(_pack_fold(weights, target / f"fold_{fold}" / _NAMES[0], dtype))
+    for name in (PLANS_FILE, "dataset.json"):
+        if (folder / name).is_file() and folder.resolve() != target.resolve():
+            shutil.copyfile(folder / name, target / name)
+    return written
+
+
+def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
+    kind = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
+    metadata = {
+        "format": "pt",
+        "trainer_name": weights.trainer_name,
+        "configuration": weights.configuration,
+        "channels": str(len(weights.variant.channels)),
+        "mirror_axes": json.dumps(weights.mirror_axes),
+        "source_sha256": sha256(weights.path),
+        "packed_by": f"longilesion {__version__}",
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".writing")
+    save_file({k: v.to(kind).contiguous() for k, v in weights.state.items()}, temporary, metadata)
+    temporary.replace(path)
+    return path

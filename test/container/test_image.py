@@ -115,7 +115,7 @@ def test_help_answers(image):
 def test_base_with_an_unfit_torch_is_refused(base_with_torch, version, tmp_path):
     base = base_with_torch(version)
     arguments = ("--network", "none", "--build-arg", f"BASE_IMAGE={base}", str(CHECKOUT))
-    answer = docker("build", "--quiet", *arguments)
+    answer = docker("build", "--quiet", "--force-rm", *arguments)
     assert answer.returncode != 0
     message = f"error: base image with torch {version}; needed is torch >= 2.6 and not 2.9.*"
     assert message in answer.stdout + answer.stderr

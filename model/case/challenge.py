@@ -7,7 +7,7 @@ socket, else the fixed paths do.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -128,7 +128,9 @@ def _scans(
             if mask is not None:
                 raise InputError(f"{mask}: a lesion mask without its CT; expected {slug} beside it")
             if clicks is not None and read_clicks(clicks):
-                warnings.append(f"{clicks.name}: holds clicks of a scan that was not given; they are left out")
+                warnings.append(
+                    f"{clicks.name}: holds clicks of a scan that was not given; they are left out"
+                )
             continue
         if time_point == TimePointName.BASELINE and mask is None:
             missing = input_dir / "images" / _mask_slug(slot)
@@ -171,9 +173,7 @@ def read_case(files: CaseFiles, click_units: ClickUnits = "voxel") -> Case:
     return Case(by_time[TimePointName.BASELINE], by_time[TimePointName.FOLLOWUP], tuple(warnings))
 
 
-def _start_reading(
-    pool: ThreadPoolExecutor, files: ScanFiles
-) -> tuple[Future[Image], Future[Image] | None]:
+def _start_reading(pool: ThreadPoolExecutor, files: ScanFiles) -> tuple[Future[Image], Future[Image] | None]:
     return pool.submit(read_image, files.ct), pool.submit(read_image, files.mask) if files.mask else None
 
 
@@ -215,7 +215,9 @@ def _voxel_warnings(name: str, array: Array) -> list[str]:
     if not (np.isfinite(low) and np.isfinite(high)):
         finite = array[np.isfinite(array)]
         count = array.size - finite.size
-        warnings.append(f"{name}: {count} voxels are NaN or infinite; they become the plan's lower clip value")
+        warnings.append(
+            f"{name}: {count} voxels are NaN or infinite; they become the plan's lower clip value"
+        )
         low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
     if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1]:
         warnings.append(
@@ -234,14 +236,14 @@ def _checked_mask(path: Path, mask: Image, ct_path: Path, ct: Geometry) -> Array
         )
     labels = mask.array
     low, high = labels.min(), labels.max()
-    if not np.issubdtype(labels.dtype, np.integer):
-        if not (np.isfinite(low) and np.isfinite(high)) or not np.array_equal(labels, np.rint(labels)):
-            raise InputError(f"{path}: holds values that are not whole numbers; expected a labelmap of ids")
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if not whole and not (np.isfinite([low, high]).all() and np.array_equal(labels, np.rint(labels))):
+        raise InputError(f"{path}: holds values that are not whole numbers; expected a labelmap of ids")
     if low < 0 or high > MAX_LESION_ID:
         raise InputError(
             f"{path}: holds labels from {low:g} to {high:g}; expected lesion ids from 1 to {MAX_LESION_ID}"
         )
-    return labels if np.issubdtype(labels.dtype, np.integer) else labels.astype(np.uint16)
+    return labels if whole else labels.astype(np.uint16)
 
 
 def remove_stale_outputs(output_dir: Path) -> None:
@@ -256,17 +258,23 @@ def empty_labelmaps(files: CaseFiles) -> dict[Slot, tuple[Array, Geometry]]:
     return {slot: (np.zeros(grid.shape_zyx, np.uint8), grid) for slot, grid in grids.items()}
 
 
-def write_labelmaps(labelmaps: Mapping[Slot, tuple[Array, Geometry]], output_dir: Path) -> tuple[Path, ...]:
+def write_labelmaps(
+    labelmaps: Mapping[Slot, tuple[Array, Geometry]], output_dir: Path, verify: bool = True
+) -> None:
     """Write each labelmap (z, y, x, axes as in the scan's file) to its socket, side by side.
 
     Raises:
         OutputError: a labelmap was not written whole. The others are written all the same.
     """
     with ThreadPoolExecutor(max_workers=len(Slot), thread_name_prefix="write") as pool:
-        jobs = {
-            output_path(output_dir, slot): pool.submit(write_image, output_path(output_dir, slot), *labelmap)
+        jobs = [
+            pool.submit(write_image, output_path(output_dir, slot), *labelmap, verify=verify)
             for slot, labelmap in labelmaps.items()
-        }
-    for job in jobs.values():
+        ]
+    for job in jobs:
         job.result()
-    return tuple(jobs)
+
+
+def output_paths(output_dir: Path, slots: Iterable[Slot]) -> list[Path]:
+    """The files of a case's outputs."""
+    return [output_path(output_dir, slot) for slot in slots]

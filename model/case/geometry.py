@@ -140,9 +140,7 @@ class AxisMap:
 
     def then(self, other: AxisMap) -> AxisMap:
         """This map first, then the other."""
-        a, b, c = (
-            self.flipped[axis] ^ flip for axis, flip in zip(other.order, other.flipped, strict=True)
-        )
+        a, b, c = (self.flipped[axis] ^ flip for axis, flip in zip(other.order, other.flipped, strict=True))
         return AxisMap(_index([self.order[axis] for axis in other.order]), (a, b, c))
 
 

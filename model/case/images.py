@@ -185,8 +185,10 @@ def _reason(error: Exception) -> str:
     return chosen.split("): ")[-1][:160]
 
 
-def write_image(path: Path, array: Array, geometry: Geometry) -> None:
+def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = True) -> None:
     """Write (z, y, x) voxels compressed, verify what was written, and only then give it its name.
+
+    Without ``verify`` (when seconds count) it is not read back.
 
     Raises:
         OutputError: it cannot be written, or does not read back with the same grid and voxels.
@@ -198,16 +200,21 @@ def write_image(path: Path, array: Array, geometry: Geometry) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=".writing-", suffix="".join(path.suffixes[-2:]), dir=path.parent
+        )
         os.close(handle)
         temporary = Path(name)
         sitk.WriteImage(image, name, useCompression=True)
-        _verify(temporary, array, geometry)
+        if verify:
+            _verify(temporary, array, geometry)
         # The temporary file is private by default; results belong to whoever mounted the folder.
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        raise OutputError(f"{path}: cannot be written ({_reason(error)}); expected a writable folder") from error
+        raise OutputError(
+            f"{path}: cannot be written ({_reason(error)}); expected a writable folder"
+        ) from error
     finally:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -95,13 +96,17 @@ def choose_device(wanted: str) -> str:
     if not torch.cuda.is_available():
         if wanted != "auto":
             raise InputError(f"--device {wanted}: torch sees no GPU here; expected --device cpu or auto")
-        log.info("no GPU is available: running on the CPU (docker needs --gpus all and nvidia-container-toolkit)")
+        log.info(
+            "no GPU is available: running on the CPU (docker needs --gpus all and nvidia-container-toolkit)"
+        )
         return "cpu"
     if wanted == "auto":
         return "cuda:0"
     device = torch.device(wanted)
     if (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {wanted}: torch sees {torch.cuda.device_count()} GPU(s); expected one of them")
+        raise InputError(
+            f"--device {wanted}: torch sees {torch.cuda.device_count()} GPU(s); expected one of them"
+        )
     return f"cuda:{device.index or 0}"
 
 
@@ -144,6 +149,19 @@ class Ensemble:
         self._set_determinism()
         self.rung = self._first_rung(choose_device(options.device))
         log.info("predicting on %s", self.rung.describe())
+
+    @property
+    def device_name(self) -> str:
+        if self.rung.device == "cpu":
+            return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+        return torch.cuda.get_device_name(self.rung.device)
+
+    @property
+    def peak_gpu_mib(self) -> float | None:
+        """The most GPU memory that torch held so far; None without a GPU."""
+        if not torch.cuda.is_available():
+            return None
+        return torch.cuda.max_memory_reserved() / (1 << 20)
 
     def predict(self, encode: Sequence[Encode]) -> Iterator[Prediction]:
         """Answers in the order in which they are done; each lesion once, failed ones with their error.
@@ -295,7 +313,9 @@ class Ensemble:
         batch = self.options.batch or max(1, min(8, _GPU_BATCH_VOXELS // voxels))
         weights_bytes = 4 * sum(tensor.numel() for tensor in self.folds[0].state.values())
         value_bytes = 4 if precision == "fp32" else 2
-        activations = batch * voxels * self.plan.architecture.features_per_stage[0] * value_bytes * _MAPS_AT_PEAK
+        activations = (
+            batch * voxels * self.plan.architecture.features_per_stage[0] * value_bytes * _MAPS_AT_PEAK
+        )
         free, _ = torch.cuda.mem_get_info(device)
         resident = len(self.folds) * weights_bytes + activations <= free
         return Rung(device, precision, batch, resident)
@@ -311,7 +331,7 @@ class Ensemble:
             self.rung = Rung("cpu", choose_precision("auto", "cpu"), self._batch_on_cpu, resident=True)
         else:
             raise MemoryExhaustedError(
-                f"out of memory even with {before.describe()} ({reason}); expected more memory or a smaller patch"
+                f"out of memory even with {before.describe()} ({reason}); expected more memory"
             )
         if not self.rung.resident or self.rung.device != before.device:
             self._networks.clear()

@@ -102,7 +102,7 @@ class Locator:
         prompts: list[LesionPrompt] = []
         unanswered: list[UnansweredLesion] = []
         failures: list[UnansweredLesion] = []
-        for lesion_id in self._lesion_ids():
+        for lesion_id in self.lesion_ids():
             try:
                 found = list(self._prompts(lesion_id))
             except Exception as error:  # one lesion's failure never loses the others
@@ -118,7 +118,7 @@ class Locator:
             self._warnings += [f"{record.followup} to {record.baseline}: {text}" for text in record.warnings]
         return Located(tuple(prompts), tuple(unanswered), tuple(self._warnings), tuple(failures))
 
-    def _lesion_ids(self) -> list[int]:
+    def lesion_ids(self) -> list[int]:
         """In the order of first appearance: clicks of all scans, then mask labels without a click."""
         scans = (*self.case.baseline.scans, *self.case.followup.scans)
         ids = dict.fromkeys(click.lesion_id for scan in scans for click in scan.clicks)
@@ -177,7 +177,7 @@ class Locator:
         return label.voxels * scan.geometry.voxel_volume_ml if label else 0.0
 
     def _clicked_point(self, scan: Scan, lesion_id: int) -> PromptPoint | None:
-        """The lesion's click, moved into the scan when it lies just outside; None if there is no usable one."""
+        """The lesion's click, moved into the scan when it lies just outside; None without a usable one."""
         click = scan.click_of(lesion_id)
         if click is None:
             return None

@@ -44,9 +44,7 @@ def merge(
     return labelmap
 
 
-def _lost(
-    result: LesionResult, current: Array, settled: dict[int, LesionResult]
-) -> npt.NDArray[np.bool_]:
+def _lost(result: LesionResult, current: Array, settled: dict[int, LesionResult]) -> npt.NDArray[np.bool_]:
     """Where this lesion's claim is weaker than that of the present owner (shape of the result's box)."""
     lost = np.zeros(result.mask.shape, bool)
     contested = result.mask & (current > 0)

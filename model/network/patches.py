@@ -79,7 +79,9 @@ class Placement:
     baseline_index: Index
 
 
-def place(followup_index: Index, baseline_index: Index, followup_shape: Index, patch_size: Index) -> Placement:
+def place(
+    followup_index: Index, baseline_index: Index, followup_shape: Index, patch_size: Index
+) -> Placement:
     """Put the follow-up patch round its point, and the baseline patch so that the points coincide.
 
     The follow-up patch stays inside an image that is larger than it, and is centred on one that is
@@ -131,9 +133,7 @@ def pad_to(values: FloatVolume, inside: Box, box: Box) -> FloatVolume:
     return padded
 
 
-def paste_back(
-    probability: FloatVolume, box: Box, grid: NetworkGrid
-) -> tuple[Box, npt.NDArray[np.float32]]:
+def paste_back(probability: FloatVolume, box: Box, grid: NetworkGrid) -> tuple[Box, npt.NDArray[np.float32]]:
     """Bring a patch of foreground probabilities back to the scan's axial voxels (recipe, step 11).
 
     Outside of the patch the foreground is 0. Only voxels that the patch touches are computed.

@@ -139,7 +139,9 @@ class _Configuration(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> _Configuration:
         if set(self.normalization_schemes) != {"CTNormalization"}:
-            raise ValueError(f"normalization_schemes is {self.normalization_schemes}, expected CTNormalization")
+            raise ValueError(
+                f"normalization_schemes is {self.normalization_schemes}, expected CTNormalization"
+            )
         divisor = np.prod(self.architecture.arch_kwargs.strides, axis=0)
         if np.any(np.asarray(self.patch_size) % divisor):
             raise ValueError(f"patch_size {self.patch_size} is no multiple of the strides' product {divisor}")
@@ -184,7 +186,9 @@ def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
         plans = _Plans.model_validate(json.loads(path.read_text(encoding="utf-8")))
         settings = _Configuration.model_validate(_resolved(path, plans.configurations, configuration))
     except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); expected the network's plan") from error
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}); expected the network's plan"
+        ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path}: is not valid JSON ({error}); expected the network's plan") from error
     except ValidationError as error:

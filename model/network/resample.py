@@ -19,13 +19,9 @@ from ..case.geometry import Array, Box, Index
 FloatVolume = npt.NDArray[np.float32]
 
 
-def resampled_shape(
-    shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float]
-) -> Index:
+def resampled_shape(shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float]) -> Index:
     """The shape after resampling; halves round to even, and no axis vanishes. Same axes in and out."""
-    a, b, c = (
-        max(1, round(s / t * n)) for n, s, t in zip(shape, spacing_mm, target_mm, strict=True)
-    )
+    a, b, c = (max(1, round(s / t * n)) for n, s, t in zip(shape, spacing_mm, target_mm, strict=True))
     return (a, b, c)
 
 
@@ -87,7 +83,11 @@ def touched_box(shape_in: Sequence[int], shape_out: Sequence[int], box_in: Box) 
 
 
 def resample_box(
-    source: Array, source_start: Sequence[int], shape_in: Sequence[int], shape_out: Sequence[int], box_out: Box
+    source: Array,
+    source_start: Sequence[int],
+    shape_in: Sequence[int],
+    shape_out: Sequence[int],
+    box_out: Box,
 ) -> FloatVolume:
     """Interpolate the output voxels of a box.
 

@@ -57,7 +57,7 @@ class _ConvBlock(nn.Module):
         *, bias: bool | None = None, activated: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        padding = tuple((k - 1) // 2 for k in kernel)
+        padding = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2, (kernel[2] - 1) // 2)
         use_bias = plan.conv_bias if bias is None else bias
         self.conv = nn.Conv3d(inputs, outputs, kernel, stride, padding, bias=use_bias)
         self.norm = nn.InstanceNorm3d(outputs, eps=plan.norm_eps, affine=plan.norm_affine)
@@ -169,9 +169,7 @@ class _Decoder(nn.Module):
         """Logits, full resolution first; only those unless all scales are asked for. Empties ``skips``."""
         x = skips.pop()
         logits = []
-        for transpconv, stage, seg_layer in zip(
-            self.transpconvs, self.stages, self.seg_layers, strict=True
-        ):
+        for transpconv, stage, seg_layer in zip(self.transpconvs, self.stages, self.seg_layers, strict=True):
             x = torch.cat((transpconv(x), skips.pop()), 1)
             x = stage(x)
             if all_scales or not skips:

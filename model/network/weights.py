@@ -119,7 +119,9 @@ def _fold_file(folder: Path, fold: int) -> Path:
     for name in _NAMES:
         if (folder / f"fold_{fold}" / name).is_file():
             return folder / f"fold_{fold}" / name
-    raise WeightsError(f"{folder / f'fold_{fold}'}: the fold is missing; expected {' or '.join(_NAMES)} in it")
+    raise WeightsError(
+        f"{folder / f'fold_{fold}'}: the fold is missing; expected {' or '.join(_NAMES)} in it"
+    )
 
 
 def load_plan(manifest: WeightsManifest) -> Plan:
@@ -152,7 +154,7 @@ class _RawCheckpoint:
 
 def _allowed_globals() -> list[Any]:
     """The numpy number types that training logs leave in checkpoints, also by their names of numpy 1."""
-    scalar = np.core.multiarray.scalar if np.__version__ < "2" else np._core.multiarray.scalar
+    scalar = np.float64(0).__reduce__()[0]  # numpy hides its name
     kinds = ("Float64", "Float32", "Float16", "Int64", "Int32", "Int16", "Int8", "UInt8", "Bool")
     return [
         (scalar, "numpy._core.multiarray.scalar"),
@@ -171,7 +173,7 @@ def _read_pickle(path: Path) -> _RawCheckpoint:
         named = next((name for name in refused.groups() if name), None) if refused else None
         if named is None:
             raise WeightsError(
-                f"{path}: cannot be read safely, nothing of it was run; expected tensors and plain values only"
+                f"{path}: cannot be read safely and was not run; expected tensors and plain values only"
             ) from error
         raise WeightsError(
             f"{path}: is refused, it asks to run {named.strip(chr(39))} while loading, and that was not run; "
@@ -241,7 +243,7 @@ def _variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant
         known = False  # others with two or three channels have prompts of another kind
     if variant is None or not known:
         raise WeightsError(
-            f"{path}: trainer {trainer or '(unnamed)'} with {count} input channels is not supported; expected 5 "
+            f"{path}: trainer {trainer or '(unnamed)'} with {count} input channels is unknown; expected 5 "
             "(longitudinal), 3 (cross-sectional with point and mask) or 2 (cross-sectional with point)"
         )
     return variant

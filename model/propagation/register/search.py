@@ -44,9 +44,8 @@ def translations(fixed: Level, moving: Level) -> list[LinearTransform]:
 
 def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
     """Offsets (moving minus fixed, mm) of the best correlations over all overlaps."""
-    seen = [sitk.Cast(level.seen, sitk.sitkFloat32) for level in (fixed, moving)]
-    correlation_image = sitk.MaskedFFTNormalizedCorrelation(fixed.image, moving.image, *seen, 0, 0.02)
-    correlation = sitk.GetArrayFromImage(correlation_image)
+    images = [_at_zero(image) for image in (fixed.image, moving.image, fixed.seen, moving.seen)]
+    correlation = sitk.GetArrayFromImage(sitk.MaskedFFTNormalizedCorrelation(*images, 0, 0.02))
     overlap = _body_overlap(fixed, moving)
     score = np.where(overlap >= _MIN_OVERLAP, evidence(correlation, np.minimum(overlap, 1.0)), -np.inf)
     spacing = np.asarray(fixed.image.GetSpacing())
@@ -62,6 +61,13 @@ def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
         offsets.append(origins - shift_xyz * spacing)
         score[tuple(slice(max(0, p - reach), p + reach + 1) for p in peak_zyx)] = -np.inf
     return offsets
+
+
+def _at_zero(image: sitk.Image) -> sitk.Image:
+    """A float copy without a place in the world, as the filter counts shifts in voxels."""
+    copy = sitk.Cast(image, sitk.sitkFloat32)
+    copy.SetOrigin([0.0] * 3)
+    return copy
 
 
 def _body_overlap(fixed: Level, moving: Level) -> FloatArray:

@@ -1,0 +1,238 @@
+"""One case from its input folder to its output folder."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..case.case import (
+    Case,
+    CaseFiles,
+    CaseResult,
+    LesionRecord,
+    LesionResult,
+    LesionStatus,
+    Scan,
+    Slot,
+)
+from ..case.challenge import (
+    discover,
+    empty_labelmaps,
+    output_paths,
+    read_case,
+    remove_stale_outputs,
+    write_labelmaps,
+)
+from ..case.geometry import Array, Geometry
+from ..errors import LongilesionError, one_line
+from ..options import Options
+from ..propagation.propagate import RegistrationCache
+from ..timing import Timings
+from .locate import Located, Locator
+from .merge import label_dtype, merge
+from .record import lesion_table, write_extras
+
+if TYPE_CHECKING:  # torch is imported while the images are read, not before
+    from ..network.plan import Plan
+    from ..network.weights import WeightsManifest
+    from .ensemble import Ensemble
+    from .segmenter import LesionFailure
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """The loaded ensemble with its plan and the files it came from."""
+
+    plan: Plan
+    ensemble: Ensemble
+    manifest: WeightsManifest
+
+
+class AllLesionsFailedError(LongilesionError):
+    """No lesion of the case could be computed; its labelmaps are empty."""
+
+
+class Run:
+    """Carries a case through its stages; what is finished can be written at any moment."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.timings = Timings()
+        self.files: CaseFiles | None = None
+        self.case: Case | None = None
+        self.located = Located((), (), ())
+        self.lesion_ids: tuple[int, ...] = ()
+        self.baseline_ml: dict[tuple[str, int], float] = {}
+        self.registrations = RegistrationCache()
+        self.model: Model | None = None
+        self._lock = Lock()
+        self._results: list[LesionResult] = []
+        self._failures: list[LesionFailure] = []
+
+    def execute(self) -> CaseResult:
+        """Read, locate, predict, merge, write and verify.
+
+        Raises:
+            LongilesionError: as told in `errors`; when lesions were finished before it, they are written.
+        """
+        remove_stale_outputs(self.options.output_dir)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as pool:
+            loading = pool.submit(self._load_model)
+            self._read_and_locate()
+            self.model = loading.result()
+        try:
+            self._predict(self.model)
+        except Exception:
+            self.write_unfinished()
+            raise
+        result = self._write()
+        self._report(result)
+        return result
+
+    def write_unfinished(self) -> None:
+        """Write the lesions that are done, and an all-zero labelmap for each scan that has none."""
+        if self.case is None:
+            files = self.files or discover(self.options.input_dir)
+            write_labelmaps(empty_labelmaps(files), self.options.output_dir, verify=False)
+            return
+        result = self._merged(ended=True)
+        write_labelmaps(self._with_grids(result), self.options.output_dir, verify=False)
+        if self.options.extras_dir is not None:
+            write_extras(self, result, self.finished)
+
+    @property
+    def finished(self) -> tuple[LesionResult, ...]:
+        with self._lock:
+            return tuple(self._results)
+
+    def _load_model(self) -> Model:
+        with self.timings.stage("import torch"):
+            from ..network.weights import find_weights, inspect_weights, load_folds, load_plan
+            from .ensemble import Ensemble, EnsembleOptions
+        with self.timings.stage("load weights"):
+            options = self.options
+            manifest = inspect_weights(find_weights(options.weights_dir), options.folds)
+            plan = load_plan(manifest)
+            settings = EnsembleOptions(
+                options.device, options.precision, tta=options.tta, deterministic=options.deterministic
+            )
+            return Model(plan, Ensemble(plan, list(load_folds(manifest)), settings), manifest)
+
+    def _read_and_locate(self) -> None:
+        with self.timings.stage("read"):
+            self.files = discover(self.options.input_dir)
+            case = read_case(self.files, self.options.clicks)
+        with self.timings.stage("locate"):
+            locator = Locator(case, self.registrations)
+            self.lesion_ids = tuple(locator.lesion_ids())
+            self.baseline_ml = {
+                (scan.name, lesion_id): label.voxels * scan.geometry.voxel_volume_ml
+                for scan in case.baseline.scans
+                for lesion_id, label in locator.labels[scan.name].items()
+            }
+            self.case = case
+            self.located = locator.locate()
+
+    def _predict(self, model: Model) -> None:
+        from .segmenter import LesionFailure, Segmenter
+
+        segmenter = Segmenter(
+            model.plan, model.ensemble, self.timings, keep_support=self.options.save_probabilities
+        )
+        prompts = self.located.prompts
+        for number, answer in enumerate(segmenter.segment(prompts), 1):
+            with self._lock:
+                if isinstance(answer, LesionFailure):
+                    self._failures.append(answer)
+                else:
+                    self._results.append(answer)
+            _log_answer(answer, f"{number}/{len(prompts)}")
+        if self._failures and not self._results:
+            raise AllLesionsFailedError(
+                f"none of the {len(self._failures)} lesions could be computed: "
+                f"{one_line(self._failures[0].error)}"
+            )
+
+    def _write(self) -> CaseResult:
+        with self.timings.stage("merge"):
+            result = self._merged(ended=False)
+        with self.timings.stage("write"):
+            write_labelmaps(self._with_grids(result), self.options.output_dir)
+        return result
+
+    def _merged(self, ended: bool) -> CaseResult:
+        assert self.case is not None
+        dtype = label_dtype(self.lesion_ids)
+        results = self.finished
+        labelmaps: dict[Slot, Array] = {}
+        for scan in self.case.followup.scans:
+            mine = [result for result in results if result.prompt.followup is scan]
+            labelmaps[scan.slot] = merge(scan, mine, self.options.overlap, dtype)
+        warnings = (*self.case.warnings, *self.located.warnings)
+        if self.model is not None:
+            warnings += tuple(self.model.ensemble.notes)
+        records = self._records(labelmaps, results, LesionStatus.UNFINISHED if ended else LesionStatus.FAILED)
+        return CaseResult(labelmaps, records, warnings)
+
+    def _records(
+        self, labelmaps: dict[Slot, Array], results: tuple[LesionResult, ...], unanswered: LesionStatus
+    ) -> tuple[LesionRecord, ...]:
+        records = []
+        done = {id(result.prompt): result for result in results}
+        failed = {id(failure.prompt): one_line(failure.error) for failure in self._failures}
+        for prompt in self.located.prompts:
+            before = self.baseline_ml.get((prompt.baseline.name, prompt.lesion_id), 0.0)
+            result = done.get(id(prompt))
+            if result is None:
+                status = LesionStatus.FAILED if id(prompt) in failed else unanswered
+                message = failed.get(id(prompt))
+                records.append(LesionRecord(prompt.lesion_id, status, prompt, before, None, message))
+                continue
+            after = _volume_ml(prompt.followup, labelmaps[prompt.followup.slot], result)
+            message = "other lesions claimed all of its voxels" if not after and result.mask.any() else None
+            status = LesionStatus.SEGMENTED if after else LesionStatus.EMPTY
+            records.append(LesionRecord(prompt.lesion_id, status, prompt, before, after, message))
+        for lesion in self.located.unanswered:
+            records.append(LesionRecord(lesion.lesion_id, LesionStatus.OUT_OF_VIEW, message=lesion.reason))
+        for lesion in self.located.failures:
+            records.append(LesionRecord(lesion.lesion_id, LesionStatus.FAILED, message=lesion.reason))
+        return tuple(records)
+
+    def _with_grids(self, result: CaseResult) -> dict[Slot, tuple[Array, Geometry]]:
+        assert self.case is not None
+        return {
+            scan.slot: (result.labelmaps[scan.slot], scan.file_geometry) for scan in self.case.followup.scans
+        }
+
+    def _report(self, result: CaseResult) -> None:
+        assert self.case is not None
+        if self.options.extras_dir is not None:
+            with self.timings.stage("extras"):
+                write_extras(self, result, self.finished)
+        log.info("\n%s\n", lesion_table(result.records))
+        for path in output_paths(self.options.output_dir, [scan.slot for scan in self.case.followup.scans]):
+            log.info("labelmap: %s", path)
+        if self.options.extras_dir is not None:
+            log.info("record:   %s", self.options.extras_dir / "run.json")
+
+
+def _volume_ml(scan: Scan, labelmap: Array, result: LesionResult) -> float:
+    voxels = scan.axes.array(labelmap)[result.box.slices] == result.prompt.lesion_id
+    return int(np.count_nonzero(voxels)) * scan.geometry.voxel_volume_ml
+
+
+def _log_answer(answer: LesionResult | LesionFailure, progress: str) -> None:
+    prompt = answer.prompt
+    where = f"lesion {prompt.lesion_id} in {prompt.followup.name} ({progress})"
+    if isinstance(answer, LesionResult):
+        volume = int(np.count_nonzero(answer.mask)) * prompt.followup.geometry.voxel_volume_ml
+        log.info("%s: %.2f ml, point %s", where, volume, prompt.followup_point.source)
+    else:
+        log.error("%s: failed: %s", where, one_line(answer.error))

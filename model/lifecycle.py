@@ -1,0 +1,108 @@
+"""The life of a run as the outside sees it: signals, exit codes, and the last line on stderr.
+
+The work is done in a thread, so that this one can answer a signal at once, also while the network or a
+registration computes. Logs go to stdout; stderr gets nothing but sentences for the user, because the
+platform shows its last line.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from threading import Thread
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from .errors import EXIT_TERMINATED, LongilesionError, MemoryExhaustedError, one_line
+from .options import Options
+
+if TYPE_CHECKING:
+    from .inference.run import Run
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.2
+
+
+class _SignalReceived(BaseException):
+    """Raised in the main thread by SIGTERM and SIGINT."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class _Worker(Thread):
+    """Carries out the run; keeps what went wrong for the main thread."""
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(name="run", daemon=True)
+        self.options = options
+        self.current: Run | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            from .inference.run import Run  # brings numpy and SimpleITK: not before signals are answered
+
+            self.current = Run(self.options)
+            self.current.execute()
+        except BaseException as error:
+            self.error = error
+
+
+def supervise(options: Options) -> int:
+    """Run one case and say in one line what went wrong, if anything did. Returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("numexpr").setLevel(logging.WARNING)  # a guest's guest that greets on import
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _raise_signal)
+    worker = _Worker(options)
+    try:
+        worker.start()
+        while worker.is_alive():
+            worker.join(_POLL_SECONDS)
+    except _SignalReceived as received:
+        _write_unfinished(worker)
+        _say(f"ended by signal {received.number}; the lesions finished until then were written")
+        # The worker may be deep in a library: it is not waited for.
+        os._exit(EXIT_TERMINATED if received.number == signal.SIGTERM else 128 + received.number)
+    return 0 if worker.error is None else _explain(worker.error)
+
+
+def _raise_signal(number: int, _frame: FrameType | None) -> None:
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)  # a second signal must not interrupt the writing
+    raise _SignalReceived(number)
+
+
+def _write_unfinished(worker: _Worker) -> None:
+    try:
+        from .inference.run import Run
+
+        (worker.current or Run(worker.options)).write_unfinished()
+    except Exception as error:  # nothing can be saved: the signal is answered all the same
+        log.exception("the unfinished result could not be written")
+        _say(one_line(error))
+
+
+def _explain(error: BaseException) -> int:
+    """One line on stderr for an error, its details on stdout for those of our own making."""
+    if isinstance(error, MemoryError):
+        error = MemoryExhaustedError(
+            f"out of memory outside of the network ({one_line(error)}); expected more"
+        )
+    if isinstance(error, LongilesionError):
+        log.debug("", exc_info=error)
+        _say(one_line(error))
+        return error.exit_code
+    log.error("an unexpected fault", exc_info=error)
+    _say(f"an unexpected fault of the program: {type(error).__name__}: {one_line(error)}")
+    return LongilesionError.exit_code
+
+
+def _say(text: str) -> None:
+    sys.stdout.flush()
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,25 @@
+"""The container's entrypoint: one case from /input to /output.
+
+Reads the baseline and follow-up scans, masks and clicks of a case by the autoPET/CT IV interface (Task 2),
+segments every lesion in the follow-up, and writes one labelmap per follow-up scan. `--help` lists the
+options, README.md the exit codes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from model.lifecycle import supervise
+from model.options import add_arguments, from_arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run the case; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="process.py", description=(__doc__ or "").splitlines()[0])
+    add_arguments(parser)
+    return supervise(from_arguments(parser, parser.parse_args(argv)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -69,7 +69,12 @@ def supervise(options: Options) -> int:
         _say(f"ended by signal {received.number}; the lesions finished until then were written")
         # The worker may be deep in a library: it is not waited for.
         os._exit(EXIT_TERMINATED if received.number == signal.SIGTERM else 128 + received.number)
-    return 0 if worker.error is None else _explain(worker.error)
+    if worker.error is not None:
+        return _explain(worker.error)
+    if worker.current is not None and worker.current.failed_ids:
+        failed = ", ".join(str(lesion_id) for lesion_id in worker.current.failed_ids)
+        _say(f"lesions that could not be computed and were left empty: {failed}; all others are complete")
+    return 0
 
 
 def _raise_signal(number: int, _frame: FrameType | None) -> None:

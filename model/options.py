@@ -35,20 +35,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = Options()
     add = parser.add_argument
     add("--input", type=Path, default=defaults.input_dir, metavar="DIR", help="the case (default: /input)")
-    add("--output", type=Path, default=defaults.output_dir, metavar="DIR",
-        help="where the labelmaps go (default: /output)")  # fmt: skip
-    add("--weights", type=Path, metavar="DIR",
-        help="the model (default: /opt/ml/model if it holds one, else resources/weights)")  # fmt: skip
-    add("--device", type=_device, default=defaults.device, metavar="auto|cpu|cuda|cuda:N",
-        help="where the network runs (default: auto)")  # fmt: skip
-    add("--precision", choices=("auto", "fp32", "fp16", "bf16"), default=defaults.precision,
-        help="auto: bf16 where the GPU has it, fp16 on other GPUs, fp32 on the CPU")  # fmt: skip
-    add("--folds", type=_folds, default=defaults.folds, metavar="0,1,2,3,4",
-        help="folds of the ensemble")  # fmt: skip
-    add("--overlap", choices=("probability", "max-id"), default=defaults.overlap,
-        help="who gets a voxel that several lesions claim: the more probable one, or the highest id")  # fmt: skip
-    add("--clicks", choices=("voxel", "world"), default=defaults.clicks,
-        help="units of click points: voxel index (x, y, z) of their scan, or world (LPS mm)")  # fmt: skip
+    add(
+        "--output",
+        type=Path,
+        default=defaults.output_dir,
+        metavar="DIR",
+        help="where the labelmaps go (default: /output)",
+    )
+    add(
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="the model (default: /opt/ml/model if it holds one, else resources/weights)",
+    )
+    add(
+        "--device",
+        type=_device,
+        default=defaults.device,
+        metavar="auto|cpu|cuda|cuda:N",
+        help="where the network runs (default: auto)",
+    )
+    add(
+        "--precision",
+        choices=("auto", "fp32", "fp16", "bf16"),
+        default=defaults.precision,
+        help="auto: bf16 where the GPU has it, fp16 on other GPUs, fp32 on the CPU",
+    )
+    add("--folds", type=_folds, default=defaults.folds, metavar="0,1,2,3,4", help="folds of the ensemble")
+    add(
+        "--overlap",
+        choices=("probability", "max-id"),
+        default=defaults.overlap,
+        help="who gets a voxel that several lesions claim: the more probable one, or the highest id",
+    )
+    add(
+        "--clicks",
+        choices=("voxel", "world"),
+        default=defaults.clicks,
+        help="units of click points: voxel index (x, y, z) of their scan, or world (LPS mm)",
+    )
     add("--extras", type=Path, metavar="DIR", help="write run.json, and what the next two options make")
     add("--per-lesion", action="store_true", help="one mask per lesion into --extras")
     add(

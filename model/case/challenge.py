@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from .case import (
     MAX_LESION_ID,
     Case,
@@ -29,7 +29,7 @@ from .case import (
 )
 from .clicks import read_clicks
 from .geometry import Array, Geometry, Vector, flip_order
-from .images import Image, find_image, read_geometry, read_image, write_image
+from .images import TEMPORARY_PREFIX, Image, find_image, read_geometry, read_image, write_image
 
 log = logging.getLogger(__name__)
 
@@ -248,8 +248,19 @@ def _checked_mask(path: Path, mask: Image, ct_path: Path, ct: Geometry) -> Array
 
 def remove_stale_outputs(output_dir: Path) -> None:
     """Delete labelmaps of an earlier run, so that a run that fails leaves no old answer behind."""
+    try:
+        for slot in Slot:
+            output_path(output_dir, slot).unlink(missing_ok=True)
+        remove_partial_outputs(output_dir)
+    except OSError as error:
+        raise OutputError(f"{output_dir}: an old result cannot be removed ({error.strerror})") from error
+
+
+def remove_partial_outputs(output_dir: Path) -> None:
+    """Delete files that a run left half written when it was ended."""
     for slot in Slot:
-        output_path(output_dir, slot).unlink(missing_ok=True)
+        for partial in output_path(output_dir, slot).parent.glob(f"{TEMPORARY_PREFIX}*"):
+            partial.unlink(missing_ok=True)
 
 
 def empty_labelmaps(files: CaseFiles) -> dict[Slot, tuple[Array, Geometry]]:

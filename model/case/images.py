@@ -21,6 +21,7 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 IMAGE_SUFFIXES = (".mha", ".mhd", ".nii.gz", ".nii", ".nrrd")
 _EXPECTED = "one 3-D image (" + ", ".join(IMAGE_SUFFIXES) + ")"
+TEMPORARY_PREFIX = ".writing-"
 _NIFTI_HEADER_BYTES = 352
 _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 
@@ -45,11 +46,17 @@ def find_image(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: the folder is missing; expected {_EXPECTED} in it")
-    images = sorted(
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be read ({error.strerror}); expected {_EXPECTED} in it"
+        ) from error
+    images = [
         entry
-        for entry in folder.iterdir()
+        for entry in entries
         if entry.name.lower().endswith(IMAGE_SUFFIXES) and not entry.name.startswith(".")
-    )
+    ]
     if not images:
         raise InputError(f"{folder}: holds no image; expected {_EXPECTED}")
     if len(images) > 1:
@@ -201,7 +208,7 @@ def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = Tru
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            prefix=".writing-", suffix="".join(path.suffixes[-2:]), dir=path.parent
+            prefix=TEMPORARY_PREFIX, suffix="".join(path.suffixes[-2:]), dir=path.parent
         )
         os.close(handle)
         temporary = Path(name)

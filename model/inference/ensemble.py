@@ -15,6 +15,7 @@ import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
@@ -101,13 +102,24 @@ def choose_device(wanted: str) -> str:
         )
         return "cpu"
     if wanted == "auto":
-        return "cuda:0"
+        return "cuda:0" if _gpu_works() else "cpu"
     device = torch.device(wanted)
     if (device.index or 0) >= torch.cuda.device_count():
         raise InputError(
             f"--device {wanted}: torch sees {torch.cuda.device_count()} GPU(s); expected one of them"
         )
     return f"cuda:{device.index or 0}"
+
+
+def _gpu_works() -> bool:
+    """Whether this torch has code for the GPU that it sees."""
+    try:
+        torch.zeros(1, device="cuda:0").add_(1).cpu()
+    except RuntimeError as error:
+        name = torch.cuda.get_device_name(0)
+        log.warning("the GPU (%s) cannot be used: %s; running on the CPU", name, one_line(error)[:160])
+        return False
+    return True
 
 
 def choose_precision(wanted: str, device: str) -> Precision:
@@ -192,11 +204,16 @@ class Ensemble:
         while len(self._networks) < len(self.folds):
             fold = self.folds[len(self._networks)]
             self._networks.append(build_network(self.plan, fold, self.rung.device))
-        for batch in _batches(list(waiting), self.rung.batch):
-            prepared, failed = _prepare(batch, encode)
-            yield from failed
-            if prepared:
-                yield from self._predict_batch(prepared)
+        batches = list(_batches(list(waiting), self.rung.batch))
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="patches") as pool:
+            # While a batch is computed the next one's patches are cut.
+            upcoming = pool.submit(_prepare, batches[0], encode)
+            for following in (*batches[1:], []):
+                prepared, failed = upcoming.result()
+                upcoming = pool.submit(_prepare, following, encode)
+                yield from failed
+                if prepared:
+                    yield from self._predict_batch(prepared)
 
     def _predict_batch(self, prepared: list[tuple[int, FloatVolume]]) -> Iterator[Prediction]:
         try:

@@ -25,11 +25,12 @@ from ..case.challenge import (
     empty_labelmaps,
     output_paths,
     read_case,
+    remove_partial_outputs,
     remove_stale_outputs,
     write_labelmaps,
 )
 from ..case.geometry import Array, Geometry
-from ..errors import LongilesionError, one_line
+from ..errors import InputError, LongilesionError, OutputError, WeightsError, one_line
 from ..options import Options
 from ..propagation.propagate import RegistrationCache
 from ..timing import Timings
@@ -83,16 +84,18 @@ class Run:
             LongilesionError: as told in `errors`; when lesions were finished before it, they are written.
         """
         remove_stale_outputs(self.options.output_dir)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as pool:
-            loading = pool.submit(self._load_model)
-            self._read_and_locate()
-            self.model = loading.result()
         try:
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as pool:
+                loading = pool.submit(self._load_model)
+                self._read_and_locate()
+                self.model = loading.result()
             self._predict(self.model)
-        except Exception:
-            self.write_unfinished()
+            result = self._write()
+        except (InputError, WeightsError, OutputError):
             raise
-        result = self._write()
+        except Exception:
+            self.write_unfinished()  # whatever went wrong, what is done is kept
+            raise
         self._report(result)
         return result
 
@@ -101,11 +104,20 @@ class Run:
         if self.case is None:
             files = self.files or discover(self.options.input_dir)
             write_labelmaps(empty_labelmaps(files), self.options.output_dir, verify=False)
+            remove_partial_outputs(self.options.output_dir)
             return
         result = self._merged(ended=True)
         write_labelmaps(self._with_grids(result), self.options.output_dir, verify=False)
+        remove_partial_outputs(self.options.output_dir)
         if self.options.extras_dir is not None:
             write_extras(self, result, self.finished)
+
+    @property
+    def failed_ids(self) -> tuple[int, ...]:
+        """Lesions that could not be computed, while others could."""
+        with self._lock:
+            ids = {failure.prompt.lesion_id for failure in self._failures}
+        return tuple(sorted(ids | {failure.lesion_id for failure in self.located.failures}))
 
     @property
     def finished(self) -> tuple[LesionResult, ...]:
@@ -129,6 +141,8 @@ class Run:
         with self.timings.stage("read"):
             self.files = discover(self.options.input_dir)
             case = read_case(self.files, self.options.clicks)
+        for warning in case.warnings:
+            log.warning("%s", warning)
         with self.timings.stage("locate"):
             locator = Locator(case, self.registrations)
             self.lesion_ids = tuple(locator.lesion_ids())

@@ -8,44 +8,59 @@ is judged by the correlation of HU inside the body, not by the optimiser's own m
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
 from ...case.geometry import FloatArray
+from ...errors import one_line
 from . import Registration, RegistrationImage
-from .grids import AIR_HU, Level, pyramid
+from .grids import AIR_HU, FloatVolume, Level, Mask, pyramid
 from .linear import LinearTransform
 from .search import evidence, translations
+
+_Pair = tuple[Level, Level]
+"""The follow-up (fixed) and the baseline (moving) at one resolution."""
 
 log = logging.getLogger(__name__)
 
 _SPACINGS_MM = (8.0, 5.0, 3.0)
-# Enough for metrics of 12 parameters to be smooth; more costs time and changes points by < 0.1 mm.
+# Enough for a smooth metric of 12 parameters; more costs time and moves points by less than 0.1 mm.
 _SAMPLES = 60_000
 _SEED = 20_250_704
+_ITERATIONS = 100
+# First steps as a share of a level's spacing. Larger ones throw the affine matrix out of its basin.
+_COARSE_STEP, _STEP = 0.5, 0.125
 _STARTS_TO_POLISH = 2
 
-# Breathing and posture stretch a trunk by a tenth; more is a failed fit.
+# Breathing and posture stretch a trunk by a tenth or so; more is a failed fit.
 _VOLUME_LIMITS = (0.75, 1.33)
 _STRETCH_LIMITS = (0.8, 1.25)
 # A slab thinner than this says nothing of stretching along its normal.
 _MIN_AFFINE_EXTENT_MM = 60.0
 
 _TOO_SMALL_MM = 30.0
-_POOR_SIMILARITY = 0.5
+# Two dates of one patient reach 0.85 and more, unrelated scans stay near or below the first of these.
+_POOR_SIMILARITY = 0.6
 _USELESS_SIMILARITY = 0.3
 _SMALL_OVERLAP = 0.15
+_MIN_VOXELS = 50
 
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """A transform with how well it fits: correlation inside the body, share of the smaller body seen."""
+    """A transform and how well it fits.
+
+    ``similarity`` is the correlation of HU inside the bodies (NaN where nothing can be compared),
+    ``overlap`` the share of the smaller body that lies in the other, ``extent_mm`` the shortest side of
+    what both scans see of them.
+    """
 
     transform: LinearTransform
     similarity: float
     overlap: float
+    extent_mm: float
 
     @property
     def score(self) -> float:
@@ -60,63 +75,65 @@ class LinearBackend:
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         """Align the baseline (moving) to the follow-up (fixed); see `Backend.register`."""
-        reason = _unusable(fixed, "follow-up") or _unusable(moving, "baseline")
+        reason = _too_small(fixed, "follow-up") or _too_small(moving, "baseline")
         if reason:
             return _as_headers_say(reason)
         try:
-            fit = self._fit(fixed, moving)
-        except RuntimeError as error:  # what ITK raises when an image gives its optimiser nothing
-            log.debug("registration failed: %s", error)
+            levels = zip(pyramid(fixed, _SPACINGS_MM), pyramid(moving, _SPACINGS_MM), strict=True)
+            return _judged(self._fit(*levels), _headers_meet(fixed, moving))
+        except RuntimeError as error:  # whatever ITK could not do with these images
+            log.warning("registration failed: %s", one_line(error))
             return _as_headers_say("the registration of the two scans failed")
-        return _judged(fit, fixed, moving)
 
-    def _fit(self, fixed: RegistrationImage, moving: RegistrationImage) -> _Fit:
+    def _fit(self, coarse: _Pair, middle: _Pair, fine: _Pair) -> _Fit:
         """Compete at the coarse level, polish at the middle one, stretch down to the fine one."""
-        levels = zip(pyramid(fixed, _SPACINGS_MM), pyramid(moving, _SPACINGS_MM), strict=True)
-        coarse, middle, fine = levels
-        starts = [_measured(middle, _optimised(coarse, start, False)) for start in translations(*coarse)]
-        starts.sort(key=lambda fit: -fit.score)
-        tried = starts + [
-            _measured(middle, _optimised(middle, fit.transform, False)) for fit in starts[:_STARTS_TO_POLISH]
-        ]
-        best = max(tried, key=lambda fit: fit.score)
-        if not self._affine:
-            return _better(fine, best.transform, _optimised(fine, best.transform, False))
-        stretched = _optimised(middle, best.transform, True)
-        if not _is_plausible(stretched):
-            return _better(fine, best.transform, _optimised(fine, best.transform, False))
-        best = _better(middle, best.transform, stretched)
-        finest = _optimised(fine, best.transform, True)
-        return _better(fine, best.transform, finest if _is_plausible(finest) else best.transform)
+        rough = [_optimised(coarse, start, False, _COARSE_STEP) for start in translations(*coarse)]
+        starts = sorted((_measured(middle, start) for start in rough), key=lambda fit: -fit.score)
+        polished = [_optimised(middle, fit.transform, False) for fit in starts[:_STARTS_TO_POLISH]]
+        best = max([*(_measured(middle, fit) for fit in polished), starts[0]], key=lambda fit: fit.score)
+        may_stretch = self._affine and best.extent_mm >= _MIN_AFFINE_EXTENT_MM
+        if may_stretch:
+            best = _better(middle, best.transform, _optimised(middle, best.transform, True))
+        return _better(fine, best.transform, _optimised(fine, best.transform, may_stretch))
 
 
-def _optimised(levels: tuple[Level, Level], start: LinearTransform, affine: bool) -> LinearTransform:
-    """The local optimum near the start, or the start itself where the optimiser finds nothing to go by."""
+def _optimised(levels: _Pair, start: LinearTransform, affine: bool, step: float = _STEP) -> LinearTransform:
+    """The local optimum near the start, or the start itself where the optimiser finds nothing to go by.
+
+    ``step`` is the first step in voxels of the level.
+    """
     fixed, moving = levels
-    spacing = fixed.image.GetSpacing()[0]
-    transform = _itk_transform(start, _body_centre_mm(fixed), affine)
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    voxels = max(1.0, float(sitk.GetArrayViewFromImage(fixed.body).sum()))
-    method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(min(1.0, _SAMPLES / voxels), _SEED)
-    method.SetMetricFixedMask(fixed.body)
-    method.SetMetricMovingMask(moving.seen)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(spacing / 2, spacing / 200, 60)
+    method = _method(fixed, moving)
+    spacing_mm = fixed.image.GetSpacing()[0]
+    method.SetOptimizerAsRegularStepGradientDescent(step * spacing_mm, spacing_mm / 200, _ITERATIONS)
     method.SetOptimizerScalesFromPhysicalShift()
+    transform = _itk_transform(start, _body_centre_mm(fixed), affine)
     method.SetInitialTransform(transform, inPlace=True)
     try:
         method.Execute(fixed.image, moving.image)
-    except RuntimeError as error:  # no overlap of the masks, or images without any contrast
-        log.debug("start given up: %s", error)
+    except RuntimeError as error:  # nothing in common, or images without any contrast
+        log.debug("start given up: %s", one_line(error))
         return start
-    return _linear(transform)
+    found = _linear(transform)
+    return found if np.isfinite(found.matrix).all() and np.isfinite(found.offset_mm).all() else start
+
+
+def _method(fixed: Level, moving: Level) -> sitk.ImageRegistrationMethod:
+    """The metric: correlation, as both scans are CT, sampled inside the follow-up's body."""
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsCorrelation()
+    method.SetMetricFixedMask(fixed.body)
+    method.SetMetricMovingMask(moving.seen)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(min(1.0, _SAMPLES / max(1, _count(fixed.body))), _SEED)
+    return method
 
 
 def _itk_transform(
     start: LinearTransform, centre_mm: FloatArray, affine: bool
 ) -> sitk.Euler3DTransform | sitk.AffineTransform:
+    """The start as what ITK optimises: turning and stretching happen round the centre."""
     transform = sitk.AffineTransform(3) if affine else sitk.Euler3DTransform()
     transform.SetCenter(centre_mm.tolist())
     transform.SetMatrix(start.matrix.ravel().tolist())
@@ -130,38 +147,57 @@ def _linear(transform: sitk.Euler3DTransform | sitk.AffineTransform) -> LinearTr
     return LinearTransform(matrix, np.asarray(transform.GetTranslation()) + centre - matrix @ centre)
 
 
+def _count(mask: sitk.Image) -> int:
+    return int(np.count_nonzero(sitk.GetArrayViewFromImage(mask)))
+
+
 def _body_centre_mm(level: Level) -> FloatArray:
     """Where rotations turn: the body's centre of gravity, else the image's middle."""
-    places = np.argwhere(sitk.GetArrayViewFromImage(level.body) > 0)
+    places = np.argwhere(sitk.GetArrayViewFromImage(level.body))
     if len(places) == 0:
         places = np.subtract(level.image.GetSize()[::-1], 1)[None] / 2
     return np.asarray(level.image.TransformContinuousIndexToPhysicalPoint(places.mean(axis=0)[::-1].tolist()))
 
 
-def _measured(levels: tuple[Level, Level], transform: LinearTransform) -> _Fit:
-    """Correlation of HU over both bodies where both scans see; needs no optimiser, so it can judge one."""
+def _measured(levels: _Pair, transform: LinearTransform) -> _Fit:
+    """How well a transform fits; needs no optimiser, so it can judge one."""
     fixed, moving = levels
     itk = _itk_transform(transform, np.zeros(3), True)
-    resample = sitk.Resample
-    image = resample(moving.image, fixed.image, itk, sitk.sitkLinear, AIR_HU, sitk.sitkFloat32)
+    image = sitk.Resample(moving.image, fixed.image, itk, sitk.sitkLinear, AIR_HU)
     seen, body = (
-        sitk.GetArrayFromImage(resample(mask, fixed.image, itk, sitk.sitkNearestNeighbor, 0)) > 0
+        sitk.GetArrayFromImage(sitk.Resample(mask, fixed.image, itk, sitk.sitkNearestNeighbor, 0)) > 0
         for mask in (moving.seen, moving.body)
     )
-    fixed_seen, fixed_body = (sitk.GetArrayViewFromImage(mask) > 0 for mask in (fixed.seen, fixed.body))
-    smaller = min(int(sitk.GetArrayViewFromImage(level.body).sum()) for level in levels)
+    fixed_seen, fixed_body = (sitk.GetArrayFromImage(mask) > 0 for mask in (fixed.seen, fixed.body))
     # Either body, so that a body on the other's air counts against the alignment.
     common = (fixed_body | body) & fixed_seen & seen
-    overlap = float((fixed_body & body).sum()) / max(1, smaller)
-    pairs = np.stack([sitk.GetArrayViewFromImage(fixed.image)[common], sitk.GetArrayFromImage(image)[common]])
-    if pairs.shape[1] < 50 or np.any(pairs.std(axis=1) < 1.0):
-        return _Fit(transform, float("nan"), overlap)
-    return _Fit(transform, float(np.corrcoef(pairs)[0, 1]), min(1.0, overlap))
+    smaller = max(1, min(_count(fixed.body), _count(moving.body)))
+    overlap = min(1.0, np.count_nonzero(fixed_body & body) / smaller)
+    values = [sitk.GetArrayViewFromImage(source)[common] for source in (fixed.image, image)]
+    extent_mm = _shortest_side(common) * fixed.image.GetSpacing()[0]
+    return _Fit(transform, _correlation(*values), overlap, extent_mm)
 
 
-def _better(levels: tuple[Level, Level], old: LinearTransform, new: LinearTransform) -> _Fit:
-    """The new transform only where it fits better."""
-    before, after = _measured(levels, old), _measured(levels, new)
+def _correlation(fixed_hu: FloatVolume, moving_hu: FloatVolume) -> float:
+    """Pearson's r of two lists of HU; NaN of too few, or of an image without contrast."""
+    pairs = np.stack([fixed_hu, moving_hu]).astype(np.float64)
+    if pairs.shape[1] < _MIN_VOXELS or np.any(pairs.std(axis=1) < 1.0):
+        return float("nan")
+    return float(np.corrcoef(pairs)[0, 1])
+
+
+def _shortest_side(mask: Mask) -> int:
+    """Voxels along the shortest side of the box round a mask; 0 of an empty one."""
+    sides = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+    return min(int(places[-1] - places[0] + 1) if len(places) else 0 for places in sides)
+
+
+def _better(levels: _Pair, old: LinearTransform, new: LinearTransform) -> _Fit:
+    """The new transform only where it is plausible and fits better."""
+    before = _measured(levels, old)
+    if not _is_plausible(new):
+        return before
+    after = _measured(levels, new)
     return after if after.score > before.score else before
 
 
@@ -169,25 +205,45 @@ def _is_plausible(transform: LinearTransform) -> bool:
     low, high = _VOLUME_LIMITS
     shortest, longest = _STRETCH_LIMITS
     stretches = transform.stretches
-    return low <= transform.determinant <= high and stretches[-1] >= shortest and stretches[0] <= longest
+    volume = transform.determinant
+    return bool(low <= volume <= high and stretches[-1] >= shortest and stretches[0] <= longest)
 
 
-def _extent_mm(scan: RegistrationImage) -> float:
-    """The shortest side of the field of view."""
+def _too_small(scan: RegistrationImage, name: str) -> str | None:
+    """Why a scan cannot be registered, or None: a few centimetres of a body have no unique place."""
     sizes = zip(scan.geometry.size_xyz, scan.geometry.spacing_xyz, strict=True)
-    return min(n * s for n, s in sizes)
+    side_mm = min(n * spacing for n, spacing in sizes)
+    if side_mm >= _TOO_SMALL_MM:
+        return None
+    return f"the {name} scan is too small to be registered ({side_mm:.0f} mm on its shortest side)"
 
 
-def _unusable(scan: RegistrationImage, name: str) -> str | None:
-    if _extent_mm(scan) < _TOO_SMALL_MM:
-        return f"the {name} is too small to be registered ({_extent_mm(scan):.0f} mm on its shortest side)"
-    return None
+def _headers_meet(fixed: RegistrationImage, moving: RegistrationImage) -> bool:
+    """Whether the middle of one scan lies in the other by their headers."""
+    scans = [fixed.geometry, moving.geometry]
+    for inner, outer in (scans, scans[::-1]):
+        z, y, x = ((n - 1) / 2 for n in inner.shape_zyx)
+        if outer.depth_mm(outer.world_to_zyx(inner.zyx_to_world((z, y, x)))) >= 0:
+            return True
+    return False
 
 
-def _as_headers_say(reason: str) -> Registration:
+def _as_headers_say(reason: str, similarity: float = float("nan")) -> Registration:
     warning = f"{reason}; points are carried over by the scans' headers alone"
-    return Registration(LinearTransform.identity(), float("nan"), False, (warning,))
+    return Registration(LinearTransform.identity(), similarity, False, (warning,))
 
 
-def _judged(fit: _Fit, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
-    return Registration(fit.transform, fit.similarity)
+def _judged(fit: _Fit, headers_meet: bool) -> Registration:
+    """The fit with its warnings; the headers' word instead where it is worth nothing."""
+    useless = not fit.similarity >= _USELESS_SIMILARITY
+    if useless and headers_meet:
+        return _as_headers_say("the two scans could not be aligned", fit.similarity)
+    warnings = []
+    if not fit.similarity >= _POOR_SIMILARITY:
+        warnings.append(
+            f"the two scans match poorly after registration (similarity {fit.similarity:.2f}); "
+            "propagated points may be far off"
+        )
+    if fit.overlap < _SMALL_OVERLAP:
+        warnings.append(f"the two scans have only {fit.overlap:.0%} of the smaller one's body in common")
+    return Registration(fit.transform, fit.similarity, not warnings, tuple(warnings))

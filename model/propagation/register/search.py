@@ -25,7 +25,7 @@ def evidence(correlation: npt.ArrayLike, overlap: npt.ArrayLike) -> FloatArray:
     chance is rarer, without letting them outweigh a clearly better one.
     """
     bounded = np.clip(np.asarray(correlation, np.float64), -0.999, 0.999)
-    return np.asarray(np.arctanh(bounded) * np.asarray(overlap, np.float64) ** 0.25)
+    return np.asarray(np.arctanh(bounded) * np.clip(overlap, 0.0, 1.0) ** 0.25)
 
 
 def translations(fixed: Level, moving: Level) -> list[LinearTransform]:
@@ -47,7 +47,7 @@ def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
     images = [_at_zero(image) for image in (fixed.image, moving.image, fixed.seen, moving.seen)]
     correlation = sitk.GetArrayFromImage(sitk.MaskedFFTNormalizedCorrelation(*images, 0, 0.02))
     overlap = _body_overlap(fixed, moving)
-    score = np.where(overlap >= _MIN_OVERLAP, evidence(correlation, np.minimum(overlap, 1.0)), -np.inf)
+    score = np.where(overlap >= _MIN_OVERLAP, evidence(correlation, overlap), -np.inf)
     spacing = np.asarray(fixed.image.GetSpacing())
     origins = np.subtract(moving.image.GetOrigin(), fixed.image.GetOrigin())
     reach = int(np.ceil(_APART_MM / spacing[0]))

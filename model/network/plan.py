@@ -22,6 +22,7 @@ DEFAULT_CONFIGURATION = "3d_fullres"
 
 _Positive = Annotated[int, Field(gt=0)]
 _Triple = tuple[_Positive, _Positive, _Positive]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,16 @@ class Plan:
     architecture: Architecture
 
 
+class _NormKwargs(BaseModel):
+    eps: Annotated[_Finite, Field(gt=0)] = 1e-5
+    affine: bool = False
+
+
+class _NonlinKwargs(BaseModel):
+    # Torch's own default, which published plans leave unsaid.
+    negative_slope: Annotated[_Finite, Field(ge=0)] = 0.01
+
+
 class _ArchKwargs(BaseModel):
     n_stages: Annotated[int, Field(ge=2)]
     features_per_stage: list[_Positive]
@@ -68,12 +79,13 @@ class _ArchKwargs(BaseModel):
     strides: list[_Triple]
     n_blocks_per_stage: list[_Positive]
     n_conv_per_stage_decoder: list[_Positive]
+    conv_op: str = "torch.nn.modules.conv.Conv3d"
     conv_bias: bool = False
     norm_op: str = "torch.nn.modules.instancenorm.InstanceNorm3d"
-    norm_op_kwargs: dict[str, Any] | None = None
+    norm_op_kwargs: _NormKwargs | None = None
     dropout_op: str | None = None
     nonlin: str = "torch.nn.LeakyReLU"
-    nonlin_kwargs: dict[str, Any] | None = None
+    nonlin_kwargs: _NonlinKwargs | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -102,10 +114,17 @@ class _ArchKwargs(BaseModel):
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, expected {expected}")
         if any(k % 2 == 0 for kernel in self.kernel_sizes for k in kernel):
             raise ValueError("kernel_sizes holds even numbers, expected odd ones")
-        if not self.norm_op.endswith("InstanceNorm3d"):
-            raise ValueError(f"norm_op is {self.norm_op}, expected InstanceNorm3d")
-        if not self.nonlin.endswith("LeakyReLU"):
-            raise ValueError(f"nonlin is {self.nonlin}, expected LeakyReLU")
+        if self.strides[0] != (1, 1, 1):  # the decoder ends at the first stage's resolution
+            raise ValueError(f"strides start with {self.strides[0]}, expected (1, 1, 1)")
+        for name, expected_op in (
+            ("conv_op", "Conv3d"),
+            ("norm_op", "InstanceNorm3d"),
+            ("nonlin", "LeakyReLU"),
+        ):
+            if getattr(self, name).rsplit(".", 1)[-1] != expected_op:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {expected_op}")
+        if self.dropout_op is not None:
+            raise ValueError(f"dropout_op is {self.dropout_op}, expected none")
         return self
 
 
@@ -138,21 +157,29 @@ class _Configuration(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> _Configuration:
-        if set(self.normalization_schemes) != {"CTNormalization"}:
+        if self.normalization_schemes != ["CTNormalization"]:
             raise ValueError(
-                f"normalization_schemes is {self.normalization_schemes}, expected CTNormalization"
+                f"normalization_schemes is {self.normalization_schemes}, expected one CTNormalization"
             )
         divisor = np.prod(self.architecture.arch_kwargs.strides, axis=0)
         if np.any(np.asarray(self.patch_size) % divisor):
-            raise ValueError(f"patch_size {self.patch_size} is no multiple of the strides' product {divisor}")
+            wanted = f"multiples of the strides' product {divisor.tolist()}"
+            raise ValueError(f"patch_size is {self.patch_size}, expected {wanted}")
         return self
 
 
 class _Intensities(BaseModel):
-    mean: float
-    std: float
-    percentile_00_5: float
-    percentile_99_5: float
+    mean: _Finite
+    std: Annotated[_Finite, Field(ge=0)]
+    percentile_00_5: _Finite
+    percentile_99_5: _Finite
+
+    @model_validator(mode="after")
+    def _check(self) -> _Intensities:
+        low, high = self.percentile_00_5, self.percentile_99_5
+        if low >= high:
+            raise ValueError(f"percentile_00_5 is {low}, expected less than percentile_99_5 = {high}")
+        return self
 
 
 class _Plans(BaseModel):
@@ -192,10 +219,7 @@ def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path}: is not valid JSON ({error}); expected the network's plan") from error
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
-        raise WeightsError(f"{path}: {where or configuration}: {message}") from error
+        raise WeightsError(f"{path}: {_first_fault(error, configuration)}") from error
     intensities = plans.foreground_intensity_properties_per_channel["0"]
     return Plan(
         configuration=configuration,
@@ -209,6 +233,16 @@ def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
     )
 
 
+def _first_fault(error: ValidationError, configuration: str) -> str:
+    """Where a plan is wrong and what was expected; a plan that is wrong in one place often is in more."""
+    fault = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"]) or configuration
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "value_error":  # our own checks say what they expect
+        return f"{where}: {message}"
+    return f"{where}: {message[:1].lower()}{message[1:]}; expected a plan of nnU-Net 2.4 or later"
+
+
 def _resolved(path: Path, configurations: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     """A configuration with all that it inherits."""
     chain, wanted = [], name
@@ -220,6 +254,10 @@ def _resolved(path: Path, configurations: dict[str, dict[str, Any]], name: str) 
         parent = configurations[wanted].get("inherits_from")
         if parent is None:
             break
+        if not isinstance(parent, str):
+            raise WeightsError(
+                f"{path}: {wanted}: inherits_from is {parent}; expected a configuration's name"
+            )
         if len(chain) > len(configurations):
             raise WeightsError(f"{path}: configuration {name!r} inherits from itself; expected an end")
         wanted = parent
@@ -230,7 +268,7 @@ def _resolved(path: Path, configurations: dict[str, dict[str, Any]], name: str) 
 
 
 def _architecture(kwargs: _ArchKwargs) -> Architecture:
-    norm, nonlin = kwargs.norm_op_kwargs or {}, kwargs.nonlin_kwargs or {}
+    norm, nonlin = kwargs.norm_op_kwargs or _NormKwargs(), kwargs.nonlin_kwargs or _NonlinKwargs()
     return Architecture(
         features_per_stage=tuple(kwargs.features_per_stage),
         kernel_sizes=tuple(kwargs.kernel_sizes),
@@ -238,7 +276,7 @@ def _architecture(kwargs: _ArchKwargs) -> Architecture:
         blocks_per_stage=tuple(kwargs.n_blocks_per_stage),
         decoder_convs_per_stage=tuple(kwargs.n_conv_per_stage_decoder),
         conv_bias=kwargs.conv_bias,
-        norm_eps=float(norm.get("eps", 1e-5)),
-        norm_affine=bool(norm.get("affine", False)),
-        negative_slope=float(nonlin.get("negative_slope", 1e-2)),
+        norm_eps=norm.eps,
+        norm_affine=norm.affine,
+        negative_slope=nonlin.negative_slope,
     )

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,29 +14,54 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
-from ..case.case import CaseResult, LesionRecord, LesionResult, PromptPoint, Scan
+from ..case.case import Case, CaseResult, LesionRecord, LesionResult, PromptPoint, Scan
 from ..case.challenge import output_paths
 from ..case.images import write_image
+from ..errors import OutputError
+from ..options import Options
+from ..propagation.propagate import RegistrationRecord
 from ..timing import peak_memory_mib
 
-if TYPE_CHECKING:
-    from .run import Run
+if TYPE_CHECKING:  # brings torch
+    from .load import LoadedModel
 
 _PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "acvl-utils", "safetensors")
 
 
-def write_extras(run: Run, result: CaseResult, finished: tuple[LesionResult, ...]) -> None:
-    """Write everything that the user asked for beside the declared outputs."""
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What is told of a run. ``lesions`` are the computed ones; ``model`` is None before it is loaded."""
+
+    options: Options
+    case: Case
+    result: CaseResult
+    lesions: tuple[LesionResult, ...]
+    model: LoadedModel | None
+    registrations: tuple[RegistrationRecord, ...]
+    seconds: dict[str, float]
+
+
+def write_extras(run: RunRecord) -> None:
+    """Write everything that the user asked for beside the declared outputs.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     folder = run.options.extras_dir
     assert folder is not None
-    folder.mkdir(parents=True, exist_ok=True)
-    for lesion in finished:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(folder / "run.json", _document(run))
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror}); expected a folder for extras"
+        ) from error
+    for lesion in run.lesions:
         stem = f"{lesion.prompt.followup.name}_lesion-{lesion.prompt.lesion_id:05d}"
         if run.options.per_lesion:
             _write_mask(folder / "lesions" / f"{stem}.mha", lesion)
         if run.options.save_probabilities:
             _write_probability(folder / "probabilities" / f"{stem}.mha", lesion)
-    _write_json(folder / "run.json", _document(run, result))
 
 
 def _write_mask(path: Path, lesion: LesionResult) -> None:
@@ -62,9 +88,8 @@ def _write_json(path: Path, document: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def _document(run: Run, result: CaseResult) -> dict[str, Any]:
-    case = run.case
-    slots = [scan.slot for scan in case.followup.scans] if case else []
+def _document(run: RunRecord) -> dict[str, Any]:
+    case, result = run.case, run.result
     return {
         "version": __version__,
         "packages": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
@@ -75,7 +100,7 @@ def _document(run: Run, result: CaseResult) -> dict[str, Any]:
             "deterministic": run.options.deterministic,
         },
         "model": _model(run),
-        "scans": [_scan(scan) for scan in (*case.baseline.scans, *case.followup.scans)] if case else [],
+        "scans": [_scan(scan) for scan in (*case.baseline.scans, *case.followup.scans)],
         "registrations": [
             {
                 "followup": record.followup,
@@ -84,17 +109,20 @@ def _document(run: Run, result: CaseResult) -> dict[str, Any]:
                 "similarity": _number(record.similarity),
                 "reliable": record.is_reliable,
             }
-            for record in run.registrations.records
+            for record in run.registrations
         ],
         "lesions": [_lesion(record) for record in result.records],
         "warnings": list(result.warnings),
-        "outputs": [str(path) for path in output_paths(run.options.output_dir, slots)],
-        "seconds": {name: round(value, 3) for name, value in run.timings.seconds.items()},
+        "outputs": [
+            str(path)
+            for path in output_paths(run.options.output_dir, [scan.slot for scan in case.followup.scans])
+        ],
+        "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
         "peak_memory_mib": _peak_memory(run),
     }
 
 
-def _model(run: Run) -> dict[str, Any] | None:
+def _model(run: RunRecord) -> dict[str, Any] | None:
     if run.model is None:
         return None
     ensemble, first = run.model.ensemble, run.model.ensemble.folds[0]
@@ -150,7 +178,7 @@ def _point(scan: Scan, point: PromptPoint) -> dict[str, Any]:
     }
 
 
-def _peak_memory(run: Run) -> dict[str, float]:
+def _peak_memory(run: RunRecord) -> dict[str, float]:
     memory = {"process": round(peak_memory_mib(), 1)}
     if run.model is not None and (gpu := run.model.ensemble.peak_gpu_mib) is not None:
         memory["gpu"] = round(gpu, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -36,24 +35,13 @@ from ..propagation.propagate import RegistrationCache
 from ..timing import Timings
 from .locate import Located, Locator
 from .merge import label_dtype, merge
-from .record import lesion_table, write_extras
+from .record import RunRecord, lesion_table, write_extras
 
 if TYPE_CHECKING:  # torch is imported while the images are read, not before
-    from ..network.plan import Plan
-    from ..network.weights import WeightsManifest
-    from .ensemble import Ensemble
+    from .load import LoadedModel
     from .segmenter import LesionFailure
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """The loaded ensemble with its plan and the files it came from."""
-
-    plan: Plan
-    ensemble: Ensemble
-    manifest: WeightsManifest
 
 
 class AllLesionsFailedError(LongilesionError):
@@ -72,7 +60,7 @@ class Run:
         self.lesion_ids: tuple[int, ...] = ()
         self.baseline_ml: dict[tuple[str, int], float] = {}
         self.registrations = RegistrationCache()
-        self.model: Model | None = None
+        self.model: LoadedModel | None = None
         self._lock = Lock()
         self._results: list[LesionResult] = []
         self._failures: list[LesionFailure] = []
@@ -110,7 +98,7 @@ class Run:
         write_labelmaps(self._with_grids(result), self.options.output_dir, verify=False)
         remove_partial_outputs(self.options.output_dir)
         if self.options.extras_dir is not None:
-            write_extras(self, result, self.finished)
+            write_extras(self._record(result))
 
     @property
     def failed_ids(self) -> tuple[int, ...]:
@@ -124,18 +112,11 @@ class Run:
         with self._lock:
             return tuple(self._results)
 
-    def _load_model(self) -> Model:
+    def _load_model(self) -> LoadedModel:
         with self.timings.stage("import torch"):
-            from ..network.weights import find_weights, inspect_weights, load_folds, load_plan
-            from .ensemble import Ensemble, EnsembleOptions
+            from .load import load_model
         with self.timings.stage("load weights"):
-            options = self.options
-            manifest = inspect_weights(find_weights(options.weights_dir), options.folds)
-            plan = load_plan(manifest)
-            settings = EnsembleOptions(
-                options.device, options.precision, tta=options.tta, deterministic=options.deterministic
-            )
-            return Model(plan, Ensemble(plan, list(load_folds(manifest)), settings), manifest)
+            return load_model(self.options)
 
     def _read_and_locate(self) -> None:
         with self.timings.stage("read"):
@@ -154,7 +135,7 @@ class Run:
             self.case = case
             self.located = locator.locate()
 
-    def _predict(self, model: Model) -> None:
+    def _predict(self, model: LoadedModel) -> None:
         from .segmenter import LesionFailure, Segmenter
 
         segmenter = Segmenter(
@@ -225,11 +206,23 @@ class Run:
             scan.slot: (result.labelmaps[scan.slot], scan.file_geometry) for scan in self.case.followup.scans
         }
 
+    def _record(self, result: CaseResult) -> RunRecord:
+        assert self.case is not None
+        return RunRecord(
+            options=self.options,
+            case=self.case,
+            result=result,
+            lesions=self.finished,
+            model=self.model,
+            registrations=self.registrations.records,
+            seconds=self.timings.seconds,
+        )
+
     def _report(self, result: CaseResult) -> None:
         assert self.case is not None
         if self.options.extras_dir is not None:
             with self.timings.stage("extras"):
-                write_extras(self, result, self.finished)
+                write_extras(self._record(result))
         log.info("\n%s\n", lesion_table(result.records))
         for path in output_paths(self.options.output_dir, [scan.slot for scan in self.case.followup.scans]):
             log.info("labelmap: %s", path)

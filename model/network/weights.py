@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -34,7 +36,10 @@ SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / "weights"
 
 _CLASSES = 2
 _STEM = "encoder.stem.convs.0.conv.weight"
-_NAMES = ("checkpoint_final.safetensors", "checkpoint_final.pth")
+_PACKED, _PICKLED = "checkpoint_final.safetensors", "checkpoint_final.pth"
+
+# Torch keeps one allow-list for the process: a thread that is done would take it from one that still reads.
+_ALLOW_LIST = threading.Lock()
 
 
 class InputVariant(Enum):
@@ -115,32 +120,34 @@ def inspect_weights(folder: Path, folds: Sequence[int]) -> WeightsManifest:
     return WeightsManifest(folder, tuple(folds), tuple(_fold_file(folder, fold) for fold in folds))
 
 
-def _fold_file(folder: Path, fold: int) -> Path:
-    for name in _NAMES:
+def _fold_file(folder: Path, fold: int, names: Sequence[str] = (_PACKED, _PICKLED)) -> Path:
+    """The first of the names that a fold has; what is packed comes first."""
+    for name in names:
         if (folder / f"fold_{fold}" / name).is_file():
             return folder / f"fold_{fold}" / name
-    raise WeightsError(
-        f"{folder / f'fold_{fold}'}: the fold is missing; expected {' or '.join(_NAMES)} in it"
-    )
+    raise WeightsError(f"{folder / f'fold_{fold}'}: the fold is missing; expected {' or '.join(names)} in it")
 
 
 def load_plan(manifest: WeightsManifest) -> Plan:
     """The plan, in the configuration that the first fold's checkpoint names."""
-    return read_plan(manifest.plan_file, load_fold(manifest.files[0]).configuration)
+    return read_plan(manifest.plan_file, _read_checkpoint(manifest.files[0]).configuration)
 
 
 def load_fold(path: Path) -> FoldWeights:
     """Read one fold, without its optimizer state. Tensors keep the type they are stored in.
 
     Raises:
-        WeightsError: unreadable, refused as unsafe, or a kind of network that this is not.
+        WeightsError: unreadable, refused as unsafe, not finite, or a kind of network that this is not.
     """
-    raw = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    raw = _read_checkpoint(path)
     try:
         state = canonical_state(raw.state)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}; expected a checkpoint of the residual-encoder U-Net") from error
     variant = _variant(path, state, raw.trainer_name)
+    name = _first_not_finite(state)
+    if name is not None:  # it would make every answer empty, and nothing would say so
+        raise WeightsError(f"{path}: is corrupt, {name} holds NaN or infinity; expected finite weights")
     return FoldWeights(path, state, raw.trainer_name, raw.configuration, raw.mirror_axes, variant)
 
 
@@ -150,6 +157,16 @@ class _RawCheckpoint:
     trainer_name: str
     configuration: str
     mirror_axes: tuple[int, ...]
+
+
+def _read_checkpoint(path: Path) -> _RawCheckpoint:
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+def _first_not_finite(state: dict[str, Tensor]) -> str | None:
+    """The first tensor with a NaN or infinity; a sum finds both in one pass without a second array."""
+    sums = ((name, float(tensor.sum(dtype=torch.float32))) for name, tensor in state.items())
+    return next((name for name, total in sums if not math.isfinite(total)), None)
 
 
 def _allowed_globals() -> list[Any]:
@@ -166,24 +183,29 @@ def _allowed_globals() -> list[Any]:
 
 def _read_pickle(path: Path) -> _RawCheckpoint:
     try:
-        with torch.serialization.safe_globals(_allowed_globals()):
+        with _ALLOW_LIST, torch.serialization.safe_globals(_allowed_globals()):
             checkpoint = _load(path)
     except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL (\S+)|class (\S+)|global (\S+)", str(error))
-        named = next((name for name in refused.groups() if name), None) if refused else None
-        if named is None:
-            raise WeightsError(
-                f"{path}: cannot be read safely and was not run; expected tensors and plain values only"
-            ) from error
-        raise WeightsError(
-            f"{path}: is refused, it asks to run {named.strip(chr(39))} while loading, and that was not run; "
-            "expected tensors and plain values only"
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise _refusal(path, error) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a spoilt pickle can end in any of them
         raise WeightsError(
             f"{path}: is corrupt or truncated ({one_line(error)[:120]}); expected a checkpoint"
         ) from error
     return _checked_checkpoint(path, checkpoint)
+
+
+def _refusal(path: Path, error: pickle.UnpicklingError) -> WeightsError:
+    """Torch's long message in one line: what the file asked for, where it says so."""
+    refused = re.search(r"GLOBAL (\S+)|class (\S+)|global (\S+)", str(error))
+    name = next((name for name in refused.groups() if name), None) if refused else None
+    asked = (
+        f"is refused, it asks to run {name.strip(chr(39))} while loading, and that"
+        if name
+        else ("cannot be read safely, it is corrupt or holds other things than weights, and")
+    )
+    return WeightsError(f"{path}: {asked} was not run; expected tensors and plain values only")
 
 
 def _load(path: Path) -> Any:
@@ -208,8 +230,14 @@ def _checked_checkpoint(path: Path, checkpoint: Any) -> _RawCheckpoint:
         state,
         str(checkpoint.get("trainer_name", "")),
         str(configuration or DEFAULT_CONFIGURATION),
-        tuple(int(axis) for axis in axes) if axes is not None else (),
+        _mirror_axes(path, () if axes is None else axes),
     )
+
+
+def _mirror_axes(path: Path, axes: Any) -> tuple[int, ...]:
+    if not isinstance(axes, list | tuple) or any(axis not in (0, 1, 2) for axis in axes):
+        raise WeightsError(f"{path}: mirroring axes are {axes!r}; expected some of 0, 1, 2")
+    return tuple(int(axis) for axis in axes)
 
 
 def _read_safetensors(path: Path) -> _RawCheckpoint:
@@ -217,13 +245,18 @@ def _read_safetensors(path: Path) -> _RawCheckpoint:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-        axes = tuple(int(axis) for axis in json.loads(metadata.get("mirror_axes", "[]")))
+        axes = json.loads(metadata.get("mirror_axes", "[]"))
     except (OSError, SafetensorError, ValueError) as error:
         raise WeightsError(
             f"{path}: is corrupt or truncated ({one_line(error)[:120]}); expected packed weights"
         ) from error
+    count = str(state[_STEM].shape[1]) if _STEM in state and state[_STEM].ndim == 5 else "no"
+    if metadata.get("channels", count) != count:
+        raise WeightsError(
+            f"{path}: has {count} input channels; expected {metadata['channels']} by its notes"
+        )
     configuration = metadata.get("configuration", DEFAULT_CONFIGURATION)
-    return _RawCheckpoint(state, metadata.get("trainer_name", ""), configuration, axes)
+    return _RawCheckpoint(state, metadata.get("trainer_name", ""), configuration, _mirror_axes(path, axes))
 
 
 def _variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant:
@@ -298,8 +331,8 @@ def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "f
     target.mkdir(parents=True, exist_ok=True)
     written = []
     for fold in folds:
-        weights = load_fold(_fold_file(folder, fold))
-        written.append(_pack_fold(weights, target / f"fold_{fold}" / _NAMES[0], dtype))
+        weights = load_fold(_fold_file(folder, fold, (_PICKLED, _PACKED)))  # from the original where it is
+        written.append(_pack_fold(weights, target / f"fold_{fold}" / _PACKED, dtype))
     for name in (PLANS_FILE, "dataset.json"):
         if (folder / name).is_file() and folder.resolve() != target.resolve():
             shutil.copyfile(folder / name, target / name)
@@ -308,6 +341,10 @@ def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "f
 
 def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
     kind = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
+    state = {name: tensor.to(kind).contiguous() for name, tensor in weights.state.items()}
+    beyond = _first_not_finite(state)
+    if beyond is not None:
+        raise WeightsError(f"{weights.path}: {beyond} does not fit {dtype}; expected --dtype fp32")
     metadata = {
         "format": "pt",
         "trainer_name": weights.trainer_name,
@@ -319,6 +356,9 @@ def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".writing")
-    save_file({k: v.to(kind).contiguous() for k, v in weights.state.items()}, temporary, metadata)
-    temporary.replace(path)
+    try:
+        save_file(state, temporary, metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path

@@ -29,7 +29,7 @@ from ..errors import InputError, MemoryExhaustedError, WeightsError, one_line
 from ..network.plan import Plan
 from ..network.resample import FloatVolume
 from ..network.resenc_unet import ResEncUNet
-from ..network.weights import FoldWeights, build_network
+from ..network.weights import FoldWeights, build_network, check_fold
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class Ensemble:
         self._mirrors = _mirror_combinations(folds[0].mirror_axes) if options.tta else [()]
         self._networks: list[ResEncUNet] = []
         for fold in folds:
-            build_network(plan, fold)  # a fold that does not fit is told before any lesion's turn
+            check_fold(plan, fold)  # a fold that does not fit is told before any lesion's turn
         self._set_determinism()
         self.rung = self._first_rung(choose_device(options.device))
         log.info("predicting on %s", self.rung.describe())

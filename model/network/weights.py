@@ -285,7 +285,15 @@ def _variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant
 def build_network(plan: Plan, weights: FoldWeights, device: str = "cpu") -> ResEncUNet:
     """The network of a plan with a fold's weights, float32, in eval mode.
 
-    On the CPU it shares the tensors that were loaded.
+    On the CPU it shares the tensors that were loaded. WeightsError as `check_fold`.
+    """
+    network = check_fold(plan, weights)
+    network.load_state_dict({k: v.to(device).float() for k, v in weights.state.items()}, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
+    """The plan's network without memory for its weights, after a look at whether the fold's would fit.
 
     Raises:
         WeightsError: plan and checkpoint disagree; the first difference is named.
@@ -301,8 +309,7 @@ def build_network(plan: Plan, weights: FoldWeights, device: str = "cpu") -> ResE
             raise WeightsError(
                 f"{weights.path}: does not fit its plan: {name} is {in_file}; expected {in_plan}"
             )
-    network.load_state_dict({k: v.to(device).float() for k, v in weights.state.items()}, assign=True)
-    return network.eval().requires_grad_(False)
+    return network
 
 
 def load_folds(manifest: WeightsManifest) -> Iterator[FoldWeights]:

@@ -1,0 +1,82 @@
+"""Every golden case, encoded and predicted once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from model.case.case import LesionPrompt
+from model.case.challenge import discover, read_case
+from model.inference.ensemble import Ensemble, EnsembleOptions, Prediction
+from model.inference.locate import Locator
+from model.network.plan import Plan
+from model.network.prompts import EncodedLesion, encode_lesion
+from model.network.weights import inspect_weights, load_folds, load_plan
+from model.propagation.propagate import RegistrationCache
+
+HERE = Path(__file__).parent
+CASES = sorted(path.name for path in (HERE / "cases").iterdir())
+
+
+@dataclass(frozen=True)
+class GoldenLesion:
+    """One lesion: what ours makes of it, and what is expected."""
+
+    case: str
+    prompt: LesionPrompt
+    encoded: EncodedLesion
+    prediction: Prediction
+    expected: dict[str, Any]
+
+    def stored(self, kind: str) -> dict[str, npt.NDArray[Any]] | None:
+        path = HERE / "expected" / self.case / "patches" / f"lesion_{self.prompt.lesion_id}_{kind}.npz"
+        return dict(np.load(path)) if path.exists() else None
+
+    @property
+    def inside(self) -> tuple[slice, slice, slice]:
+        """The part of the patch that lies in the follow-up image."""
+        box = self.encoded.placement.followup
+        return box.intersection(self.encoded.followup_grid.whole).relative_to(box).slices
+
+
+@pytest.fixture(scope="session")
+def golden_plan() -> Plan:
+    return load_plan(inspect_weights(HERE / "model", range(5)))
+
+
+@pytest.fixture(scope="session")
+def golden_ensemble(golden_plan: Plan) -> Ensemble:
+    manifest = inspect_weights(HERE / "model", range(5))
+    return Ensemble(golden_plan, list(load_folds(manifest)), EnsembleOptions(device="cpu"))
+
+
+def _lesions(name: str, plan: Plan, ensemble: Ensemble) -> Iterator[GoldenLesion]:
+    case = read_case(discover(HERE / "cases" / name / "input"))
+    expected = {e["id"]: e for e in json.loads((HERE / "expected" / name / "lesions.json").read_text())}
+    prompts = [p for p in Locator(case, RegistrationCache()).locate().prompts if p.lesion_id in expected]
+    assert {prompt.lesion_id for prompt in prompts} == expected.keys()
+    encoded = [encode_lesion(prompt, plan) for prompt in prompts]
+    for prediction in ensemble.predict([partial(_channels, lesion) for lesion in encoded]):
+        index = prediction.index
+        found = expected[prompts[index].lesion_id]
+        yield GoldenLesion(name, prompts[index], encoded[index], prediction, found)
+
+
+def _channels(lesion: EncodedLesion) -> npt.NDArray[np.float32]:
+    return lesion.channels
+
+
+@pytest.fixture(scope="session", params=CASES)
+def golden(
+    request: pytest.FixtureRequest, golden_plan: Plan, golden_ensemble: Ensemble
+) -> list[GoldenLesion]:
+    """All lesions of a case that the published pipeline answers."""
+    return list(_lesions(request.param, golden_plan, golden_ensemble))

@@ -23,6 +23,7 @@ _PADDING_HU = -1500.0
 _BODY_HU = -300.0
 # Wide enough to hold the skin's edge, which says most about the place of the body.
 _BODY_MARGIN_MM = 12.0
+# The body's outline needs no finer copy than this, and costs much less on it.
 _BODY_SPACING_MM = 5.0
 
 FloatVolume = npt.NDArray[np.float32]
@@ -66,20 +67,21 @@ def _block_means(block: Array, sides: tuple[int, int, int, int]) -> tuple[FloatV
         block = np.nan_to_num(block, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
     unmeasured = block < _PADDING_HU
     values = np.clip(block, AIR_HU, UPPER_HU, dtype=np.float32, casting="unsafe")
-    means = _mean(_mean(values.sum(axis=0).reshape(ny * fy, nx, fx), 2).reshape(ny, fy, nx), 1)
+    means = _mean(_mean(_mean(values, 0).reshape(ny * fy, nx, fx), 2).reshape(ny, fy, nx), 1)
     if not unmeasured.any():
-        return means / len(block), np.ones((ny, nx), np.bool_)
+        return means, np.ones((ny, nx), np.bool_)
     shares = unmeasured.mean(axis=0, dtype=np.float32).reshape(ny, fy, nx, fx).mean(axis=(1, 3))
-    return means / len(block), shares <= 0.5
+    return means, np.asarray(shares <= 0.5)
 
 
 def _mean(values: FloatVolume, axis: int) -> FloatVolume:
     """Mean over a short axis; adding strided slices is several times as fast as ``ndarray.mean``."""
-    moved = np.moveaxis(values, axis, 0)
-    total = moved[0].copy()
-    for part in moved[1:]:
+    first, *others = np.moveaxis(values, axis, 0)
+    total = first.copy()
+    for part in others:
         total += part
-    return np.asarray(total / len(moved), np.float32)
+    total /= values.shape[axis]
+    return total
 
 
 def _averaged_geometry(
@@ -101,16 +103,28 @@ def to_image(array: Array, geometry: Geometry) -> sitk.Image:
 
 
 def pyramid(scan: RegistrationImage, spacings_mm: tuple[float, ...]) -> list[Level]:
-    """Isotropic copies along the world's axes, each as large as the scan's bounding box."""
-    hu, seen, geometry = averaged(scan, min(spacings_mm))
-    image, seen_image = to_image(hu, geometry), to_image(seen, geometry)
-    body = body_mask(_smaller(image, _BODY_SPACING_MM))
+    """Isotropic copies along the world's axes, coarsest first, each as large as the scan's bounding box.
+
+    ``spacings_mm`` falls. Each copy is made from the next finer one.
+    """
+    image, seen = _averaged_images(scan, spacings_mm[-1])
+    images: list[sitk.Image] = []
+    for spacing in reversed(spacings_mm):
+        image = _smaller(image, spacing)
+        images.insert(0, image)
+    fitting = [small for small in images if small.GetSpacing()[0] >= _BODY_SPACING_MM]
+    body = body_mask(fitting[-1] if fitting else images[0])
     levels = []
-    for spacing in spacings_mm:
-        small = _smaller(image, spacing)
-        small_seen = _nearest(seen_image, small)
+    for small in images:
+        small_seen = _nearest(seen, small)
         levels.append(Level(small, small_seen, sitk.And(_nearest(body, small), small_seen)))
     return levels
+
+
+def _averaged_images(scan: RegistrationImage, spacing_mm: float) -> tuple[sitk.Image, sitk.Image]:
+    # A function of its own, as its arrays are the largest and must be gone before the smoothing.
+    hu, seen, geometry = averaged(scan, spacing_mm)
+    return to_image(hu, geometry), to_image(seen, geometry)
 
 
 def body_mask(image: sitk.Image) -> sitk.Image:

@@ -44,8 +44,14 @@ def translations(fixed: Level, moving: Level) -> list[LinearTransform]:
 
 def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
     """Offsets (moving minus fixed, mm) of the best correlations over all overlaps."""
-    images = [_at_zero(image) for image in (fixed.image, moving.image, fixed.seen, moving.seen)]
-    correlation = sitk.GetArrayFromImage(sitk.MaskedFFTNormalizedCorrelation(*images, 0, 0.02))
+    correlation_image = sitk.MaskedFFTNormalizedCorrelation(
+        _at_zero(fixed.image),
+        _at_zero(moving.image),
+        _at_zero(fixed.seen),
+        _at_zero(moving.seen),
+        requiredFractionOfOverlappingPixels=0.02,
+    )
+    correlation = sitk.GetArrayFromImage(correlation_image)
     overlap = _body_overlap(fixed, moving)
     score = np.where(overlap >= _MIN_OVERLAP, evidence(correlation, overlap), -np.inf)
     spacing = np.asarray(fixed.image.GetSpacing())

@@ -8,9 +8,8 @@ options, README.md the exit codes.
 from __future__ import annotations
 
 import argparse
-import sys
 
-from model.lifecycle import supervise
+from model.lifecycle import leave, supervise
 from model.options import add_arguments, from_arguments
 
 
@@ -22,4 +21,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -13,7 +13,7 @@ import signal
 import sys
 from threading import Thread
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .errors import EXIT_TERMINATED, LongilesionError, MemoryExhaustedError, one_line
 from .options import Options
@@ -75,6 +75,13 @@ def supervise(options: Options) -> int:
         failed = ", ".join(str(lesion_id) for lesion_id in worker.current.failed_ids)
         _say(f"lesions that could not be computed and were left empty: {failed}; all others are complete")
     return 0
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once: all is written, and taking torch apart would cost half a second."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _raise_signal(number: int, _frame: FrameType | None) -> None:

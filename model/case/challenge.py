@@ -7,6 +7,7 @@ socket, else the fixed paths do.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -158,8 +159,10 @@ def read_case(files: CaseFiles, click_units: ClickUnits = "voxel") -> Case:
     """
     jobs = [(TimePointName.BASELINE, scan) for scan in files.baseline]
     jobs += [(TimePointName.FOLLOWUP, scan) for scan in files.followup]
-    # ITK releases the interpreter's lock while it decodes: threads read the images side by side.
-    with ThreadPoolExecutor(max_workers=2 * len(jobs), thread_name_prefix="read") as pool:
+    # ITK releases the interpreter's lock while it decodes: threads read the images side by side. One core
+    # is left to the thread that imports torch meanwhile.
+    workers = max(1, (os.cpu_count() or 1) - 1)
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read") as pool:
         pending = [(kind, scan, *_start_reading(pool, scan)) for kind, scan in jobs]
         scans, warnings = [], list(files.warnings)
         for kind, scan, ct, mask in pending:

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import cc3d
 import numpy as np
+import numpy.typing as npt
 
 from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, UnansweredLesion
 from ..case.geometry import Array, Box, Vector
@@ -54,23 +54,40 @@ class _Baseline:
     volume_ml: float
 
 
+class _Tally:
+    """Voxels of one label, counted plane by plane."""
+
+    def __init__(self) -> None:
+        self.voxels = 0
+        self.sums = np.zeros(3)
+        self.low = np.full(3, np.iinfo(np.int64).max)
+        self.high = np.zeros(3, np.int64)
+
+    def add(self, z: int, y: npt.NDArray[np.intp], x: npt.NDArray[np.intp]) -> None:
+        self.voxels += y.size
+        self.sums += (z * y.size, y.sum(), x.sum())
+        self.low = np.minimum(self.low, (z, y.min(), x.min()))
+        self.high = np.maximum(self.high, (z, y.max(), x.max()))
+
+    def label(self) -> MaskLabel:
+        cz, cy, cx = (float(value) for value in self.sums / self.voxels)
+        z0, y0, x0 = (int(value) for value in self.low)
+        z1, y1, x1 = (int(value) + 1 for value in self.high)
+        return MaskLabel(Box((z0, y0, x0), (z1, y1, x1)), self.voxels, (cz, cy, cx))
+
+
 def mask_labels(mask: Array | None) -> dict[int, MaskLabel]:
-    """All lesions of a labelmap (z, y, x), found in one pass."""
-    if mask is None or not mask.any():
-        return {}
-    statistics = cc3d.statistics(np.ascontiguousarray(mask))
-    labels = {}
-    for lesion_id in np.flatnonzero(statistics["voxel_counts"]):
-        if lesion_id == 0:
+    """All lesions of a labelmap (z, y, x), found in one pass that skips planes without any."""
+    tallies: dict[int, _Tally] = {}
+    for z, plane in enumerate(mask if mask is not None else ()):
+        if not plane.any():
             continue
-        z, y, x = statistics["bounding_boxes"][lesion_id]
-        cz, cy, cx = (float(value) for value in statistics["centroids"][lesion_id])
-        labels[int(lesion_id)] = MaskLabel(
-            Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop)),
-            int(statistics["voxel_counts"][lesion_id]),
-            (cz, cy, cx),
-        )
-    return labels
+        y, x = np.nonzero(plane)
+        ids = plane[y, x]
+        for lesion_id in np.unique(ids):
+            chosen = ids == lesion_id
+            tallies.setdefault(int(lesion_id), _Tally()).add(z, y[chosen], x[chosen])
+    return {lesion_id: tally.label() for lesion_id, tally in sorted(tallies.items())}
 
 
 def mask_point(mask: Array, lesion_id: int, label: MaskLabel, scan: Scan) -> Vector:

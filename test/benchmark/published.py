@@ -61,7 +61,8 @@ def segment(case: Path, weights: Path, timings: Timings, keep: bool = False) -> 
     ids = [lesion_id for lesion_id in clicks[0] if lesion_id in clicks[1]]
     with timings.stage("preprocess"):
         before, after = _prepared(*baseline, plan), _prepared(*followup, plan)
-        masks = {lesion_id: _resampled_mask(mask, lesion_id, before) for lesion_id in ids}
+        # The published code resamples the background's indicator as well.
+        masks = {lesion_id: _resampled_mask(mask, lesion_id, before) for lesion_id in [0, *ids]}
     result = PublishedResult(np.zeros(after.shape, np.uint16))
     for lesion_id in ids:
         with timings.stage("predict"):

@@ -215,7 +215,7 @@ def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = Tru
         sitk.WriteImage(image, name, useCompression=True)
         del image  # before the file is read back: one copy less at the run's peak of memory
         if verify:
-            _verify(temporary, array, geometry)
+            _verify(temporary, path, array, geometry)
         # The temporary file is private by default; results belong to whoever mounted the folder.
         temporary.chmod(0o644)
         temporary.replace(path)
@@ -229,9 +229,10 @@ def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = Tru
                 temporary.unlink()
 
 
-def _verify(path: Path, array: Array, geometry: Geometry) -> None:
+def _verify(temporary: Path, path: Path, array: Array, geometry: Geometry) -> None:
+    """Read what was written for ``path`` and compare it."""
     try:
-        written = read_image(path)
+        written = read_image(temporary)
     except InputError as error:
         raise OutputError(f"{path}: the written file does not read back: {error}") from error
     same_voxels = written.array.shape == array.shape and all(map(np.array_equal, written.array, array))

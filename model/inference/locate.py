@@ -82,7 +82,7 @@ def mask_labels(mask: Array | None) -> dict[int, MaskLabel]:
     for z, plane in enumerate(mask if mask is not None else ()):
         if not plane.any():
             continue
-        y, x = np.nonzero(plane)
+        y, x = np.nonzero(plane != 0)  # of booleans several times faster than of numbers
         ids = plane[y, x]
         for lesion_id in np.unique(ids):
             chosen = ids == lesion_id

@@ -1,0 +1,281 @@
+"""The interface from outside: variants, steps, odd but usable input, options, outputs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from .cases import CENTRES, CHECKOUT, SHAPE, CaseOnDisk, Finished, Grid, ball, body
+
+OUTPUT = "images/{}-followup-ct-tumor-lesion-seg/segmentation.mha"
+
+
+def good(run: Finished) -> Finished:
+    assert run.code == 0, run.stdout + run.stderr
+    return run
+
+
+@pytest.mark.parametrize("second_baseline", [False, True])
+@pytest.mark.parametrize("second_followup", [False, True])
+def test_the_four_variants(second_baseline: bool, second_followup: bool, case: CaseOnDisk) -> None:
+    if second_baseline:
+        case.write_scan("secondary", "baseline")
+    if second_followup:
+        case.write_scan("secondary", "followup")
+    run = good(case.run())
+    slots = ["primary", "secondary"] if second_followup else ["primary"]
+    assert run.files() == [OUTPUT.format(slot) for slot in slots]  # and nothing else
+    for slot in slots:
+        assert set(np.unique(run.labelmap(slot))) <= {0, 1, 2}
+        assert run.labelmap(slot).dtype == np.uint8
+        for lesion_id in (1, 2):  # clicked in both follow-up scans: segmented in each
+            answered = [
+                les for les in run.lesions(lesion_id) if les["followup"]["scan"] == f"{slot}-followup"
+            ]
+            assert len(answered) == 1 and answered[0]["followup"]["source"] == "given"
+            own = f"{slot}-baseline" if second_baseline or slot == "primary" else "primary-baseline"
+            assert answered[0]["baseline"]["scan"] == own
+
+
+def test_baseline_and_followup_in_different_scans(case: CaseOnDisk) -> None:
+    case.ids = (3,)
+    case.write_scan("secondary", "baseline")
+    case.write_scan("secondary", "followup")
+    case.clicks("primary", "followup", {"Lesion 3": [30.0, 30.0, 10.0]})
+    case.clicks("secondary", "followup", {"lesion_1": [20.0, 28.0, 16.0]})
+    run = good(case.run())
+    assert run.lesions(3)[0]["baseline"]["scan"] == "secondary-baseline"
+    assert run.lesions(3)[0]["followup"]["scan"] == "primary-followup"
+    assert run.lesions(1)[0]["baseline"]["scan"] == "primary-baseline"
+    assert run.lesions(1)[0]["followup"]["scan"] == "secondary-followup"
+
+
+@pytest.mark.parametrize("key", ["socket", "interface", "both"])
+def test_inputs_json_decides(key: str, case: CaseOnDisk) -> None:
+    images = case.folder / "images"
+    shutil.move(images / "primary-followup-ct", images / "elsewhere")
+    case.write_scan("secondary", "followup")  # lies there, but is not listed
+    slugs = ("primary-baseline-ct", "primary-baseline-ct-tumor-lesion-seg", "primary-followup-ct",
+             "secondary-baseline-ct")  # fmt: skip
+    paths = {slug: f"images/{slug}" for slug in slugs} | {"primary-followup-ct": "images/elsewhere"}
+    for time_point in ("baseline", "followup"):
+        slug = f"primary-{time_point}-lesion-clicks"
+        paths[slug] = f"{slug}.json"
+    keys = ("socket", "interface") if key == "both" else (key,)
+    entries = [
+        {name: {"slug": slug, "relative_path": path, "super_kind": "Image"} for name in keys}
+        for slug, path in paths.items()
+    ]
+    (case.folder / "inputs.json").write_text(json.dumps(entries))
+    run = good(case.run())
+    assert run.files() == [OUTPUT.format("primary")]
+    assert run.lesions(1)[0]["followup"]["source"] == "given"
+
+
+def test_step_1_answers_every_lesion(case: CaseOnDisk) -> None:
+    case.clicks("primary", "followup", {})
+    run = good(case.run())
+    assert [les["followup"]["source"] for i in (1, 2) for les in run.lesions(i)] == ["propagated"] * 2
+    for lesion_id in (1, 2):  # the follow-up is the baseline with other noise: the place is the same
+        point = run.lesions(lesion_id)[0]["followup"]["point_xyz"]
+        assert np.abs(np.subtract(point[::-1], CENTRES[lesion_id])).max() < 1.5
+    assert run.record["registrations"][0]["reliable"]
+
+
+def test_missing_click_files_are_empty_ones(case: CaseOnDisk) -> None:
+    for path in case.folder.glob("*.json"):
+        path.unlink()
+    run = good(case.run())
+    assert "primary-followup-lesion-clicks.json" in run.warnings
+    assert [run.lesions(i)[0]["baseline"]["source"] for i in (1, 2)] == ["mask", "mask"]
+    assert [run.lesions(i)[0]["followup"]["source"] for i in (1, 2)] == ["propagated", "propagated"]
+
+
+def test_without_clicks_the_deepest_scan_answers(case: CaseOnDisk) -> None:
+    case.write_scan("secondary", "followup")
+    image = sitk.ReadImage(str(case.folder / "images/secondary-followup-ct/image.mha"))
+    sitk.WriteImage(image[:, :, 22:], str(case.folder / "images/secondary-followup-ct/image.mha"), True)
+    for slot in ("primary", "secondary"):
+        case.clicks(slot, "followup", {})
+    run = good(case.run())
+    # Lesion 1 lies 6 slices outside of the part that the secondary scan shows.
+    assert [les["followup"]["scan"] for les in run.lesions(1)] == ["primary-followup"]
+    assert not run.labelmap("secondary")[:, :, :30].any() and run.files() == [
+        OUTPUT.format("primary"), OUTPUT.format("secondary"),
+    ]  # fmt: skip
+
+
+def test_clicks_that_need_mending(case: CaseOnDisk) -> None:
+    case.clicks("primary", "followup", {1: [-1.5, 28.0, 16.0], 2: [42.0, 24.0, 80.0], 9: [30.0, 40.0, 12.0]})
+    case.clicks("primary", "baseline", {1: [20.0, 28.0, 16.0], 2: [42.0, 24.0, 20.0], 7: [30.0, 12.0, 9.0]})
+    run = good(case.run())
+    assert run.lesions(1)[0]["followup"]["source"] == "clipped"
+    assert run.lesions(1)[0]["followup"]["point_xyz"][0] == 0
+    assert run.lesions(2)[0]["followup"]["source"] == "propagated"  # 115 mm outside
+    assert run.lesions(9)[0]["new"] and not run.lesions(9)[0]["baseline"]["has_mask"]
+    assert run.lesions(7)[0]["baseline"]["has_mask"] is False
+    for text in ("lesion 1: its click lies 2.0 mm outside", "lesion 2: its click lies", "lesion 9: new",
+                 "lesion 7: its click in primary-baseline has no label"):  # fmt: skip
+        assert text in run.warnings
+
+
+def test_a_sickle_gets_its_nearest_voxel(case: CaseOnDisk) -> None:
+    mask = (ball(SHAPE, (16, 28, 30), 12) & ~ball(SHAPE, (16, 28, 36), 11)).astype(np.uint8)
+    case.image("primary-baseline-ct-tumor-lesion-seg", mask)
+    case.clicks("primary", "baseline", {})
+    case.clicks("primary", "followup", {1: [20.0, 28.0, 16.0]})
+    run = good(case.run())
+    baseline = run.lesions(1)[0]["baseline"]
+    x, y, z = (round(value) for value in baseline["point_xyz"])
+    assert baseline["source"] == "mask" and mask[z, y, x] == 1
+
+
+def test_empty_mask_and_odd_voxels_are_warnings(case: CaseOnDisk) -> None:
+    case.image("primary-baseline-ct-tumor-lesion-seg", np.zeros(SHAPE, np.uint8))
+    odd = body().astype(np.float32)
+    odd[0, 0, :3] = (np.nan, np.inf, -np.inf)
+    odd[1, 0, 0] = 20_000
+    case.image("primary-followup-ct", odd)
+    run = good(case.run())
+    for text in ("mask is empty", "3 voxels are NaN or infinite", "20000"):
+        assert text in run.warnings
+
+
+def test_ids_above_255_make_all_outputs_16_bit(case: CaseOnDisk) -> None:
+    case.ids = (65_535,)
+    case.write_scan("secondary", "followup")
+    case.image("secondary-followup-ct", body())
+    mask = np.where(ball(SHAPE, CENTRES[2], 4), 65_535, 0).astype(np.uint16)
+    case.image("primary-baseline-ct-tumor-lesion-seg", mask)
+    for time_point in ("baseline", "followup"):
+        case.clicks("primary", time_point, {65_535: [42.0, 24.0, 20.0]})
+    case.clicks("secondary", "followup", {})
+    run = good(case.run())
+    assert run.labelmap("primary").dtype == run.labelmap("secondary").dtype == np.uint16
+    assert set(np.unique(run.labelmap("primary"))) <= {0, 65_535}
+    assert not run.labelmap("secondary").any()  # no lesion there: an all-zero file
+
+
+def test_a_case_without_any_lesion(case: CaseOnDisk) -> None:
+    case.image("primary-baseline-ct-tumor-lesion-seg", np.zeros(SHAPE, np.uint8))
+    case.clicks("primary", "baseline", {})
+    case.clicks("primary", "followup", {})
+    run = good(case.run())
+    assert not run.labelmap().any() and run.record["lesions"] == []
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mhd"])
+def test_other_formats(suffix: str, case: CaseOnDisk) -> None:
+    for folder in (case.folder / "images").iterdir():
+        image = sitk.ReadImage(str(folder / "image.mha"))
+        (folder / "image.mha").unlink()
+        sitk.WriteImage(image, str(folder / f"image{suffix}"))
+    assert good(case.run()).files() == [OUTPUT.format("primary")]
+
+
+def test_oblique_grid_world_clicks_and_options(case: CaseOnDisk) -> None:
+    turn = np.deg2rad(20)
+    c, s = float(np.cos(turn)), float(np.sin(turn))
+    slugs = [f"primary-{time_point}-ct" for time_point in ("baseline", "followup")]
+    for slug in (*slugs, "primary-baseline-ct-tumor-lesion-seg"):
+        case.grids[slug] = Grid((12.5, -7.25, 300.0), (c, -s, 0, s, c, 0, 0, 0, 1))
+    case.write()
+    by_voxel = good(case.run("--per-lesion", "--save-probabilities", "--deterministic"))
+    labels = by_voxel.labelmap()
+    followup = sitk.ReadImage(str(case.folder / "images/primary-followup-ct/image.mha"))
+    for read in (sitk.Image.GetSize, sitk.Image.GetSpacing, sitk.Image.GetOrigin, sitk.Image.GetDirection):
+        assert read(by_voxel.image()) == pytest.approx(read(followup), abs=1e-9)
+    assert labels.any()
+    for lesion_id in (1, 2):
+        _check_extras(by_voxel, lesion_id)
+    for time_point in ("baseline", "followup"):
+        worlds = {
+            i: followup.TransformContinuousIndexToPhysicalPoint([float(v) for v in CENTRES[i][::-1]])
+            for i in (1, 2)
+        }
+        case.clicks("primary", time_point, worlds)
+    by_world = good(case.run("--clicks", "world", "--deterministic"))
+    assert np.array_equal(labels, by_world.labelmap())
+
+
+def _check_extras(run: Finished, lesion_id: int) -> None:
+    """The lesion's own mask holds its part of the labelmap; its probabilities lie where the mask lies."""
+    mask = sitk.ReadImage(str(run.extras / "lesions" / f"primary-followup_lesion-{lesion_id:05d}.mha"))
+    own = sitk.GetArrayFromImage(mask) == 1
+    assert not np.any((run.labelmap() == lesion_id) & ~own)
+    path = run.extras / "probabilities" / f"primary-followup_lesion-{lesion_id:05d}.mha"
+    probability = sitk.ReadImage(str(path))
+    placed = sitk.Resample(probability, mask, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
+    assert np.array_equal(sitk.GetArrayFromImage(placed) > 0.5, own)
+
+
+def test_folds_tta_and_overlap(case: CaseOnDisk) -> None:
+    run = good(case.run("--folds", "0,2", "--tta", "--overlap", "max-id"))
+    model = run.record["model"]
+    assert model["folds"] == [0, 2] and set(model["sha256"]) == {
+        "plans.json", "fold_0/checkpoint_final.pth", "fold_2/checkpoint_final.pth",
+    }  # fmt: skip
+    assert run.record["options"] == {
+        "overlap": "max-id", "clicks": "voxel", "tta": True, "deterministic": False,
+    }  # fmt: skip
+
+
+def test_an_old_answer_does_not_survive_a_failure(case: CaseOnDisk) -> None:
+    case.write_scan("secondary", "followup")
+    good(case.run())
+    shutil.rmtree(case.folder / "images" / "primary-followup-ct")
+    run = case.run()
+    assert run.code == 2 and run.files() == []
+
+
+ONE_FAILS = """
+from model.inference import segmenter
+encode = segmenter.encode_lesion
+def fail_for_one(prompt, plan):
+    if prompt.lesion_id == 1:
+        raise RuntimeError("lesion 1 is jinxed")
+    return encode(prompt, plan)
+segmenter.encode_lesion = fail_for_one
+"""
+
+
+def test_one_lesions_failure_leaves_the_others(case: CaseOnDisk) -> None:
+    case.write_scan("secondary", "followup")
+    whole = good(case.run())
+    expected = {slot: whole.labelmap(slot) == 2 for slot in ("primary", "secondary")}
+    run = good(case.run(driver=ONE_FAILS))
+    for slot, mask in expected.items():
+        # Without lesion 1 the other may win voxels where they overlapped, and loses none.
+        assert not np.any(mask & (run.labelmap(slot) != 2))
+        assert not np.any(run.labelmap(slot) == 1)
+    assert {les["status"] for les in run.lesions(1)} == {"failed"}
+    assert "jinxed" in run.lesions(1)[0]["message"] and "1" in run.last_line
+
+
+def test_help_and_argument_errors_are_quick_and_light(tmp_path: Path) -> None:
+    code = (
+        "import sys, process\n"
+        "try: process.main(sys.argv[1:])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules, 'SimpleITK' in sys.modules)"
+    )
+    for arguments, expected in [
+        (["--help"], "0 False False"),
+        (["--device", "tpu"], "2 False False"),
+        (["--folds", "a"], "2 False False"),
+        (["--per-lesion"], "2 False False"),
+        (["--output", str(tmp_path), "--extras", str(tmp_path / "x")], "2 False False"),
+    ]:
+        begin = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=CHECKOUT
+        )
+        assert done.stdout.splitlines()[-1] == expected, done.stderr
+        assert time.perf_counter() - begin < 5

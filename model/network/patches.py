@@ -147,6 +147,8 @@ def paste_back(probability: FloatVolume, box: Box, grid: NetworkGrid) -> tuple[B
     """
     inside = box.intersection(grid.whole)
     touched = touched_box(grid.shape, grid.source_shape, inside)
+    if touched.is_empty:  # slices thicker than the patch is deep can lie on either side of it
+        return Box.of_shape((1, 1, 1)), np.zeros((1, 1, 1), np.float32)
     needed = source_box(grid.shape, grid.source_shape, touched)
     valid = probability[inside.relative_to(box).slices]
     source = crop_and_pad_nd(valid, needed.relative_to(inside).bounds())

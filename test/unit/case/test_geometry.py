@@ -1,0 +1,115 @@
+"""Grids, orientation and boxes, over all 48 orientations and random grids."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from model.case.geometry import AxisMap, Box, Geometry
+
+ORIENTATIONS = [
+    AxisMap(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)
+]
+
+shapes = st.tuples(*[st.integers(1, 9)] * 3)
+spacings = st.tuples(*[st.floats(0.2, 8)] * 3)
+origins = st.tuples(*[st.floats(-1500, 1500)] * 3)
+angles = st.tuples(*[st.floats(-180, 180)] * 3)
+points = st.tuples(*[st.floats(-20, 600)] * 3)
+
+
+@st.composite
+def geometries(draw: st.DrawFn) -> Geometry:
+    direction = Rotation.from_euler("xyz", draw(angles), degrees=True).as_matrix()
+    return Geometry(draw(shapes), draw(spacings), draw(origins), tuple(direction.ravel().tolist()))
+
+
+def test_there_are_48_orientations() -> None:
+    assert len(set(ORIENTATIONS)) == 48
+
+
+@pytest.mark.parametrize("axes", ORIENTATIONS, ids=str)
+def test_orientation_of_arrays_points_boxes_and_worlds(axes: AxisMap) -> None:
+    array = np.arange(60).reshape(3, 4, 5)
+    grid = Geometry((5, 4, 3), (0.7, 1.1, 2.3), (4.0, -5.0, 6.0), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
+    turned, turned_grid = axes.array(array), grid.reoriented(axes)
+    assert turned.shape == turned_grid.shape_zyx
+    for point in product(range(3), range(4), range(5)):
+        moved = axes.point(point, array.shape)
+        assert turned[tuple(int(v) for v in moved)] == array[point]
+        assert np.allclose(turned_grid.zyx_to_world(moved), grid.zyx_to_world(point))
+    box = Box((0, 1, 2), (2, 4, 5))
+    assert set(turned[axes.box(box, array.shape).slices].ravel()) == set(array[box.slices].ravel())
+    assert np.array_equal(axes.inverse().array(turned), array)
+    assert axes.then(axes.inverse()).is_identity
+    for other in ORIENTATIONS[::7]:
+        assert np.array_equal(axes.then(other).array(array), other.array(turned))
+
+
+@given(geometries(), points)
+def test_voxel_to_world_and_back(grid: Geometry, point: tuple[float, float, float]) -> None:
+    assert np.allclose(grid.world_to_voxel(grid.voxel_to_world(point)), point, atol=1e-6)
+    assert np.allclose(grid.world_to_zyx(grid.zyx_to_world(point)), point, atol=1e-6)
+
+
+@given(geometries())
+def test_axial_order_is_found_and_kept(grid: Geometry) -> None:
+    axial = grid.reoriented(grid.axial_map())
+    assert axial.axial_map().order == (0, 1, 2)
+    diagonal = np.abs(np.diag(np.reshape(axial.direction, (3, 3)))).sum()
+    for order in permutations(range(3)):
+        other = np.reshape(grid.reoriented(AxisMap(order)).direction, (3, 3))
+        assert diagonal >= np.abs(np.diag(other)).sum() - 1e-5
+
+
+@given(geometries(), geometries())
+def test_signs_are_brought_to_the_others(first: Geometry, second: Geometry) -> None:
+    first, second = first.reoriented(first.axial_map()), second.reoriented(second.axial_map())
+    turned = first.reoriented(first.sign_map(second))
+    assert turned.axis_signs_zyx() == second.axis_signs_zyx()
+    assert turned.axial_map().is_identity
+
+
+@given(geometries(), points)
+def test_depth_is_positive_inside_only(grid: Geometry, point: tuple[float, float, float]) -> None:
+    inside = all(-0.5 <= p <= n - 0.5 for p, n in zip(point, grid.shape_zyx, strict=True))
+    assert (grid.depth_mm(point) >= 0) == inside
+    assert grid.depth_mm(grid.clip(point)) > 0
+
+
+def test_depth_in_mm() -> None:
+    grid = Geometry((10, 10, 10), (1.0, 1.0, 3.0), (0.0, 0.0, 0.0))
+    assert grid.depth_mm((0, 5, 5)) == pytest.approx(1.5)
+    assert grid.depth_mm((5, 5, -1.5)) == pytest.approx(-1)
+    assert grid.depth_mm((-1.5, 5, -4.5)) == pytest.approx(-5)
+
+
+def test_same_grid_allows_rounding_only() -> None:
+    grid = Geometry((10, 10, 10), (0.9765625, 0.9765625, 3.0), (-250.1, 0.0, 0.0))
+    assert grid.same_grid(Geometry((10, 10, 10), (0.97656, 0.97656, 3.0), (-250.1001, 0.0, 0.0)))
+    assert not grid.same_grid(Geometry((10, 10, 11), grid.spacing_xyz, grid.origin_xyz))
+    assert not grid.same_grid(Geometry((10, 10, 10), grid.spacing_xyz, (-249.5, 0.0, 0.0)))
+    assert not grid.same_grid(Geometry((10, 10, 10), (0.99, 0.9765625, 3.0), grid.origin_xyz))
+
+
+@given(shapes, st.tuples(*[st.integers(-12, 12)] * 3), shapes)
+@settings(max_examples=200)
+def test_boxes_at_and_beyond_borders(
+    shape: tuple[int, int, int], start: tuple[int, int, int], size: tuple[int, int, int]
+) -> None:
+    whole, box = Box.of_shape(shape), Box.of_shape(size, start)
+    inside = box.intersection(whole)
+    painted = np.zeros(shape, bool)
+    for voxel in np.ndindex(*size):
+        place = tuple(int(v) + s for v, s in zip(voxel, start, strict=True))
+        if all(0 <= p < n for p, n in zip(place, shape, strict=True)):
+            painted[place] = True
+    assert inside.is_empty == (not painted.any())
+    if not inside.is_empty:
+        assert painted[inside.slices].all() and painted.sum() == np.prod(inside.shape_zyx)
+    assert box.relative_to(box).start_zyx == (0, 0, 0) and box.shifted((1, 1, 1)).shape_zyx == size

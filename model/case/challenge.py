@@ -256,7 +256,9 @@ def remove_stale_outputs(output_dir: Path) -> None:
             output_path(output_dir, slot).unlink(missing_ok=True)
         remove_partial_outputs(output_dir)
     except OSError as error:
-        raise OutputError(f"{output_dir}: an old result cannot be removed ({error.strerror})") from error
+        raise OutputError(
+            f"{output_dir}: cannot be used ({error.strerror}); expected a writable folder"
+        ) from error
 
 
 def remove_partial_outputs(output_dir: Path) -> None:

@@ -1,0 +1,227 @@
+"""The memory ladder, batches, mirrored views and failures, with small networks on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain, combinations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from model.errors import MemoryExhaustedError
+from model.inference import ensemble as module
+from model.inference.ensemble import Ensemble, EnsembleOptions
+from model.network.resenc_unet import ResEncUNet
+from model.network.weights import (
+    SHIPPED_WEIGHTS,
+    FoldWeights,
+    InputVariant,
+    build_network,
+    inspect_weights,
+    load_folds,
+    load_plan,
+)
+
+MANIFEST = inspect_weights(SHIPPED_WEIGHTS, (0, 1))
+PLAN = load_plan(MANIFEST)
+FOLDS = list(load_folds(MANIFEST))
+PATCHES = [
+    np.random.default_rng(i).normal(size=(5, *PLAN.patch_size_zyx)).astype(np.float32) for i in range(3)
+]
+
+Forward = Callable[[Ensemble, ResEncUNet, torch.Tensor], torch.Tensor]
+
+
+def _ensemble(**options: object) -> Ensemble:
+    return Ensemble(PLAN, FOLDS, EnsembleOptions(device="cpu", **options))  # type: ignore[arg-type]
+
+
+def _channels(index: int) -> npt.NDArray[np.float32]:
+    return PATCHES[index]
+
+
+def _margins(ensemble: Ensemble) -> list[npt.NDArray[np.float32]]:
+    found = {
+        p.index: p.margin for p in ensemble.predict([partial(_channels, i) for i in range(len(PATCHES))])
+    }
+    margins = [found[index] for index in range(len(PATCHES))]
+    assert all(margin is not None for margin in margins)
+    return [margin for margin in margins if margin is not None]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> list[npt.NDArray[np.float32]]:
+    """Each fold alone, each lesion alone, summed."""
+    networks = [build_network(PLAN, fold) for fold in FOLDS]
+    with torch.inference_mode():
+        logits = [sum(net(torch.from_numpy(p)[None])[0] for net in networks) for p in PATCHES]
+    return [(values[1] - values[0]).numpy() for values in logits if isinstance(values, torch.Tensor)]
+
+
+def _close(got: list[npt.NDArray[np.float32]], wanted: list[npt.NDArray[np.float32]]) -> bool:
+    return all(np.abs(a - b).max() < 1e-4 for a, b in zip(got, wanted, strict=True))
+
+
+def _refusing(monkeypatch: pytest.MonkeyPatch, refuse: Callable[[Ensemble, torch.Tensor], bool]) -> list[str]:
+    """Forwards that run out of memory where told; returns the rungs on which they did."""
+    forward, refused = Ensemble._forward, []
+
+    def wrapped(self: Ensemble, network: ResEncUNet, channels: torch.Tensor) -> torch.Tensor:
+        if refuse(self, channels):
+            refused.append(self.rung.describe())
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, network, channels)
+
+    monkeypatch.setattr(Ensemble, "_forward", wrapped)
+    return refused
+
+
+def test_sums_of_the_folds(undisturbed: list[npt.NDArray[np.float32]]) -> None:
+    assert _close(_margins(_ensemble()), undisturbed)
+
+
+def test_the_batch_halves(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
+) -> None:
+    refused = _refusing(monkeypatch, lambda _, channels: len(channels) > 1)
+    ensemble = _ensemble(batch=3)
+    assert _close(_margins(ensemble), undisturbed)
+    assert len(refused) == 1 and ensemble.rung.batch == 1 and ensemble.rung.resident
+    assert "out of memory" in ensemble.notes[0]
+
+
+def test_folds_go_one_at_a_time_and_load_once(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
+) -> None:
+    _refusing(monkeypatch, lambda ensemble, _: ensemble.rung.resident)
+    built: list[FoldWeights] = []
+    build = module.build_network
+
+    def counted(plan: object, fold: FoldWeights, device: str = "cpu") -> ResEncUNet:
+        built.append(fold)
+        return build(PLAN, fold, device)
+
+    monkeypatch.setattr(module, "build_network", counted)
+    ensemble = _ensemble()
+    assert _close(_margins(ensemble), undisturbed)
+    assert not ensemble.rung.resident and ensemble.rung.batch == 1
+    one_at_a_time = built[len(FOLDS) :]  # what came before was the resident attempt
+    assert [fold.path for fold in one_at_a_time] == [fold.path for fold in FOLDS]  # never once per lesion
+
+
+def test_from_another_device_to_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
+) -> None:
+    """A GPU is played by the CPU: only the rung's name differs."""
+    refused = _refusing(monkeypatch, lambda ensemble, _: ensemble.rung.device != "cpu")
+    ensemble = _ensemble(precision="fp32")
+    ensemble.rung = module.Rung("cpu:0", "fp32", 4, resident=True)
+    assert _close(_margins(ensemble), undisturbed)
+    assert ensemble.rung.device == "cpu"
+    steps = ["batch 4, all", "batch 2, all", "batch 1, all", "batch 1, one fold"]
+    assert len(refused) == len(steps)
+    assert all(step in rung for step, rung in zip(steps, refused, strict=True))
+
+
+def test_the_end_of_the_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+    _refusing(monkeypatch, lambda *_: True)
+    with pytest.raises(MemoryExhaustedError, match="out of memory even with cpu"):
+        _margins(_ensemble())
+
+
+def test_finished_lesions_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter(range(100))
+    _refusing(monkeypatch, lambda ensemble, _: ensemble.rung.batch == 2 and next(calls) == 2)
+    encoded: list[int] = []
+
+    def encode(index: int) -> npt.NDArray[np.float32]:
+        encoded.append(index)
+        return PATCHES[index]
+
+    done = [p.index for p in _ensemble().predict([partial(encode, i) for i in range(3)])]
+    assert sorted(done) == [0, 1, 2] and encoded.count(0) == encoded.count(1) == 1
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_one_lesions_failure_leaves_the_others(
+    resident: bool, monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
+) -> None:
+    forward = Ensemble._forward
+
+    def jinxed(self: Ensemble, network: ResEncUNet, channels: torch.Tensor) -> torch.Tensor:
+        if any(torch.equal(c.contiguous(), torch.from_numpy(PATCHES[1])) for c in channels):
+            raise ValueError("jinxed")
+        return forward(self, network, channels)
+
+    monkeypatch.setattr(Ensemble, "_forward", jinxed)
+    ensemble = _ensemble()
+    ensemble.rung = module.replace(ensemble.rung, resident=resident)
+    found = {p.index: p for p in ensemble.predict([partial(_channels, i) for i in range(3)])}
+    assert "jinxed" in str(found[1].error)
+    for index in (0, 2):
+        margin = found[index].margin
+        assert margin is not None and np.abs(margin - undisturbed[index]).max() < 1e-4
+
+
+def test_a_lesion_that_cannot_be_encoded_leaves_the_others() -> None:
+    def encode(index: int) -> npt.NDArray[np.float32]:
+        if index == 0:
+            raise ValueError("no patch")
+        return PATCHES[index]
+
+    found = {p.index: p.error for p in _ensemble().predict([partial(encode, i) for i in range(3)])}
+    assert str(found[0]) == "no patch" and found[1] is None and found[2] is None
+
+
+def test_mirrored_views_are_averaged() -> None:
+    axes = FOLDS[0].mirror_axes
+    views = list(chain.from_iterable(combinations([a + 2 for a in axes], n) for n in range(len(axes) + 1)))
+    channels = torch.from_numpy(PATCHES[0])[None]
+    expected = torch.zeros(1, 2, *PLAN.patch_size_zyx)
+    with torch.inference_mode():
+        for fold in FOLDS:
+            network = build_network(PLAN, fold)
+            for view in views:
+                logits = network(channels.flip(view))
+                assert isinstance(logits, torch.Tensor)
+                expected += logits.flip(view) / len(views)
+    margin = next(iter(_ensemble(tta=True).predict([partial(_channels, 0)]))).margin
+    assert len(views) == 8 and margin is not None
+    assert np.abs(margin - (expected[0, 1] - expected[0, 0]).numpy()).max() < 1e-4
+
+
+def test_half_precision_that_overflows_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, seen = ResEncUNet.forward, []
+
+    def overflowing(self: ResEncUNet, channels: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        logits = forward(self, channels.float())
+        assert isinstance(logits, torch.Tensor)
+        return torch.full_like(logits, torch.inf) if seen[-1] else logits
+
+    monkeypatch.setattr(ResEncUNet, "forward", overflowing)
+    ensemble = _ensemble(precision="fp16")
+    assert all(np.isfinite(margin).all() for margin in _margins(ensemble))
+    assert seen[:2] == [True, False] and "half precision" in ensemble.notes[0]
+
+
+def _variants() -> Iterator[tuple[InputVariant, str]]:
+    yield InputVariant.POINT, "AutoPETTrainerCrossSecPoint"
+    yield InputVariant.POINT_MASK, "AutoPETTrainerCrossSecMaskPretrained1e3"
+
+
+@pytest.mark.parametrize(("variant", "trainer"), _variants())
+def test_cross_sectional_networks_take_their_channels(variant: InputVariant, trainer: str) -> None:
+    network = ResEncUNet(len(variant.channels), 2, PLAN.architecture)
+    network.initialize()
+    fold = FoldWeights(FOLDS[0].path, network.state_dict(), trainer, "3d_fullres", (), variant)
+    ensemble = Ensemble(PLAN, [fold], EnsembleOptions(device="cpu"))
+    with torch.inference_mode():
+        logits = network.eval()(torch.from_numpy(PATCHES[0][list(variant.channels)])[None])
+    assert isinstance(logits, torch.Tensor)
+    margin = next(iter(ensemble.predict([partial(_channels, 0)]))).margin
+    assert margin is not None
+    assert np.abs(margin - (logits[0, 1] - logits[0, 0]).numpy()).max() < 1e-4

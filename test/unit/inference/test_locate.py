@@ -1,0 +1,275 @@
+"""Where each lesion's points come from: clicks, the mask, or another scan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.case.case import Case, Click, PointSource, Scan, Slot, TimePoint, TimePointName
+from model.case.geometry import AxisMap, Geometry, Vector, flip_order
+from model.inference.locate import Located, Locator, mask_labels, mask_point
+from model.propagation.propagate import RegistrationCache
+from model.propagation.register import Registration, RegistrationImage
+
+SHAPE = (20, 40, 40)
+FOLLOWUP, BASELINE = TimePointName.FOLLOWUP, TimePointName.BASELINE
+PRIMARY, SECONDARY = Slot.PRIMARY, Slot.SECONDARY
+Clicks = dict[int, Vector]
+Mask = npt.NDArray[np.uint16]
+
+
+@dataclass
+class Shift:
+    """A back end whose transform is one shift, and which may fail."""
+
+    mm: Vector = (0.0, 0.0, 0.0)
+    fails: bool = False
+    asked: int = field(default=0, init=False)
+
+    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+        self.asked += 1
+        if self.fails:
+            raise ValueError("no registration")
+        return Registration(self, 1.0, warnings=("the scans hardly overlap",))
+
+    def fixed_to_moving(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        return np.subtract(points_mm, self.mm)
+
+    def moving_to_fixed(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        return np.add(points_mm, self.mm)
+
+
+def _scan(
+    time_point: TimePointName, clicks: Clicks | None = None, mask: Mask | None = None,
+    slot: Slot = PRIMARY, origin_xyz: Vector = (0.0, 0.0, 0.0),
+) -> Scan:  # fmt: skip
+    if mask is None and time_point is BASELINE:
+        mask = np.zeros(SHAPE, np.uint16)
+    given = tuple(Click(lesion_id, point) for lesion_id, point in (clicks or {}).items())
+    geometry = Geometry(flip_order(SHAPE), (1.0, 1.0, 2.0), origin_xyz)
+    ct = np.zeros(SHAPE, np.int16)
+    return Scan(time_point, slot, Path("ct.mha"), geometry, AxisMap(), ct, mask, given)
+
+
+def _mask(**cubes: Vector) -> Mask:
+    """Cubes of 3 voxels round a centre; ``L7`` is lesion 7."""
+    mask = np.zeros(SHAPE, np.uint16)
+    for name, (z, y, x) in cubes.items():
+        z, y, x = int(z), int(y), int(x)
+        mask[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2] = int(name[1:])
+    return mask
+
+
+def _locate(*scans: Scan, method: Shift | None = None) -> Located:
+    points = {
+        name: TimePoint(name, tuple(scan for scan in scans if scan.time_point is name))
+        for name in TimePointName
+    }
+    case = Case(points[BASELINE], points[FOLLOWUP])
+    return Locator(case, RegistrationCache(method or Shift(fails=True))).locate()
+
+
+# --- labels of a mask ------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 6)] * 3), st.floats(0, 1))
+@settings(deadline=None)
+def test_all_labels_in_one_pass(seed: int, shape: tuple[int, int, int], filled: float) -> None:
+    generator = np.random.default_rng(seed)
+    mask = generator.choice([1, 2, 300, 65_535], shape) * (generator.random(shape) < filled)
+    labels = mask_labels(mask.astype(np.uint16))
+    assert list(labels) == [value for value in np.unique(mask) if value]
+    for lesion_id, label in labels.items():
+        voxels = np.argwhere(mask == lesion_id)
+        assert label.voxels == len(voxels)
+        assert label.centre_zyx == pytest.approx(tuple(voxels.mean(axis=0)))
+        assert label.box.start_zyx == tuple(voxels.min(axis=0))
+        assert label.box.stop_zyx == tuple(voxels.max(axis=0) + 1)
+
+
+def test_no_mask_has_no_labels() -> None:
+    assert mask_labels(None) == {}
+
+
+def _point(mask: Mask) -> Vector:
+    return mask_point(mask, 1, mask_labels(mask)[1], _scan(BASELINE, mask=mask))
+
+
+def test_a_plump_lesions_point_is_its_centre_of_gravity() -> None:
+    mask = _mask(L1=(10, 20, 30))
+    mask[12, 20, 30] = 1
+    assert _point(mask) == pytest.approx((10 + 2 / 28, 20, 30))
+
+
+@pytest.mark.parametrize("shape", ["ring", "sickle", "two parts"])
+def test_a_hollow_lesions_point_is_one_of_its_voxels(shape: str) -> None:
+    y, x = np.mgrid[: SHAPE[1], : SHAPE[2]]
+    radius = np.hypot(y - 20, x - 20)
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[10] = (radius > 6) & (radius < 9)
+    if shape == "sickle":
+        mask[10, :, 21:] = 0
+    elif shape == "two parts":
+        mask[10, :, 14:27] = 0
+    mask[mask_labels(mask)[1].box.slices] *= 1
+    point = _point(mask)
+    assert mask[tuple(int(value) for value in point)] == 1
+    voxels = np.argwhere(mask == 1)
+    distances = np.linalg.norm((voxels - voxels.mean(axis=0)) * (2, 1, 1), axis=1)
+    mine = np.linalg.norm((np.array(point) - voxels.mean(axis=0)) * (2, 1, 1))
+    assert mine == pytest.approx(distances.min())
+
+
+def test_the_nearest_voxel_is_meant_in_mm() -> None:
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[9, 20, 20] = mask[11, 20, 20] = 1  # 2 mm from the centre
+    mask[10, 20, 18:23] = [0, 1, 0, 1, 0]  # 1 mm
+    assert _point(mask)[0] == 10
+
+
+def test_another_lesion_at_the_centre_is_not_this_one() -> None:
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[10, 20, 17:24] = [1, 1, 1, 2, 1, 1, 1]
+    assert _point(mask) in ((10, 20, 19), (10, 20, 21))
+
+
+# --- points of a case ------------------------------------------------------------------------------------
+
+
+def test_given_clicks_are_used_as_they_are_and_nothing_is_registered() -> None:
+    method = Shift()
+    located = _locate(
+        _scan(BASELINE, {7: (5.25, 6, 7)}, _mask(L7=(5, 6, 7))), _scan(FOLLOWUP, {7: (8, 9.5, 10)}), method=method
+    )  # fmt: skip
+    (prompt,) = located.prompts
+    assert prompt.baseline_point.point_zyx == (5.25, 6, 7)
+    assert prompt.followup_point.point_zyx == (8, 9.5, 10)
+    assert {prompt.baseline_point.source, prompt.followup_point.source} == {PointSource.GIVEN}
+    assert prompt.has_mask and not prompt.is_new
+    assert method.asked == 0 and not located.warnings
+
+
+@pytest.mark.parametrize(
+    ("x", "source"), [(39.5, PointSource.GIVEN), (44.4, PointSource.CLIPPED), (44.6, PointSource.PROPAGATED)]
+)
+def test_a_click_outside_is_clipped_up_to_5_mm_else_propagated(x: float, source: PointSource) -> None:
+    # The outer side of the last voxel lies at 39.5.
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7)}, _mask(L7=(5, 6, 7))), _scan(FOLLOWUP, {7: (5, 6, x)}),
+        method=Shift((2.0, 0.0, 4.0)),
+    )  # fmt: skip
+    (prompt,) = located.prompts
+    assert prompt.followup_point.source is source
+    wanted = {
+        PointSource.GIVEN: (5, 6, 39.5),
+        PointSource.CLIPPED: (5, 6, 39),
+        PointSource.PROPAGATED: (7, 6, 9),
+    }
+    assert prompt.followup_point.point_zyx == pytest.approx(wanted[source])
+    assert any("outside" in text for text in located.warnings) == (source is not PointSource.GIVEN)
+
+
+def test_a_baseline_click_outside_falls_back_to_the_mask() -> None:
+    mask = _mask(L7=(5, 6, 7))
+    located = _locate(_scan(BASELINE, {7: (5, 6, 99)}, mask), _scan(FOLLOWUP, {7: (5, 6, 7)}))
+    assert located.prompts[0].baseline_point.source is PointSource.MASK
+    assert located.prompts[0].baseline_point.point_zyx == (5, 6, 7)
+
+
+def test_a_mask_label_without_a_click_is_a_lesion() -> None:
+    located = _locate(
+        _scan(BASELINE, mask=_mask(L7=(5, 6, 7))), _scan(FOLLOWUP), method=Shift((0.0, 3.0, 0.0))
+    )
+    (prompt,) = located.prompts
+    assert prompt.baseline_point.source is PointSource.MASK
+    assert prompt.followup_point.source is PointSource.PROPAGATED
+    assert prompt.followup_point.point_zyx == pytest.approx((5, 9, 7))
+    assert "primary-followup to primary-baseline: the scans hardly overlap" in located.warnings
+
+
+def test_a_click_without_a_label_has_no_mask() -> None:
+    located = _locate(_scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP, {7: (5, 6, 7)}))
+    assert not located.prompts[0].has_mask and not located.prompts[0].is_new
+    assert any("no label" in text for text in located.warnings)
+
+
+def test_a_lesion_of_the_followup_alone_is_new() -> None:
+    located = _locate(_scan(BASELINE), _scan(FOLLOWUP, {7: (5, 6, 7)}), method=Shift((1.0, 0.0, 2.0)))
+    (prompt,) = located.prompts
+    assert prompt.is_new and not prompt.has_mask
+    assert prompt.baseline_point.source is PointSource.PROPAGATED
+    assert prompt.baseline_point.point_zyx == pytest.approx((4, 6, 6))  # the inverse of the shift
+
+
+def test_out_of_every_view_is_unanswered() -> None:
+    located = _locate(_scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP), method=Shift((0.0, 0.0, 500.0)))
+    assert not located.prompts
+    assert [lesion.lesion_id for lesion in located.unanswered] == [7]
+
+
+def test_one_lesions_failure_leaves_the_others() -> None:
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7), 8: (5, 6, 7)}),
+        _scan(FOLLOWUP, {8: (5, 6, 7)}),
+        method=Shift(fails=True),
+    )
+    assert [prompt.lesion_id for prompt in located.prompts] == [8]
+    assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, "no registration")]
+
+
+def _two_followups(overlap_mm: float) -> tuple[Scan, Scan]:
+    """Both scans are 40 mm high; the secondary lies above the primary."""
+    return _scan(FOLLOWUP), _scan(FOLLOWUP, slot=SECONDARY, origin_xyz=(0.0, 0.0, 40.0 - overlap_mm))
+
+
+@pytest.mark.parametrize(
+    ("z", "overlap_mm", "answering"),
+    [
+        (10.0, 0.0, [PRIMARY]),
+        (19.0, 20.0, [SECONDARY, PRIMARY]),  # 3 mm deep in the one, 19 mm (x is nearer: 9.5) in the other
+        (14.5, 20.0, [PRIMARY, SECONDARY]),  # as deep in both
+    ],
+)
+def test_the_scan_that_sees_deeper_answers(z: float, overlap_mm: float, answering: list[Slot]) -> None:
+    followups = _two_followups(overlap_mm)
+    located = _locate(_scan(BASELINE, {7: (z, 20, 9)}), *followups, method=Shift())
+    assert [prompt.followup.slot for prompt in located.prompts] == answering
+    for prompt in located.prompts:
+        world = prompt.followup.geometry.zyx_to_world(prompt.followup_point.point_zyx)
+        assert world == pytest.approx((9, 20, 2 * z))
+
+
+def test_a_lesion_clicked_in_both_followup_scans_is_answered_in_both() -> None:
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7)}),
+        _scan(FOLLOWUP, {7: (5, 6, 7)}),
+        _scan(FOLLOWUP, {7: (8, 6, 7)}, slot=SECONDARY),
+    )
+    assert [prompt.followup.slot for prompt in located.prompts] == [PRIMARY, SECONDARY]
+
+
+def test_each_followup_scan_takes_the_baseline_of_its_own_slot() -> None:
+    baselines = (
+        _scan(BASELINE, {7: (5, 6, 7)}), _scan(BASELINE, {7: (6, 6, 7), 8: (1, 1, 1)}, slot=SECONDARY)
+    )  # fmt: skip
+    followups = (
+        _scan(FOLLOWUP, {7: (5, 6, 7), 8: (2, 2, 2)}), _scan(FOLLOWUP, {7: (8, 6, 7)}, slot=SECONDARY)
+    )  # fmt: skip
+    located = _locate(*baselines, *followups)
+    pairs = {(p.lesion_id, p.followup.slot): p.baseline.slot for p in located.prompts}
+    assert pairs == {(7, PRIMARY): PRIMARY, (7, SECONDARY): SECONDARY, (8, PRIMARY): SECONDARY}
+
+
+def test_lesions_come_in_the_order_of_their_first_appearance() -> None:
+    mask = _mask(L1=(3, 3, 3), L5=(10, 10, 10))
+    located = _locate(
+        _scan(BASELINE, {9: (5, 6, 7), 2: (5, 6, 7)}, mask), _scan(FOLLOWUP, {4: (5, 6, 7), 9: (5, 6, 7)}),
+        method=Shift(),
+    )  # fmt: skip
+    assert [prompt.lesion_id for prompt in located.prompts] == [9, 2, 4, 1, 5]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import chain, combinations
 
@@ -26,7 +27,7 @@ from model.network.weights import (
 )
 
 MANIFEST = inspect_weights(SHIPPED_WEIGHTS, (0, 1))
-PLAN = load_plan(MANIFEST)
+PLAN = replace(load_plan(MANIFEST), patch_size_zyx=(16, 32, 32))  # the network takes any patch: a quick one
 FOLDS = list(load_folds(MANIFEST))
 PATCHES = [
     np.random.default_rng(i).normal(size=(5, *PLAN.patch_size_zyx)).astype(np.float32) for i in range(3)
@@ -158,7 +159,7 @@ def test_one_lesions_failure_leaves_the_others(
 
     monkeypatch.setattr(Ensemble, "_forward", jinxed)
     ensemble = _ensemble()
-    ensemble.rung = module.replace(ensemble.rung, resident=resident)
+    ensemble.rung = replace(ensemble.rung, resident=resident)
     found = {p.index: p for p in ensemble.predict([partial(_channels, i) for i in range(3)])}
     assert "jinxed" in str(found[1].error)
     for index in (0, 2):
@@ -208,12 +209,13 @@ def test_half_precision_that_overflows_is_done_again(monkeypatch: pytest.MonkeyP
     assert seen[:2] == [True, False] and "half precision" in ensemble.notes[0]
 
 
-def _variants() -> Iterator[tuple[InputVariant, str]]:
-    yield InputVariant.POINT, "AutoPETTrainerCrossSecPoint"
-    yield InputVariant.POINT_MASK, "AutoPETTrainerCrossSecMaskPretrained1e3"
-
-
-@pytest.mark.parametrize(("variant", "trainer"), _variants())
+@pytest.mark.parametrize(
+    ("variant", "trainer"),
+    [
+        (InputVariant.POINT, "AutoPETTrainerCrossSecPoint"),
+        (InputVariant.POINT_MASK, "AutoPETTrainerCrossSecMaskPretrained1e3"),
+    ],
+)
 def test_cross_sectional_networks_take_their_channels(variant: InputVariant, trainer: str) -> None:
     network = ResEncUNet(len(variant.channels), 2, PLAN.architecture)
     network.initialize()

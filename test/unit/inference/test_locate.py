@@ -145,8 +145,10 @@ def test_another_lesion_at_the_centre_is_not_this_one() -> None:
 def test_given_clicks_are_used_as_they_are_and_nothing_is_registered() -> None:
     method = Shift()
     located = _locate(
-        _scan(BASELINE, {7: (5.25, 6, 7)}, _mask(L7=(5, 6, 7))), _scan(FOLLOWUP, {7: (8, 9.5, 10)}), method=method
-    )  # fmt: skip
+        _scan(BASELINE, {7: (5.25, 6, 7)}, _mask(L7=(5, 6, 7))),
+        _scan(FOLLOWUP, {7: (8, 9.5, 10)}),
+        method=method,
+    )
     (prompt,) = located.prompts
     assert prompt.baseline_point.point_zyx == (5.25, 6, 7)
     assert prompt.followup_point.point_zyx == (8, 9.5, 10)

@@ -1,3 +1,5 @@
+"""Click files: every way to name a lesion, and one line for every way to get it wrong."""
+
 from __future__ import annotations
 
 import json
@@ -56,3 +58,64 @@ def test_the_same_point_twice_is_one_click(tmp_path: Path) -> None:
     entry = {"name": "7", "point": [1.5, 2, 3]}
     path.write_text(json.dumps({"points": [entry, entry]}))
     assert read_clicks(path) == {7: (1.5, 2, 3)}
+
+
+def _line(path: Path, document: object) -> str:
+    """The error for a document, one line that names the file and what was expected."""
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    with pytest.raises(InputError) as raised:
+        read_clicks(path)
+    message = str(raised.value)
+    assert message.startswith(f"{path}: ") and "expected" in message and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("name", "lesion_id"),
+    [("1", 1), ("Lesion 12", 12), ("T2-weighted 7", 7), ("Lesion-3", 3), ("007", 7), ("7\n", 7),
+     ("65535", 65_535)],
+)  # fmt: skip
+def test_names(tmp_path: Path, name: str, lesion_id: int) -> None:
+    path = tmp_path / "clicks.json"
+    path.write_text(json.dumps({"points": [{"name": name, "point": [0, 0.5, 1e3]}]}))
+    assert read_clicks(path) == {lesion_id: (0, 0.5, 1000)}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Lesion", "-4", " -12 ", "0", "000", "65536", "9" * 400, "4b", "Lesion ٣", "²", None, 4]
+)
+def test_names_without_an_id(tmp_path: Path, name: object) -> None:
+    _line(tmp_path / "clicks.json", {"points": [{"name": name, "point": [1, 2, 3]}]})
+
+
+@pytest.mark.parametrize(
+    "point",
+    [[], [1, 2], [1, 2, 3, 4], ["1", 2, 3], [1, None, 3], [1, True, 3], [1, 2, [3]], None, "1,2,3", 5,
+     {"x": 1}, [float("nan"), 0, 0], [0, float("inf"), 0], [0, 0, -float("inf")]],
+)  # fmt: skip
+def test_points_that_are_not_three_finite_numbers(tmp_path: Path, point: object) -> None:
+    entries = [{"name": "1", "point": [1, 2, 3]}, {"name": "2", "point": point}]
+    line = _line(tmp_path / "clicks.json", {"points": entries})
+    assert "points.1 is not three finite numbers" in line
+
+
+@pytest.mark.parametrize(
+    "document", [[], 3, None, "", "{", "[" * 5000, {}, {"points": None}, {"points": {}},
+                 {"points": [[1, 2, 3]]}, {"points": [{"name": "1"}]}, {"points": [{"point": [1, 2, 3]}]},
+                 '{"points": [{"name": "1", "point": [1e999, 0, 0]}]}'],
+    ids=lambda document: str(document)[:30],
+)  # fmt: skip
+def test_what_is_no_click_file(tmp_path: Path, document: object) -> None:
+    _line(tmp_path / "clicks.json", document)
+
+
+def test_two_points_of_one_lesion_are_both_named(tmp_path: Path) -> None:
+    entries = [{"name": "Lesion 7", "point": [1, 2, 3]}, {"name": "7", "point": [1, 2, 3.5]}]
+    line = _line(tmp_path / "clicks.json", {"points": entries})
+    assert "lesion 7" in line and "3.0]" in line and "3.5]" in line
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone.json", tmp_path):
+        with pytest.raises(InputError, match="cannot be read"):
+            read_clicks(path)

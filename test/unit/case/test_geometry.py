@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -113,3 +115,63 @@ def test_boxes_at_and_beyond_borders(
     if not inside.is_empty:
         assert painted[inside.slices].all() and painted.sum() == np.prod(inside.shape_zyx)
     assert box.relative_to(box).start_zyx == (0, 0, 0) and box.shifted((1, 1, 1)).shape_zyx == size
+
+
+def test_voxel_to_world_is_that_of_itk() -> None:
+    direction = Rotation.from_euler("zyx", (20, -50, 8), degrees=True).as_matrix()
+    grid = Geometry((4, 5, 6), (0.5, 1.5, 3.0), (7.0, -8.0, 9.0), tuple(direction.ravel().tolist()))
+    image = sitk.Image(4, 5, 6, sitk.sitkInt16)
+    image.SetSpacing(grid.spacing_xyz)
+    image.SetOrigin(grid.origin_xyz)
+    image.SetDirection(grid.direction)
+    point = (1.25, -2.0, 3.5)
+    assert grid.voxel_to_world(point) == pytest.approx(image.TransformContinuousIndexToPhysicalPoint(point))
+
+
+@pytest.mark.parametrize("axes", ORIENTATIONS, ids=str)
+@pytest.mark.parametrize("axis", "xyz")
+@pytest.mark.parametrize("degrees", [-44, 0, 44])
+def test_a_tilted_scan_counts_by_its_nearest_axes(axes: AxisMap, axis: str, degrees: float) -> None:
+    stored = Geometry((5, 4, 3), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0)).reoriented(axes)
+    tilt = Rotation.from_euler(axis, degrees, degrees=True).as_matrix()
+    tilted = replace(stored, direction=tuple((tilt @ np.reshape(stored.direction, (3, 3))).ravel()))
+    to_axial = tilted.axial_map()
+    assert not any(to_axial.flipped)  # signs are left alone
+    assert axes.then(to_axial).order == (0, 1, 2)
+
+
+def test_half_way_between_two_orders_nothing_is_permuted() -> None:
+    tilt = Rotation.from_euler("x", 45, degrees=True).as_matrix()
+    assert Geometry((4, 4, 4), (1, 1, 1), (0, 0, 0), tuple(tilt.ravel())).axial_map().is_identity
+
+
+@given(geometries(), points, st.sampled_from(ORIENTATIONS))
+@settings(deadline=None)
+def test_depth_and_clip_are_the_same_in_every_orientation(
+    grid: Geometry, point: tuple[float, float, float], axes: AxisMap
+) -> None:
+    turned, moved = grid.reoriented(axes), axes.point(point, grid.shape_zyx)
+    assert turned.depth_mm(moved) == pytest.approx(grid.depth_mm(point), abs=1e-6)
+    assert turned.clip(moved) == pytest.approx(axes.point(grid.clip(point), grid.shape_zyx), abs=1e-9)
+
+
+@given(geometries(), st.tuples(*[st.integers(-9, 9)] * 3), shapes)
+@settings(deadline=None)
+def test_a_cropped_grid_starts_at_its_box(
+    grid: Geometry, start: tuple[int, int, int], size: tuple[int, int, int]
+) -> None:
+    cropped = grid.cropped(Box.of_shape(size, start))
+    assert cropped.shape_zyx == size
+    there = grid.zyx_to_world(np.add(start, (1, 2, 3)).tolist())
+    assert cropped.zyx_to_world((1, 2, 3)) == pytest.approx(there, abs=1e-8)
+
+
+@given(geometries(), st.integers(0, 2))
+@settings(deadline=None)
+def test_a_turned_or_mirrored_grid_is_another(grid: Geometry, axis: int) -> None:
+    assert grid.same_grid(grid)
+    turn = Rotation.from_euler("xyz"[axis], 0.5, degrees=True).as_matrix()
+    turned = tuple((turn @ np.reshape(grid.direction, (3, 3))).ravel())
+    assert not grid.same_grid(replace(grid, direction=turned))
+    flips = (axis == 0, axis == 1, axis == 2)
+    assert not grid.same_grid(grid.reoriented(AxisMap(flipped=flips)))

@@ -1,7 +1,9 @@
-"""Resampling, patches and heat maps against the recipe taken literally on whole volumes."""
+"""Patches cut and pasted back, against the recipe taken literally on whole volumes."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import gaussian_filter
 from torch.nn.functional import interpolate
 
 from model.case.case import Scan, Slot, TimePointName
-from model.case.geometry import AxisMap, Box, Geometry
+from model.case.geometry import AxisMap, Box, Geometry, flip_order
 from model.network.normalize import normalize_ct
-from model.network.patches import NetworkGrid, extract_ct, extract_mask, paste_back, place
-from model.network.plan import CtNormalization
-from model.network.prompts import heat_map
-from model.network.resample import resample_box, resampled_index, resampled_shape, source_box, touched_box
+from model.network.patches import NetworkGrid, extract_ct, extract_mask, network_grid, paste_back, place
+from model.network.plan import CtNormalization, Plan, read_plan
 
 SCHEME = CtNormalization(-800.0, 400.0, 50.0, 140.0)
 shapes = st.tuples(*[st.integers(1, 24)] * 3)
@@ -35,19 +34,6 @@ def _whole(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def _grid(source: tuple[int, int, int], target: tuple[int, int, int]) -> NetworkGrid:
     one = (1.0, 1.0, 1.0)
     return NetworkGrid(AxisMap(), source, source, one, one, target)
-
-
-@given(shapes, shapes, seeds)
-@settings(max_examples=150, deadline=None)
-def test_a_box_equals_the_whole_volume(source: tuple[int, ...], target: tuple[int, ...], seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    volume = rng.normal(size=source).astype(np.float32)
-    start = [int(rng.integers(n)) for n in target]
-    box = Box.of_shape([int(rng.integers(1, n - s + 1)) for n, s in zip(target, start, strict=True)], start)
-    needed = source_box(source, target, box)
-    got = resample_box(volume[needed.slices], needed.start_zyx, source, target, box)
-    # Bit-equal where the processor fuses multiply and add; elsewhere a last bit.
-    assert np.abs(got - _whole(volume, target)[box.slices]).max() <= 1e-6
 
 
 @given(shapes, shapes, st.tuples(*[st.integers(-9, 20)] * 3), seeds)
@@ -84,42 +70,6 @@ def test_extract_and_paste_back(
     assert np.abs(result - _whole(pasted, source)).max() <= 1e-6  # also: nothing outside of the box
 
 
-@given(shapes, shapes, seeds)
-@settings(deadline=None)
-def test_untouched_voxels_are_exactly_zero(
-    source: tuple[int, ...], target: tuple[int, ...], seed: int
-) -> None:
-    rng = np.random.default_rng(seed)
-    start = [int(rng.integers(n)) for n in source]
-    box = Box.of_shape([1, 1, 1], start)
-    volume = np.zeros(source, np.float32)
-    volume[box.slices] = 1
-    touched = touched_box(source, target, box)
-    outside = np.ones(target, bool)
-    if not touched.is_empty:
-        outside[touched.slices] = False
-    assert not _whole(volume, target)[outside].any()
-
-
-@given(shapes, st.tuples(*[st.integers(-6, 20)] * 3), seeds)
-@settings(deadline=None)
-def test_heat_map_is_the_recipes(shape: tuple[int, int, int], start: tuple[int, int, int], seed: int) -> None:
-    grid, patch = _grid(shape, shape), Box.of_shape((12, 12, 12), start)
-    inside = patch.intersection(grid.whole)
-    if inside.is_empty:
-        return
-    rng = np.random.default_rng(seed)
-    pairs = zip(inside.start_zyx, inside.stop_zyx, strict=True)
-    point = tuple(int(rng.integers(a, b)) for a, b in pairs)
-    delta = np.zeros(inside.shape_zyx, np.float32)
-    delta[tuple(p - a for p, a in zip(point, inside.start_zyx, strict=True))] = 1
-    blob = gaussian_filter(delta, 1)
-    expected = np.zeros(patch.shape_zyx, np.float32)
-    expected[inside.relative_to(patch).slices] = blob / blob[delta == 1]
-    got = heat_map((point[0], point[1], point[2]), patch, grid)
-    assert got.max() == 1 and np.array_equal(got, expected)
-
-
 @pytest.mark.parametrize(
     ("point", "shape", "expected"),
     [(50, 100, 34), (3, 100, 0), (98, 100, 68), (5, 23, -5), (5, 32, 0)],  # inner, borders, smaller, equal
@@ -130,12 +80,113 @@ def test_place(point: int, shape: int, expected: int) -> None:
     assert placement.baseline == Box.of_shape((32,) * 3, (expected + 7,) * 3)
 
 
-def test_rounding_is_the_recipes() -> None:
-    assert resampled_index((90.0, 0.4, 9.9), (1.4, 1.0, 1.0), (1.2, 1.0, 1.0), (200, 9, 9)) == (104, 0, 8)
-    assert resampled_shape((5, 7, 1), (0.5, 0.5, 0.1), (1.0, 1.0, 1.0)) == (2, 4, 1)
+# --- any order and signs of the axes ---------------------------------------------------------------------
+
+PLAN = read_plan(Path(__file__).parents[2] / "golden" / "model" / "plans.json")
+FLIPS = list(product((False, True), repeat=3))
+ORDERS = list(permutations(range(3)))
 
 
-def test_voxels_that_are_no_numbers_become_air() -> None:
-    odd = np.array([np.nan, np.inf, -np.inf, 9000.0, 50.0], np.float64)
-    low, high = (np.float32(v - 50) / np.float32(140) for v in (-800, 400))
-    assert normalize_ct(odd, SCHEME).tolist() == [low, low, low, high, 0]
+def _scan(
+    array: np.ndarray, spacing_zyx: tuple[float, ...], flipped: tuple[bool, ...] = (False,) * 3,
+    mask: np.ndarray | None = None,
+) -> Scan:  # fmt: skip
+    stored = Geometry(flip_order(array.shape), flip_order(spacing_zyx), (1.0, -2.0, 3.0))
+    geometry = stored.reoriented(AxisMap(flipped=flipped))  # type: ignore[arg-type]
+    return Scan(TimePointName.BASELINE, Slot.PRIMARY, Path("ct.mha"), geometry, AxisMap(), array, mask)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Scan, Scan, Plan, Box]:
+    """A scan, another one whose signs it takes on, a plan in some order of axes, and a patch anywhere."""
+    rng = np.random.default_rng(draw(seeds))
+    shape = draw(st.tuples(*[st.integers(1, 12)] * 3))
+    spacing = draw(st.tuples(*[st.sampled_from([0.8, 1.0, 1.3, 2.5, 5.0])] * 3))
+    target = draw(st.just(spacing) | st.tuples(*[st.sampled_from([1.0, 1.2, 2.4])] * 3))
+    order = draw(st.sampled_from(ORDERS))
+    plan = replace(PLAN, spacing_zyx=AxisMap(order).triple(target), transpose_forward=order)
+    hu, labels = rng.integers(-1100, 700, shape), rng.integers(0, 3, shape)
+    scan = _scan(hu.astype(np.int16), spacing, draw(st.sampled_from(FLIPS)), labels.astype(np.uint8))
+    like = _scan(np.zeros((2, 2, 2)), (1, 1, 1), draw(st.sampled_from(FLIPS)))
+    size = draw(st.tuples(*[st.integers(1, 9)] * 3))
+    grid = network_grid(scan, plan, like)
+    start = [draw(st.integers(-p + 1, n - 1)) for n, p in zip(grid.shape, size, strict=True)]
+    return scan, like, plan, Box.of_shape(size, start)
+
+
+@given(situations())
+@settings(deadline=None, max_examples=150)
+def test_signs_first_then_the_plans_order_there_and_back(situation: tuple[Scan, Scan, Plan, Box]) -> None:
+    scan, like, plan, box = situation
+    grid = network_grid(scan, plan, like)
+    pairs = zip(scan.geometry.axis_signs_zyx(), like.geometry.axis_signs_zyx(), strict=True)
+    flips = [axis for axis, (mine, wanted) in enumerate(pairs) if mine != wanted]
+    inside = box.intersection(grid.whole)
+
+    def cut(array: np.ndarray) -> np.ndarray:
+        patch = np.zeros(box.shape_zyx, np.float32)
+        whole = _whole(np.flip(array, flips).transpose(plan.transpose_forward), grid.shape)
+        patch[inside.relative_to(box).slices] = whole[inside.slices]
+        return patch
+
+    ct = extract_ct(scan, grid, box, plan.normalization)
+    np.testing.assert_allclose(ct, cut(normalize_ct(scan.ct, plan.normalization)), rtol=0, atol=5e-6)
+    assert scan.mask is not None
+    soft = cut((scan.mask == 2).astype(np.float32))
+    clear = np.abs(soft - 0.5) > 1e-6
+    np.testing.assert_array_equal(extract_mask(scan, 2, grid, box)[clear], (soft > 0.5)[clear])
+
+    pasted = np.zeros(grid.shape, np.float32)
+    pasted[inside.slices] = ct[inside.relative_to(box).slices]
+    back = _whole(pasted, grid.source_shape).transpose(np.argsort(plan.transpose_forward))
+    touched, values = paste_back(ct, box, grid)
+    got = np.zeros(scan.ct.shape, np.float32)
+    got[touched.slices] = values
+    np.testing.assert_allclose(got, np.flip(back, flips), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("flipped", FLIPS)
+def test_a_point_goes_with_its_voxel(order: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> None:
+    scan = _scan(np.arange(60).reshape(3, 4, 5), (2.0, 1.0, 3.0), flipped)
+    plan = replace(PLAN, spacing_zyx=AxisMap(order).triple((2.0, 1.0, 3.0)), transpose_forward=order)
+    grid = network_grid(scan, plan, like=_scan(np.zeros((1, 1, 1)), (1, 1, 1)))
+    for index in np.ndindex(3, 4, 5):
+        assert grid.axes.array(scan.ct)[grid.index(index)] == scan.ct[index]
+
+
+triples = st.tuples(*[st.integers(0, 60)] * 3)
+sizes = st.tuples(*[st.integers(1, 50)] * 3)
+
+
+@given(triples, triples, sizes, sizes)
+@settings(deadline=None)
+def test_both_points_share_their_place_in_the_patch(
+    followup: tuple[int, ...], baseline: tuple[int, int, int], shape: tuple[int, int, int],
+    patch: tuple[int, int, int],
+) -> None:  # fmt: skip
+    a, b, c = (min(value, n - 1) for value, n in zip(followup, shape, strict=True))
+    placement = place((a, b, c), baseline, shape, patch)
+    assert placement.followup.shape_zyx == placement.baseline.shape_zyx == patch
+    place_in_patch = np.subtract((a, b, c), placement.followup.start_zyx)
+    assert np.array_equal(place_in_patch, np.subtract(baseline, placement.baseline.start_zyx))
+    assert (place_in_patch >= 0).all() and (place_in_patch < patch).all()
+    for (start, stop), n, p in zip(placement.followup.bounds(), shape, patch, strict=True):
+        if n >= p:
+            assert start >= 0 and stop <= n
+        else:  # of an odd difference the low side gets one voxel more
+            assert -start - (stop - n) in (0, 1)
+
+
+def test_a_patch_that_no_slice_passes_through() -> None:
+    scan = _scan(np.zeros((2, 64, 64), np.int16), (200.0, 1.2, 1.2))
+    grid = network_grid(scan, PLAN)
+    box = place(grid.index((0, 9, 9)), (0, 0, 0), grid.shape, PLAN.patch_size_zyx).followup
+    touched, values = paste_back(np.ones(PLAN.patch_size_zyx, np.float32), box, grid)
+    assert touched.shape_zyx == values.shape == (1, 1, 1) and not values.any()
+
+
+def test_a_scan_without_a_mask_gives_an_empty_channel() -> None:
+    scan = _scan(np.zeros((4, 4, 4), np.int16), (1, 1, 1))
+    mask = extract_mask(scan, 1, network_grid(scan, PLAN), Box.of_shape((3, 3, 3)))
+    assert mask.shape == (3, 3, 3) and not mask.any()

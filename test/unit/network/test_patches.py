@@ -27,7 +27,7 @@ seeds = st.integers(0, 1000)
 def _whole(volume: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if volume.shape == tuple(shape):
         return volume
-    tensor = torch.from_numpy(np.ascontiguousarray(volume, np.float32))[None, None]
+    tensor = torch.from_numpy(volume.astype(np.float32, order="C"))[None, None]
     return interpolate(tensor, size=shape, mode="trilinear", align_corners=False)[0, 0].numpy()
 
 

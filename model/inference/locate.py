@@ -128,12 +128,17 @@ class Locator:
                 continue
             prompts += found
             if not found:
-                reason = "its place lies outside of every follow-up scan's field of view"
+                reason = self._why_unanswered(lesion_id)
                 self._warn(f"lesion {lesion_id}: {reason}; it has no voxels")
                 unanswered.append(UnansweredLesion(lesion_id, reason))
         for record in self.registrations.records:
             self._warnings += [f"{record.followup} to {record.baseline}: {text}" for text in record.warnings]
         return Located(tuple(prompts), tuple(unanswered), tuple(self._warnings), tuple(failures))
+
+    def _why_unanswered(self, lesion_id: int) -> str:
+        if self._baselines(lesion_id):
+            return "its place lies outside of every follow-up scan's field of view"
+        return "its only click lies far outside of its scan, and no baseline mask holds it"
 
     def lesion_ids(self) -> list[int]:
         """In the order of first appearance: clicks of all scans, then mask labels without a click."""

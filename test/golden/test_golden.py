@@ -9,10 +9,14 @@ import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
+from model.case.challenge import discover, read_case
+from model.inference.locate import Locator
 from model.lifecycle import supervise
-from model.network.patches import paste_back
-from model.network.prompts import CHANNELS
+from model.network.patches import network_grid, paste_back
+from model.network.plan import Plan
+from model.network.prompts import CHANNELS, encode_lesion
 from model.options import Options
+from model.propagation.propagate import RegistrationCache
 
 from .conftest import CASES, HERE, GoldenLesion
 
@@ -21,16 +25,25 @@ UNANSWERED = {"i_edge_clicks": (9, 12), "e_two_scans": (5, 6)}
 WRAPPED = {300: 44}
 
 
-def test_patches_lie_where_the_published_ones_lie(golden: list[GoldenLesion]) -> None:
+def test_patches_lie_where_the_published_ones_lie(golden: list[GoldenLesion], golden_plan: Plan) -> None:
     for lesion in golden:
         placement, expected = lesion.encoded.placement, lesion.expected
         assert [list(placement.followup.start_zyx), list(placement.followup.stop_zyx)] == expected["fu_bbox"]
         assert [list(placement.baseline.start_zyx), list(placement.baseline.stop_zyx)] == expected["bl_bbox"]
         assert list(placement.followup_index) == expected["fu_point_resampled"]
         assert list(placement.baseline_index) == expected["bl_point_resampled"]
-        inside = placement.followup.intersection(lesion.encoded.followup_grid.whole)
-        assert [list(inside.start_zyx), list(inside.stop_zyx)] == expected["fu_bbox_valid"]
         assert list(lesion.encoded.followup_grid.shape) == expected["fu_shape_resampled"]
+        baseline_grid = network_grid(lesion.prompt.baseline, golden_plan, like=lesion.prompt.followup)
+        assert list(baseline_grid.shape) == expected["bl_shape_resampled"]
+        for name, box, grid in (
+            ("fu", placement.followup, lesion.encoded.followup_grid),
+            ("bl", placement.baseline, baseline_grid),
+        ):
+            inside = box.intersection(grid.whole)
+            low = np.subtract(inside.start_zyx, box.start_zyx)
+            high = np.subtract(box.stop_zyx, inside.stop_zyx)
+            assert np.stack([low, high], 1).tolist() == expected[f"{name}_padding"]
+            assert [list(inside.start_zyx), list(inside.stop_zyx)] == expected[f"{name}_bbox_valid"]
         assert lesion.prompt.baseline.slot == expected["bl_scan"]
         assert lesion.prompt.followup.slot == expected["fu_scan"]
 
@@ -42,9 +55,22 @@ def test_input_channels(golden: list[GoldenLesion]) -> None:
         sums = channels.sum(axis=(1, 2, 3), dtype=np.float64)
         scale = np.abs(channels).sum(axis=(1, 2, 3), dtype=np.float64)
         assert np.all(np.abs(sums - lesion.expected["input_sum"]) <= 1e-4 * np.maximum(scale, 1))
+        largest = np.abs(channels).max(axis=(1, 2, 3))
+        assert largest == pytest.approx(lesion.expected["input_absmax"], abs=1e-5)
         stored = lesion.stored("input")
         if stored is not None:
             assert np.abs(stored["input"] - channels).max() <= 1e-5
+
+
+def test_heat_maps_are_in_the_published_order(golden_plan: Plan) -> None:
+    """Seen where a border is near one of the two points; elsewhere both maps are the same."""
+    case = read_case(discover(HERE / "cases" / "i_edge_clicks" / "input"))
+    prompts = Locator(case, RegistrationCache()).locate().prompts
+    channels = encode_lesion(next(p for p in prompts if p.lesion_id == 2), golden_plan).channels
+    file = HERE / "expected" / "i_edge_clicks" / "patches" / "lesion_2_input.npz"
+    stored = np.load(file)["input"]
+    assert np.abs(stored[3] - stored[4]).max() > 0.1
+    assert np.abs(channels[3:] - stored[3:]).max() <= 1e-6
 
 
 def test_probabilities(golden: list[GoldenLesion]) -> None:

@@ -80,5 +80,17 @@ def test_heavy_libraries_are_not_imported(module: str, absent: tuple[str, ...]) 
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_help_of_the_entrypoint_needs_no_torch() -> None:
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['process.py', '--help']\n"
+        "try:\n    runpy.run_path('process.py', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert end.code == 0\n"
+        "print([name for name in ('torch', 'SimpleITK', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
+    assert "--input" in done.stdout and done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
 def test_the_entrypoint_stays_a_page_long() -> None:
     assert len((CHECKOUT / "process.py").read_text().splitlines()) <= 60

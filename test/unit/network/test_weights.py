@@ -33,8 +33,9 @@ from model.network.weights import (
     pack_weights,
 )
 
-SHIPPED = Path(__file__).parents[3] / "resources" / "weights"
-FOLD = SHIPPED / "fold_0" / "checkpoint_final.pth"
+# The tests' own model: the one that ships may change.
+MODEL = Path(__file__).parents[2] / "golden" / "model"
+FOLD = MODEL / "fold_0" / "checkpoint_final.pth"
 STEM = "backbone.encoder.stem.convs.0.conv.weight"
 Checkpoint = dict[str, Any]
 Change = Callable[[Checkpoint], None]
@@ -73,7 +74,7 @@ def _model(folder: Path) -> Path:
         (folder / f"fold_{fold}").mkdir(parents=True)
         shutil.copyfile(FOLD, folder / f"fold_{fold}" / FOLD.name)
     for name in ("plans.json", "dataset.json"):
-        shutil.copyfile(SHIPPED / name, folder / name)
+        shutil.copyfile(MODEL / name, folder / name)
     return folder
 
 
@@ -104,8 +105,8 @@ def test_the_mounted_model_comes_before_the_shipped_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "MOUNTED_WEIGHTS", tmp_path)
-    assert find_weights() == SHIPPED  # an empty mount holds no model
-    assert find_weights(None) == SHIPPED
+    assert find_weights() == weights.SHIPPED_WEIGHTS  # an empty mount holds no model
+    assert find_weights(None) == weights.SHIPPED_WEIGHTS
     _model(tmp_path / "model")
     assert find_weights() == tmp_path / "model"
 
@@ -128,10 +129,10 @@ def test_two_models_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_any_subset_of_the_folds(tmp_path: Path) -> None:
-    manifest = inspect_weights(SHIPPED, (3, 1))
+    manifest = inspect_weights(MODEL, (3, 1))
     assert manifest.folds == (3, 1)
     assert [file.parent.name for file in manifest.files] == ["fold_3", "fold_1"]
-    assert load_plan(manifest) == read_plan(SHIPPED / "plans.json")
+    assert load_plan(manifest) == read_plan(MODEL / "plans.json")
 
 
 def test_a_missing_fold(tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_a_missing_fold(tmp_path: Path) -> None:
 
 
 def test_hashes_name_every_file(tmp_path: Path) -> None:
-    hashes = inspect_weights(SHIPPED, (0, 4)).hashes()
+    hashes = inspect_weights(MODEL, (0, 4)).hashes()
     assert set(hashes) == {"plans.json", "fold_0/checkpoint_final.pth", "fold_4/checkpoint_final.pth"}
     assert all(len(value) == 64 for value in hashes.values())
 
@@ -334,7 +335,7 @@ def test_the_checkpoint_says_what_it_is(
     fold = load_fold(_saved(tmp_path / "x.pth", _with_channels(count, trainer)))
     assert fold.variant is variant
     assert len(variant.channels) == count
-    network = build_network(read_plan(SHIPPED / "plans.json"), fold)
+    network = build_network(read_plan(MODEL / "plans.json"), fold)
     with torch.inference_mode():
         assert network(torch.zeros(1, count, 8, 16, 16)).shape == (1, 2, 8, 16, 16)
 
@@ -368,14 +369,14 @@ def test_a_contradiction_or_another_family(tmp_path: Path, count: int, trainer: 
 
 def test_a_network_is_built_as_stored() -> None:
     fold = load_fold(FOLD)
-    network = build_network(read_plan(SHIPPED / "plans.json"), fold)
+    network = build_network(read_plan(MODEL / "plans.json"), fold)
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert all(torch.equal(fold.state[key], tensor) for key, tensor in network.state_dict().items())
 
 
 def _built(path: Path) -> Callable[[], Any]:
-    return lambda: build_network(read_plan(SHIPPED / "plans.json"), load_fold(path))
+    return lambda: build_network(read_plan(MODEL / "plans.json"), load_fold(path))
 
 
 def _renamed(checkpoint: Checkpoint, old: str, new: str | None) -> None:
@@ -399,7 +400,7 @@ def test_a_tensor_too_many(tmp_path: Path) -> None:
 
 
 def test_another_shape(tmp_path: Path) -> None:
-    document = json.loads((SHIPPED / "plans.json").read_text())
+    document = json.loads((MODEL / "plans.json").read_text())
     arch = document["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     arch["features_per_stage"] = [8, 16, 24, 32]
     (tmp_path / "plans.json").write_text(json.dumps(document))
@@ -429,7 +430,7 @@ def test_packed_weights_are_preferred_and_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(packed.state[key], tensor) for key, tensor in original.state.items())
     for name in ("trainer_name", "configuration", "mirror_axes", "variant"):
         assert getattr(packed, name) == getattr(original, name)
-    assert read_plan(tmp_path / "packed" / "plans.json") == read_plan(SHIPPED / "plans.json")
+    assert read_plan(tmp_path / "packed" / "plans.json") == read_plan(MODEL / "plans.json")
 
 
 def test_packing_in_place_makes_the_loader_prefer_what_it_wrote(tmp_path: Path) -> None:
@@ -451,7 +452,7 @@ def test_half_precision_is_half_the_size_and_computed_in_single(tmp_path: Path) 
     single, _ = pack_weights(_model(tmp_path / "m"), tmp_path / "single")
     half, _ = pack_weights(tmp_path / "m", tmp_path / "half", "fp16")
     assert half.stat().st_size < 0.55 * single.stat().st_size
-    network = build_network(read_plan(SHIPPED / "plans.json"), load_fold(half))
+    network = build_network(read_plan(MODEL / "plans.json"), load_fold(half))
     for key, tensor in load_fold(FOLD).state.items():
         loaded = network.state_dict()[key]
         assert loaded.dtype is torch.float32
@@ -471,7 +472,7 @@ def test_weights_beyond_half_precision_are_not_packed(tmp_path: Path) -> None:
 
 def test_nothing_to_pack(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
-    shutil.copyfile(SHIPPED / "plans.json", tmp_path / "m" / "plans.json")
+    shutil.copyfile(MODEL / "plans.json", tmp_path / "m" / "plans.json")
     _line(lambda: pack_weights(tmp_path / "m", tmp_path / "p"), "no folds")
 
 

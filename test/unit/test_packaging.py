@@ -1,0 +1,31 @@
+"""The wheel holds what the checkout holds, under the project's name."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from model import __version__
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+
+
+def test_every_package_is_installed() -> None:
+    setuptools = PROJECT["tool"]["setuptools"]
+    folders = {path.parent for path in (CHECKOUT / "model").rglob("*.py")}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+    names = {".".join(("longilesion", *folder.relative_to(CHECKOUT / "model").parts)) for folder in folders}
+    assert set(setuptools["packages"]) == names
+    assert len(setuptools["packages"]) == len(names)
+    assert setuptools["package-dir"] == {"longilesion": "model"}
+
+
+def test_one_version() -> None:
+    assert PROJECT["project"]["version"] == __version__
+
+
+def test_tests_are_packages() -> None:
+    # Python has a package "test" of its own: ours is found by its __init__.py files.
+    folders = {path.parent for path in (CHECKOUT / "test").rglob("*.py")}
+    assert all((folder / "__init__.py").is_file() for folder in folders | {CHECKOUT / "test" / "unit"})

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import chain, combinations
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from model.errors import MemoryExhaustedError
+from model.errors import InputError, MemoryExhaustedError, WeightsError
 from model.inference import ensemble as module
 from model.inference.ensemble import Ensemble, EnsembleOptions
 from model.network.resenc_unet import ResEncUNet
 from model.network.weights import (
-    SHIPPED_WEIGHTS,
     FoldWeights,
     InputVariant,
     build_network,
@@ -26,7 +26,9 @@ from model.network.weights import (
     load_plan,
 )
 
-MANIFEST = inspect_weights(SHIPPED_WEIGHTS, (0, 1))
+# The tests' own model: the one that ships may change.
+MODEL = Path(__file__).parents[2] / "golden" / "model"
+MANIFEST = inspect_weights(MODEL, (0, 1))
 PLAN = replace(load_plan(MANIFEST), patch_size_zyx=(16, 32, 32))  # the network takes any patch: a quick one
 FOLDS = list(load_folds(MANIFEST))
 PATCHES = [
@@ -227,3 +229,127 @@ def test_cross_sectional_networks_take_their_channels(variant: InputVariant, tra
     margin = next(iter(ensemble.predict([partial(_channels, 0)]))).margin
     assert margin is not None
     assert np.abs(margin - (logits[0, 1] - logits[0, 0]).numpy()).max() < 1e-4
+
+
+def test_a_cross_sectional_model_from_its_files(tmp_path: Path) -> None:
+    """What the checkpoint says decides: two channels of the five are used, with mirroring by its axes."""
+    checkpoint = torch.load(FOLDS[0].path, weights_only=True)
+    checkpoint |= {"trainer_name": "AutoPETTrainerCrossSecPoint", "inference_allowed_mirroring_axes": (2,)}
+    state = checkpoint["network_weights"]
+    for key in [key for key in state if ".stem." in key and state[key].ndim == 5]:
+        state[key] = state[key][:, [0, 3]].clone()
+    (tmp_path / "fold_0").mkdir()
+    torch.save(checkpoint, tmp_path / "fold_0" / "checkpoint_final.pth")
+    (fold,) = load_folds(inspect_weights(tmp_path, (0,)))
+    assert fold.variant is InputVariant.POINT
+    ensemble = Ensemble(PLAN, [fold], EnsembleOptions(device="cpu", tta=True))
+    changed = PATCHES[0].copy()
+    changed[[1, 2, 4]] = 9  # what the network does not take cannot matter
+    first, second = (p.margin for p in ensemble.predict([lambda: PATCHES[0], lambda: changed]))
+    assert first is not None and second is not None and np.array_equal(first, second)
+    assert ensemble.forwards == 2  # both lesions in one batch, seen twice
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_an_answer_that_is_no_number_is_that_lesions_failure(resident: bool) -> None:
+    ensemble = _ensemble(batch=3)
+    ensemble.rung = replace(ensemble.rung, resident=resident)
+    spoilt = np.full_like(PATCHES[0], np.nan)
+    encode = [lambda: PATCHES[0], lambda: spoilt, lambda: PATCHES[2]]
+    errors = {p.index: p.error for p in ensemble.predict(encode)}
+    assert errors[0] is None and errors[2] is None
+    assert isinstance(errors[1], ArithmeticError)
+
+
+def test_patches_are_cut_when_their_turn_comes() -> None:
+    cut: list[int] = []
+
+    def encode(index: int) -> npt.NDArray[np.float32]:
+        cut.append(index)
+        return PATCHES[index % 3]
+
+    answers = _ensemble(batch=2).predict([partial(encode, index) for index in range(12)])
+    next(answers)
+    assert len(cut) <= 4  # this batch and the next
+    assert [prediction.index for prediction in answers] == list(range(1, 12))
+
+
+def test_a_patch_that_does_not_fit_steps_down_too(
+    undisturbed: list[npt.NDArray[np.float32]],
+) -> None:
+    """Memory that runs out while patches are cut is the ladder's matter, not one lesion's failure."""
+    refusals = iter([True])
+
+    def encode(index: int) -> npt.NDArray[np.float32]:
+        if next(refusals, False):
+            raise MemoryError
+        return PATCHES[index]
+
+    ensemble = _ensemble()
+    found = {p.index: p.margin for p in ensemble.predict([partial(encode, i) for i in range(3)])}
+    margins = [found[index] for index in range(3)]
+    assert _close([margin for margin in margins if margin is not None], undisturbed)
+    assert ensemble.rung.batch == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
+    assert module.is_out_of_memory(error) is expected
+
+
+def test_another_fault_is_no_reason_to_step_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(module, "build_network", broken)
+    ensemble = _ensemble()
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        _margins(ensemble)
+    assert ensemble.notes == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "has_bf16", "expected"),
+    [("auto", "cpu", True, "fp32"), ("bf16", "cpu", False, "bf16"), ("auto", "cuda:0", True, "bf16"),
+     ("auto", "cuda:0", False, "fp16"), ("fp32", "cuda:0", True, "fp32")],
+)  # fmt: skip
+def test_precision(
+    wanted: str, device: str, has_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A T4 only emulates bf16, which is slower than what it replaces.
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or has_bf16
+    )
+    assert module.choose_precision(wanted, device) == expected
+
+
+def test_device(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with caplog.at_level("INFO"):
+        assert module.choose_device("auto") == module.choose_device("cpu") == "cpu"
+    assert sum("no GPU" in record.message for record in caplog.records) == 1
+    with pytest.raises(InputError, match="--device cuda:1"):
+        module.choose_device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert module.choose_device("cuda") == module.choose_device("cuda:0") == "cuda:0"
+    with pytest.raises(InputError, match="sees 1 GPU"):
+        module.choose_device("cuda:1")
+
+
+def test_no_folds_or_folds_of_another_plan_are_refused_before_any_lesion() -> None:
+    with pytest.raises(WeightsError, match="no folds"):
+        Ensemble(PLAN, [], EnsembleOptions(device="cpu"))
+    wider = replace(PLAN.architecture, features_per_stage=(8, 16, 24, 32))
+    with pytest.raises(WeightsError, match="does not fit its plan"):
+        Ensemble(replace(PLAN, architecture=wider), FOLDS, EnsembleOptions(device="cpu"))

@@ -114,11 +114,27 @@ def test_a_baseline_with_other_signs_changes_nothing(
     assert np.count_nonzero(labelmap != plain) <= 2
 
 
+@pytest.mark.parametrize("flips", [(False, False, True), (True, True, False)])
+def test_a_flipped_followup_is_answered_on_its_own_grid(
+    flips: tuple[bool, bool, bool], tmp_path: Path, golden_plan: Plan, golden_ensemble: Ensemble
+) -> None:
+    """The follow-up is never flipped, the baseline follows it: as if both were stored like that."""
+    axes = AxisMap(flipped=flips)
+    both = _rewritten(tmp_path / "both", {"baseline": axes, "followup": axes})
+    alone = _rewritten(tmp_path / "alone", {"followup": axes})
+    wanted, _ = _answer(both, golden_plan, golden_ensemble)
+    got, grid = _answer(alone, golden_plan, golden_ensemble)
+    # For the two voxels see above.
+    assert wanted.any() and np.count_nonzero(got != wanted) <= 2
+    stored = _geometry(sitk.ReadImage(str(alone / "images" / FOLLOWUP[0] / "image.mha")))
+    assert grid == stored and grid.axis_signs_zyx() == flips
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (1, 2, 0)])
 def test_a_plan_with_other_axes_is_honoured_and_undone(
-    plain: npt.NDArray[np.uint8], golden_plan: Plan
+    order: tuple[int, int, int], plain: npt.NDArray[np.uint8], golden_plan: Plan
 ) -> None:
     """Plan, kernels and weights transposed together see the same patches: the answer is the same."""
-    order = (1, 2, 0)
     manifest = inspect_weights(HERE / "model", range(5))
     folds = [_transposed_fold(fold, order) for fold in load_folds(manifest)]
     plan = _transposed_plan(golden_plan, order)

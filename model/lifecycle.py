@@ -56,6 +56,8 @@ class _Worker(Thread):
 def supervise(options: Options) -> int:
     """Run one case and say in one line what went wrong, if anything did. Returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    # Patches are cut beside the network's threads: those that wait must not spin on the cores of others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.getLogger("numexpr").setLevel(logging.WARNING)  # a guest's guest that greets on import
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _raise_signal)

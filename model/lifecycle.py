@@ -59,8 +59,7 @@ def supervise(options: Options) -> int:
     # Patches are cut beside the network's threads: those that wait must not spin on the cores of others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.getLogger("numexpr").setLevel(logging.WARNING)  # a guest's guest that greets on import
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _raise_signal)
+    before = {number: signal.signal(number, _raise_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     worker = _Worker(options)
     try:
         worker.start()
@@ -71,6 +70,8 @@ def supervise(options: Options) -> int:
         _say(f"ended by signal {received.number}; the lesions finished until then were written")
         # The worker may be deep in a library: it is not waited for.
         os._exit(EXIT_TERMINATED if received.number == signal.SIGTERM else 128 + received.number)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     if worker.error is not None:
         return _explain(worker.error)
     if worker.current is not None and worker.current.failed_ids:

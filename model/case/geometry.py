@@ -255,8 +255,9 @@ class Geometry:
             return False
         if np.any(np.abs(np.subtract(self.direction, other.direction)) > _TOLERANCE_DIRECTION):
             return False
-        origin = self.world_to_voxel(other.origin_xyz)
-        return bool(np.all(np.abs(origin) <= _TOLERANCE_VOXELS))
+        corners = np.asarray([(0, 0, 0), np.subtract(self.size_xyz, 1)], np.float64)
+        drift = self.world_to_voxel(other.voxel_to_world(corners)) - corners
+        return bool(np.all(np.abs(drift) <= _TOLERANCE_VOXELS))
 
     def describe(self) -> str:
         """One line for messages: size, spacing, origin, direction (x, y, z)."""

@@ -15,10 +15,13 @@ def normalize_ct(voxels: Array, scheme: CtNormalization) -> npt.NDArray[np.float
     Voxels that are NaN or infinite become the lower clip value, as air does. Any shape, any number type;
     returns a new float32 array.
     """
+    low, high = np.float32(scheme.lower), np.float32(scheme.upper)
+    if voxels.dtype == np.float64:  # clipped first: not every double is a float32
+        voxels = np.clip(voxels, float(low), float(high), where=np.isfinite(voxels), out=voxels.copy())
     values = voxels.astype(np.float32)
     if not np.issubdtype(voxels.dtype, np.integer):
-        values[~np.isfinite(values)] = scheme.lower
-    np.clip(values, np.float32(scheme.lower), np.float32(scheme.upper), out=values)
+        values[~np.isfinite(values)] = low
+    np.clip(values, low, high, out=values)
     values -= np.float32(scheme.mean)
     values /= np.float32(max(scheme.std, 1e-8))
     return values

@@ -66,13 +66,14 @@ class CaseFiles:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """One CT with its lesion mask (baseline only) and clicks, in axial order.
+    """One CT with its lesion mask (where it is known) and clicks, in axial order.
 
+    ``time_point`` is `TimePointName` in a case, and any name in a series of more than two.
     ``ct`` and ``mask`` are (z, y, x) in the file's own number type; ``axes`` is the map from the array
     as the file stores it to the axial one.
     """
 
-    time_point: TimePointName
+    time_point: str
     slot: Slot
     path: Path
     file_geometry: Geometry
@@ -127,11 +128,20 @@ class PromptPoint:
 
 
 @dataclass(frozen=True, eq=False)
+class MaskPrompt:
+    """Where a lesion is expected: booleans (z, y, x) over a box of a scan's axial grid."""
+
+    box: Box
+    voxels: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
 class LesionPrompt:
     """Everything that tells the network which lesion is meant, in one follow-up scan.
 
-    ``is_new`` marks a lesion without any baseline; its baseline point is the follow-up point carried
-    back. ``has_mask`` is False when the baseline mask does not hold the id.
+    ``followup_box`` and ``followup_mask`` are for segmenters that take more than points; the longitudinal
+    model does not look at them. ``is_new`` marks a lesion without any baseline; its baseline point is the
+    follow-up point carried back. ``has_mask`` is False when the baseline mask does not hold the id.
     """
 
     lesion_id: int
@@ -141,6 +151,8 @@ class LesionPrompt:
     followup_point: PromptPoint
     has_mask: bool = True
     is_new: bool = False
+    followup_box: Box | None = None
+    followup_mask: MaskPrompt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from scipy.ndimage import find_objects
@@ -28,6 +29,14 @@ class LesionFailure:
 
     prompt: LesionPrompt
     error: Exception
+
+
+class LesionSegmenter(Protocol):
+    """Anything that answers prompts; `Segmenter` is the longitudinal model's."""
+
+    def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[LesionResult | LesionFailure]:
+        """Answer each prompt once, in any order; a lesion's failure is its answer, never raised."""
+        ...
 
 
 class Segmenter:

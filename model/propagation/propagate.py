@@ -133,8 +133,8 @@ class RegistrationCache:
         start = time.perf_counter()
         try:
             registration = self._backend.register(
-                RegistrationImage(followup.ct, followup.geometry),
-                RegistrationImage(baseline.ct, baseline.geometry),
+                RegistrationImage(followup.ct, followup.geometry, followup.name),
+                RegistrationImage(baseline.ct, baseline.geometry, baseline.name),
             )
         except BaseException as error:
             future.set_exception(error)

@@ -24,10 +24,12 @@ class RegistrationImage:
     """A scan as registration sees it: array (z, y, x) in HU of any number type, and its grid.
 
     NaN, infinities, paddings far below air and a visible couch are allowed. The array is only read.
+    ``name`` is what back ends that read files know the scan by.
     """
 
     array: Array
     geometry: Geometry
+    name: str = ""
 
 
 class Transform(Protocol):

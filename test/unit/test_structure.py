@@ -21,8 +21,9 @@ ALLOWED = {
     "network": {"errors", "case", ""},
     "propagation": {"errors", "case"},
     "inference": {"errors", "case", "network", "propagation", "options", "timing", ""},
+    "tracking": {"errors", "case", "network", "propagation", "inference", "options", "timing", ""},
     "lifecycle": {"errors", "options", "inference"},
-    "cli": {"errors", "options", "lifecycle", "network", ""},
+    "cli": {"errors", "options", "lifecycle", "network", "propagation", "tracking", ""},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -6,18 +6,20 @@ The lesion id is the run of digits that ends the name.
 
 from __future__ import annotations
 
-import re
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from ..errors import InputError
+from ..errors import OutputError
 from .case import MAX_LESION_ID
+from .documents import Triple, by_lesion, read_document, write_json
 from .geometry import Vector
 
-_TRAILING_DIGITS = re.compile(r"([0-9]+)\s*$")
-_NEGATIVE_NUMBER = re.compile(r"\s*-[0-9]+\s*")
+_EXAMPLE = '{"points": [{"name": "<lesion id>", "point": [x, y, z]}]}'
+_DECIMALS = 4
 
 
 class _Point(BaseModel):
@@ -25,7 +27,7 @@ class _Point(BaseModel):
     model_config = ConfigDict(strict=True)
 
     name: str
-    point: Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
+    point: Triple
 
 
 class _ClickFile(BaseModel):
@@ -39,49 +41,44 @@ def read_clicks(path: Path) -> dict[int, Vector]:
         InputError: malformed JSON, a point without three finite numbers, a name without an id, an id
             outside 1 ... 65 535, or one id with two different points.
     """
-    try:
-        text = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-        parsed = _ClickFile.model_validate_json(text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a click JSON") from error
-    except ValidationError as error:
-        raise InputError(f"{path}: {_first_fault(error)}") from error
-    clicks: dict[int, Vector] = {}
-    for entry in parsed.points:
-        lesion_id = _lesion_id(path, entry.name)
-        x, y, z = entry.point
-        if clicks.setdefault(lesion_id, (x, y, z)) != (x, y, z):
-            raise InputError(
-                f"{path}: lesion {lesion_id} has two different points, {list(clicks[lesion_id])} and "
-                f"{[x, y, z]}; expected one point per lesion"
+    parsed = read_document(path, _ClickFile, "click", _EXAMPLE)
+    return by_lesion(path, "point", ((entry.name, _vector(entry.point)) for entry in parsed.points))
+
+
+def _vector(values: list[float]) -> Vector:
+    x, y, z = values
+    return (x, y, z)
+
+
+def write_clicks(
+    path: Path, points: Mapping[int, Vector], extras: Mapping[int, Mapping[str, Any]] | None = None
+) -> None:
+    """Write lesion id -> point (x, y, z) as the platform does; units are the caller's matter.
+
+    ``extras`` holds further keys for some lesions' points (a confidence, a source), which `read_clicks`
+    does not look at; a number that is not finite becomes null. Coordinates keep four decimals.
+
+    Raises:
+        OutputError: the file cannot be written, or a point or an id is none that could be read again.
+    """
+    extras = extras or {}
+    entries = []
+    for lesion_id, point in points.items():
+        if not 0 < lesion_id <= MAX_LESION_ID or not all(map(math.isfinite, point)):
+            raise OutputError(
+                f"{path}: lesion {lesion_id} has the point {list(point)}; expected three finite numbers, "
+                f"and an id from 1 to {MAX_LESION_ID}"
             )
-    return clicks
-
-
-def _lesion_id(path: Path, name: str) -> int:
-    match = _TRAILING_DIGITS.search(name)
-    if match is None or _NEGATIVE_NUMBER.fullmatch(name):
-        raise InputError(
-            f"{path}: point name {name!r} holds no lesion id; expected digits at its end, as in 'Lesion 7'"
-        )
-    digits = match.group(1).lstrip("0") or "0"
-    if len(digits) > len(str(MAX_LESION_ID)) or not 0 < int(digits) <= MAX_LESION_ID:
-        raise InputError(
-            f"{path}: lesion id {digits} of point {name!r} is out of range; expected 1 to {MAX_LESION_ID}"
-        )
-    return int(digits)
-
-
-def _first_fault(error: ValidationError) -> str:
-    """The first finding of the validation, in the words of someone who looks at the file."""
-    fault: Any = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "json_invalid":
-        return f"is not valid JSON ({fault['ctx']['error']}); expected a click file with a list 'points'"
-    if len(fault["loc"]) >= 3 and fault["loc"][2] == "point":
-        given = str(fault["input"])
-        return f"points.{fault['loc'][1]} is not three finite numbers ({given[:60]}); expected [x, y, z]"
-    return (
-        f"{where or 'the document'}: {fault['msg']}; expected "
-        '{"points": [{"name": "<lesion id>", "point": [x, y, z]}]}'
+        further = extras.get(lesion_id, {})
+        assert not further.keys() & _Point.model_fields.keys()
+        coordinates = [round(float(value), _DECIMALS) for value in point]
+        entries.append({"name": str(lesion_id), "point": coordinates, **further})
+    write_json(
+        path,
+        {
+            "name": "Points of interest",
+            "type": "Multiple points",
+            "version": {"major": 1, "minor": 0},
+            "points": entries,
+        },
     )

@@ -6,12 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.case.clicks import read_clicks
-from model.errors import InputError
+from model.case.clicks import read_clicks, write_clicks
+from model.errors import InputError, OutputError
 
 coordinates = st.floats(-1e4, 1e4)
 ids = st.integers(1, 65_535)
@@ -119,3 +120,65 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.json", tmp_path):
         with pytest.raises(InputError, match="cannot be read"):
             read_clicks(path)
+
+
+vectors = st.tuples(coordinates, coordinates, coordinates)
+
+
+@given(st.dictionaries(ids, vectors, max_size=5))
+@same_file
+def test_written_clicks_read_back(tmp_path: Path, points: dict[int, tuple[float, float, float]]) -> None:
+    path = tmp_path / "clicks.json"
+    write_clicks(path, points)
+    read = read_clicks(path)
+    assert list(read) == list(points)
+    for lesion_id, point in points.items():
+        assert read[lesion_id] == pytest.approx(point, abs=1e-4)
+
+
+def test_the_written_file_is_the_platforms(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "clicks.json"
+    write_clicks(path, {7: (1.23456, -0.00001, 3), 65_535: (0, 0, 0)})
+    assert json.loads(path.read_text()) == {
+        "name": "Points of interest",
+        "type": "Multiple points",
+        "version": {"major": 1, "minor": 0},
+        "points": [{"name": "7", "point": [1.2346, 0, 3]}, {"name": "65535", "point": [0, 0, 0]}],
+    }
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [entry.name for entry in path.parent.iterdir()] == ["clicks.json"]
+
+
+def test_extra_keys_are_written_and_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.json"
+    extra = {"confidence_mm": float("nan"), "source": "propagated", "in_view": np.bool_(False),
+             "spread": np.float32(1.5), "worst_mm": np.array([1.0, np.inf])}  # fmt: skip
+    write_clicks(path, {3: (1, 2, 3), 4: (4, 5, 6)}, {4: extra, 5: {"source": "unused"}})
+    first, second = json.loads(path.read_text())["points"]
+    assert first == {"name": "3", "point": [1, 2, 3]}
+    assert second == {
+        "name": "4", "point": [4, 5, 6], "confidence_mm": None, "source": "propagated", "in_view": False,
+        "spread": 1.5, "worst_mm": [1.0, None],
+    }  # fmt: skip
+    assert read_clicks(path) == {3: (1, 2, 3), 4: (4, 5, 6)}
+
+
+@pytest.mark.parametrize(
+    ("lesion_id", "point"), [(0, (1, 2, 3)), (65_536, (1, 2, 3)), (1, (1, float("nan"), 3))]
+)
+def test_what_could_not_be_read_again_is_not_written(
+    tmp_path: Path, lesion_id: int, point: tuple[float, float, float]
+) -> None:
+    path = tmp_path / "clicks.json"
+    with pytest.raises(OutputError, match="expected three finite numbers"):
+        write_clicks(path, {lesion_id: point})
+    assert not path.exists()
+
+
+def test_a_failed_write_leaves_nothing_and_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    for path in (tmp_path / "file" / "clicks.json", tmp_path):
+        with pytest.raises(OutputError, match="cannot be written") as raised:
+            write_clicks(path, {1: (1, 2, 3)})
+        assert str(raised.value).startswith(f"{path}: ")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,123 @@
+"""What the command ``prompts`` does: a lesion mask -> files of clicks or boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cc3d
+import numpy as np
+
+from ..case.boxes import box_to_corners, write_boxes
+from ..case.case import MAX_LESION_ID
+from ..case.clicks import write_clicks
+from ..case.geometry import Array, Geometry, Vector, flip_order
+from ..case.images import read_image
+from ..case.scans import ClickUnits
+from ..errors import InputError
+from ..inference.locate import mask_labels
+from .choice import lesion_masks
+from .simulate import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
+
+# Together up to ten voxels per axis, as the boxes of LesionLocator's training (paper 001).
+_BOX_PERTURBATION = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """``variants`` is the number of simulated files, None for one file that is not simulated.
+
+    ``rule`` and ``perturbation`` are None for the default of what is asked. Where the mask ``has_instances``
+    its labels are lesion ids, else its connected parts are numbered. Margin and perturbation are in voxels.
+    """
+
+    mask: Path
+    output: Path
+    kind: Literal["point", "box"] = "point"
+    has_instances: bool = True
+    rule: str | None = None
+    margin: int = 0
+    units: ClickUnits = "voxel"
+    variants: int | None = None
+    seed: int = 0
+    perturbation: int | None = None
+
+    def simulation(self) -> SimulationOptions:
+        is_simulated = self.variants is not None
+        rule = ClickRule(self.rule or (ClickRule.CHALLENGE if is_simulated else ClickRule.DEEPEST))
+        default = _BOX_PERTURBATION if is_simulated and self.kind == "box" else 0
+        reach = default if self.perturbation is None else self.perturbation
+        return SimulationOptions(rule, self.variants or 1, self.seed, reach)
+
+    def files(self) -> list[Path]:
+        """OUT.json, or for variants OUT-001.json and so on."""
+        if self.variants is None:
+            return [self.output]
+        digits = max(3, len(str(self.variants)))
+        stem, suffix = self.output.stem, self.output.suffix
+        return [
+            self.output.with_name(f"{stem}-{number:0{digits}d}{suffix}")
+            for number in range(1, self.variants + 1)
+        ]
+
+
+def write_prompts(options: PromptOptions) -> Iterator[str]:
+    """Write the files one by one; yields what is to be told.
+
+    Raises:
+        InputError: the mask is no labelmap of lesion ids.
+        OutputError: a file cannot be written.
+    """
+    labels, grid = read_labels(options.mask, options.has_instances)
+    if not labels.any():
+        yield f"warning: {options.mask}: holds no lesion; the list is empty"
+    write = _write_points if options.kind == "point" else _write_boxes
+    yield from write(labels, grid, options)
+
+
+def read_labels(path: Path, has_instances: bool = True) -> tuple[Array, Geometry]:
+    """A labelmap (z, y, x) of lesion ids, uint16, as its file stores it.
+
+    Where the file has no instances, whatever is not 0 is lesion, and its connected parts are numbered.
+
+    Raises:
+        InputError: no image, values that are not whole numbers, or ids out of range.
+    """
+    image = read_image(path)
+    labels = image.array
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if not whole and not np.array_equal(labels, np.rint(labels)):  # NaN equals nothing
+        raise InputError(f"{path}: holds values that are not whole numbers; expected a labelmap of ids")
+    if not has_instances:
+        labels = cc3d.connected_components(np.ascontiguousarray(labels != 0), connectivity=26)
+    low, high = labels.min(), labels.max()
+    if low < 0 or high > MAX_LESION_ID:
+        held = f"labels from {low:g} to {high:g}" if has_instances else f"{high} connected parts"
+        raise InputError(f"{path}: holds {held}; expected lesion ids from 1 to {MAX_LESION_ID}")
+    return labels.astype(np.uint16), image.geometry
+
+
+def _write_points(labels: Array, grid: Geometry, options: PromptOptions) -> Iterator[str]:
+    drawn = simulate_clicks(lesion_masks(labels), labels.shape, grid.spacing_zyx, options.simulation())
+    for path, clicks in zip(options.files(), drawn, strict=True):
+        write_clicks(path, {lesion_id: _point(point, grid, options) for lesion_id, point in clicks.items()})
+        yield f"{path}: {len(clicks)} clicks"
+
+
+def _point(point_zyx: Vector, grid: Geometry, options: PromptOptions) -> Vector:
+    return flip_order(point_zyx) if options.units == "voxel" else grid.zyx_to_world(point_zyx)
+
+
+def _write_boxes(labels: Array, grid: Geometry, options: PromptOptions) -> Iterator[str]:
+    margin = (options.margin,) * 3
+    tight = {
+        lesion_id: enlarged(label.box, margin, margin, labels.shape)
+        for lesion_id, label in mask_labels(labels).items()
+    }
+    for path, boxes in zip(
+        options.files(), simulate_boxes(tight.items(), labels.shape, options.simulation()), strict=True
+    ):
+        write_boxes(path, {key: box_to_corners(box, grid, options.units) for key, box in boxes.items()})
+        yield f"{path}: {len(boxes)} boxes"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy.typing as npt
@@ -70,28 +71,118 @@ class Backend(Protocol):
         ...
 
 
-def _affine() -> Backend:
+_Factory = Callable[[str, str], Backend]
+"""(argument after the name's colon, "" without one; device) -> back end, imported now."""
+
+
+def _affine(argument: str, device: str) -> Backend:
     from .affine import LinearBackend
 
     return LinearBackend(affine=True)
 
 
-def _rigid() -> Backend:
+def _rigid(argument: str, device: str) -> Backend:
     from .affine import LinearBackend
 
     return LinearBackend(affine=False)
 
 
-_FACTORIES: dict[str, Callable[[], Backend]] = {"affine": _affine, "rigid": _rigid}
+def _deformable(argument: str, device: str) -> Backend:
+    from .deformable import DeformableBackend
+
+    return DeformableBackend(device=device)
+
+
+def _bspline(argument: str, device: str) -> Backend:
+    from .bspline import BSplineBackend
+
+    return BSplineBackend()
+
+
+def _landmarks(argument: str, device: str) -> Backend:
+    from .landmarks import LandmarkBackend
+
+    return LandmarkBackend(argument)
+
+
+def _landmarks_rigid(argument: str, device: str) -> Backend:
+    from .landmarks import LandmarkBackend
+
+    return LandmarkBackend(argument, rigid=True)
+
+
+def _transform(argument: str, device: str) -> Backend:
+    from .stored import StoredBackend
+
+    return StoredBackend(Path(argument))
+
+
+def _unigradicon(argument: str, device: str) -> Backend:
+    from .unigradicon import UniGradIconBackend
+
+    return UniGradIconBackend(Path(argument) if argument else None, device)
+
+
+def _identity(argument: str, device: str) -> Backend:
+    from .identity import IdentityBackend
+
+    return IdentityBackend()
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A back end of ours: how it is made, and what may or must follow its name and a colon."""
+
+    factory: _Factory
+    argument: str = ""
+    is_required: bool = False
+
+    def usage(self, name: str) -> str:
+        if not self.argument:
+            return name
+        return f"{name}:{self.argument}" if self.is_required else f"{name}[:{self.argument}]"
+
+
+_LANDMARK_FILES = "FILE|BASELINE_FILE,FOLLOWUP_FILE"
+_ENTRIES = {
+    "rigid": _Entry(_rigid),
+    "affine": _Entry(_affine),
+    "deformable": _Entry(_deformable),
+    "bspline": _Entry(_bspline),
+    "landmarks": _Entry(_landmarks, _LANDMARK_FILES, is_required=True),
+    "landmarks-rigid": _Entry(_landmarks_rigid, _LANDMARK_FILES, is_required=True),
+    "transform": _Entry(_transform, "FILE|DIR", is_required=True),
+    "unigradicon": _Entry(_unigradicon, "WEIGHTS"),
+    "identity": _Entry(_identity),
+}
 
 
 def backend_names() -> tuple[str, ...]:
-    return tuple(_FACTORIES)
+    return tuple(_ENTRIES)
 
 
-def backend(name: str = DEFAULT_BACKEND) -> Backend:
-    """The back end of a name, imported now. InputError for a name that is none."""
-    if name not in _FACTORIES:
-        known = ", ".join(_FACTORIES)
-        raise InputError(f"registration back end {name!r} is unknown, expected one of: {known}")
-    return _FACTORIES[name]()
+def backend_usage() -> str:
+    """What may be asked for, in one line for help texts and errors."""
+    return ", ".join(entry.usage(name) for name, entry in _ENTRIES.items()) + ", or your own MODULE:FUNCTION"
+
+
+def backend(name: str = DEFAULT_BACKEND, device: str = "auto") -> Backend:
+    """The back end of a name, imported now.
+
+    ``name`` is one of ours, with ``:FILE`` where it needs one, or a user's own ``module:function`` (see
+    `custom`). ``device`` is for those that compute with torch: auto, cpu, cuda.
+
+    Raises:
+        InputError: a name that is none, a file too few or too many, or a user's module that fails.
+    """
+    known, colon, argument = name.partition(":")
+    entry = _ENTRIES.get(known)
+    if entry is None and colon:
+        from .custom import custom_backend
+
+        return custom_backend(name)
+    if entry is None:
+        raise InputError(f"registration back end {name!r} is unknown, expected one of: {backend_usage()}")
+    if (entry.is_required and not argument) or (colon and not (entry.argument and argument)):
+        raise InputError(f"registration back end {name!r} cannot be used so, expected {entry.usage(known)}")
+    return entry.factory(argument, device)

@@ -1,0 +1,84 @@
+"""How alike two scans are under any transform, for back ends that were given theirs."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import SimpleITK as sitk
+from scipy.ndimage import map_coordinates
+
+from ...case.geometry import FloatArray, Geometry
+from ...errors import one_line
+from . import Registration, RegistrationImage, Transform
+from .field import voxel_centres_mm
+from .grids import Level, pyramid
+
+_SPACING_MM = 8.0
+_MIN_VOXELS = 50
+_POOR_SIMILARITY = 0.6
+
+log = logging.getLogger(__name__)
+
+
+def given(
+    transform: Transform,
+    fixed: RegistrationImage,
+    moving: RegistrationImage,
+    warnings: tuple[str, ...] = (),
+) -> Registration:
+    """A transform that is not searched for but known, with a word of warning where the scans deny it."""
+    found = similarity(transform, fixed, moving)
+    if found < _POOR_SIMILARITY:
+        doubt = (
+            f"the two scans match poorly under the given transform (similarity {found:.2f}); "
+            "propagated points may be far off"
+        )
+        warnings = (*warnings, doubt)
+    return Registration(transform, found, not warnings, warnings)
+
+
+def similarity(
+    transform: Transform, fixed: RegistrationImage, moving: RegistrationImage, spacing_mm: float = _SPACING_MM
+) -> float:
+    """Correlation of HU inside either body where both scans see it, -1 to 1; NaN if there is too little."""
+    try:
+        levels = [pyramid(scan, (spacing_mm,))[0] for scan in (fixed, moving)]
+    except RuntimeError as error:  # images of a few voxels, for which ITK's filters are no use
+        log.debug("similarity cannot be measured: %s", one_line(error))
+        return float("nan")
+    return level_similarity(transform, levels[0], levels[1])
+
+
+def level_similarity(transform: Transform, fixed: Level, moving: Level) -> float:
+    """As `similarity`, of copies that are made already."""
+    places = moving_voxels(transform, fixed, moving)
+    fixed_seen, fixed_body = (sitk.GetArrayViewFromImage(m).ravel() > 0 for m in (fixed.seen, fixed.body))
+    seen, body = (_at(mask, places, 0) > 0 for mask in (moving.seen, moving.body))
+    common = (fixed_body | body) & fixed_seen & seen
+    hu = _at(moving.image, places[:, common], 1)
+    return _correlation(sitk.GetArrayViewFromImage(fixed.image).ravel()[common], hu)
+
+
+def moving_voxels(transform: Transform, fixed: Level, moving: Level) -> FloatArray:
+    """Where each fixed voxel lies in the moving image, voxel indices (3, z * y * x)."""
+    places_mm = transform.fixed_to_moving(voxel_centres_mm(geometry_of(fixed.image)))
+    return np.ascontiguousarray(geometry_of(moving.image).world_to_voxel(places_mm)[:, ::-1].T)
+
+
+def geometry_of(image: sitk.Image) -> Geometry:
+    return Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def _at(image: sitk.Image, places: FloatArray, order: int) -> FloatArray:
+    """Values at voxel indices, 0 outside."""
+    return map_coordinates(
+        sitk.GetArrayViewFromImage(image), places, np.float64, order=order, mode="constant"
+    )
+
+
+def _correlation(first: FloatArray, second: FloatArray) -> float:
+    """Pearson's r; NaN of too few values, or of an image without contrast."""
+    if len(first) < _MIN_VOXELS or first.std() < 1.0 or second.std() < 1.0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])

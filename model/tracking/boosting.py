@@ -200,7 +200,7 @@ class BoostedSegmenter:
         try:
             for view, answer in self._ask([_View(i, 0, replace(prompt)) for i, prompt in enumerate(prompts)]):
                 prompt = prompts[view.lesion]
-                second = self._reprompt(prompt, answer)
+                second = self._safe_reprompt(prompt, answer)
                 if second is None:
                     yield self._joined(prompt, {0: answer})
                 elif isinstance(answer, LesionResult):
@@ -251,6 +251,13 @@ class BoostedSegmenter:
             if inside:
                 return inside
         return perturbed_points(prompt, options.count, options.perturbation_mm, options.seed)
+
+    def _safe_reprompt(self, prompt: LesionPrompt, answer: Answer) -> LesionPrompt | None:
+        try:
+            return self._reprompt(prompt, answer)
+        except Exception:  # one odd answer must not end the round for all lesions
+            log.exception("lesion %d: nothing to ask again from; the first answer counts", prompt.lesion_id)
+            return None
 
     def _reprompt(self, prompt: LesionPrompt, answer: Answer) -> LesionPrompt | None:
         """The prompt from the middle of a first answer; None where there is nothing to ask again from."""

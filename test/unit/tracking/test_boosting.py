@@ -571,6 +571,20 @@ def test_views_that_cannot_be_joined_leave_the_first(caplog: pytest.LogCaptureFi
     assert "could not be joined" in caplog.text
 
 
+@pytest.mark.parametrize("method", TWO_ROUNDS)
+def test_one_odd_first_answer_does_not_end_the_round(method: Boosting) -> None:
+    class Odd(Fake):
+        def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[LesionResult | LesionFailure]:
+            for asked in prompts:
+                part = answer(asked, _by_point(asked))
+                yield replace(part, probability=part.probability[0]) if asked.lesion_id == 1 else part
+
+    boosted = BoostedSegmenter(Odd(_by_point), BoostOptions(method))
+    found = {one.prompt.lesion_id: one for one in boosted.segment([prompt(RIM, 1), prompt(RIM, 2)])}
+    assert found.keys() == {1, 2}
+    assert isinstance(found[2], LesionResult) and found[2].mask.any()
+
+
 @pytest.mark.parametrize("method", [*TWO_ROUNDS, *ONE_ROUND])
 def test_one_prompt_given_twice_and_one_lesion_in_two_scans(method: Boosting) -> None:
     one = prompt(RIM, 5)

@@ -45,6 +45,10 @@ class Transform(Protocol):
         ...
 
 
+Refine = Callable[[npt.ArrayLike], Transform]
+"""Follow-up points (N, 3), LPS mm -> a transform that is finer round them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Registration:
     """What a back end found.
@@ -52,12 +56,21 @@ class Registration:
     ``similarity`` says how alike the scans are once aligned: the correlation of their HU inside the body
     where both see it, -1 to 1, NaN when nothing could be compared. ``is_reliable`` is False when the
     transform is only a fall-back; ``warnings`` then says why, in whole sentences for the user.
+    ``refine`` is given by back ends that look closer where they are asked to; see `near`.
     """
 
     transform: Transform
     similarity: float
     is_reliable: bool = True
     warnings: tuple[str, ...] = ()
+    refine: Refine | None = None
+
+    def near(self, points_mm: npt.ArrayLike) -> Transform:
+        """The transform for use round the given points (N, 3) of the fixed world, LPS mm.
+
+        It may be finer there than ``transform``, and is the same far away from them.
+        """
+        return self.transform if self.refine is None else self.refine(points_mm)
 
 
 class Backend(Protocol):

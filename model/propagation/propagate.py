@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Lock
 from typing import Protocol
@@ -14,7 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..case.geometry import Array, FloatArray, Geometry
+from ..errors import one_line
 from .register import Backend, Registration, RegistrationImage, Transform, backend
+
+log = logging.getLogger(__name__)
 
 CLIP_LIMIT_MM = 5.0
 """A point at most this far outside of a scan is moved to its border; further out the scan misses it."""
@@ -49,6 +53,40 @@ def propagate_points(
     else:
         moved_mm = transform.fixed_to_moving(world_mm)
     return np.ascontiguousarray(target.world_to_voxel(moved_mm)[:, ::-1])
+
+
+def refined_near(
+    points_zyx: npt.ArrayLike,
+    source: Geometry,
+    target: Geometry,
+    registration: Registration,
+    direction: Direction = Direction.TO_FOLLOWUP,
+) -> Registration:
+    """The registration with the transform to use round the given points of the source, see `near`.
+
+    Points (N, 3) are voxel indices, z, y, x. The answer has no ``refine`` left: it can be asked for other
+    things (boxes, masks, perturbed points) near the same points without a second closer look. Where the
+    back end fails at that, or no point lies in the follow-up, it is the registration as it was.
+    """
+    if registration.refine is None:
+        return registration
+    points = np.asarray(points_zyx, np.float64).reshape(-1, 3)
+    fixed = source
+    if direction is Direction.TO_FOLLOWUP:
+        points, fixed = propagate_points(points, source, target, registration.transform, direction), target
+    depths_mm = np.asarray([fixed.depth_mm(point) for point in points.tolist()])
+    seen = points[depths_mm >= -CLIP_LIMIT_MM]  # a depth of NaN is not
+    coarse = replace(registration, refine=None)
+    if len(seen) == 0:
+        return coarse
+    try:
+        return replace(coarse, transform=registration.near(fixed.voxel_to_world(seen[:, ::-1])))
+    except Exception as error:  # the whole is known well enough, so that no lesion is lost for this
+        log.warning(
+            "the closer look round the lesions failed, the whole scan's is used (%s)", one_line(error)
+        )
+        log.debug("", exc_info=error)
+        return coarse
 
 
 def choose_scans(depths_mm: Sequence[float]) -> tuple[int, ...]:

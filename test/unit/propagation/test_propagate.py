@@ -154,5 +154,5 @@ def test_an_error_reaches_everyone_who_asks() -> None:
 
 def test_back_ends_by_name() -> None:
     assert {"affine", "rigid"} <= set(backend_names())
-    with pytest.raises(InputError, match="'magic' is unknown, expected one of: affine"):
+    with pytest.raises(InputError, match="'magic' is unknown, expected one of: rigid, affine"):
         backend("magic")

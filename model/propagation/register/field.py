@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,27 +70,28 @@ class FieldTransform:
         Where the field folds there are several answers or none near; the best point found is given.
         """
         wanted = self.linear.moving_to_fixed(np.asarray(points_mm, np.float64).reshape(-1, 3))
-        return self._undone(wanted)
+        return undone(self.displacement, wanted)
 
-    def _undone(self, wanted_mm: FloatArray) -> FloatArray:
-        """The points p with p + u(p) = wanted, (N, 3) mm, by steps that only ever come nearer."""
-        points = wanted_mm - self.displacement(wanted_mm)
-        missing = wanted_mm - points - self.displacement(points)
-        error = np.linalg.norm(missing, axis=1)
-        step = np.ones(len(points))
-        for _ in range(_ITERATIONS):
-            active = np.flatnonzero((error > _TOLERANCE_MM) & (step >= _SMALLEST_STEP))
-            if len(active) == 0:
-                break
-            tried = points[active] + step[active, None] * missing[active]
-            tried_missing = wanted_mm[active] - tried - self.displacement(tried)
-            tried_error = np.linalg.norm(tried_missing, axis=1)
-            nearer = tried_error < error[active]
-            step[active[~nearer]] /= 2
-            active = active[nearer]
-            points[active], missing[active] = tried[nearer], tried_missing[nearer]
-            error[active] = tried_error[nearer]
-        return points
+
+def undone(displacement: Callable[[FloatArray], FloatArray], wanted_mm: FloatArray) -> FloatArray:
+    """The points p (N, 3) with p + displacement(p) = wanted, by steps that only ever come nearer."""
+    points = wanted_mm - displacement(wanted_mm)
+    missing = wanted_mm - points - displacement(points)
+    error = np.linalg.norm(missing, axis=1)
+    step = np.ones(len(points))
+    for _ in range(_ITERATIONS):
+        active = np.flatnonzero((error > _TOLERANCE_MM) & (step >= _SMALLEST_STEP))
+        if len(active) == 0:
+            break
+        tried = points[active] + step[active, None] * missing[active]
+        tried_missing = wanted_mm[active] - tried - displacement(tried)
+        tried_error = np.linalg.norm(tried_missing, axis=1)
+        nearer = tried_error < error[active]
+        step[active[~nearer]] /= 2
+        active = active[nearer]
+        points[active], missing[active] = tried[nearer], tried_missing[nearer]
+        error[active] = tried_error[nearer]
+    return points
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,17 @@
+"""How the files that users give to back ends name a scan."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from ...case.images import IMAGE_SUFFIXES
+
+_PRIMARY = "primary-"
+
+
+def scan_keys(name: str) -> tuple[str, ...]:
+    """What a scan may be called, its own name first: also without folder, suffix and ``primary-``."""
+    last = PurePath(name).name
+    suffix = next((suffix for suffix in IMAGE_SUFFIXES if last.lower().endswith(suffix)), "")
+    stem = last[: len(last) - len(suffix)]
+    return tuple(dict.fromkeys(key for key in (name, last, stem, stem.removeprefix(_PRIMARY)) if key))

@@ -285,6 +285,7 @@ def _in_order(path: Path, patient: str, time_points: Sequence[TimePointFiles]) -
 
 
 def _read_folder(folder: Path) -> list[PatientFiles]:
+    _check_no_loose_scan(folder)
     if _time_point_folders(folder):
         return [_folder_patient(folder)]
     patients = [inner for inner in _folders(folder) if _time_point_folders(inner)]
@@ -321,7 +322,17 @@ def _image(folder: Path, stem: str) -> Path | None:
     return found[0] if found else None
 
 
+def _check_no_loose_scan(folder: Path) -> None:
+    """A scan beside the folders of time points would be lost without a word."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name.lower().endswith(IMAGE_SUFFIXES):
+            raise InputError(
+                f"{path}: belongs to no time point; expected it in a folder of its own, or a manifest"
+            )
+
+
 def _folder_patient(folder: Path) -> PatientFiles:
+    _check_no_loose_scan(folder)
     lost = [inner for inner in _folders(folder) if inner not in _time_point_folders(folder)]
     if lost:
         raise InputError(f"{lost[0]}: holds no ct.*; expected the CT of time point {lost[0].name!r}")

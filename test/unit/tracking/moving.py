@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from model.case.boxes import boxes_of_scan, write_boxes
 from model.case.case import Click, LesionPrompt, Scan, Slot
+from model.case.clicks import write_clicks
 from model.case.geometry import Array, AxisMap, Box, Geometry, Vector
+from model.case.images import write_image
 from model.propagation.register import Registration, RegistrationImage
 from model.tracking.fate import LesionFate
 from model.tracking.follow import follow
@@ -128,6 +131,18 @@ class Patient:
             tuple(Click(lesion_id, point) for lesion_id, point in clicks.items()),
         )  # fmt: skip
 
+    def write(self, folder: Path, columns: str = "order", permuted: Sequence[str] = ()) -> Path:
+        """The series as files with a manifest; ``permuted`` time points have their axes in another order."""
+        rows = [f"patient,timepoint,{columns},scan,mask,clicks,boxes,scan_slot"]
+        for index, point in enumerate(self.series().time_points):
+            place = f"2024-0{index + 1}-01" if columns == "date" else str(index)
+            for scan in point.scans:
+                files = _write_scan(folder, scan, point, scan.time_point in permuted)
+                rows.append(",".join(["P 1", point.name, place, *files, str(scan.slot)]))
+        manifest = folder / "series.csv"
+        manifest.write_text("\n".join(rows) + "\n")
+        return manifest
+
     def follow(
         self, options: FollowOptions | None = None, way: Way | None = None, source: str = "t0",
         function: Callable[[SegmentRequest], Array] | None = None,
@@ -141,6 +156,31 @@ class Patient:
         truth = self.balls[lesion_id].voxels(NAMES.index(name), self.hole)
         found = result.at(name).labelmaps[Slot.PRIMARY] == lesion_id
         return 2 * float((truth & found).sum()) / max(1, int(truth.sum() + found.sum()))
+
+
+def _write_scan(folder: Path, scan: Scan, point: SeriesTimePoint, is_permuted: bool) -> list[str]:
+    """The names of a scan's CT, mask, clicks and boxes, as far as there are any."""
+    names = [
+        f"{scan.time_point}-{scan.slot}-{kind}" for kind in ("ct.mha", "mask.mha", "clicks.json", "b.json")
+    ]
+    axes = AxisMap((2, 0, 1)) if is_permuted else AxisMap()
+    stored = replace(scan, file_geometry=scan.geometry.reoriented(axes), axes=axes.inverse())
+    write_image(folder / names[0], np.ascontiguousarray(axes.array(scan.ct)), stored.file_geometry)
+    if scan.mask is None:
+        names[1] = ""
+    else:
+        write_image(folder / names[1], np.ascontiguousarray(axes.array(scan.mask)), stored.file_geometry)
+    clicks = {click.lesion_id: stored.file_point_xyz(click.point_zyx) for click in scan.clicks}
+    if clicks:
+        write_clicks(folder / names[2], clicks)
+    else:
+        names[2] = ""
+    boxes = point.boxes.get(scan.slot)
+    if boxes:
+        write_boxes(folder / names[3], boxes_of_scan(boxes, stored, "voxel"))
+    else:
+        names[3] = ""
+    return names
 
 
 def bright(request: SegmentRequest) -> Array:

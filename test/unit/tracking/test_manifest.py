@@ -220,6 +220,9 @@ def test_numbers_count_as_numbers_and_patients_as_folders(tmp_path: Path) -> Non
         (["t1/ct.mha", "t1/secondary-clicks.json"], "belongs to no scan"),
         (["P1/t1/ct.mha", "P2/notes.txt"], "holds no time point"),
         (["notes.txt"], "holds no series"),
+        (["t1/ct.mha", "t2.mha"], "t2.mha: belongs to no time point"),
+        (["P1/t1/ct.mha", "P1/t2.nii.gz"], "t2.nii.gz: belongs to no time point"),
+        (["P1/t1/ct.mha", "late.nrrd"], "late.nrrd: belongs to no time point"),
     ],
 )
 def test_faults_of_a_folder(names: list[str], told: str, tmp_path: Path) -> None:

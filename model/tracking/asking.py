@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,15 @@ class _Place:
     origin: Origin
     box: Box | None = None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Sight:
+    """A scan that shows a lesion for the first time, with its mask where that was given."""
+
+    scan: Scan
+    place: _Place
+    mask: MaskPrompt | None
 
 
 class Asking:
@@ -64,14 +73,13 @@ class Asking:
         self, point: SeriesTimePoint, trails: Mapping[int, Trail], pairs: Pairs
     ) -> tuple[list[Asked], list[TrackedLesion]]:
         """All that is to be asked at a time point, and the lesions that cannot be asked for in any scan."""
-        self._expect(point, trails, pairs)
+        new = [i for i in self.ids_given_at(point) if i not in trails]
+        sights = {lesion_id: self._sights(point, lesion_id) for lesion_id in new}
+        self._expect(point, trails, [sight for found in sights.values() for sight in found], pairs)
         asked: list[Asked] = []
         lost: list[TrackedLesion] = []
-        for lesion_id in self.ids_given_at(point):
-            if lesion_id in trails:
-                continue
-            found = list(self._first_seen(point, lesion_id, pairs))
-            asked += found
+        for lesion_id, found in sights.items():
+            asked += [self._first_seen(point, lesion_id, sight, pairs) for sight in found]
             if not found:
                 fate = Fate(LesionFate.FAILED, "its click or box lies outside of its scan", pieces=0)
                 lost.append(TrackedLesion(lesion_id, None, fate))
@@ -81,41 +89,53 @@ class Asking:
     def _labels_in(self, point: SeriesTimePoint, scan: Scan) -> dict[int, MaskLabel]:
         return self._labels[point.name, scan.slot]
 
-    def _expect(self, point: SeriesTimePoint, trails: Mapping[int, Trail], pairs: Pairs) -> None:
+    def _expect(
+        self, point: SeriesTimePoint, trails: Mapping[int, Trail], sights: Sequence[_Sight], pairs: Pairs
+    ) -> None:
         for trail in trails.values():
             for scan in point.scans:
-                for known in {trail.point_for(scan, self._options), trail.shapes_for(scan, self._options)}:
+                mine = trail.point_for(scan, self._options), trail.shapes_for(scan, self._options)
+                for known in dict.fromkeys(mine):
                     pairs.expect(known.scan, scan, known.anchors())
+        for sight in sights:
+            if self._is_compared(point, sight):
+                for target in self._before(point).scans:
+                    pairs.expect(sight.scan, target, [sight.place.point.point_zyx])
 
     # --- lesions that are seen for the first time -----------------------------------------------------------
 
-    def _first_seen(self, point: SeriesTimePoint, lesion_id: int, pairs: Pairs) -> Iterator[Asked]:
-        """A lesion in the scans that show it first: segmented there, unless its mask is given."""
+    def _sights(self, point: SeriesTimePoint, lesion_id: int) -> list[_Sight]:
+        """Where a lesion is shown to us for the first time, by a click, a box or a mask."""
+        sights = []
         for scan in point.scans:
             mask, place = self._mask(point, scan, lesion_id), _given(point, scan, lesion_id)
             if place is None and mask is not None:
                 first, *_ = points_of(mask, scan, lesion_id, self._options)
                 place = _Place(PromptPoint(first, PointSource.MASK), Origin.MASK)
-            if place is None:
-                continue
-            is_new = point is not self._series.time_points[self._series.source]
-            baseline, baseline_point, warnings = scan, place.point, place.warnings
-            if is_new and mask is None:
-                baseline, baseline_point, notes = self._before(point, scan, place.point, pairs)
-                warnings += notes
-            prompt = LesionPrompt(
-                lesion_id=lesion_id,
-                baseline=baseline,
-                baseline_point=baseline_point,
-                followup=scan,
-                followup_point=place.point,
-                has_mask=mask is not None,
-                is_new=is_new,
-                followup_box=place.box,
-            )
-            yield Asked(
-                prompt, place.origin, mask=mask, warnings=warnings, has_given_box=place.box is not None
-            )
+            if place is not None:
+                sights.append(_Sight(scan, place, mask))
+        return sights
+
+    def _first_seen(self, point: SeriesTimePoint, lesion_id: int, sight: _Sight, pairs: Pairs) -> Asked:
+        """A lesion in a scan that shows it first: segmented there, unless its mask is given."""
+        scan, place = sight.scan, sight.place
+        baseline, baseline_point, warnings = scan, place.point, place.warnings
+        if self._is_compared(point, sight):
+            baseline, baseline_point, notes = self._compared(point, sight, pairs)
+            warnings += notes
+        prompt = LesionPrompt(
+            lesion_id=lesion_id,
+            baseline=baseline,
+            baseline_point=baseline_point,
+            followup=scan,
+            followup_point=place.point,
+            has_mask=sight.mask is not None,
+            is_new=self._is_new_at(point),
+            followup_box=place.box,
+        )
+        return Asked(
+            prompt, place.origin, mask=sight.mask, warnings=warnings, has_given_box=place.box is not None
+        )
 
     def _mask(self, point: SeriesTimePoint, scan: Scan, lesion_id: int) -> MaskPrompt | None:
         label = self._labels_in(point, scan).get(lesion_id)
@@ -123,27 +143,38 @@ class Asking:
             return None
         return MaskPrompt(label.box, np.asarray(scan.mask[label.box.slices] == lesion_id))
 
-    def _before(
-        self, point: SeriesTimePoint, scan: Scan, place: PromptPoint, pairs: Pairs
-    ) -> tuple[Scan, PromptPoint, tuple[str, ...]]:
-        """What a new lesion is compared with: its place in the scans that do not show it yet.
+    def _is_new_at(self, point: SeriesTimePoint) -> bool:
+        return point is not self._series.time_points[self._series.source]
 
-        As in a case of two time points. Where that cannot be found, it is the scan itself.
+    def _is_compared(self, point: SeriesTimePoint, sight: _Sight) -> bool:
+        """Whether another time point is the baseline: of lesions that are new and to be segmented."""
+        return self._is_new_at(point) and sight.mask is None
+
+    def _before(self, point: SeriesTimePoint) -> SeriesTimePoint:
+        """The time point that does not show a lesion yet that is new at this one."""
+        points, source = self._series.time_points, self._series.source
+        if self._options.topology is Topology.STAR:
+            return points[source]
+        index = points.index(point)
+        return points[index - 1 if index > source else index + 1]
+
+    def _compared(
+        self, point: SeriesTimePoint, sight: _Sight, pairs: Pairs
+    ) -> tuple[Scan, PromptPoint, tuple[str, ...]]:
+        """The scan and the point that a new lesion is compared with, as in a case of two time points.
+
+        Where its place before cannot be found, it is the lesion itself.
         """
-        points = self._series.time_points
-        source, index = self._series.source, points.index(point)
-        step = -1 if index > source else 1
-        earlier = points[source if self._options.topology is Topology.STAR else index + step]
-        for target in earlier.scans:
-            pairs.expect(scan, target, [place.point_zyx])
-        found = carry_to_one_of(place.point_zyx, scan, earlier.scans, pairs)
+        before = self._before(point)
+        found = carry_to_one_of(sight.place.point.point_zyx, sight.scan, before.scans, pairs)
         if found is None:
-            return scan, place, (f"its place at {earlier.name} is not known; it is segmented without it",)
+            warning = f"its place at {before.name} is not known; it is segmented without it"
+            return sight.scan, sight.place.point, (warning,)
         target, place_zyx = found
         outside_mm = -target.geometry.depth_mm(place_zyx)
         warnings: tuple[str, ...] = ()
         if outside_mm > CLIP_LIMIT_MM:
-            warnings = (f"its place lies {outside_mm:.0f} mm outside of the scans of {earlier.name}",)
+            warnings = (f"its place lies {outside_mm:.0f} mm outside of the scans of {before.name}",)
         return target, PromptPoint(target.geometry.clip(place_zyx), PointSource.PROPAGATED), warnings
 
     # --- lesions that are followed --------------------------------------------------------------------------

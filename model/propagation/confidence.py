@@ -37,6 +37,18 @@ class ConfidenceOptions:
     flag_mm: float = 10.0
 
 
+# These believe what they are given: the other way round they would agree with themselves, or not work.
+_GIVEN = frozenset({"identity", "landmarks", "landmarks-rigid", "transform"})
+
+
+def is_estimated(backend_name: str) -> bool:
+    """Whether a back end of this name (see `backend`) finds its transform in the images.
+
+    Only then does registering the pair the other way round tell anything new.
+    """
+    return backend_name.partition(":")[0] not in _GIVEN
+
+
 @dataclass(frozen=True, slots=True)
 class PropagatedPoint:
     """A point on the target's grid (voxel index z, y, x, perhaps outside of it) and what to think of it.

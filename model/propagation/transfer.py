@@ -128,14 +128,10 @@ def propagate_labels(
     that lies outside of the target, has no voxels.
     """
     moved: list[tuple[int, int, MaskPrompt]] = []
-    for lesion_id, slices in enumerate(find_objects(labels), start=1):
-        if slices is None:
-            continue
-        box = Box(_index([s.start for s in slices]), _index([s.stop for s in slices]))
+    for lesion_id, box in label_boxes(labels).items():
+        voxels = labels[box.slices] == lesion_id
         try:
-            mask = propagate_mask(
-                MaskPrompt(box, labels[slices] == lesion_id), source, target, transform, direction
-            )
+            mask = propagate_mask(MaskPrompt(box, voxels), source, target, transform, direction)
         except ValueError:
             continue
         moved.append((int(mask.voxels.sum()), lesion_id, mask))
@@ -143,6 +139,17 @@ def propagate_labels(
     for _, lesion_id, mask in sorted(moved, key=lambda entry: entry[:2], reverse=True):
         result[mask.box.slices][mask.voxels] = lesion_id
     return result
+
+
+def label_boxes(labels: Array) -> dict[int, Box]:
+    """The smallest box round each id of a labelmap (z, y, x)."""
+    if labels.size == 0:
+        return {}
+    return {
+        lesion_id: Box(_index([s.start for s in slices]), _index([s.stop for s in slices]))
+        for lesion_id, slices in enumerate(find_objects(labels), start=1)
+        if slices is not None
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,11 +266,10 @@ def _mask_of(voxels: npt.NDArray[np.int64]) -> MaskPrompt:
 
 
 def _cropped(mask: MaskPrompt) -> MaskPrompt:
-    slices = find_objects(mask.voxels.astype(np.uint8))
-    if not slices:
+    box = label_boxes(mask.voxels.astype(np.uint8)).get(1)
+    if box is None:
         return _EMPTY
-    box = Box(_index([s.start for s in slices[0]]), _index([s.stop for s in slices[0]]))
-    return MaskPrompt(box.shifted(mask.box.start_zyx), mask.voxels[slices[0]])
+    return MaskPrompt(box.shifted(mask.box.start_zyx), mask.voxels[box.slices])
 
 
 def _lattice(axes: Sequence[FloatArray]) -> FloatArray:

@@ -8,7 +8,7 @@ these axes. It is never computed as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,18 @@ class Placement:
     baseline: Box
     followup_index: Index
     baseline_index: Index
+
+    def at(self, followup: Box) -> Placement:
+        """Another pair of patches of the same lesion: the same points, the same way between the scans."""
+        return replace(self, followup=followup, baseline=followup.shifted(self._to_baseline))
+
+    def to_followup(self, baseline: Box) -> Box:
+        """Where a box of the baseline's network grid lies on the follow-up's, by the two points."""
+        return baseline.shifted([-step for step in self._to_baseline])
+
+    @property
+    def _to_baseline(self) -> list[int]:
+        return [b - f for b, f in zip(self.baseline_index, self.followup_index, strict=True)]
 
 
 def place(

@@ -1,23 +1,47 @@
-"""Prompts as channels: Gaussian heat maps of the points, and the network's five-channel input."""
+"""Prompts as channels: what the longitudinal network takes, and what the single-time-point one takes.
+
+Longitudinal: both CTs, the baseline mask and a Gaussian heat map of either point. Single time point: the
+CT, and one binary map of a ball round the point, of a box, or of an expected mask.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from scipy.ndimage import gaussian_filter
 
-from ..case.case import LesionPrompt
-from ..case.geometry import Box, Index
+from ..case.case import LesionPrompt, MaskPrompt, Scan
+from ..case.geometry import Box, Index, Vector
 from .patches import NetworkGrid, Placement, extract_ct, extract_mask, network_grid, pad_to, place
 from .plan import Plan
-from .resample import FloatVolume
+from .resample import FloatVolume, resample_box, source_box, touched_box
+from .tiles import bounding_box, grown
 
 CHANNELS = ("follow-up CT", "baseline CT", "baseline mask", "follow-up heat map", "baseline heat map")
+PROMPT_CHANNELS = ("CT", "prompt")
 
 _SIGMA_VOXELS = 1.0
 # Twice the reach of the filter (4 sigma, either side of the point): more would add only zeros.
 _REACH = 8
+
+# The ball of a point prompt (paper 001, section 2.5): eleven voxels across, 739 in all.
+_BALL_RADIUS_VOXELS = 5
+# Boxes are given with a voxel to spare on each side, as they were when the network was published.
+_BOX_MARGIN_VOXELS = 1
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedLesion:
+    """A lesion on the network grids of its two scans, with its usual pair of patches."""
+
+    prompt: LesionPrompt
+    placement: Placement
+    followup_grid: NetworkGrid
+    baseline_grid: NetworkGrid
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,13 +61,15 @@ def heat_map(index: Index, box: Box, grid: NetworkGrid) -> FloatVolume:
     """A Gaussian of one voxel's sigma with the value 1 at a point (paper 000, section 3.1).
 
     It is reflected at the border of the part of the patch that lies inside the image, as the model was
-    trained (recipe, step 7). float32 of the box's shape.
+    trained (recipe, step 7). All zeros in a patch that does not hold the point. float32 of the box's shape.
     """
     inside = box.intersection(grid.whole)
     near = Box(
         (index[0] - _REACH, index[1] - _REACH, index[2] - _REACH),
         (index[0] + _REACH + 1, index[1] + _REACH + 1, index[2] + _REACH + 1),
     ).intersection(inside)
+    if Box.of_shape((1, 1, 1), index).intersection(near).is_empty:
+        return np.zeros(box.shape_zyx, np.float32)
     delta = np.zeros(near.shape_zyx, np.float32)
     peak = tuple(i - start for i, start in zip(index, near.start_zyx, strict=True))
     delta[peak] = 1
@@ -51,8 +77,8 @@ def heat_map(index: Index, box: Box, grid: NetworkGrid) -> FloatVolume:
     return pad_to(blob / blob[peak], near, box)
 
 
-def encode_lesion(prompt: LesionPrompt, plan: Plan) -> EncodedLesion:
-    """Cut a lesion's patches from both scans and add its prompts."""
+def place_lesion(prompt: LesionPrompt, plan: Plan) -> PlacedLesion:
+    """Where the lesion's patches lie; nothing of the images is read."""
     followup_grid = network_grid(prompt.followup, plan)
     baseline_grid = network_grid(prompt.baseline, plan, like=prompt.followup)
     placement = place(
@@ -61,11 +87,136 @@ def encode_lesion(prompt: LesionPrompt, plan: Plan) -> EncodedLesion:
         followup_grid.shape,
         plan.patch_size_zyx,
     )
-    channels = np.stack([
-        extract_ct(prompt.followup, followup_grid, placement.followup, plan.normalization),
-        extract_ct(prompt.baseline, baseline_grid, placement.baseline, plan.normalization),
-        extract_mask(prompt.baseline, prompt.lesion_id, baseline_grid, placement.baseline),
-        heat_map(placement.followup_index, placement.followup, followup_grid),
-        heat_map(placement.baseline_index, placement.baseline, baseline_grid),
+    return PlacedLesion(prompt, placement, followup_grid, baseline_grid)
+
+
+def encode_patches(lesion: PlacedLesion, placement: Placement, plan: Plan) -> FloatVolume:
+    """The channels of one pair of patches of a lesion, float32 [5, *patch] in the order of `CHANNELS`.
+
+    A heat map is where its point is: in a pair that does not hold the points both maps are zeros, and the
+    baseline mask alone says which lesion is meant.
+    """
+    prompt = lesion.prompt
+    return np.stack([
+        extract_ct(prompt.followup, lesion.followup_grid, placement.followup, plan.normalization),
+        extract_ct(prompt.baseline, lesion.baseline_grid, placement.baseline, plan.normalization),
+        extract_mask(prompt.baseline, prompt.lesion_id, lesion.baseline_grid, placement.baseline),
+        heat_map(placement.followup_index, placement.followup, lesion.followup_grid),
+        heat_map(placement.baseline_index, placement.baseline, lesion.baseline_grid),
     ])  # fmt: skip
-    return EncodedLesion(prompt, channels, placement, followup_grid)
+
+
+def encode_lesion(prompt: LesionPrompt, plan: Plan) -> EncodedLesion:
+    """Cut a lesion's usual patches from both scans and add its prompts."""
+    lesion = place_lesion(prompt, plan)
+    channels = encode_patches(lesion, lesion.placement, plan)
+    return EncodedLesion(prompt, channels, lesion.placement, lesion.followup_grid)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptMap:
+    """A prompt of the single-time-point network: booleans (z, y, x) over a box of the network grid.
+
+    The box lies inside the image and is the smallest one round what is true.
+    """
+
+    box: Box
+    voxels: npt.NDArray[np.bool_]
+
+    @property
+    def centre(self) -> Index:
+        """The voxel at the centre of mass; halves round down, as LesionLocator centres patches on boxes."""
+        z, y, x = (_middle(self.voxels.sum(axes)) for axes in ((1, 2), (0, 2), (0, 1)))
+        a, b, c = self.box.start_zyx
+        return (a + z, b + y, c + x)
+
+
+def _middle(counts: npt.NDArray[np.int64]) -> int:
+    """The mean index of counted voxels, halves rounded down."""
+    return math.ceil(float(counts @ np.arange(counts.size)) / float(counts.sum()) - 0.5)
+
+
+def ball_prompt(point_zyx: Vector, grid: NetworkGrid) -> PromptMap | None:
+    """A ball of network voxels round a point of the axial scan; None when the point lies outside of it.
+
+    Its centre is the network voxel that holds the point. Every voxel within five and a half voxels belongs
+    to it, as in the published balls of "radius 5", so that it is eleven voxels across (paper 001,
+    section 2.5).
+    """
+    if not np.isfinite(point_zyx).all():
+        return None
+    point = grid.axes.point(point_zyx, grid.axial_shape_zyx)
+    centre = [
+        math.floor((p + 0.5) * n_out / n_in)
+        for p, n_in, n_out in zip(point, grid.source_shape, grid.shape, strict=True)
+    ]
+    if Box.of_shape((1, 1, 1), centre).intersection(grid.whole).is_empty:
+        return None
+    box = grown(Box.of_shape((1, 1, 1), centre), _BALL_RADIUS_VOXELS)
+    distances = np.square(np.indices(box.shape_zyx) - _BALL_RADIUS_VOXELS).sum(0)
+    return _prompt_map(box, distances <= (_BALL_RADIUS_VOXELS + 0.5) ** 2, grid)
+
+
+def box_prompt(box: Box, grid: NetworkGrid) -> PromptMap | None:
+    """A box of the axial scan with a voxel more on each side; None when it lies outside of the scan."""
+    source = grid.axes.box(box.intersection(Box.of_shape(grid.axial_shape_zyx)), grid.axial_shape_zyx)
+    if source.is_empty:
+        return None
+    sizes = list(zip(grid.source_shape, grid.shape, strict=True))
+    z0, y0, x0 = (start * n // m for start, (m, n) in zip(source.start_zyx, sizes, strict=True))
+    z1, y1, x1 = (-(-stop * n // m) for stop, (m, n) in zip(source.stop_zyx, sizes, strict=True))
+    wide = grown(Box((z0, y0, x0), (z1, y1, x1)), _BOX_MARGIN_VOXELS)
+    return _prompt_map(wide, np.ones(wide.shape_zyx, bool), grid)
+
+
+def mask_prompt(mask: MaskPrompt, grid: NetworkGrid) -> PromptMap | None:
+    """A mask of the axial scan, interpolated, then above one half; None when nothing of it is on the scan.
+
+    A mask too thin for that keeps the network voxels that hold the centres of its own.
+    """
+    box = grid.axes.box(mask.box, grid.axial_shape_zyx)
+    voxels = grid.axes.array(mask.voxels)
+    inside = box.intersection(Box.of_shape(grid.source_shape))
+    valid = voxels[inside.relative_to(box).slices] if not inside.is_empty else voxels[:0]
+    if not valid.any():
+        return None
+    touched = touched_box(grid.source_shape, grid.shape, inside)
+    if not touched.is_empty:
+        needed = source_box(grid.source_shape, grid.shape, touched)
+        crop = crop_and_pad_nd(valid.astype(np.float32), needed.relative_to(inside).bounds())
+        soft = resample_box(crop, needed.start_zyx, grid.source_shape, grid.shape, touched)
+        found = _prompt_map(touched, soft > 0.5, grid)
+        if found is not None:
+            return found
+    return _nearest_voxels(np.argwhere(valid) + np.asarray(inside.start_zyx), grid)
+
+
+def _nearest_voxels(indices: npt.NDArray[np.int64], grid: NetworkGrid) -> PromptMap | None:
+    """The network voxels that hold the centres of source voxels (N, 3)."""
+    scale = np.asarray(grid.shape) / np.asarray(grid.source_shape)
+    targets = np.minimum(((indices + 0.5) * scale).astype(np.int64), np.asarray(grid.shape) - 1)
+    low = targets.min(0)
+    voxels = np.zeros(targets.max(0) - low + 1, bool)
+    voxels[tuple((targets - low).T)] = True
+    return _prompt_map(Box.of_shape(voxels.shape, low.tolist()), voxels, grid)
+
+
+def _prompt_map(box: Box, voxels: npt.NDArray[np.bool_], grid: NetworkGrid) -> PromptMap | None:
+    """What of a map lies inside the image, in its smallest box; None when nothing does."""
+    inside = box.intersection(grid.whole)
+    if inside.is_empty:
+        return None
+    valid = voxels[inside.relative_to(box).slices]
+    inner = bounding_box(valid)
+    if inner is None:
+        return None
+    return PromptMap(inner.shifted(inside.start_zyx), valid[inner.slices].copy())
+
+
+def encode_prompted(scan: Scan, prompt: PromptMap, grid: NetworkGrid, patch: Box, plan: Plan) -> FloatVolume:
+    """The channels of one patch with its prompt, float32 [2, *patch] in the order of `PROMPT_CHANNELS`."""
+    channel = np.zeros(patch.shape_zyx, np.float32)
+    common = prompt.box.intersection(patch)
+    if not common.is_empty:
+        channel[common.relative_to(patch).slices] = prompt.voxels[common.relative_to(prompt.box).slices]
+    return np.stack([extract_ct(scan, grid, patch, plan.normalization), channel])

@@ -16,7 +16,7 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +36,7 @@ SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / "weights"
 
 _CLASSES = 2
 _STEM = "encoder.stem.convs.0.conv.weight"
+_PROMPT_TRAINERS = ("LesionLocatorTrainerSegment", "LesionLocatorTrainerTrack")
 _PACKED, _PICKLED = "checkpoint_final.safetensors", "checkpoint_final.pth"
 
 # Torch keeps one allow-list for the process: a thread that is done would take it from one that still reads.
@@ -43,15 +44,40 @@ _ALLOW_LIST = threading.Lock()
 
 
 class InputVariant(Enum):
-    """Which of the five channels (`prompts.CHANNELS`) a network of the trainer family takes, in order."""
+    """Which of the channels that its patches are encoded with a network takes, in order.
+
+    `PROMPT` is the single-time-point network's, which counts its own two (`prompts.PROMPT_CHANNELS`); the
+    others are those of the longitudinal trainer family and count `prompts.CHANNELS`.
+    """
 
     LONGITUDINAL = (0, 1, 2, 3, 4)
     POINT_MASK = (0, 2, 3)
     POINT = (0, 3)
+    PROMPT = (0, 1)
 
     @property
     def channels(self) -> tuple[int, ...]:
         return self.value
+
+
+class Family(Enum):
+    """Which networks are meant where weights are asked for; the other ones are refused."""
+
+    LONGITUDINAL = "longitudinal"
+    SINGLE_TIME_POINT = "single time point"
+
+
+class PromptNetwork(StrEnum):
+    """The single-time-point networks, by the folder in which LesionLocator publishes each (paper 001).
+
+    Of `TRACK` only the segmenting U-Net is used, which takes masks of the time point before, warped to the
+    scan. The registration network that its checkpoints also hold is left out: registration is this
+    project's own.
+    """
+
+    POINT = "LesionLocatorSeg/point_optimized"
+    BOX = "LesionLocatorSeg/bbox_optimized"
+    TRACK = "LesionLocatorTrack"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +141,27 @@ def _model_folder(folder: Path) -> Path | None:
     return nested[0].parent if nested else None
 
 
+def find_prompt_network(root: Path, network: PromptNetwork) -> Path | None:
+    """The folder of a single-time-point network; None when it is not there.
+
+    Args:
+        root: the folder of the published archive (`LesionLocatorCheckpoint`), the one above or below it,
+            or the network's own.
+
+    Raises:
+        WeightsError: it is there more than once.
+    """
+    parts = Path(network.value)
+    places = [root / parts, root / parts.name, *sorted(root.glob(f"*/{parts}"))]
+    if root.resolve().name == parts.name:
+        places.append(root)
+    found = list(dict.fromkeys(place for place in places if (place / PLANS_FILE).is_file()))
+    if len(found) > 1:
+        names = ", ".join(str(place.relative_to(root)) for place in found[:4])
+        raise WeightsError(f"{root}: holds {parts.name} several times ({names}); expected one")
+    return found[0] if found else None
+
+
 def inspect_weights(folder: Path, folds: Sequence[int]) -> WeightsManifest:
     """Name the file of each fold. WeightsError for a fold that is missing."""
     return WeightsManifest(folder, tuple(folds), tuple(_fold_file(folder, fold) for fold in folds))
@@ -133,18 +180,20 @@ def load_plan(manifest: WeightsManifest) -> Plan:
     return read_plan(manifest.plan_file, _read_checkpoint(manifest.files[0]).configuration)
 
 
-def load_fold(path: Path) -> FoldWeights:
+def load_fold(path: Path, family: Family = Family.LONGITUDINAL) -> FoldWeights:
     """Read one fold, without its optimizer state. Tensors keep the type they are stored in.
 
     Raises:
-        WeightsError: unreadable, refused as unsafe, not finite, or a kind of network that this is not.
+        WeightsError: unreadable, refused as unsafe, not finite, or a kind of network that was not asked
+            for.
     """
     raw = _read_checkpoint(path)
-    try:
-        state = canonical_state(raw.state)
-    except ValueError as error:
-        raise WeightsError(f"{path}: {error}; expected a checkpoint of the residual-encoder U-Net") from error
-    variant = _variant(path, state, raw.trainer_name)
+    if family is Family.SINGLE_TIME_POINT:
+        variant = _prompt_variant(path, raw.trainer_name)
+        state = _canonical(path, _unet_state(path, raw))
+    else:
+        state = _canonical(path, raw.state)
+        variant = _variant(path, state, raw.trainer_name)
     name = _first_not_finite(state)
     if name is not None:  # it would make every answer empty, and nothing would say so
         raise WeightsError(f"{path}: is corrupt, {name} holds NaN or infinity; expected finite weights")
@@ -161,6 +210,37 @@ class _RawCheckpoint:
 
 def _read_checkpoint(path: Path) -> _RawCheckpoint:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+def _canonical(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        return canonical_state(state)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}; expected a checkpoint of the residual-encoder U-Net") from error
+
+
+def _unet_state(path: Path, raw: _RawCheckpoint) -> dict[str, Tensor]:
+    """The tensors of a checkpoint's U-Net that takes a CT and a prompt, under whatever name it stands there.
+
+    Other networks in the checkpoint are passed over; whether the U-Net is whole, `check_fold` tells.
+    """
+    prefixes = [
+        key.removesuffix(_STEM)
+        for key, tensor in raw.state.items()
+        if key.endswith(_STEM) and tensor.ndim == 5 and tensor.shape[1] == len(InputVariant.PROMPT.channels)
+    ]
+    # The decoder's second entry of the encoder is none of its own.
+    prefixes = [p for p in prefixes if not p or (p.endswith(".") and not p.endswith("decoder."))]
+    if len(prefixes) != 1:
+        count = "several U-Nets" if prefixes else "no U-Net"
+        raise WeightsError(
+            f"{path}: trainer {raw.trainer_name or '(unnamed)'}: holds {count} with two input channels; "
+            "expected one residual-encoder U-Net that takes a CT and a prompt"
+        )
+    parts = (f"{prefixes[0]}encoder.", f"{prefixes[0]}decoder.")
+    return {
+        key.removeprefix(prefixes[0]): tensor for key, tensor in raw.state.items() if key.startswith(parts)
+    }
 
 
 def _first_not_finite(state: dict[str, Tensor]) -> str | None:
@@ -263,10 +343,16 @@ def _variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant
     """The stem's channel count decides; the trainer's name must not contradict it."""
     if "DiffWeighting" in trainer:
         raise WeightsError(f"{path}: {trainer} is another architecture; expected a ResidualEncoderUNet")
+    if trainer in _PROMPT_TRAINERS:
+        raise WeightsError(
+            f"{path}: {trainer} trains a network for a single time point (a CT and a prompt); "
+            "expected a longitudinal one (5 input channels)"
+        )
     if _STEM not in state or state[_STEM].ndim != 5:
         raise WeightsError(f"{path}: has no 3-D stem {_STEM}; expected a ResidualEncoderUNet")
     count = state[_STEM].shape[1]
-    variant = next((variant for variant in InputVariant if len(variant.channels) == count), None)
+    family = (InputVariant.LONGITUDINAL, InputVariant.POINT_MASK, InputVariant.POINT)
+    variant = next((variant for variant in family if len(variant.channels) == count), None)
     known = variant is not None
     if "CrossSecPoint" in trainer:
         known = variant is InputVariant.POINT
@@ -280,6 +366,16 @@ def _variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant
             "(longitudinal), 3 (cross-sectional with point and mask) or 2 (cross-sectional with point)"
         )
     return variant
+
+
+def _prompt_variant(path: Path, trainer: str) -> InputVariant:
+    """Any trainer's, unless its name says that its two channels are of another kind."""
+    if "CrossSec" in trainer or "DiffWeighting" in trainer:
+        raise WeightsError(
+            f"{path}: {trainer} trains no network for a CT and a prompt; expected one of "
+            f"{' or '.join(_PROMPT_TRAINERS)}"
+        )
+    return InputVariant.PROMPT
 
 
 def build_network(plan: Plan, weights: FoldWeights, device: str = "cpu") -> ResEncUNet:
@@ -312,11 +408,11 @@ def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
     return network
 
 
-def load_folds(manifest: WeightsManifest) -> Iterator[FoldWeights]:
+def load_folds(manifest: WeightsManifest, family: Family = Family.LONGITUDINAL) -> Iterator[FoldWeights]:
     """All folds in order. WeightsError for one that takes other channels than the first."""
     first: FoldWeights | None = None
     for file in manifest.files:
-        fold = load_fold(file)
+        fold = load_fold(file, family)
         first = first or fold
         if fold.variant is not first.variant:
             raise WeightsError(

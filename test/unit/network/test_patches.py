@@ -178,6 +178,15 @@ def test_both_points_share_their_place_in_the_patch(
             assert -start - (stop - n) in (0, 1)
 
 
+def test_other_pairs_are_as_far_apart_as_the_points() -> None:
+    usual = place((20, 30, 5), (24, 27, 5), (40, 40, 9), (16, 16, 16))
+    other = usual.at(Box.of_shape((16, 16, 16), (0, 10, -3)))
+    assert other.followup.start_zyx == (0, 10, -3) and other.baseline.start_zyx == (4, 7, -3)
+    assert (other.followup_index, other.baseline_index) == (usual.followup_index, usual.baseline_index)
+    assert usual.at(usual.followup) == usual
+    assert usual.to_followup(other.baseline) == other.followup
+
+
 def test_a_patch_that_no_slice_passes_through() -> None:
     scan = _scan(np.zeros((2, 64, 64), np.int16), (200.0, 1.2, 1.2))
     grid = network_grid(scan, PLAN)

@@ -11,12 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from model.case.case import LesionPrompt, PointSource, PromptPoint, Scan, Slot, TimePointName
+from model.case.case import LesionPrompt, MaskPrompt, PointSource, PromptPoint, Scan, Slot, TimePointName
 from model.case.geometry import AxisMap, Box, Geometry, Index
 from model.network.normalize import normalize_ct
 from model.network.patches import NetworkGrid
 from model.network.plan import read_plan
-from model.network.prompts import CHANNELS, encode_lesion, heat_map
+from model.network.prompts import (
+    CHANNELS,
+    PROMPT_CHANNELS,
+    PromptMap,
+    ball_prompt,
+    box_prompt,
+    encode_lesion,
+    encode_prompted,
+    heat_map,
+    mask_prompt,
+)
 
 PLAN = read_plan(Path(__file__).parents[2] / "golden" / "model" / "plans.json")
 
@@ -58,6 +68,16 @@ def test_a_heat_map_is_that_of_the_whole_valid_part(place: tuple[Index, Box, Ind
     assert got[tuple(np.subtract(point, box.start_zyx))] == 1
 
 
+@pytest.mark.parametrize("point", [(4, 12, 12), (12, 15, 12), (12, 12, 40)])
+def test_a_patch_beside_the_point_has_no_blob(point: Index) -> None:
+    box = Box.of_shape((10, 10, 10), (5, 5, 5))
+    assert not heat_map(point, box, _grid((30, 30, 45))).any()
+
+
+def test_a_patch_beside_the_image_has_no_blob() -> None:
+    assert not heat_map((5, 5, 5), Box.of_shape((8, 8, 8), (20, 0, 0)), _grid((9, 9, 9))).any()
+
+
 def test_the_blob_is_reflected_at_the_images_border() -> None:
     box = Box.of_shape((21, 21, 21), (-10, 0, 0))
     blob = heat_map((0, 10, 10), box, _grid((30, 30, 30)))
@@ -96,3 +116,44 @@ def test_each_channel_holds_what_it_is_named_for(lesion_id: int) -> None:
     # Both clicks share their place in the patch, and only lesion 7 lies under the baseline's.
     assert named["baseline mask"][at] == (1 if lesion_id == 7 else 0)
     assert named["baseline mask"].sum() == 4 * 10 * 10
+
+
+# --- prompts of the single-time-point network (whole answers: test/unit/inference/test_single.py) --------
+
+
+def test_a_ball_is_cut_at_the_images_border() -> None:
+    ball = ball_prompt((1.4, 9.0, 19.6), _grid((20, 20, 20)))
+    assert ball is None  # the last voxel ends at 19.5
+    ball = ball_prompt((1.4, 9.0, 19.4), _grid((20, 20, 20)))
+    assert ball is not None and ball.box == Box((0, 4, 14), (7, 15, 20))
+    offsets = np.moveaxis(np.indices(ball.box.shape_zyx), 0, -1) + ball.box.start_zyx - (1, 9, 19)
+    np.testing.assert_array_equal(ball.voxels, np.linalg.norm(offsets, axis=-1) <= 5.5)
+
+
+def test_a_box_gets_a_voxel_more_on_each_side_after_resampling() -> None:
+    grid = NetworkGrid(AxisMap(), (10, 10, 10), (10, 10, 10), (1, 1, 1), (1, 1, 1), (10, 15, 5))
+    shown = box_prompt(Box((3, 3, 3), (4, 6, 8)), grid)
+    assert shown is not None and shown.voxels.all()
+    assert shown.box == Box((2, 3, 0), (5, 10, 5))
+
+
+def test_the_centre_of_a_prompt() -> None:
+    assert PromptMap(Box((2, 3, 4), (5, 7, 9)), np.ones((3, 4, 5), bool)).centre == (3, 4, 6)
+    lopsided = np.zeros((9, 1, 1), bool)
+    lopsided[:2] = lopsided[8] = True  # of 0, 1 and 8: 3
+    assert PromptMap(Box((10, 0, 0), (19, 1, 1)), lopsided).centre == (13, 0, 0)
+
+
+def test_a_patch_shows_its_part_of_the_prompt() -> None:
+    scan = _scan(TimePointName.FOLLOWUP, 100)
+    grid = _grid((16, 80, 80))
+    shown = mask_prompt(MaskPrompt(Box((4, 20, 20), (8, 30, 30)), np.ones((4, 10, 10), bool)), grid)
+    assert shown is not None
+    patch = Box((-2, 25, 26), (6, 60, 70))
+    channels = encode_prompted(scan, shown, grid, patch, PLAN)
+    assert channels.dtype == np.float32 and channels.shape == (len(PROMPT_CHANNELS), 8, 35, 44)
+    expected = np.zeros((8, 35, 44))
+    expected[6:8, :5, :4] = 1
+    np.testing.assert_array_equal(channels[1], expected)
+    assert (channels[0, 2:] == normalize_ct(np.array(100), PLAN.normalization)).all()
+    assert not channels[0, :2].any()

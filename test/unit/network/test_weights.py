@@ -23,6 +23,7 @@ from model.errors import WeightsError
 from model.network import weights
 from model.network.plan import read_plan
 from model.network.weights import (
+    Family,
     InputVariant,
     build_network,
     find_weights,
@@ -355,6 +356,8 @@ def test_the_variants_channels() -> None:
         (2, "AutoPETTrainerCrossSecMask"),
         (2, "AutoPETTrainer"),
         (2, "LesionLocatorTrainer"),
+        (2, "LesionLocatorTrainerSegment"),
+        (2, "LesionLocatorTrainerTrack"),
         (3, "SomebodysOwnTrainer"),
         (4, "AutoPETTrainer"),
         (5, "LongiSegTrainerTrackingDiffWeighting"),
@@ -362,6 +365,57 @@ def test_the_variants_channels() -> None:
 )
 def test_a_contradiction_or_another_family(tmp_path: Path, count: int, trainer: str) -> None:
     _line(lambda: load_fold(_saved(tmp_path / "x.pth", _with_channels(count, trainer))), trainer)
+
+
+# --- single-time-point networks (whole answers: test/unit/inference/test_single.py) -----------------------
+
+
+def _single(path: Path) -> Callable[[], Any]:
+    return lambda: load_fold(path, Family.SINGLE_TIME_POINT)
+
+
+@pytest.mark.parametrize("prefix", ["", "unet.", "module.segmenter."])
+@pytest.mark.parametrize(
+    "trainer", ["LesionLocatorTrainerSegment", "LesionLocatorTrainerTrack", "SomebodysOwnTrainer"]
+)
+def test_a_single_time_point_network_is_found_whatever_it_is_called(
+    tmp_path: Path, prefix: str, trainer: str
+) -> None:
+    def change(checkpoint: Checkpoint) -> None:
+        _with_channels(2, trainer)(checkpoint)
+        state = checkpoint["network_weights"]
+        unet = {prefix + key.removeprefix("backbone."): tensor for key, tensor in state.items()}
+        # What registers scans lies beside it, and may hold anything.
+        other = {"registration.encoder.stem.convs.0.conv.weight": torch.full((4, 6, 3, 3, 3), torch.nan)}
+        checkpoint["network_weights"] = unet | other if prefix else unet
+
+    fold = load_fold(_saved(tmp_path / "x.pth", change), Family.SINGLE_TIME_POINT)
+    assert fold.variant is InputVariant.PROMPT and fold.variant.channels == (0, 1)
+    network = build_network(read_plan(MODEL / "plans.json"), fold)
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 2, 8, 16, 16)).shape == (1, 2, 8, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("count", "trainer"),
+    [
+        (5, "AutoPETTrainer"),
+        (3, "LesionLocatorTrainerSegment"),
+        (2, "AutoPETTrainerCrossSecPoint"),
+        (2, "LongiSegTrainerTrackingDiffWeighting"),
+    ],
+)
+def test_what_is_no_single_time_point_network(tmp_path: Path, count: int, trainer: str) -> None:
+    _line(_single(_saved(tmp_path / "x.pth", _with_channels(count, trainer))), trainer)
+
+
+def test_two_networks_that_could_be_meant(tmp_path: Path) -> None:
+    def change(checkpoint: Checkpoint) -> None:
+        _with_channels(2, "LesionLocatorTrainerTrack")(checkpoint)
+        state = checkpoint["network_weights"]
+        state |= {key.replace("backbone.", "another.", 1): tensor for key, tensor in state.items()}
+
+    _line(_single(_saved(tmp_path / "x.pth", change)), "several U-Nets")
 
 
 # --- plan and checkpoint ---------------------------------------------------------------------------------

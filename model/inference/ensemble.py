@@ -29,7 +29,7 @@ from ..errors import InputError, MemoryExhaustedError, WeightsError, one_line
 from ..network.plan import Plan
 from ..network.resample import FloatVolume
 from ..network.resenc_unet import ResEncUNet
-from ..network.weights import FoldWeights, build_network, check_fold
+from ..network.weights import FoldWeights, InputVariant, build_network, check_fold
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +82,13 @@ class Prediction:
     def probability(self) -> FloatVolume:
         """Foreground probability, float32, of the patch's shape."""
         assert self.margin is not None
-        values: FloatVolume = torch.sigmoid(torch.from_numpy(self.margin)).numpy()
-        return values
+        return foreground_probability(self.margin)
+
+
+def foreground_probability(margin: FloatVolume) -> FloatVolume:
+    """The softmax of two classes from foreground minus background logit, float32 of the same shape."""
+    values: FloatVolume = torch.sigmoid(torch.from_numpy(margin)).numpy()
+    return values
 
 
 def choose_device(wanted: str) -> str:
@@ -163,6 +168,11 @@ class Ensemble:
         log.info("predicting on %s", self.rung.describe())
 
     @property
+    def variant(self) -> InputVariant:
+        """Which channels the folds take."""
+        return self.folds[0].variant
+
+    @property
     def device_name(self) -> str:
         if self.rung.device == "cpu":
             return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
@@ -179,8 +189,9 @@ class Ensemble:
         """Answers in the order in which they are done; each lesion once, failed ones with their error.
 
         Args:
-            encode: per lesion a function that makes its channels, float32 [5, *patch]. Called when the
-                lesion's turn comes, so that not all of them are in memory.
+            encode: per lesion (or per tile of one) a function that makes its channels, float32 [5, *patch];
+                [2, *patch] for a single-time-point network. Called when its turn comes, so that not all
+                of them are in memory.
 
         Raises:
             MemoryExhaustedError: not even the smallest way of computing fits.

@@ -1,0 +1,205 @@
+"""Lesions larger than one patch through the longitudinal network, against a plain twin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from model.case.case import LesionPrompt, LesionResult, PointSource, PromptPoint, Scan, Slot, TimePointName
+from model.case.geometry import AxisMap, Box, Geometry, Index, flip_order
+from model.inference.ensemble import Ensemble, EnsembleOptions
+from model.inference.segmenter import LesionFailure, Segmenter
+from model.network.normalize import normalize_ct
+from model.network.plan import Architecture, CtNormalization, Plan
+from model.network.resenc_unet import ResEncUNet
+from model.network.weights import FoldWeights, InputVariant, build_network
+
+PATCH = (12, 16, 16)
+ARCHITECTURE = Architecture(
+    features_per_stage=(4, 6, 8), kernel_sizes=((3, 3, 3),) * 3, strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+    blocks_per_stage=(1, 1, 1), decoder_convs_per_stage=(1, 1), conv_bias=True, norm_eps=1e-5,
+    norm_affine=True, negative_slope=0.01,
+)  # fmt: skip
+PLAN = Plan(
+    "3d_fullres", (1.0, 1.0, 1.0), PATCH, (0, 1, 2), CtNormalization(-800.0, 400.0, 20.0, 150.0), ARCHITECTURE
+)
+SHAPE = (14, 40, 30)
+POINT = (6, 20, 15)
+# What one patch touches: a voxel more where the next voxel is interpolated from it, with no weight.
+ONE_PATCH = Box((0, 11, 6), (13, 29, 24))
+LONG = Box((4, 6, 13), (8, 34, 17))  # along y longer than a patch
+SHORT = Box((4, 17, 13), (8, 23, 17))
+
+
+def _fold(variant: InputVariant, seed: int = 0) -> FoldWeights:
+    torch.manual_seed(seed)
+    network = ResEncUNet(len(variant.channels), 2, ARCHITECTURE)
+    network.initialize()
+    return FoldWeights(Path(f"fold_{seed}"), network.state_dict(), "Trainer", "3d_fullres", (), variant)
+
+
+FOLDS = [_fold(InputVariant.LONGITUDINAL, seed) for seed in (0, 1)]
+
+
+def _scan(time_point: str, mask: npt.NDArray[np.uint16] | None = None) -> Scan:
+    rng = np.random.default_rng(len(time_point))
+    ct = rng.normal(0, 200, SHAPE).astype(np.int16)
+    geometry = Geometry(flip_order(SHAPE), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    return Scan(time_point, Slot.PRIMARY, Path("ct.mha"), geometry, AxisMap(), ct, mask)
+
+
+def _mask(boxes: dict[int, Box]) -> npt.NDArray[np.uint16]:
+    mask = np.zeros(SHAPE, np.uint16)
+    for lesion_id, box in boxes.items():
+        mask[box.slices] = lesion_id
+    return mask
+
+
+def _prompts(boxes: dict[int, Box], shift: Index = (0, 0, 0)) -> list[LesionPrompt]:
+    baseline, followup = _scan(TimePointName.BASELINE, _mask(boxes)), _scan(TimePointName.FOLLOWUP)
+    moved = tuple(float(a + b) for a, b in zip(POINT, shift, strict=True))
+    return [
+        LesionPrompt(
+            lesion_id, baseline, PromptPoint(POINT, PointSource.GIVEN),
+            followup, PromptPoint(moved, PointSource.GIVEN),  # type: ignore[arg-type]
+        )
+        for lesion_id in boxes
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> Ensemble:
+    return Ensemble(PLAN, FOLDS, EnsembleOptions(device="cpu"))
+
+
+def _answers(
+    ensemble: Ensemble, prompts: list[LesionPrompt], tiles: bool = True
+) -> dict[int, LesionResult | LesionFailure]:
+    answers = list(Segmenter(PLAN, ensemble, keep_support=True, tiles=tiles).segment(prompts))
+    assert len(answers) == len(prompts)
+    return {answer.prompt.lesion_id: answer for answer in answers}
+
+
+def _whole(answer: LesionResult | LesionFailure) -> npt.NDArray[np.float32]:
+    assert isinstance(answer, LesionResult) and answer.support is not None
+    volume = np.zeros(SHAPE, np.float32)
+    assert answer.support_probability is not None
+    volume[answer.support.slices] = answer.support_probability
+    return volume
+
+
+def _plain(prompt: LesionPrompt, starts: list[Index], shift: Index) -> npt.NDArray[np.float64]:
+    """Whole volumes, padded far beyond the image; tiles at the given places; no code of ours but the net."""
+    pad, around = 40, [(40, 40)] * 3
+    volumes = [np.zeros(SHAPE, np.float32) for _ in range(5)]
+    assert prompt.baseline.mask is not None
+    volumes[0] = normalize_ct(prompt.followup.ct, PLAN.normalization)
+    volumes[1] = normalize_ct(prompt.baseline.ct, PLAN.normalization)
+    volumes[2] = (prompt.baseline.mask == prompt.lesion_id).astype(np.float32)
+    points = [tuple(np.add(POINT, shift)), POINT]
+    for number, point in enumerate(points):
+        offsets = np.moveaxis(np.indices(SHAPE), 0, -1) - np.asarray(point)
+        blob = np.exp(-0.5 * np.square(offsets).sum(-1))
+        blob[np.abs(offsets).max(-1) > 4] = 0  # the filter's reach
+        volumes[3 + number] = blob.astype(np.float32)
+    padded = [np.pad(volume, around) for volume in volumes]
+    networks = [build_network(PLAN, fold) for fold in FOLDS]
+    total, weights = np.zeros(SHAPE), np.zeros(SHAPE)
+    offset = np.moveaxis(np.indices(PATCH), 0, -1) - np.array(PATCH) // 2
+    weight = np.exp(-0.5 * np.square(offset / (np.array(PATCH) / 8)).sum(-1))
+    for start in starts:
+        here = tuple(slice(s, s + p) for s, p in zip(start, PATCH, strict=True))
+        there = np.subtract(start, shift)
+        cuts = []
+        for number, volume in enumerate(padded):
+            corner = np.add(start if number in (0, 3) else there, pad)
+            cuts.append(volume[tuple(slice(c, c + p) for c, p in zip(corner, PATCH, strict=True))])
+        holds = all(s <= p < s + n for s, p, n in zip(start, points[0], PATCH, strict=True))
+        cuts[3:] = cuts[3:] if holds else [np.zeros(PATCH, np.float32)] * 2
+        with torch.inference_mode():
+            logits = sum(network(torch.from_numpy(np.stack(cuts))[None])[0] for network in networks)
+        assert isinstance(logits, torch.Tensor)
+        total[here] += weight * (logits[1] - logits[0]).numpy()
+        weights[here] += weight
+    probability = np.zeros(SHAPE)
+    probability[weights > 0] = 1 / (1 + np.exp(-total[weights > 0] / weights[weights > 0]))
+    return probability
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 0), (2, -2, 3)])
+def test_a_large_lesion_equals_its_tiles_done_plainly(ensemble: Ensemble, shift: Index) -> None:
+    (prompt,) = _prompts({7: LONG}, shift)
+    forwards = ensemble.forwards
+    got = _whole(_answers(ensemble, [prompt])[7])
+    usual = [p + s - n // 2 for p, s, n in zip(POINT, shift, PATCH, strict=True)]
+    usual[0] = min(max(usual[0], 0), SHAPE[0] - PATCH[0])
+    # Along y from 6 - 4 to 34 + 4 voxels (moved): 36 take four tiles of 16.
+    along_y = [2 + shift[1] + offset for offset in (0, 7, 13, 20)]
+    starts = [tuple(usual)] + [(usual[0], y, usual[2]) for y in along_y]
+    assert (ensemble.forwards - forwards) <= len(starts) * len(FOLDS)
+    expected = _plain(prompt, starts, shift)  # type: ignore[arg-type]
+    assert np.abs(got - expected).max() <= 2e-5
+    assert (got[:, : LONG.start_zyx[1] + 2] > 0).any() and (got[:, LONG.stop_zyx[1] - 2 :] > 0).any()
+
+
+def test_a_lesion_that_fits_is_answered_bit_for_bit_as_without_tiles(ensemble: Ensemble) -> None:
+    prompts = _prompts({3: SHORT})
+    with_tiles, without = (_answers(ensemble, prompts, tiles=tiles)[3] for tiles in (True, False))
+    assert isinstance(with_tiles, LesionResult) and isinstance(without, LesionResult)
+    assert with_tiles.support == without.support and with_tiles.box == without.box
+    assert np.array_equal(_whole(with_tiles), _whole(without))
+
+
+def test_without_the_option_a_large_lesion_has_one_patch(ensemble: Ensemble) -> None:
+    (prompt,) = _prompts({7: LONG})
+    answer = _answers(ensemble, [prompt], tiles=False)[7]
+    assert isinstance(answer, LesionResult) and answer.support is not None
+    assert answer.support.intersection(ONE_PATCH) == answer.support
+    # A lesion without a mask has one patch as well: nothing says how far it reaches.
+    unmarked = replace(prompt, has_mask=False)
+    assert np.array_equal(_whole(_answers(ensemble, [unmarked])[7]), _whole(answer))
+
+
+def test_small_and_large_lesions_together(ensemble: Ensemble) -> None:
+    both = _prompts({3: SHORT, 7: Box((8, 6, 13), (10, 34, 17))})
+    together = _answers(ensemble, both)
+    for prompt in both:
+        alone = _answers(ensemble, [prompt])[prompt.lesion_id]
+        np.testing.assert_allclose(_whole(together[prompt.lesion_id]), _whole(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_failing_tile_is_its_lesions_failure_alone(monkeypatch: pytest.MonkeyPatch, resident: bool) -> None:
+    ensemble = Ensemble(PLAN, FOLDS, EnsembleOptions(device="cpu"))
+    ensemble.rung = replace(ensemble.rung, resident=resident)
+    forward = Ensemble._forward
+
+    def jinxed(self: Ensemble, network: ResEncUNet, channels: torch.Tensor) -> torch.Tensor:
+        if any(not channel[3].any() for channel in channels):  # a tile that does not hold the point
+            raise ValueError("jinxed")
+        return forward(self, network, channels)
+
+    monkeypatch.setattr(Ensemble, "_forward", jinxed)
+    answers = _answers(ensemble, _prompts({7: Box((8, 6, 13), (10, 34, 17)), 3: SHORT}))
+    assert isinstance(answers[3], LesionResult)
+    assert isinstance(answers[7], LesionFailure) and "jinxed" in str(answers[7].error)
+
+
+def test_a_lesion_that_cannot_be_placed_leaves_the_others(ensemble: Ensemble) -> None:
+    good, bad = _prompts({3: SHORT, 4: Box((1, 1, 1), (3, 3, 3))})
+    bad = replace(bad, followup_point=PromptPoint((np.nan, 1.0, 1.0), PointSource.GIVEN))
+    answers = _answers(ensemble, [bad, good])
+    assert isinstance(answers[3], LesionResult) and isinstance(answers[4], LesionFailure)
+
+
+def test_a_network_without_a_mask_channel_always_has_one_patch() -> None:
+    fold = _fold(InputVariant.POINT)
+    ensemble = Ensemble(PLAN, [fold], EnsembleOptions(device="cpu"))
+    answer = _answers(ensemble, _prompts({7: LONG}))[7]
+    assert isinstance(answer, LesionResult) and answer.support is not None
+    assert answer.support.intersection(ONE_PATCH) == answer.support

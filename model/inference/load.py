@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from ..errors import WeightsError
 from ..network.plan import Plan
-from ..network.weights import WeightsManifest, find_weights, inspect_weights, load_folds, load_plan
-from ..options import Options
+from ..network.weights import (
+    Family,
+    PromptNetwork,
+    WeightsManifest,
+    find_prompt_network,
+    find_weights,
+    inspect_weights,
+    load_folds,
+    load_plan,
+)
+from ..options import DEFAULT_FOLDS, Options
 from .ensemble import Ensemble, EnsembleOptions
 
 
@@ -35,3 +47,41 @@ def load_model(options: Options) -> LoadedModel:
         deterministic=options.deterministic,
     )
     return LoadedModel(plan, Ensemble(plan, list(load_folds(manifest)), settings), manifest)
+
+
+def load_single_time_point(
+    weights_dir: Path,
+    options: EnsembleOptions | None = None,
+    *,
+    folds: Sequence[int] = DEFAULT_FOLDS,
+    networks: Collection[PromptNetwork] | None = None,
+) -> dict[PromptNetwork, LoadedModel]:
+    """Load LesionLocator's networks from the layout in which they are published (paper 001).
+
+    Args:
+        weights_dir: `LesionLocatorCheckpoint`, or the folder above it, or one network's own.
+        networks: those that are needed, all of which must be there; None takes all that are there.
+
+    Raises:
+        WeightsError: none is there, or one is missing, corrupt, unsafe, or does not fit its plan.
+        InputError: a GPU was asked for that is not there.
+    """
+    wanted = [network for network in PromptNetwork if networks is None or network in networks]
+    folders = {network: find_prompt_network(weights_dir, network) for network in wanted}
+    missing = [network.value for network, folder in folders.items() if folder is None]
+    if missing and (networks is not None or len(missing) == len(wanted)):
+        raise WeightsError(f"{weights_dir}: holds no {' or '.join(missing)}; expected a plans.json there")
+    manifests = {
+        network: inspect_weights(folder, folds) for network, folder in folders.items() if folder is not None
+    }
+    return {network: _prompt_model(network, manifest, options) for network, manifest in manifests.items()}
+
+
+def _prompt_model(
+    network: PromptNetwork, manifest: WeightsManifest, options: EnsembleOptions | None
+) -> LoadedModel:
+    plan = load_plan(manifest)
+    weights = list(load_folds(manifest, Family.SINGLE_TIME_POINT))
+    if network is PromptNetwork.TRACK:  # mirrored in all axes as published, whatever its checkpoints say
+        weights = [replace(fold, mirror_axes=(0, 1, 2)) for fold in weights]
+    return LoadedModel(plan, Ensemble(plan, weights, options or EnsembleOptions()), manifest)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..case.case import LesionPrompt, MaskPrompt, PointSource, PromptPoint, Scan, Slot
-from ..case.geometry import Box
+from ..case.geometry import Box, Vector
 from ..inference.locate import MaskLabel, mask_labels
 from ..propagation.propagate import CLIP_LIMIT_MM, choose_scans
 from .carry import Moved, Pairs, Wish, carry_points, carry_shapes, carry_to_one_of
 from .fate import Fate, LesionFate
-from .series import FollowOptions, Origin, Series, SeriesTimePoint, Topology, TrackedLesion
-from .trails import Asked, Trail, points_of
+from .series import Origin, Series, SeriesTimePoint, Topology, TrackedLesion
+from .trails import Asked, PointChooser, Trail
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,13 @@ _DECIMALS = 4
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """A point for a lesion in a scan, with the box where one was given."""
+    """A point for a lesion in a scan, with its further ones, and with the box where one was given."""
 
     point: PromptPoint
     origin: Origin
     box: Box | None = None
     warnings: tuple[str, ...] = ()
+    others: tuple[Vector, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,10 @@ class _Sight:
 class Asking:
     """Finds who is to be asked for at the time points of one series."""
 
-    def __init__(self, series: Series, options: FollowOptions) -> None:
+    def __init__(self, series: Series, choose: PointChooser) -> None:
         self._series = series
-        self._options = options
+        self._options = choose.options
+        self._choose = choose
         self._labels: dict[tuple[str, Slot], dict[int, MaskLabel]] = {
             (point.name, scan.slot): mask_labels(scan.mask)
             for point in series.time_points
@@ -110,8 +112,8 @@ class Asking:
         for scan in point.scans:
             mask, place = self._mask(point, scan, lesion_id), _given(point, scan, lesion_id)
             if place is None and mask is not None:
-                first, *_ = points_of(mask, scan, lesion_id, self._options)
-                place = _Place(PromptPoint(first, PointSource.MASK), Origin.MASK)
+                first, *others = self._choose(mask, scan, lesion_id)
+                place = _Place(PromptPoint(first, PointSource.MASK), Origin.MASK, others=tuple(others))
             if place is not None:
                 sights.append(_Sight(scan, place, mask))
         return sights
@@ -134,8 +136,9 @@ class Asking:
             followup_box=place.box,
         )
         return Asked(
-            prompt, place.origin, mask=sight.mask, warnings=warnings, has_given_box=place.box is not None
-        )
+            prompt, place.origin, mask=sight.mask, others=place.others,
+            warnings=warnings, has_given_box=place.box is not None,
+        )  # fmt: skip
 
     def _mask(self, point: SeriesTimePoint, scan: Scan, lesion_id: int) -> MaskPrompt | None:
         label = self._labels_in(point, scan).get(lesion_id)

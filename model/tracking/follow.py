@@ -17,12 +17,14 @@ import numpy as np
 
 from ..case.case import Slot
 from ..case.geometry import Array
+from ..errors import InputError
 from ..inference.merge import label_dtype, merge
 from ..inference.segmenter import LesionSegmenter
 from ..propagation.register import Backend
 from .answering import answer_all, results_in, with_fates
 from .asking import Asking
 from .carry import Pairs
+from .segmenters import SeriesSegmenter
 from .series import (
     ConfidenceRule,
     FollowOptions,
@@ -32,7 +34,7 @@ from .series import (
     TrackedLesion,
     TrackedTimePoint,
 )
-from .trails import Answer, Trail, go_on, lesion_voxels
+from .trails import Answer, PointChooser, Trail, go_on, lesion_voxels
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def follow(
         done: called with each time point as soon as it is answered: the source, those after it, those before.
 
     Raises:
+        InputError: points are to be chosen by a probability that this segmenter cannot give.
         MemoryExhaustedError, WeightsError: the segmenter cannot go on for any lesion.
     """
     answered = []
@@ -69,7 +72,11 @@ def follow_each(
 
     Only what later ones need of a time point is kept.
     """
-    return _Walker(series, segmenter, backend, options or FollowOptions()).walk()
+    options = options or FollowOptions()
+    wants_unguided = options.choice is not None and options.choice.min_probability is not None
+    if wants_unguided and getattr(segmenter, "unguided", None) is None:
+        raise InputError("points cannot be chosen by probability with this segmenter; expected one of ours")
+    return _Walker(series, segmenter, backend, options).walk()
 
 
 class _Walker:
@@ -83,7 +90,9 @@ class _Walker:
         self._backend = backend
         self._options = options
         self._times = {point.name: index for index, point in enumerate(series.time_points)}
-        self._asking = Asking(series, options)
+        unguided = segmenter.unguided if isinstance(segmenter, SeriesSegmenter) else None
+        self._choose = PointChooser(options, unguided)
+        self._asking = Asking(series, self._choose)
         self._dtype = label_dtype([i for p in series.time_points for i in self._asking.ids_given_at(p)])
         self._trails: dict[int, Trail] = {}
 
@@ -116,7 +125,7 @@ class _Walker:
         lesions.sort(key=lambda lesion: (lesion.lesion_id, str(lesion.slot)))
         for lesion in lesions:
             _log_lesion(lesion, point)
-        self._trails = go_on(self._trails, point, answers, labelmaps, self._options)
+        self._trails = go_on(self._trails, point, answers, labelmaps, self._choose)
         seconds = time.perf_counter() - start
         return TrackedTimePoint(point, labelmaps, tuple(lesions), pairs.records, warnings, seconds)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..case.case import LesionPrompt, LesionResult
+from ..case.case import LesionPrompt, LesionResult, Scan
 from ..case.geometry import Array, Box, Vector
 from ..errors import InputError, LongilesionError, WeightsError, one_line
 from ..inference.segmenter import LesionFailure, LesionSegmenter, lesion_result
@@ -214,6 +214,8 @@ class SeriesSegmenter:
 
     Attributes:
         notes: what is to be told of the model, for the record.
+        unguided: the probability of lesion at points (z, y, x) of a scan without any prompt; None where the
+            segmenter has no such answer.
     """
 
     def __init__(
@@ -221,10 +223,12 @@ class SeriesSegmenter:
         inner: LesionSegmenter,
         options: SegmenterOptions,
         notes: Mapping[str, Any] | None = None,
+        unguided: Callable[[Scan, Sequence[Vector]], Sequence[float]] | None = None,
     ) -> None:
         self._inner = inner
         self._options = options
         self.notes = dict(notes or {})
+        self.unguided = unguided
 
     def segment(
         self,
@@ -271,6 +275,7 @@ def make_segmenter(options: SegmenterOptions) -> SeriesSegmenter:
 def _longitudinal(options: SegmenterOptions, keep_support: bool) -> SeriesSegmenter:
     from ..inference.load import load_model
     from ..inference.segmenter import Segmenter
+    from . import unguided
 
     model = load_model(
         Options(
@@ -284,18 +289,20 @@ def _longitudinal(options: SegmenterOptions, keep_support: bool) -> SeriesSegmen
     )
     segmenter = Segmenter(model.plan, model.ensemble, keep_support=keep_support)
     notes = {"name": options.name, "folds": list(options.folds), "weights": str(model.manifest.folder)}
-    return SeriesSegmenter(segmenter, options, notes)
+    return SeriesSegmenter(segmenter, options, notes, unguided.longitudinal(model))
 
 
 def _single(options: SegmenterOptions, keep_support: bool) -> SeriesSegmenter:
     from ..inference.load import load_single_time_point
     from ..inference.single import SingleTimePointSegmenter
+    from . import unguided
 
     if options.weights_dir is None:
         raise WeightsError("--segmenter single needs --weights; expected a folder in LesionLocator's layout")
     models = load_single_time_point(options.weights_dir, _ensemble_options(options), folds=options.folds)
     notes = {"name": options.name, "folds": list(options.folds), "networks": [str(name) for name in models]}
-    return SeriesSegmenter(SingleTimePointSegmenter(models, keep_support=keep_support), options, notes)
+    segmenter = SingleTimePointSegmenter(models, keep_support=keep_support)
+    return SeriesSegmenter(segmenter, options, notes, unguided.single(models))
 
 
 def _ensemble_options(options: SegmenterOptions) -> EnsembleOptions:

@@ -95,6 +95,10 @@ def _add_prompts(group: argparse._ArgumentGroup) -> None:
         "--sample-hu", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="keep only points of --sample within these HU",
     )  # fmt: skip
+    add(
+        "--sample-probability", type=float, metavar="P",
+        help="keep only points of --sample that the model takes for lesion without a prompt, surest first",
+    )  # fmt: skip
 
 
 def _add_answers(group: argparse._ArgumentGroup) -> None:

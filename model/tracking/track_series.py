@@ -112,16 +112,22 @@ def _positive(option: str, value: float) -> float:
 
 
 def _choice(arguments: argparse.Namespace) -> ChoiceOptions | None:
+    least = arguments.sample_probability
     if arguments.samples < 1:
         raise InputError(f"--samples {arguments.samples}: expected at least one point")
+    if least is not None and not 0 <= least <= 1:
+        raise InputError(f"--sample-probability {least:g}: expected 0 to 1")
+    if least is not None and ":" in arguments.segmenter:
+        raise InputError("--sample-probability: needs a model of ours, not your own function as --segmenter")
     if arguments.sample is None:
-        if arguments.sample_hu is not None:
-            raise InputError(
-                "--sample-hu: chooses among the points of --sample; expected it beside that option"
-            )
+        for option, value in (("--sample-hu", arguments.sample_hu), ("--sample-probability", least)):
+            if value is not None:
+                raise InputError(
+                    f"{option}: chooses among the points of --sample; expected it beside that option"
+                )
         return None
     sampling = SamplingOptions(Sampling(arguments.sample), arguments.samples)
-    return ChoiceOptions(sampling, _pair(arguments.sample_hu))
+    return ChoiceOptions(sampling, _pair(arguments.sample_hu), min_probability=least)
 
 
 def _pair(values: list[float] | None) -> tuple[float, float] | None:

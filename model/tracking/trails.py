@@ -5,8 +5,10 @@ The topologies differ in nothing else: whose point is carried over, and what sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +18,10 @@ from .carry import Known, Moved
 from .choice import choose_points, deepest_point
 from .fate import Fate
 from .series import FollowOptions, Origin, PromptKind, SeriesTimePoint, Topology
+
+log = logging.getLogger(__name__)
+
+UnguidedProbability = Callable[[Scan, Sequence[Vector]], Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +97,7 @@ def go_on(
     point: SeriesTimePoint,
     answers: Sequence[Answer],
     labelmaps: Mapping[Slot, Array],
-    options: FollowOptions,
+    choose: PointChooser,
 ) -> dict[int, Trail]:
     """The trails, laid on to a time point for the lesions that it holds.
 
@@ -105,7 +111,7 @@ def go_on(
         is_first = mine[0].asked.known is None
         held = [answer for answer in mine if is_first or (answer.result is not None and answer.asked.holds)]
         knowns = tuple(
-            _known(answer, contexts[answer.asked.key[1]], options) for answer in _largest_first(held)
+            _known(answer, contexts[answer.asked.key[1]], choose) for answer in _largest_first(held)
         )
         if is_first:
             further[lesion_id] = Trail(knowns, knowns)
@@ -114,13 +120,28 @@ def go_on(
     return further
 
 
-def points_of(mask: MaskPrompt, scan: Scan, lesion_id: int, options: FollowOptions) -> list[Vector]:
-    """The points that stand for a lesion's mask, the first before all others."""
-    spacing = scan.geometry.spacing_zyx
-    if options.choice is None:
-        return [deepest_point(mask.voxels, mask.box, spacing)]
-    rng = np.random.default_rng([options.seed, lesion_id])
-    return list(choose_points(mask, spacing, options.choice, rng, scan.ct).points)
+@dataclass(frozen=True, eq=False)
+class PointChooser:
+    """Takes the points that stand for a lesion out of its mask.
+
+    ``unguided`` says the probability of lesion at points of a scan without any prompt; it is asked where
+    ``options.choice`` has a least one.
+    """
+
+    options: FollowOptions
+    unguided: UnguidedProbability | None = None
+
+    def __call__(self, mask: MaskPrompt, scan: Scan, lesion_id: int) -> list[Vector]:
+        """Voxels of the mask, the first before all others."""
+        spacing, choice = scan.geometry.spacing_zyx, self.options.choice
+        if choice is None:
+            return [deepest_point(mask.voxels, mask.box, spacing)]
+        rng = np.random.default_rng([self.options.seed, lesion_id])
+        asked = partial(self.unguided, scan) if self.unguided is not None else None
+        chosen = choose_points(mask, spacing, choice, rng, scan.ct, asked)
+        if chosen.is_fallback:
+            log.warning("lesion %d in %s: no sampled point meets the filter, all stay", lesion_id, scan.name)
+        return list(chosen.points)
 
 
 def lesion_voxels(result: LesionResult, labels: Array) -> Array:
@@ -128,11 +149,11 @@ def lesion_voxels(result: LesionResult, labels: Array) -> Array:
     return np.asarray(labels[result.box.slices] == result.prompt.lesion_id)
 
 
-def _known(answer: Answer, context: Scan, options: FollowOptions) -> Known:
+def _known(answer: Answer, context: Scan, choose: PointChooser) -> Known:
     """What a lesion's answer in one scan hands on."""
-    asked, prompt = answer.asked, answer.asked.prompt
+    asked, prompt, options = answer.asked, answer.asked.prompt, choose.options
     found = _mask_in(context, answer.result, prompt.lesion_id)
-    point, others, doubt_mm = _points(asked, found, options)
+    point, others, doubt_mm = _points(asked, found, choose)
     if asked.known is None:
         own = Known(prompt.followup, point, context, point, found is not None, found)
     elif found is not None and options.uses_previous:
@@ -149,14 +170,16 @@ def _known(answer: Answer, context: Scan, options: FollowOptions) -> Known:
 
 
 def _points(
-    asked: Asked, found: MaskPrompt | None, options: FollowOptions
+    asked: Asked, found: MaskPrompt | None, choose: PointChooser
 ) -> tuple[PromptPoint, tuple[Vector, ...], float]:
     """The point that goes on with its further ones, and how far off it may be."""
-    prompt, recentres = asked.prompt, options.topology.is_recentred
+    prompt, options = asked.prompt, choose.options
+    recentres = options.topology.is_recentred
     point, others, doubt_mm = prompt.followup_point, asked.others, asked.doubt_mm
-    if found is None or not (asked.known is None or recentres):
+    is_chosen = asked.origin is Origin.MASK  # its points were taken from this mask already
+    if found is None or is_chosen or not (asked.known is None or recentres):
         return point, others, doubt_mm
-    candidates = points_of(found, prompt.followup, prompt.lesion_id, options)
+    candidates = choose(found, prompt.followup, prompt.lesion_id)
     if recentres and asked.mask is None:
         point, doubt_mm = PromptPoint(candidates[0], PointSource.PROPAGATED), 0.0
     if options.choice is not None:

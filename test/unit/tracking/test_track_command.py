@@ -66,7 +66,8 @@ def test_every_option_arrives() -> None:
         "--segmenter", "single", "--weights", "w", "--device", "cuda:1", "--precision", "fp16",
         "--folds", "0,2", "--tta", "--deterministic", "--boost", "perturbed", "--boost-mm", "3",
         "--boost-count", "4", "--seed", "9", "--backend", "rigid", "--prompt", "box",
-        "--sample", "uniform", "--samples", "5", "--sample-hu", "-50", "200", "--confidence", "spread",
+        "--sample", "uniform", "--samples", "5", "--sample-hu", "-50", "200", "--sample-probability", "0.4",
+        "--confidence", "spread",
         "--flag-mm", "6", "--no-component-rule", "--component-mm", "12", "--overlap", "max-id",
         "--min-probability", "0.7", "--min-mean-probability", "0.5", "--min-volume-ml", "0.1",
         "--min-diameter-mm", "5", "--hu-window", "-100", "300",
@@ -77,6 +78,7 @@ def test_every_option_arrives() -> None:
     )  # fmt: skip
     assert (follow.topology, follow.previous_mask, follow.prompt) == (Topology.RECENTRE, True, PromptKind.BOX)
     assert follow.choice is not None and follow.choice.hu_window == (-50, 200) and follow.seed == 9
+    assert follow.choice.min_probability == 0.4
     assert (follow.choice.sampling.method, follow.choice.sampling.count) == (Sampling.UNIFORM, 5)
     assert (follow.confidence, follow.confidence_options.flag_mm) == (ConfidenceRule.SPREAD, 6)
     assert follow.overlap == "max-id" and follow.fate.hu_window == (-100, 300)
@@ -94,6 +96,9 @@ def test_every_option_arrives() -> None:
     [
         (("--samples", "0"), "expected at least one point"),
         (("--sample-hu", "0", "1"), "expected it beside that option"),
+        (("--sample-probability", "0.5"), "expected it beside that option"),
+        (("--sample", "uniform", "--sample-probability", "5"), "expected 0 to 1"),
+        (("--sample", "uniform", "--sample-probability", "0.5", *OWN), "needs a model of ours"),
         (("--flag-mm", "0"), "--flag-mm 0: expected more than 0"),
         (("--component-mm", "-1"), "expected more than 0"),
         (("--boost-mm", "9"), "at most 5 mm"),

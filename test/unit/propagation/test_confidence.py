@@ -107,10 +107,10 @@ def test_scans_that_stay_unlike_are_less_sure() -> None:
     identity = LinearTransform.identity()
     found = [
         propagate_with_confidence(MIDDLE, BASELINE, FOLLOWUP, registered(identity, similarity))[0]
-        for similarity in (0.99, 0.8, 0.4, float("nan"))
+        for similarity in (0.99, 0.84, 0.36, float("nan"))
     ]
     assert [answer.confidence_mm for answer in found] == pytest.approx(
-        [np.hypot(1, 0.2), np.hypot(1, 4), np.hypot(1, 12), 1.0]
+        [np.hypot(1, 2), np.hypot(1, 8), np.hypot(1, 16), 1.0]
     )
     assert [answer.is_flagged for answer in found] == [False, False, True, False]
 

@@ -198,6 +198,21 @@ class _Torn:
     moving_to_fixed = fixed_to_moving
 
 
+def test_a_saved_transform_gives_the_same_points(scans: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("model.propagation.register.stored")
+    clicks, saved = tmp_path / "c.json", tmp_path / "saved.tfm"
+    write_clicks(clicks, {1: (3.25, -4.5, 6.0)})
+    options = ("--points", clicks, "--clicks", "world", "-o")
+    propagate(*scans, *options, tmp_path / "first.json", "--backend", f"{MODULE}:shifted",
+              "--save-transform", saved)  # fmt: skip
+    propagate(*scans, *options, tmp_path / "again.json", "--backend", f"transform:{saved}")
+    assert read_clicks(tmp_path / "again.json")[1] == pytest.approx((-1.75, -4.5, 6.0), abs=1e-3)
+    # And from the follow-up back, by the same file.
+    propagate(scans[1], scans[0], *options, tmp_path / "back.json", "--backend", f"transform:{saved}",
+              "--time", "backward")  # fmt: skip
+    assert read_clicks(tmp_path / "back.json")[1] == pytest.approx((8.25, -4.5, 6.0), abs=1e-3)
+
+
 def test_what_is_lost_or_fails_takes_nothing_with_it(
     scans: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,7 +18,7 @@ from ..case.clicks import write_clicks
 from ..case.geometry import Array, Box, Geometry, Vector
 from ..case.images import IMAGE_SUFFIXES, write_image
 from ..case.scans import ClickUnits, read_scans
-from ..errors import InputError, one_line
+from ..errors import InputError, LongilesionError, one_line
 from .confidence import ConfidenceOptions, PropagatedPoint, is_estimated, propagate_with_confidence
 from .propagate import Direction, RegistrationCache, refined_near
 from .register import DEFAULT_BACKEND, Registration, Transform, backend
@@ -198,7 +198,15 @@ def _register(known: _Known, target: Scan, options: PairOptions, registrations: 
     source, anchors = known.scan, known.anchors()
     fixed, moving = (source, target) if options.is_backward else (target, source)
     log.info("registering (%s)", options.backend)
-    found = registrations.get(fixed, moving)
+    try:
+        found = registrations.get(fixed, moving)
+    except (LongilesionError, MemoryError):
+        raise
+    except Exception as error:  # libraries may fail in any way
+        raise InputError(
+            f"{options.source} and {options.target}: cannot be registered ({one_line(error)}); "
+            "expected two CTs of one patient"
+        ) from error
     _say(registrations, found)
     near = refined_near(anchors, source.geometry, target.geometry, found, options.direction)
     reverse: Registration | None = None

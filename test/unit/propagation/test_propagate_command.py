@@ -23,6 +23,7 @@ from model.errors import InputError
 from model.propagation.command import add_arguments, run
 from model.propagation.confidence import is_estimated
 from model.propagation.register import Registration, RegistrationImage, Transform, backend_names
+from model.propagation.register.identity import IdentityBackend
 from model.propagation.register.linear import LinearTransform
 
 from .scans import around, followup_of, grid_like, phantom, turn
@@ -167,6 +168,18 @@ def test_a_real_registration(tmp_path: Path) -> None:
         assert error_mm < 3.0 and error_mm < 2 * entry["confidence_mm"]
         assert entry["in_view"] is True and entry["is_flagged"] is False
     assert entries(output)["3"]["in_view"] is False
+
+
+def test_a_back_end_that_fails_is_told_in_one_line(
+    scans: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("itk::ERROR:\nno overlap")
+
+    monkeypatch.setattr(IdentityBackend, "register", fail)
+    write_clicks(tmp_path / "c.json", {1: (0.0, 0.0, 0.0)})
+    with pytest.raises(InputError, match=r"cannot be registered \(itk::ERROR: no overlap\); expected"):
+        propagate(*scans, "--points", tmp_path / "c.json", "-o", tmp_path / "o.json", "--backend", "identity")
 
 
 NOTHING: dict[int, Vector] = {}

@@ -179,7 +179,9 @@ class Pairs:
                 record.followup, record.baseline, record.seconds, record.similarity,
             )  # fmt: skip
         if not registration.is_reliable and not math.isfinite(registration.similarity):
-            reason = "; ".join(registration.warnings) or "nothing could be compared"
+            # The first clause says what was found, the next how a fall-back goes on, which is not done here.
+            found = [warning.split(";")[0] for warning in registration.warnings]
+            reason = "; ".join(found) or "nothing could be compared"
             raise PairError(_unregistered(fixed, moving, reason))
         return registration
 

@@ -217,3 +217,31 @@ def test_what_cannot_start_ends_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="registration back end 'magic' is unknown"):
         track.run(_parsed(*words, "--segmenter", OWN[1], "--backend", "magic"))
     assert not (tmp_path / "out").exists()
+
+
+# --- our own model ---------------------------------------------------------------------------------------
+
+SAMPLE = Path(__file__).resolve().parents[2] / "sample" / "input"
+
+
+def test_two_time_points_are_answered_as_a_case_of_two(tmp_path: Path) -> None:
+    from model.inference.run import Run
+    from model.options import Options
+
+    images = SAMPLE / "images"
+    rows = ["patient,timepoint,date,scan,mask,clicks"]
+    for number, name in enumerate(("baseline", "followup")):
+        (ct,) = (images / f"primary-{name}-ct").iterdir()
+        masks = list(images.glob(f"primary-{name}-ct-tumor-lesion-seg/*"))
+        clicks = SAMPLE / f"primary-{name}-lesion-clicks.json"
+        rows.append(f"P,{name},2024-0{number + 1}-01,{ct},{masks[0] if masks else ''},{clicks}")
+    (tmp_path / "series.csv").write_text("\n".join(rows) + "\n")
+    words = ("--prompt", "point", "--no-component-rule", "--device", "cpu", "--folds", "0")
+    series, output = tmp_path / "series.csv", tmp_path / "out"
+    assert track.run(_parsed("--series", str(series), "-o", str(output), *words)) == 0
+    followed = read_image(tmp_path / "out" / "P" / "followup" / "primary.mha")
+    Run(Options(input_dir=SAMPLE, output_dir=tmp_path / "case", device="cpu", folds=(0,))).execute()
+    (answer,) = tmp_path.glob("case/images/*/*.mha")
+    case = read_image(answer)
+    assert followed.geometry.same_grid(case.geometry) and followed.array.any()
+    assert np.array_equal(followed.array, case.array)

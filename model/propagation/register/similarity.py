@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -11,12 +12,15 @@ from scipy.ndimage import map_coordinates
 from ...case.geometry import FloatArray, Geometry
 from ...errors import one_line
 from . import Registration, RegistrationImage, Transform
-from .field import voxel_centres_mm
+from .field import FieldTransform, folding_share, voxel_centres_mm
 from .grids import Level, pyramid
 
 _SPACING_MM = 8.0
 _MIN_VOXELS = 50
 _POOR_SIMILARITY = 0.6
+_FINE_MM = 4.0
+# More of the grid than this inside out is no deformation of a body.
+_FOLDING_LIMIT = 0.001
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +42,30 @@ def given(
     return Registration(transform, found, not warnings, warnings)
 
 
-def similarity(
-    transform: Transform, fixed: RegistrationImage, moving: RegistrationImage, spacing_mm: float = _SPACING_MM
-) -> float:
+def better_of(
+    start: Registration, found: FieldTransform | None, fixed: RegistrationImage, moving: RegistrationImage
+) -> Registration:
+    """The deformation where it does not fold and makes the scans more alike, else the start.
+
+    ``start`` is the linear registration before it. Where the deformable step failed (None), or what it
+    found is no deformation of a body, the answer is the start with a word of warning.
+    """
+    if found is None or folding_share(found) > _FOLDING_LIMIT:
+        reason = "failed" if found is None else "found nothing plausible"
+        warning = f"the deformable registration {reason}; points are carried over by the affine one alone"
+        return replace(start, is_reliable=False, warnings=(*start.warnings, warning))
+    levels = [pyramid(scan, (_FINE_MM,))[0] for scan in (fixed, moving)]
+    before, after = (level_similarity(each, levels[0], levels[1]) for each in (start.transform, found))
+    if not after > before:
+        log.info("the deformation makes the scans no more alike than the affine registration")
+        return start
+    return replace(start, transform=found, similarity=after)
+
+
+def similarity(transform: Transform, fixed: RegistrationImage, moving: RegistrationImage) -> float:
     """Correlation of HU inside either body where both scans see it, -1 to 1; NaN if there is too little."""
     try:
-        levels = [pyramid(scan, (spacing_mm,))[0] for scan in (fixed, moving)]
+        levels = [pyramid(scan, (_SPACING_MM,))[0] for scan in (fixed, moving)]
     except RuntimeError as error:  # images of a few voxels, for which ITK's filters are no use
         log.debug("similarity cannot be measured: %s", one_line(error))
         return float("nan")

@@ -1,0 +1,195 @@
+"""Our transforms as ITK's and back: both take points of the fixed world to the moving one, in LPS mm.
+
+What is wrong with a transform is a ValueError here, whose words end a sentence about its file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from ...case.geometry import FloatArray, Geometry
+from . import Transform
+from .field import FADE_MM, Composition, FieldTransform, compose, grid_over, sampled, undone, voxel_centres_mm
+from .grids import to_image
+from .linear import LinearTransform
+from .similarity import geometry_of
+
+# What ITK has no name for is sampled at this spacing.
+_SAMPLED_MM = 4.0
+# A border that moves less than this has faded away already.
+_STILL_MM = 1e-3
+# What leaves less of a body's volume has no useful inverse.
+_MIN_DETERMINANT = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Inverse:
+    """A transform the other way round."""
+
+    transform: Transform
+
+    def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
+        """Follow-up points (N, 3), LPS mm -> baseline points (N, 3)."""
+        return self.transform.moving_to_fixed(points_mm)
+
+    def moving_to_fixed(self, points_mm: npt.ArrayLike) -> FloatArray:
+        """Baseline points (N, 3), LPS mm -> follow-up points (N, 3)."""
+        return self.transform.fixed_to_moving(points_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class ItkTransform:
+    """Any of ITK's own (a B-spline, say), point by point, as exact as ITK has it; undone by iteration."""
+
+    itk: sitk.Transform
+
+    def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
+        """Follow-up points (N, 3), LPS mm -> baseline points (N, 3)."""
+        points = np.asarray(points_mm, np.float64).reshape(-1, 3)
+        moved = [self.itk.TransformPoint(point) for point in points.tolist()]
+        return np.asarray(moved, np.float64).reshape(-1, 3)
+
+    def moving_to_fixed(self, points_mm: npt.ArrayLike) -> FloatArray:
+        """Baseline points (N, 3), LPS mm -> follow-up points (N, 3), to 0.01 mm."""
+        points = np.asarray(points_mm, np.float64).reshape(-1, 3)
+        return undone(lambda places: self.fixed_to_moving(places) - places, points)
+
+
+def from_itk(itk: sitk.Transform) -> Transform:
+    """Any transform of three dimensions; a field with a linear transform after it is one `FieldTransform`.
+
+    Raises:
+        ValueError: other dimensions, numbers that are not finite, or a matrix without an inverse.
+    """
+    if itk.GetDimension() != 3:
+        raise ValueError(f"is a transform of {itk.GetDimension()} dimensions; expected three")
+    itk = itk.Downcast()
+    if isinstance(itk, sitk.CompositeTransform):
+        total: Transform | None = None
+        # ITK applies the last of its list first.
+        for n in reversed(range(itk.GetNumberOfTransforms())):
+            part = from_itk(itk.GetNthTransform(n))
+            total = part if total is None else _merged(total, part)
+        return LinearTransform.identity() if total is None else total
+    if isinstance(itk, sitk.DisplacementFieldTransform):
+        return from_field(itk.GetDisplacementField())
+    return _linear(itk) if itk.IsLinear() else ItkTransform(itk)
+
+
+def from_field(image: sitk.Image) -> FieldTransform:
+    """An image of displacements x, y, z in LPS mm.
+
+    Raises:
+        ValueError: no such image, or displacements that are not finite.
+    """
+    values = image.GetNumberOfComponentsPerPixel()
+    if image.GetDimension() != 3 or values != 3:
+        size = "x".join(map(str, image.GetSize()))
+        raise ValueError(
+            f"has {values} values per voxel (size {size}); expected a 3-D image of displacements, "
+            "three values x, y, z in LPS mm per voxel"
+        )
+    u = sitk.GetArrayFromImage(image).astype(np.float32)
+    if not np.isfinite(u).all():
+        raise ValueError("has displacements that are NaN or infinite; expected finite ones")
+    return FieldTransform(LinearTransform.identity(), u, geometry_of(image))
+
+
+def _merged(first: Transform, second: Transform) -> Transform:
+    """first, then second; a field and what is linear after it become one again."""
+    if isinstance(first, FieldTransform) and isinstance(second, LinearTransform):
+        linear = compose(first.linear, second)
+        assert isinstance(linear, LinearTransform)
+        return FieldTransform(linear, first.displacement_mm, first.geometry)
+    return compose(first, second)
+
+
+def _linear(itk: sitk.Transform) -> LinearTransform:
+    """What takes the origin and the ends of the axes where ITK's takes them."""
+    offset, *ends = (np.asarray(itk.TransformPoint(p)) for p in ((0.0,) * 3, *np.eye(3).tolist()))
+    matrix = np.stack([end - offset for end in ends], axis=1)
+    is_finite = np.isfinite(matrix).all() and np.isfinite(offset).all()
+    if not is_finite or abs(np.linalg.det(matrix)) < _MIN_DETERMINANT:
+        raise ValueError("has a matrix without an inverse; expected a map between two scans")
+    return LinearTransform(matrix, offset)
+
+
+def to_itk(transform: Transform, fixed: Geometry | None = None) -> sitk.CompositeTransform:
+    """The same transform in ITK; splines and users' own are sampled over the ``fixed`` scan.
+
+    Raises:
+        ValueError: no ``fixed`` where it is needed.
+    """
+    return sitk.CompositeTransform(_parts(transform, fixed)[::-1])
+
+
+def _parts(transform: Transform, fixed: Geometry | None) -> list[sitk.Transform]:
+    """ITK's transforms, the first to be applied first."""
+    if isinstance(transform, LinearTransform):
+        return [sitk.AffineTransform(transform.matrix.ravel().tolist(), transform.offset_mm.tolist())]
+    if isinstance(transform, FieldTransform):
+        faded = _faded(transform)
+        u = _vector_image(faded.displacement_mm.astype(np.float64), faded.geometry)
+        return [sitk.DisplacementFieldTransform(u), *_parts(transform.linear, fixed)]
+    if isinstance(transform, Composition):
+        return [*_parts(transform.first, fixed), *_parts(transform.second, fixed)]
+    if isinstance(transform, ItkTransform):
+        return [transform.itk]
+    return _parts(_over_scan(transform, fixed), fixed)
+
+
+def to_field(transform: Transform, fixed: Geometry | None = None) -> sitk.Image:
+    """moving - fixed, x, y, z in mm, float32, on the transform's own grid or else over the ``fixed`` scan.
+
+    Raises:
+        ValueError: no ``fixed`` where it is needed.
+    """
+    if isinstance(transform, FieldTransform):
+        grid = transform.geometry
+    else:
+        grid = grid_over(_needed(transform, fixed), _SAMPLED_MM)
+    return _vector_image(sampled(transform, grid, LinearTransform.identity()).displacement_mm, grid)
+
+
+def _over_scan(transform: Transform, fixed: Geometry | None) -> FieldTransform:
+    """The linear transform that is nearest to this one over a scan, and a field of what is left."""
+    fixed = _needed(transform, fixed)
+    places = voxel_centres_mm(grid_over(fixed, 8 * _SAMPLED_MM))
+    columns = np.column_stack([places, np.ones(len(places))])
+    solution = np.asarray(
+        np.linalg.lstsq(columns, transform.fixed_to_moving(places), rcond=None)[0], np.float64
+    )
+    linear = LinearTransform(np.ascontiguousarray(solution[:3].T), solution[3])
+    return sampled(transform, grid_over(fixed, _SAMPLED_MM), linear)
+
+
+def _needed(transform: Transform, fixed: Geometry | None) -> Geometry:
+    if fixed is None:
+        kind = type(transform).__name__
+        raise ValueError(f"has no place for a {kind} without a grid; expected the fixed scan's geometry")
+    return fixed
+
+
+def _faded(field: FieldTransform) -> FieldTransform:
+    """The field on a larger grid, at whose border it has faded away: ITK moves nothing beyond a grid."""
+    u = field.displacement_mm
+    borders = (np.take(u, end, axis=axis) for axis in range(3) for end in (0, -1))
+    if max(float(np.abs(border).max()) for border in borders) <= _STILL_MM:
+        return field
+    g = field.geometry
+    margins = [int(np.ceil(FADE_MM / spacing)) for spacing in g.spacing_xyz]
+    nx, ny, nz = (n + 2 * margin for n, margin in zip(g.size_xyz, margins, strict=True))
+    x, y, z = (float(value) for value in g.voxel_to_world(np.negative(margins)))
+    larger = Geometry((nx, ny, nz), g.spacing_xyz, (x, y, z), g.direction)
+    values = field.displacement(voxel_centres_mm(larger)).astype(np.float32)
+    return FieldTransform(field.linear, values.reshape(nz, ny, nx, 3), larger)
+
+
+def _vector_image(values: npt.NDArray[np.floating], geometry: Geometry) -> sitk.Image:
+    image = sitk.GetImageFromArray(values, isVector=True)
+    image.CopyInformation(to_image(np.empty(geometry.shape_zyx, np.uint8), geometry))
+    return image

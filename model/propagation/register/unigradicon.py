@@ -1,0 +1,166 @@
+"""uniGradICON (Tian et al., MICCAI 2024) as a back end, where its package and its weights are installed.
+
+Neither comes with this project and nothing is ever downloaded. The affine registration puts the baseline on
+the follow-up's grid first; the network sees both in the box that they share.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from ...case.geometry import FloatArray, Geometry
+from ...errors import InputError, one_line
+from . import Registration, RegistrationImage
+from .affine import LinearBackend
+from .field import FieldTransform, grid_over, sampled
+from .grids import AIR_HU, FloatVolume, to_image
+from .linear import LinearTransform
+from .similarity import better_of
+
+log = logging.getLogger(__name__)
+
+DEFAULT_WEIGHTS = Path("network_weights/unigradicon1.0/Step_2_final.trch")
+"""Where the package itself keeps its weights, below the current directory."""
+
+_PACKAGE = "unigradicon"
+# What the network was trained on: HU clipped to these limits, then 0 to 1.
+_LOW_HU, _HIGH_HU = -1000.0, 1000.0
+_MIN_SIDE_MM = 30.0
+_FIELD_MM = 4.0
+
+
+class UniGradIconBackend:
+    """Affine, then the network's deformation where that is better; the network is loaded when first used."""
+
+    def __init__(self, weights: Path | None = None, device: str = "auto") -> None:
+        self._weights, self._device = weights or DEFAULT_WEIGHTS, device
+        self._network: Any = None
+        _check(self._weights)
+
+    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+        """Align the baseline (moving) to the follow-up (fixed); see `Backend.register`."""
+        start = LinearBackend(affine=True).register(fixed, moving)
+        if not isinstance(start.transform, LinearTransform) or not np.isfinite(start.similarity):
+            return start
+        box = _common_box(fixed.geometry, moving.geometry, start.transform)
+        if box is None:
+            return start
+        if self._network is None:
+            self._network = _loaded(self._weights, self._device)
+        try:
+            found = _deformed(self._network, start.transform, fixed, moving, box)
+        except (RuntimeError, ValueError) as error:  # out of memory, mostly
+            log.warning("uniGradICON failed: %s", one_line(error))
+            return better_of(start, None, fixed, moving)
+        return better_of(start, found, fixed, moving)
+
+
+def _check(weights: Path) -> None:
+    """Whether all that is needed is there, before any scan is read.
+
+    The package would download weights that it does not find.
+    """
+    if _PACKAGE not in sys.modules and importlib.util.find_spec(_PACKAGE) is None:
+        raise InputError(
+            "unigradicon: the package is not installed; expected it (pip install unigradicon), "
+            "or another registration back end"
+        )
+    if not weights.is_file():
+        raise InputError(
+            f"{weights}: the weights of uniGradICON are not there; expected its file Step_2_final.trch, "
+            "as in unigradicon:FILE"
+        )
+
+
+def _loaded(weights: Path, device: str) -> Any:
+    """The package's network on its device."""
+    import torch
+
+    try:
+        package: Any = importlib.import_module(_PACKAGE)
+        config: Any = importlib.import_module("icon_registration.config")
+    except Exception as error:  # whatever the package or its many dependencies raise
+        raise InputError(
+            f"unigradicon: the package cannot be imported ({one_line(error)}); expected it whole"
+        ) from error
+    has_cuda = torch.cuda.is_available()
+    # The package reads its device from here, also while it computes.
+    config.device = torch.device("cuda" if device == "auto" and has_cuda else device.replace("auto", "cpu"))
+    try:
+        network = package.get_unigradicon(weights_location=str(weights))
+    except Exception as error:  # another version's signature, or a file that is no such weights
+        raise InputError(
+            f"{weights}: uniGradICON cannot be loaded ({one_line(error)}); expected its file "
+            "Step_2_final.trch, and a version of the package that takes weights_location"
+        ) from error
+    return network.to(config.device).eval()
+
+
+def _common_box(
+    fixed: Geometry, moving: Geometry, linear: LinearTransform
+) -> tuple[FloatArray, FloatArray] | None:
+    """The box along the world's axes that both scans see, in the fixed world: low and high corner, mm."""
+    ends = [_corners_mm(fixed), linear.moving_to_fixed(_corners_mm(moving))]
+    low = np.max([corners.min(axis=0) for corners in ends], axis=0)
+    high = np.min([corners.max(axis=0) for corners in ends], axis=0)
+    return (low, high) if np.all(high - low >= _MIN_SIDE_MM) else None
+
+
+def _corners_mm(geometry: Geometry) -> FloatArray:
+    return geometry.voxel_to_world(np.asarray(list(np.ndindex(2, 2, 2))) * geometry.size_xyz - 0.5)
+
+
+def _deformed(
+    network: Any,
+    linear: LinearTransform,
+    fixed: RegistrationImage,
+    moving: RegistrationImage,
+    box: tuple[FloatArray, FloatArray],
+) -> FieldTransform:
+    """u of the network, in mm: fixed(p) is like moving(linear(p + u))."""
+    import torch
+
+    identity = network.identity_map
+    grid = _grid(box, tuple(identity.shape[2:]))
+    tensors = [
+        torch.from_numpy(_seen_on(grid, scan, transform))[None, None].to(identity.device)
+        for scan, transform in ((moving, linear), (fixed, LinearTransform.identity()))
+    ]
+    with torch.no_grad():
+        network(*tensors)
+        # Its maps go from the second image to the first, each axis from 0 to 1 between voxel centres.
+        shift = (network.phi_AB_vectorfield - identity)[0].float().cpu().numpy()
+    sides_mm = np.subtract(grid.size_xyz, 1) * grid.spacing_xyz
+    u = np.ascontiguousarray(np.moveaxis(shift[::-1], 0, -1) * sides_mm, np.float32)
+    if not np.isfinite(u).all():
+        raise ValueError("the network's displacements are not all finite")
+    fine = FieldTransform(LinearTransform.identity(), u, grid)
+    coarse = sampled(fine, grid_over(grid, _FIELD_MM), LinearTransform.identity())
+    return FieldTransform(linear, coarse.displacement_mm, coarse.geometry)
+
+
+def _grid(box: tuple[FloatArray, FloatArray], shape_zyx: tuple[int, ...]) -> Geometry:
+    """The network's voxels over a box."""
+    nz, ny, nx = shape_zyx
+    low, high = box
+    sx, sy, sz = (float(side) for side in (high - low) / (nx, ny, nz))
+    x, y, z = (float(value) for value in low + np.asarray([sx, sy, sz]) / 2)
+    return Geometry((nx, ny, nz), (sx, sy, sz), (x, y, z))
+
+
+def _seen_on(grid: Geometry, scan: RegistrationImage, linear: LinearTransform) -> FloatVolume:
+    """A scan on the network's grid, (z, y, x) float32 from 0 to 1."""
+    hu = np.nan_to_num(np.asarray(scan.array, np.float32), nan=AIR_HU, posinf=AIR_HU, neginf=AIR_HU)
+    itk = sitk.AffineTransform(linear.matrix.ravel().tolist(), linear.offset_mm.tolist())
+    target = to_image(np.empty(grid.shape_zyx, np.uint8), grid)
+    source = to_image(np.clip(hu, _LOW_HU, _HIGH_HU), scan.geometry)
+    values = sitk.Resample(source, target, itk, sitk.sitkLinear, _LOW_HU, sitk.sitkFloat32)
+    return np.asarray((sitk.GetArrayFromImage(values) - _LOW_HU) / (_HIGH_HU - _LOW_HU), np.float32)

@@ -45,7 +45,7 @@ def field(seed: int = 0, geometry: Geometry = GRID) -> FieldTransform:
 
 
 def back() -> LinearTransform:
-    matrix = np.linalg.inv(linear().matrix)
+    matrix = np.asarray(np.linalg.inv(linear().matrix), np.float64)
     return LinearTransform(matrix, -matrix @ linear().offset_mm)
 
 
@@ -63,7 +63,7 @@ def same(first: Transform, second: Transform, points: FloatArray = POINTS, withi
     return bool(there < within_mm and back < within_mm + 0.05)
 
 
-TRANSFORMS = {
+TRANSFORMS: dict[str, Transform] = {
     "linear": linear(),
     "field": field(),
     "compositions": Composition(Composition(field(1), back()), field(2)),
@@ -191,8 +191,10 @@ def test_a_transform_that_does_not_suit_is_told(tmp_path: Path) -> None:
 
 
 def write(path: Path, what: sitk.Transform | sitk.Image) -> None:
-    writer = sitk.WriteImage if isinstance(what, sitk.Image) else sitk.WriteTransform
-    writer(what, str(path))
+    if isinstance(what, sitk.Image):
+        sitk.WriteImage(what, str(path))
+    else:
+        sitk.WriteTransform(what, str(path))
 
 
 @pytest.mark.parametrize(

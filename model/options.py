@@ -10,6 +10,9 @@ from typing import Literal
 
 DEFAULT_FOLDS = (0, 1, 2, 3, 4)
 
+BOOSTS = ("none", "reprompt", "additive", "merged-probabilities", "perturbed", "click-majority", "rotated")
+DEFAULT_BOOST = "none"
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -23,6 +26,8 @@ class Options:
     folds: tuple[int, ...] = DEFAULT_FOLDS
     overlap: Literal["probability", "max-id"] = "probability"
     clicks: Literal["voxel", "world"] = "voxel"
+    backend: str | None = None  # the one that all commands register with
+    boost: str = DEFAULT_BOOST
     extras_dir: Path | None = None
     per_lesion: bool = False
     save_probabilities: bool = False
@@ -50,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--device",
-        type=_device,
+        type=device_name,
         default=defaults.device,
         metavar="auto|cpu|cuda|cuda:N",
         help="where the network runs (default: auto)",
@@ -61,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=defaults.precision,
         help="auto: bf16 where the GPU has it, fp16 on other GPUs, fp32 on the CPU",
     )
-    add("--folds", type=_folds, default=defaults.folds, metavar="0,1,2,3,4", help="folds of the ensemble")
+    add("--folds", type=fold_list, default=defaults.folds, metavar="0,1,2,3,4", help="folds of the ensemble")
     add(
         "--overlap",
         choices=("probability", "max-id"),
@@ -73,6 +78,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("voxel", "world"),
         default=defaults.clicks,
         help="units of click points: voxel index (x, y, z) of their scan, or world (LPS mm)",
+    )
+    add(
+        "--backend",
+        metavar="NAME",
+        help="how scans are registered to find lesions without a follow-up click: rigid, affine, deformable, "
+        "bspline, identity, or your own MODULE:FUNCTION (default: that of all commands)",
+    )
+    add(
+        "--boost",
+        choices=BOOSTS,
+        default=defaults.boost,
+        help="ask the network more than once for each lesion whose follow-up point was propagated "
+        f"(default: {defaults.boost})",
     )
     add("--extras", type=Path, metavar="DIR", help="write run.json, and what the next two options make")
     add("--per-lesion", action="store_true", help="one mask per lesion into --extras")
@@ -100,6 +118,8 @@ def from_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespac
         folds=arguments.folds,
         overlap=arguments.overlap,
         clicks=arguments.clicks,
+        backend=arguments.backend,
+        boost=arguments.boost,
         extras_dir=arguments.extras,
         per_lesion=arguments.per_lesion,
         save_probabilities=arguments.save_probabilities,
@@ -108,13 +128,15 @@ def from_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespac
     )
 
 
-def _device(text: str) -> str:
+def device_name(text: str) -> str:
+    """The type of a ``--device`` argument."""
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no device; expected auto, cpu, cuda or cuda:N")
     return text
 
 
-def _folds(text: str) -> tuple[int, ...]:
+def fold_list(text: str) -> tuple[int, ...]:
+    """The type of a ``--folds`` argument: numbers, none twice."""
     if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of folds; expected numbers such as 0,1,2,3,4")
     folds = tuple(int(part) for part in text.split(","))

@@ -7,12 +7,32 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from . import __version__
 from .errors import LongilesionError, one_line
-from .lifecycle import supervise
+from .lifecycle import supervise, supervise_command
 from .options import add_arguments, from_arguments
+from .propagation import command as propagate
+from .tracking import prompts, track
+
+
+class _Command(Protocol):
+    """A module that adds its options to the command line, and does what they say."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+_COMMANDS: dict[str, _Command] = {"track": track, "propagate": propagate, "prompts": prompts}
+_HELP = {
+    "track": "follow the lesions of patients over any number of time points",
+    "propagate": "points, boxes and masks of lesions from one scan to another, by registration",
+    "prompts": "clicks or boxes out of a lesion mask",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.command == "segment":
             return supervise(from_arguments(segment, arguments))
+        if arguments.command in _COMMANDS:
+            return supervise_command(partial(_COMMANDS[arguments.command].run, arguments))
         return _pack(arguments)
     except LongilesionError as error:
         print(one_line(error), file=sys.stderr)
@@ -36,6 +58,8 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     commands = parser.add_subparsers(dest="command", required=True)
     segment = commands.add_parser("segment", help="segment one case, as process.py does")
     add_arguments(segment)
+    for name, module in _COMMANDS.items():
+        module.add_arguments(commands.add_parser(name, help=_HELP[name]))
     weights = commands.add_parser("weights", help="tools for model weights")
     pack = weights.add_subparsers(dest="action", required=True).add_parser(
         "pack", help="strip optimizer state and write safetensors, which load faster and run no code"

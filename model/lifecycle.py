@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -53,25 +54,29 @@ class _Worker(Thread):
             self.error = error
 
 
+class _Command(Thread):
+    """Carries out a command; keeps its exit code, or what went wrong, for the main thread."""
+
+    def __init__(self, work: Callable[[], int]) -> None:
+        super().__init__(name="command", daemon=True)
+        self.work = work
+        self.code = LongilesionError.exit_code
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.code = self.work()
+        except BaseException as error:
+            self.error = error
+
+
 def supervise(options: Options) -> int:
     """Run one case and say in one line what went wrong, if anything did. Returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    # Patches are cut beside the network's threads: those that wait must not spin on the cores of others.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.getLogger("numexpr").setLevel(logging.WARNING)  # a guest's guest that greets on import
-    before = {number: signal.signal(number, _raise_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    _prepare()
     worker = _Worker(options)
-    try:
-        worker.start()
-        while worker.is_alive():
-            worker.join(_POLL_SECONDS)
-    except _SignalReceived as received:
+    if (number := _wait_for(worker)) is not None:
         _write_unfinished(worker)
-        _say(f"ended by signal {received.number}; the lesions finished until then were written")
-        # The worker may be deep in a library: it is not waited for.
-        os._exit(EXIT_TERMINATED if received.number == signal.SIGTERM else 128 + received.number)
-    for number, handler in before.items():
-        signal.signal(number, handler)
+        _end(number, "the lesions finished until then were written")
     if worker.error is not None:
         return _explain(worker.error)
     if worker.current is not None and worker.current.failed_ids:
@@ -80,11 +85,50 @@ def supervise(options: Options) -> int:
     return 0
 
 
+def supervise_command(work: Callable[[], int]) -> int:
+    """Run a command other than that of a case, as `supervise` does. Returns the exit code.
+
+    A signal ends it at once; files are written whole or not at all.
+    """
+    _prepare()
+    worker = _Command(work)
+    if (number := _wait_for(worker)) is not None:
+        _end(number, "what was written until then is whole")
+    return worker.code if worker.error is None else _explain(worker.error)
+
+
 def leave(code: int) -> NoReturn:
     """End the process at once: all is written, and taking torch apart would cost half a second."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _prepare() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    # Patches are cut beside the network's threads: those that wait must not spin on the cores of others.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.getLogger("numexpr").setLevel(logging.WARNING)  # a guest's guest that greets on import
+
+
+def _wait_for(worker: Thread) -> int | None:
+    """Start a thread and wait for its end, or for a signal, whose number is the answer."""
+    before = {number: signal.signal(number, _raise_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        worker.start()
+        while worker.is_alive():
+            worker.join(_POLL_SECONDS)
+    except _SignalReceived as received:
+        return received.number
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return None
+
+
+def _end(number: int, rest: str) -> NoReturn:
+    """Answer a signal. The worker may be deep in a library: it is not waited for."""
+    _say(f"ended by signal {number}; {rest}")
+    os._exit(EXIT_TERMINATED if number == signal.SIGTERM else 128 + number)
 
 
 def _raise_signal(number: int, _frame: FrameType | None) -> None:

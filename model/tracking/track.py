@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
-from ..options import DEFAULT_FOLDS
+from ..options import BOOSTS, DEFAULT_FOLDS, device_name, fold_list
 
 TOPOLOGIES = ("star", "chain", "recentre", "recentre-mask")
-BOOSTS = ("none", "reprompt", "additive", "merged-probabilities", "perturbed", "click-majority", "rotated")
 CONFIDENCES = ("there-and-back", "spread")
 SAMPLINGS = ("uniform", "distance", "distance-squared", "fixed-number", "fixed-distance")
 
@@ -60,9 +58,9 @@ def _add_segmenter(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="the model (default: the longitudinal one that is at hand)",
     )
-    add("--device", type=_device, default="auto", metavar="auto|cpu|cuda|cuda:N", help="(default: auto)")
+    add("--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N", help="(default: auto)")
     add("--precision", choices=("auto", "fp32", "fp16", "bf16"), default="auto", help="(default: auto)")
-    add("--folds", type=_folds, default=DEFAULT_FOLDS, metavar="0,1,2,3,4", help="folds of the ensemble")
+    add("--folds", type=fold_list, default=DEFAULT_FOLDS, metavar="0,1,2,3,4", help="folds of the ensemble")
     add("--tta", action="store_true", help="average over the mirrored views that the checkpoint names")
     add("--deterministic", action="store_true", help="the same result bit for bit on the same machine")
     add("--boost", choices=BOOSTS, default="none", help="ask more than once for each lesion (default: none)")
@@ -132,18 +130,3 @@ def run(arguments: argparse.Namespace) -> int:
     from .track_series import options_of, track
 
     return track(options_of(arguments))
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no device; expected auto, cpu, cuda or cuda:N")
-    return text
-
-
-def _folds(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of folds; expected numbers such as 0,1,2,3,4")
-    folds = tuple(int(part) for part in text.split(","))
-    if len(set(folds)) != len(folds):
-        raise argparse.ArgumentTypeError(f"{text!r} names a fold twice")
-    return folds

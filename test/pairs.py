@@ -1,0 +1,287 @@
+"""Pairs of scans of one patient with places known in both: for the proof of registration, and its benchmark.
+
+Real pairs come from ``../shared/real`` (see its MANIFEST): two dates of a lung with landmarks, two phases of
+breathing with a tumour. A third is one real thorax and the same seen through a known smooth deformation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from model.case.geometry import Box, FloatArray, Geometry, Vector
+from model.case.images import read_image
+from model.propagation.register import RegistrationImage
+from model.propagation.register.grids import AIR_HU, to_image
+
+REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
+THORAX = "lidc_0314/lidc0314_2mm_ct.nii.gz"
+
+COUCH_MM = 45.0
+"""How far along z the table of the deformed follow-up stands from the baseline's."""
+
+_BODY_HU = -300.0
+_BODY_SPACING_MM = 4.0
+# The deformation goes on this far beyond the scan, as there is more of the patient.
+_MARGIN_MM = 20.0
+_FIELD_MM = 4.0
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A follow-up (fixed), a baseline (moving), and the same places in both: (N, 3), LPS mm.
+
+    The first ``lesions`` of the places (None: all) stand for a patient's lesions: those round which
+    registration may look more closely.
+    """
+
+    fixed: RegistrationImage
+    moving: RegistrationImage
+    fixed_mm: FloatArray
+    moving_mm: FloatArray
+    lesions: int | None = None
+
+    def swapped(self) -> Pair:
+        """The later scan as the earlier."""
+        return Pair(self.moving, self.fixed, self.moving_mm, self.fixed_mm, self.lesions)
+
+    def start_mm(self) -> float:
+        """How far the places are apart by the headers alone, on average."""
+        return float(np.linalg.norm(self.fixed_mm - self.moving_mm, axis=1).mean())
+
+
+def depths_mm(geometry: Geometry, points_mm: FloatArray) -> FloatArray:
+    """How deep points (N, 3) of the world lie in a scan, mm; negative outside."""
+    return np.asarray([geometry.depth_mm(point) for point in geometry.world_to_voxel(points_mm)[:, ::-1]])
+
+
+def voxels_zyx(geometry: Geometry, points_mm: FloatArray) -> FloatArray:
+    """Points (N, 3) of the world -> voxel indices (N, 3), z, y, x."""
+    return np.ascontiguousarray(geometry.world_to_voxel(points_mm)[:, ::-1])
+
+
+def read_real(name: str) -> RegistrationImage:
+    """A scan of the shared data, in axial order."""
+    image = read_image(REAL / name)
+    axes = image.geometry.axial_map()
+    hu = np.array(axes.array(image.array))  # the image's own memory goes with the image
+    return RegistrationImage(hu, image.geometry.reoriented(axes), Path(name).name)
+
+
+def lung_pair() -> Pair:
+    """Two dates of one lung (SuperElastix/elastix): the landmarks that lie inside both scans."""
+    folder = "elastix_lung"
+    fixed, moving = (
+        read_real(f"{folder}/derived_followup_unwarped.mha"),
+        read_real(f"{folder}/3DCT_lung_baseline_small.mha"),
+    )
+    fixed_mm = _landmarks(f"{folder}/3DCT_lung_groundtruth_point.txt")
+    moving_mm = _landmarks(f"{folder}/3DCT_lung_baseline_landmarks.txt")
+    inside = np.minimum(depths_mm(fixed.geometry, fixed_mm), depths_mm(moving.geometry, moving_mm)) >= 0
+    return Pair(fixed, moving, fixed_mm[inside], moving_mm[inside])
+
+
+def _landmarks(name: str) -> FloatArray:
+    """A list of points as elastix writes it: "point", their number, then x y z in LPS mm."""
+    return np.loadtxt(REAL / name, skiprows=2).reshape(-1, 3)
+
+
+def breathing_pair() -> Pair:
+    """Breathing phases 0 % (baseline) and 60 % of one patient, and the tumour's centre of gravity in both."""
+    folder = "opentps_4dct"
+    return Pair(
+        read_real(f"{folder}/phase60_ct_originfixed.nii.gz"),
+        read_real(f"{folder}/phase00_ct_2mm.nii.gz"),
+        _centroid_mm(f"{folder}/phase60_lesion_semiauto_originfixed.nii.gz"),
+        _centroid_mm(f"{folder}/phase00_2mm_lesion_semiauto.nii.gz"),
+    )
+
+
+def _centroid_mm(name: str) -> FloatArray:
+    mask = read_real(name)
+    return mask.geometry.voxel_to_world(np.argwhere(mask.array > 0).mean(axis=0)[None, ::-1])
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """A known pair: random B-splines, ``knots_mm`` apart or more, that move the body by up to ``peak_mm``.
+
+    ``baseline_z`` and ``followup_z`` are the shares of the slices that each scan keeps.
+    """
+
+    seed: int = 0
+    peak_mm: float = 12.0
+    knots_mm: float = 60.0
+    noise_hu: float = 15.0
+    baseline_z: tuple[float, float] = (0.0, 1.0)
+    followup_z: tuple[float, float] = (0.0, 1.0)
+    points: int = 2000
+    lesions: int = 12
+
+
+HALF = Deformation(seed=2, baseline_z=(0.0, 0.75), followup_z=(0.25, 1.0))
+"""The baseline ends at three quarters of the thorax, the follow-up begins at one: half is in common."""
+
+
+@dataclass(frozen=True, eq=False)
+class Deformed:
+    """A known pair, and what was done.
+
+    ``pair`` has all places, also those that only one of the scans sees; the lesions are seen by both.
+    ``is_common`` (N,) tells which. ``knots_mm`` x, y, z are the true distances of the control points.
+    """
+
+    pair: Pair
+    is_common: np.ndarray
+    knots_mm: Vector
+
+    @property
+    def common(self) -> Pair:
+        """Only the places that both scans see."""
+        pair = self.pair
+        return replace(pair, fixed_mm=pair.fixed_mm[self.is_common], moving_mm=pair.moving_mm[self.is_common])
+
+    def moved_mm(self) -> FloatArray:
+        """How far the deformation moves each common place, besides the table."""
+        shift = self.common.fixed_mm - (0.0, 0.0, COUCH_MM) - self.common.moving_mm
+        return np.linalg.norm(shift, axis=1)
+
+
+def deformed(scan: RegistrationImage, options: Deformation, grid: Geometry | None = None) -> Deformed:
+    """A scan as baseline, and as follow-up on another grid, another table and through a random deformation.
+
+    ``grid`` is the follow-up's before its slices are cut. Where the follow-up sees more than the scan shows
+    it has air. Both get noise of their own. Always the same for the same options.
+    """
+    rng = np.random.default_rng(options.seed)
+    body = _body(scan)
+    spline, knots_mm = _random_spline(scan.geometry, body, options, rng)
+    truth = sitk.CompositeTransform(3)
+    truth.AddTransform(spline)
+    truth.AddTransform(sitk.TranslationTransform(3, (0.0, 0.0, -COUCH_MM)))  # the last added acts first
+    grid = grid or _other_grid(scan.geometry)
+    fixed = _part(_noisy(_seen_on(grid, scan, truth), options.noise_hu, rng), options.followup_z)
+    moving = _part(_noisy(scan, options.noise_hu, rng), options.baseline_z)
+    fixed_mm = _places_in(body, grid, truth, options.points, rng)
+    moving_mm = _through(truth, fixed_mm)
+    depth_mm = np.minimum(depths_mm(fixed.geometry, fixed_mm), depths_mm(moving.geometry, moving_mm))
+    # Common ones first, so that the lesions are among them.
+    order = np.argsort(depth_mm < 0, kind="stable")
+    pair = Pair(fixed, moving, fixed_mm[order], moving_mm[order], options.lesions)
+    return Deformed(pair, depth_mm[order] >= 0, knots_mm)
+
+
+def thorax_pair(options: Deformation | None = None) -> Deformed:
+    """The thorax of LIDC-IDRI-0314 (CC BY 3.0) at 2 mm, under a known deformation."""
+    return deformed(read_real(THORAX), options or Deformation())
+
+
+def _other_grid(geometry: Geometry) -> Geometry:
+    """The follow-up's: other voxels, not quite the same reach."""
+    spacing = (1.9, 1.9, 2.3)
+    count = np.ceil(np.multiply(geometry.size_xyz, geometry.spacing_xyz) / spacing).astype(int)
+    x, y, z = np.add(geometry.origin_xyz, (3.0, 3.0, COUCH_MM)).tolist()
+    nx, ny, nz = count.tolist()
+    return Geometry((nx, ny, nz), spacing, (x, y, z), geometry.direction)
+
+
+def _body(scan: RegistrationImage) -> sitk.Image:
+    """The patient without air round him and without couch, lungs included: 0/1 on a coarse grid."""
+    step = [max(1, round(_BODY_SPACING_MM / s)) for s in scan.geometry.spacing_zyx]
+    a, b, c = step
+    g = scan.geometry
+    coarse = np.ascontiguousarray(scan.array[::a, ::b, ::c])
+    nz, ny, nx = coarse.shape
+    spacing = tuple(s * n for s, n in zip(g.spacing_xyz, reversed(step), strict=True))
+    image = to_image(coarse, Geometry((nx, ny, nz), spacing, g.origin_xyz, g.direction))
+    opened = sitk.BinaryMorphologicalOpening(image > _BODY_HU, [2, 2, 2])
+    largest = sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True) == 1
+    filled = sitk.JoinSeries([sitk.BinaryFillhole(largest[:, :, z]) for z in range(nz)])
+    filled.CopyInformation(image)
+    return filled
+
+
+def _random_spline(
+    geometry: Geometry, body: sitk.Image, options: Deformation, rng: np.random.Generator
+) -> tuple[sitk.Transform, Vector]:
+    """u(p) on the scan and a margin, and its control points' distances x, y, z."""
+    margin = [int(np.ceil(_MARGIN_MM / s)) for s in geometry.spacing_zyx]
+    stop = [n + m for n, m in zip(geometry.shape_zyx, margin, strict=True)]
+    wide = geometry.cropped(Box((-margin[0], -margin[1], -margin[2]), (stop[0], stop[1], stop[2])))
+    mesh = [
+        max(1, int(n * s // options.knots_mm)) for n, s in zip(wide.size_xyz, wide.spacing_xyz, strict=True)
+    ]
+    domain = sitk.Image(list(wide.size_xyz), sitk.sitkUInt8)
+    domain.SetSpacing(wide.spacing_xyz)
+    domain.SetOrigin(wide.origin_xyz)
+    domain.SetDirection(wide.direction)
+    spline = sitk.BSplineTransformInitializer(domain, mesh, 3)
+    weights = rng.uniform(-1.0, 1.0, len(spline.GetParameters()))
+    spline.SetParameters(weights.tolist())
+    moved = sitk.GetArrayFromImage(_field(spline, body))[sitk.GetArrayViewFromImage(body) > 0]
+    spline.SetParameters((weights * options.peak_mm / np.linalg.norm(moved, axis=1).max()).tolist())
+    sides = spline.GetTransformDomainPhysicalDimensions()
+    x, y, z = (side / n for side, n in zip(sides, spline.GetTransformDomainMeshSize(), strict=True))
+    return spline, (x, y, z)
+
+
+def _field(transform: sitk.Transform, grid: sitk.Image) -> sitk.Image:
+    return sitk.TransformToDisplacementField(
+        transform,
+        sitk.sitkVectorFloat64,
+        grid.GetSize(),
+        grid.GetOrigin(),
+        grid.GetSpacing(),
+        grid.GetDirection(),
+    )
+
+
+def _seen_on(grid: Geometry, scan: RegistrationImage, truth: sitk.Transform) -> RegistrationImage:
+    """followup(p) = scan(truth(p)), slice by slice of the follow-up's grid to spare memory."""
+    source = to_image(np.asarray(scan.array, np.float32), scan.geometry)
+    hu = np.empty(grid.shape_zyx, np.float32)
+    for z in range(grid.shape_zyx[0]):
+        target = sitk.Image([*grid.size_xyz[:2], 1], sitk.sitkUInt8)
+        target.SetSpacing(grid.spacing_xyz)
+        target.SetOrigin(grid.zyx_to_world((z, 0.0, 0.0)))
+        target.SetDirection(grid.direction)
+        plane = sitk.Resample(source, target, truth, sitk.sitkLinear, AIR_HU, sitk.sitkFloat32)
+        hu[z] = sitk.GetArrayViewFromImage(plane)[0]
+    return RegistrationImage(hu, grid, "followup")
+
+
+def _noisy(scan: RegistrationImage, noise_hu: float, rng: np.random.Generator) -> RegistrationImage:
+    hu = np.empty(scan.array.shape, np.int16)
+    for plane, source in zip(hu, scan.array, strict=True):
+        plane[:] = np.round(source + rng.normal(0.0, noise_hu, source.shape))
+    return RegistrationImage(hu, scan.geometry, scan.name)
+
+
+def _part(scan: RegistrationImage, share_z: Sequence[float]) -> RegistrationImage:
+    nz, ny, nx = scan.geometry.shape_zyx
+    box = Box((round(share_z[0] * nz), 0, 0), (round(share_z[1] * nz), ny, nx))
+    return RegistrationImage(scan.array[box.slices], scan.geometry.cropped(box), scan.name)
+
+
+def _places_in(
+    body: sitk.Image, grid: Geometry, truth: sitk.Transform, count: int, rng: np.random.Generator
+) -> FloatArray:
+    """Random points (count, 3) of the follow-up's world that lie inside the body, anywhere between voxels."""
+    inside = np.empty((0, 3))
+    while len(inside) < count:
+        tried = grid.voxel_to_world(rng.uniform(0.0, np.subtract(grid.size_xyz, 1), (4 * count, 3)))
+        places = [body.TransformPhysicalPointToContinuousIndex(p) for p in _through(truth, tried).tolist()]
+        index = np.round(places).astype(int)
+        in_scan = np.all((index >= 0) & (index < body.GetSize()), axis=1)
+        x, y, z = index[in_scan].T
+        is_body = sitk.GetArrayViewFromImage(body)[z, y, x] > 0
+        inside = np.concatenate([inside, tried[in_scan][is_body]])
+    return inside[:count]
+
+
+def _through(truth: sitk.Transform, points_mm: FloatArray) -> FloatArray:
+    return np.asarray([truth.TransformPoint(point) for point in points_mm.tolist()])

@@ -52,11 +52,12 @@ class FieldTransform:
         inside = np.clip(voxels, 0, last)
         outside_mm = np.linalg.norm((voxels - inside) * self.geometry.spacing_xyz, axis=1)
         weight = np.clip(1.0 - outside_mm / FADE_MM, 0.0, 1.0)
-        places = inside[:, ::-1].T
-        values = np.empty((len(voxels), 3))
+        reached = np.flatnonzero(weight)
+        places = np.ascontiguousarray(inside[reached, ::-1].T)
+        values = np.zeros((len(voxels), 3))
         for axis in range(3):
             component = self.displacement_mm[..., axis]
-            values[:, axis] = map_coordinates(component, places, np.float64, order=1, mode="nearest")
+            values[reached, axis] = map_coordinates(component, places, np.float64, order=1, mode="nearest")
         return values * weight[:, None]
 
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:

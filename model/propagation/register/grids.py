@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from ...case.geometry import Array, Geometry, flip_order
+from ...case.geometry import Array, FloatArray, Geometry, flip_order
 from . import RegistrationImage
 
 AIR_HU = -1000.0
@@ -136,6 +136,17 @@ def body_mask(image: sitk.Image) -> sitk.Image:
     filled = sitk.JoinSeries([sitk.BinaryFillhole(largest[:, :, z]) for z in range(image.GetSize()[2])])
     filled.CopyInformation(image)
     return sitk.BinaryDilate(filled, [max(1, round(_BODY_MARGIN_MM / s)) for s in spacing])
+
+
+def body_box_mm(scan: RegistrationImage) -> tuple[FloatArray, FloatArray]:
+    """The lowest and highest world x, y, z of the body with its margin; of the scan where none is found."""
+    level = pyramid(scan, (_BODY_SPACING_MM,))[0]
+    found = np.argwhere(sitk.GetArrayViewFromImage(level.body))
+    if len(found) == 0:
+        found = np.argwhere(np.ones(flip_order(level.body.GetSize()), np.bool_))
+    spacing, origin = np.array(level.body.GetSpacing()), np.array(level.body.GetOrigin())
+    low, high = found.min(axis=0)[::-1] - 0.5, found.max(axis=0)[::-1] + 0.5
+    return origin + low * spacing, origin + high * spacing
 
 
 def _nearest(mask: sitk.Image, grid: sitk.Image) -> sitk.Image:

@@ -1,0 +1,131 @@
+"""Deformable registration: affine, discrete and convex on the whole overlap, then closer where asked.
+
+The middle is `convexAdam`: of many displacements of each voxel the best by convex optimisation on MIND
+features, then Adam. Its features are two voxels wide, so ITK's demons polish what it found. `refine` looks
+closer round the points that are asked for. `docs/propagation.md` has the figures by which parts and numbers
+were chosen.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import SimpleITK as sitk
+
+from ...case.geometry import FloatArray, Geometry
+from ...errors import one_line
+from . import Registration, RegistrationImage
+from .affine import LinearBackend
+from .convex import Search, choose_device, convex_adam
+from .field import FieldTransform, FloatField
+from .grids import body_box_mm, to_image
+from .linear import LinearTransform
+from .refine import Refiner
+from .similarity import better_of
+from .warp import Pair, Smoothed, normalised
+
+log = logging.getLogger(__name__)
+
+# The working spacing is what fits the overlap into so many voxels; each takes the same time.
+_VOXELS = 2_000_000
+_FINEST_MM = 1.5
+# The grid's sides are multiples of this: where voxels are pooled in steps, none may be left over.
+_MULTIPLE = 12
+_MIN_SIDE = 24
+_SEARCH = Search(step=6, reach=4)
+
+_DEMONS_ITERATIONS = 30
+_DEMONS_SMOOTHING_MM = 3.0
+_NEIGHBOURHOOD_MM = 10.0
+
+
+class DeformableBackend:
+    """The default of propagation.
+
+    Args:
+        device: where the search runs: auto, cpu, cuda or cuda:N.
+        refine: look closer round the points that are asked for.
+
+    Raises:
+        InputError: a GPU was asked for that is not there.
+    """
+
+    def __init__(self, device: str = "auto", refine: bool = True) -> None:
+        self._device = choose_device(device)
+        self._refine = refine
+
+    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+        """Align the baseline (moving) to the follow-up (fixed); see `Backend.register`."""
+        start = LinearBackend(affine=True).register(fixed, moving)
+        if not isinstance(start.transform, LinearTransform) or not np.isfinite(start.similarity):
+            return start
+        try:
+            grid = _working_grid(fixed, moving, start.transform)
+            if grid is None:
+                log.info("the scans share too little to be deformed; the affine registration is kept")
+                return start
+            found = _deformed(fixed, moving, start.transform, grid, self._device)
+            registration = better_of(start, found, fixed, moving)
+        except (RuntimeError, MemoryError) as error:  # whatever torch or ITK could not do with these images
+            log.warning("deformable registration failed: %s", one_line(error))
+            return better_of(start, None, fixed, moving)
+        if not self._refine or registration.transform is not found:
+            return registration
+        refiner = Refiner(fixed, moving, found, grid.spacing_xyz[0], self._device)
+        return replace(registration, refine=refiner.near)
+
+
+def _working_grid(
+    fixed: RegistrationImage, moving: RegistrationImage, linear: LinearTransform
+) -> Geometry | None:
+    """Isotropic voxels along the world's axes over what both scans see of the follow-up's body."""
+    low, high = body_box_mm(fixed)
+    corners_voxel = np.array(list(np.ndindex(2, 2, 2))) * moving.geometry.size_xyz - 0.5
+    seen = linear.moving_to_fixed(moving.geometry.voxel_to_world(corners_voxel))
+    low, high = np.maximum(low, seen.min(axis=0)), np.minimum(high, seen.max(axis=0))
+    sides_mm = high - low
+    if not (sides_mm > 0).all():
+        return None
+    spacing_mm = max(_FINEST_MM, float(np.prod(sides_mm) / _VOXELS) ** (1 / 3))
+    if (sides_mm / spacing_mm < _MIN_SIDE).any():
+        return None
+    return _grid_over((low + high) / 2, sides_mm, spacing_mm)
+
+
+def _grid_over(centre_mm: FloatArray, sides_mm: FloatArray, spacing_mm: float) -> Geometry:
+    nx, ny, nz = (int(np.ceil(side / spacing_mm / _MULTIPLE)) * _MULTIPLE for side in sides_mm)
+    ox, oy, oz = (float(v) for v in centre_mm - (np.array((nx, ny, nz)) - 1) / 2 * spacing_mm)
+    return Geometry((nx, ny, nz), (spacing_mm, spacing_mm, spacing_mm), (ox, oy, oz))
+
+
+def _deformed(
+    fixed: RegistrationImage, moving: RegistrationImage, linear: LinearTransform, grid: Geometry, device: str
+) -> FieldTransform:
+    spacing_mm = grid.spacing_xyz[0]
+    pair = Pair.of(grid, Smoothed.of(fixed, spacing_mm), Smoothed.of(moving, spacing_mm), linear)
+    log.info("deformable registration at %.1f mm, %.1f million voxels", spacing_mm, pair.fixed.size / 1e6)
+    found = convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device)
+    return FieldTransform(linear, _polished(pair, found), grid)
+
+
+def _polished(pair: Pair, found: FloatField) -> FloatField:
+    """Demons from what was found, on images normalised to their neighbourhood.
+
+    A lung changes its density with each breath; plain HU would drag its vessels along.
+    """
+    spacing_mm = pair.grid.spacing_xyz[0]
+    sigma = _NEIGHBOURHOOD_MM / spacing_mm
+    fixed, moving = (
+        to_image(normalised(hu, seen, sigma), pair.grid)
+        for hu, seen in ((pair.fixed, pair.fixed_seen), (pair.moving, pair.moving_seen))
+    )
+    start = sitk.GetImageFromArray(found.astype(np.float64), isVector=True)
+    start.CopyInformation(fixed)
+    demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
+    demons.SetNumberOfIterations(_DEMONS_ITERATIONS)
+    demons.SetSmoothDisplacementField(True)
+    demons.SetStandardDeviations(_DEMONS_SMOOTHING_MM / spacing_mm)
+    polished = demons.Execute(fixed, moving, start)
+    return np.asarray(sitk.GetArrayFromImage(polished), np.float32)

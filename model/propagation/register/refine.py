@@ -1,0 +1,148 @@
+"""A closer look round the points that are asked for: small boxes at finer spacing, one upon the other."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from ...case.geometry import Box, FloatArray, Geometry
+from ...errors import one_line
+from . import RegistrationImage, Transform
+from .convex import Search, convex_adam
+from .field import FieldTransform, compose, folding_share, voxel_centres_mm
+from .linear import LinearTransform
+from .warp import Pair, Smoothed, normalised
+
+log = logging.getLogger(__name__)
+
+_SIDE_VOXELS = 60
+_FINEST_MM = 1.5
+# What a box finds fades to nothing over this share of its sides ...
+_FADE = 0.2
+# ... and a point in the middle half of one needs no other.
+_CORE = 0.5
+_SEARCH = Search(step=4, reach=2)
+# A box is worth its time where its voxels are smaller than those before by this factor.
+_WORTH = 1.2
+# Scans are cut out with a margin: neighbourhoods, and what the box may still find.
+_MARGIN_MM = 20.0
+_NEIGHBOURHOOD_MM = 10.0
+_FOLDING_LIMIT = 0.001
+
+
+@dataclass
+class Refiner:
+    """Adds boxes to a transform as points ask for them. Each is registered on top of those before.
+
+    ``start`` is what the boxes refine, found at ``working_mm``. Safe to ask from several threads.
+    """
+
+    fixed: RegistrationImage
+    moving: RegistrationImage
+    start: Transform
+    working_mm: float
+    device: str
+    _transform: Transform = field(init=False)
+    _tried: list[FloatArray] = field(init=False, default_factory=list)
+    _lock: Lock = field(init=False, default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self._transform = self.start
+
+    @property
+    def spacing_mm(self) -> float:
+        """Of the boxes: as fine as both scans are, within reason."""
+        return max(_FINEST_MM, *(min(scan.geometry.spacing_xyz) for scan in (self.fixed, self.moving)))
+
+    @property
+    def is_worth_it(self) -> bool:
+        return self.working_mm >= _WORTH * self.spacing_mm
+
+    def near(self, points_mm: npt.ArrayLike) -> Transform:
+        """The transform with boxes round all points (N, 3) of the fixed world, LPS mm."""
+        points = np.asarray(points_mm, np.float64).reshape(-1, 3)
+        with self._lock:
+            if self.is_worth_it:
+                for point in points[np.isfinite(points).all(axis=1)]:
+                    if not self._is_covered(point):
+                        self._tried.append(point)
+                        self._add(point)
+            return self._transform
+
+    def _is_covered(self, point: FloatArray) -> bool:
+        half_mm = _CORE * _SIDE_VOXELS * self.spacing_mm / 2
+        return any((np.abs(point - centre) <= half_mm).all() for centre in self._tried)
+
+    def _add(self, centre_mm: FloatArray) -> None:
+        try:
+            found = self._found(centre_mm)
+        except (RuntimeError, MemoryError) as error:  # the transform before it still holds
+            log.warning("the registration could not be refined at a point: %s", one_line(error))
+            return
+        if found is not None:
+            self._transform = compose(found, self._transform)
+
+    def _found(self, centre_mm: FloatArray) -> FieldTransform | None:
+        """What one box adds before the transform so far; None where that is no better."""
+        grid = _box_grid(centre_mm, self.spacing_mm)
+        places_mm = voxel_centres_mm(grid)
+        scans = [
+            _cut(scan, places, self.spacing_mm)
+            for scan, places in (
+                (self.fixed, places_mm),
+                (self.moving, self._transform.fixed_to_moving(places_mm)),
+            )
+        ]
+        if scans[0] is None or scans[1] is None:
+            return None
+        pair = Pair.of(grid, scans[0], scans[1], self._transform)
+        if not (pair.fixed_seen & pair.moving_seen).any():
+            return None
+        u = convex_adam(pair.fixed, pair.moving, self.spacing_mm, _SEARCH, self.device)
+        found = FieldTransform(LinearTransform.identity(), u * _taper(grid)[..., None], grid)
+        after = Pair.of(grid, scans[0], scans[1], compose(found, self._transform))
+        if folding_share(found) > _FOLDING_LIMIT or not _likeness(after) > _likeness(pair):
+            log.debug("a box at %s is no better than what was there before", np.round(centre_mm))
+            return None
+        return found
+
+
+def _box_grid(centre_mm: FloatArray, spacing_mm: float) -> Geometry:
+    ox, oy, oz = (float(v) for v in centre_mm - (_SIDE_VOXELS - 1) / 2 * spacing_mm)
+    sides = (_SIDE_VOXELS, _SIDE_VOXELS, _SIDE_VOXELS)
+    return Geometry(sides, (spacing_mm, spacing_mm, spacing_mm), (ox, oy, oz))
+
+
+def _cut(scan: RegistrationImage, places_mm: FloatArray, spacing_mm: float) -> Smoothed | None:
+    """The part of a scan round some places, smoothed; None where they all lie outside."""
+    geometry = scan.geometry
+    voxels = geometry.world_to_voxel(places_mm)[:, ::-1]
+    margin = _MARGIN_MM / np.asarray(geometry.spacing_zyx)
+    low, high = np.floor(voxels.min(axis=0) - margin), np.ceil(voxels.max(axis=0) + margin) + 1
+    z0, y0, x0 = (int(v) for v in low)
+    z1, y1, x1 = (int(v) for v in high)
+    box = Box((z0, y0, x0), (z1, y1, x1)).intersection(Box.of_shape(geometry.shape_zyx))
+    if box.is_empty:
+        return None
+    return Smoothed.of(RegistrationImage(scan.array[box.slices], geometry.cropped(box)), spacing_mm)
+
+
+def _taper(grid: Geometry) -> npt.NDArray[np.float32]:
+    """1 in the middle, falling smoothly to 0 at the border (z, y, x)."""
+    sides = []
+    for n in grid.shape_zyx:
+        depth = np.minimum(np.arange(n), np.arange(n)[::-1]) / (_FADE * n)
+        sides.append(np.sin(np.clip(depth, 0, 1) * np.pi / 2) ** 2)
+    z, y, x = sides
+    return np.asarray(z[:, None, None] * y[:, None] * x, np.float32)
+
+
+def _likeness(pair: Pair) -> float:
+    """Minus the mean square of what differs between the normalised scans where both were seen."""
+    seen, sigma = pair.fixed_seen & pair.moving_seen, _NEIGHBOURHOOD_MM / pair.grid.spacing_xyz[0]
+    fixed, moving = (normalised(hu, seen, sigma)[seen] for hu in (pair.fixed, pair.moving))
+    return -float(np.mean((fixed - moving) ** 2)) if seen.any() else -np.inf

@@ -99,11 +99,11 @@ def _lesion_id(path: Path, name: str, noun: str) -> int:
     return int(digits)
 
 
-def write_json(path: Path, document: Mapping[str, Any], decimals: int = 6) -> None:
+def write_json(path: Path, document: Mapping[str, Any], decimals: int | None = 6) -> None:
     """Write a document under a temporary name, and only then give it its own.
 
-    Floats are rounded to ``decimals``; those that JSON cannot say (NaN, infinity) become null. Numbers and
-    arrays of numpy are taken as Python's.
+    Floats are rounded to ``decimals``, None leaves them as they are; those that JSON cannot say (NaN,
+    infinity) become null. Numbers and arrays of numpy are taken as Python's.
 
     Raises:
         OutputError: it cannot be written; a file that was there before stays as it was.
@@ -129,7 +129,7 @@ def write_json(path: Path, document: Mapping[str, Any], decimals: int = 6) -> No
                 temporary.unlink()
 
 
-def _plain(value: Any, decimals: int) -> Any:
+def _plain(value: Any, decimals: int | None) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(entry, decimals) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -138,6 +138,8 @@ def _plain(value: Any, decimals: int) -> Any:
         value = value.tolist()
         return _plain(value, decimals)
     if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
         # Adding zero makes -0.0 plain.
-        return round(value, decimals) + 0.0 if math.isfinite(value) else None
+        return (value if decimals is None else round(value, decimals)) + 0.0
     return str(value) if isinstance(value, Path) else value

@@ -106,13 +106,21 @@ def _checked_mask(path: Path, mask: Image, ct_path: Path, ct: Geometry) -> Array
             f"{path}: lies on another grid than its CT {ct_path.name}: {mask.geometry.describe()}; "
             f"expected {ct.describe()}"
         )
-    labels = mask.array
-    low, high = labels.min(), labels.max()
-    whole = np.issubdtype(labels.dtype, np.integer)
-    if not whole and not (np.isfinite([low, high]).all() and np.array_equal(labels, np.rint(labels))):
+    return lesion_labels(path, mask.array)
+
+
+def lesion_labels(path: Path, labels: Array) -> Array:
+    """The voxels of an image, whole numbers of any type, as an integer labelmap of lesion ids; 0 is none.
+
+    Raises:
+        InputError: other numbers, or ids out of range; the message names the path.
+    """
+    is_integer = np.issubdtype(labels.dtype, np.integer)
+    if not is_integer and not np.array_equal(labels, np.rint(labels)):  # NaN equals nothing
         raise InputError(f"{path}: holds values that are not whole numbers; expected a labelmap of ids")
+    low, high = labels.min(), labels.max()
     if low < 0 or high > MAX_LESION_ID:
         raise InputError(
             f"{path}: holds labels from {low:g} to {high:g}; expected lesion ids from 1 to {MAX_LESION_ID}"
         )
-    return labels if whole else labels.astype(np.uint16)
+    return labels if is_integer else labels.astype(np.uint16)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
-from ..case.case import Case, CaseResult, LesionRecord, LesionResult, PromptPoint, Scan
+from ..case.case import (
+    Case,
+    CaseResult,
+    LesionPrompt,
+    LesionRecord,
+    LesionResult,
+    PointSource,
+    PromptPoint,
+    Scan,
+)
 from ..case.challenge import output_paths
+from ..case.documents import write_json
 from ..case.images import write_image
-from ..errors import OutputError
 from ..options import Options
+from ..propagation.confidence import PropagatedPoint
 from ..propagation.propagate import RegistrationRecord
+from ..propagation.register import DEFAULT_BACKEND
 from ..timing import peak_memory_mib
 
 if TYPE_CHECKING:  # brings torch
@@ -30,7 +40,11 @@ _PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "acvl-utils", "safetensors"
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """What is told of a run. ``lesions`` are the computed ones; ``model`` is None before it is loaded."""
+    """What is told of a run.
+
+    ``lesions`` are the computed ones; ``model`` is None before it is loaded. ``estimates`` belong to the
+    prompts with a propagated point.
+    """
 
     options: Options
     case: Case
@@ -39,6 +53,7 @@ class RunRecord:
     model: LoadedModel | None
     registrations: tuple[RegistrationRecord, ...]
     seconds: dict[str, float]
+    estimates: Mapping[LesionPrompt, PropagatedPoint] = field(default_factory=dict)
 
 
 def write_extras(run: RunRecord) -> None:
@@ -49,13 +64,7 @@ def write_extras(run: RunRecord) -> None:
     """
     folder = run.options.extras_dir
     assert folder is not None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_json(folder / "run.json", _document(run))
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written ({error.strerror}); expected a folder for extras"
-        ) from error
+    write_json(folder / "run.json", _document(run), decimals=None)  # a grid keeps all of its digits
     for lesion in run.lesions:
         stem = f"{lesion.prompt.followup.name}_lesion-{lesion.prompt.lesion_id:05d}"
         if run.options.per_lesion:
@@ -82,12 +91,6 @@ def _write_probability(path: Path, lesion: LesionResult) -> None:
     write_image(path, back.array(lesion.support_probability), scan.file_geometry.cropped(box))
 
 
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def _document(run: RunRecord) -> dict[str, Any]:
     case, result = run.case, run.result
     return {
@@ -96,6 +99,8 @@ def _document(run: RunRecord) -> dict[str, Any]:
         "options": {
             "overlap": run.options.overlap,
             "clicks": run.options.clicks,
+            "backend": run.options.backend or DEFAULT_BACKEND,
+            "boost": run.options.boost,
             "tta": run.options.tta,
             "deterministic": run.options.deterministic,
         },
@@ -111,7 +116,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
             }
             for record in run.registrations
         ],
-        "lesions": [_lesion(record) for record in result.records],
+        "lesions": [_lesion(record, run.estimates) for record in result.records],
         "warnings": list(result.warnings),
         "outputs": [
             str(path)
@@ -153,14 +158,15 @@ def _scan(scan: Scan) -> dict[str, Any]:
     }
 
 
-def _lesion(record: LesionRecord) -> dict[str, Any]:
+def _lesion(record: LesionRecord, estimates: Mapping[LesionPrompt, PropagatedPoint]) -> dict[str, Any]:
     document: dict[str, Any] = {"lesion_id": record.lesion_id, "status": str(record.status)}
     prompt = record.prompt
     if prompt is not None:
+        known = estimates.get(prompt)
         document |= {
             "new": prompt.is_new,
-            "baseline": _point(prompt.baseline, prompt.baseline_point) | {"has_mask": prompt.has_mask},
-            "followup": _point(prompt.followup, prompt.followup_point),
+            "baseline": _point(prompt.baseline, prompt.baseline_point, known) | {"has_mask": prompt.has_mask},
+            "followup": _point(prompt.followup, prompt.followup_point, known),
         }
     document["volume_baseline_ml"] = _number(record.volume_baseline_ml)
     document["volume_followup_ml"] = _number(record.volume_followup_ml)
@@ -169,13 +175,29 @@ def _lesion(record: LesionRecord) -> dict[str, Any]:
     return document
 
 
-def _point(scan: Scan, point: PromptPoint) -> dict[str, Any]:
-    return {
+def _point(scan: Scan, point: PromptPoint, estimate: PropagatedPoint | None) -> dict[str, Any]:
+    """A point of a prompt; of a propagated one also how far off it may be, null where nothing tells."""
+    document = {
         "scan": scan.name,
         "source": str(point.source),
         "point_xyz": [round(value, 4) for value in scan.file_point_xyz(point.point_zyx)],
         "point_mm": [round(value, 4) for value in scan.geometry.zyx_to_world(point.point_zyx)],
     }
+    if estimate is not None and point.source is PointSource.PROPAGATED:
+        document |= {
+            "confidence_mm": _number(estimate.confidence_mm),
+            "in_view": estimate.in_view,
+            "is_flagged": estimate.is_flagged,
+        }
+    return document
+
+
+def point_words(point: PromptPoint, estimate: PropagatedPoint | None = None) -> str:
+    """Where a point comes from, for people: "given", "propagated 3.1 mm", "propagated 14.0 mm, look at it"."""
+    if estimate is None or point.source is not PointSource.PROPAGATED:
+        return str(point.source)
+    known = f" {estimate.confidence_mm:.1f} mm" if math.isfinite(estimate.confidence_mm) else ""
+    return f"{point.source}{known}" + (", look at it" if estimate.is_flagged else "")
 
 
 def _peak_memory(run: RunRecord) -> dict[str, float]:
@@ -196,8 +218,10 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
-def lesion_table(records: tuple[LesionRecord, ...]) -> str:
-    """The lesions as a table for people: point, its source, volumes before and after."""
+def lesion_table(
+    records: tuple[LesionRecord, ...], estimates: Mapping[LesionPrompt, PropagatedPoint] | None = None
+) -> str:
+    """The lesions as a table for people: point, its source and estimated error, volumes before and after."""
     if not records:
         return "no lesions: the case has no clicks and no mask labels"
     rows = [("lesion", "follow-up scan", "point (x, y, z)", "source", "before ml", "after ml", "status")]
@@ -212,7 +236,7 @@ def lesion_table(records: tuple[LesionRecord, ...]) -> str:
             str(record.lesion_id),
             str(prompt.followup.slot),
             ", ".join(f"{value:.1f}" for value in point),
-            str(prompt.followup_point.source),
+            point_words(prompt.followup_point, (estimates or {}).get(prompt)),
             "new" if prompt.is_new else f"{before or 0:.2f}",
             "-" if after is None else f"{after:.2f}",
             str(record.status),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cc3d
 import numpy as np
 
 from ..case.boxes import box_to_corners, write_boxes
@@ -15,10 +14,11 @@ from ..case.case import MAX_LESION_ID
 from ..case.clicks import write_clicks
 from ..case.geometry import Array, Geometry, Vector, flip_order
 from ..case.images import read_image
-from ..case.scans import ClickUnits
+from ..case.scans import ClickUnits, lesion_labels
 from ..errors import InputError
 from ..inference.locate import mask_labels
 from .choice import lesion_masks
+from .components import components
 from .simulate import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
 
 # Together up to ten voxels per axis, as the boxes of LesionLocator's training (paper 001).
@@ -86,16 +86,11 @@ def read_labels(path: Path, has_instances: bool = True) -> tuple[Array, Geometry
         InputError: no image, values that are not whole numbers, or ids out of range.
     """
     image = read_image(path)
-    labels = image.array
-    whole = np.issubdtype(labels.dtype, np.integer)
-    if not whole and not np.array_equal(labels, np.rint(labels)):  # NaN equals nothing
-        raise InputError(f"{path}: holds values that are not whole numbers; expected a labelmap of ids")
+    labels = lesion_labels(path, image.array)
     if not has_instances:
-        labels = cc3d.connected_components(np.ascontiguousarray(labels != 0), connectivity=26)
-    low, high = labels.min(), labels.max()
-    if low < 0 or high > MAX_LESION_ID:
-        held = f"labels from {low:g} to {high:g}" if has_instances else f"{high} connected parts"
-        raise InputError(f"{path}: holds {held}; expected lesion ids from 1 to {MAX_LESION_ID}")
+        labels, count = components(labels != 0)
+        if count > MAX_LESION_ID:
+            raise InputError(f"{path}: holds {count} connected parts; expected at most {MAX_LESION_ID}")
     return labels.astype(np.uint16), image.geometry
 
 

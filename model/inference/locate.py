@@ -6,7 +6,7 @@ The rules are those of the interface ("Odd input"); what had to be mended is sai
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,13 +15,9 @@ import numpy.typing as npt
 from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, UnansweredLesion
 from ..case.geometry import Array, Box, Vector
 from ..errors import one_line
-from ..propagation.propagate import (
-    CLIP_LIMIT_MM,
-    Direction,
-    RegistrationCache,
-    choose_scans,
-    propagate_points,
-)
+from ..propagation.confidence import PropagatedPoint
+from ..propagation.propagate import CLIP_LIMIT_MM, Direction, RegistrationCache, choose_scans
+from .carry import Place, Way, carry
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +33,16 @@ class MaskLabel:
 
 @dataclass(frozen=True, eq=False)
 class Located:
-    """Who is asked of the network, who cannot be, and what was odd."""
+    """Who is asked of the network, who cannot be, and what was odd.
+
+    ``estimates`` tells of each prompt with a propagated point where that lies and how far it may be off.
+    """
 
     prompts: tuple[LesionPrompt, ...]
     unanswered: tuple[UnansweredLesion, ...]
     warnings: tuple[str, ...]
     failures: tuple[UnansweredLesion, ...] = ()
+    estimates: Mapping[LesionPrompt, PropagatedPoint] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,15 @@ class _Baseline:
     scan: Scan
     point: PromptPoint
     volume_ml: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What clicks and masks tell of a lesion: where it is in the baseline, and in the follow-up."""
+
+    lesion_id: int
+    baselines: list[_Baseline]
+    given: list[tuple[Scan, PromptPoint]]
 
 
 class _Tally:
@@ -110,35 +119,44 @@ class Locator:
     registrations: RegistrationCache
     labels: dict[str, dict[int, MaskLabel]] = field(init=False)
     _warnings: list[str] = field(init=False, default_factory=list)
+    _places: dict[tuple[int, str, str], Place] = field(init=False, default_factory=dict)
+    _estimates: dict[LesionPrompt, PropagatedPoint] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.labels = {scan.name: mask_labels(scan.mask) for scan in self.case.baseline.scans}
 
     def locate(self) -> Located:
-        """Answer for every id that is clicked anywhere or stands in a baseline mask."""
+        """Answer for every id that is clicked anywhere or stands in a baseline mask.
+
+        What the scans tell of all lesions comes first, so that each pair of scans is registered, and looked
+        at closer, for all of its lesions at once.
+        """
         prompts: list[LesionPrompt] = []
         unanswered: list[UnansweredLesion] = []
         failures: list[UnansweredLesion] = []
+        known: list[_Known] = []
         for lesion_id in self.lesion_ids():
             try:
-                found = list(self._prompts(lesion_id))
+                known.append(self._known(lesion_id))
             except Exception as error:  # one lesion's failure never loses the others
-                log.exception("lesion %d could not be located", lesion_id)
-                failures.append(UnansweredLesion(lesion_id, one_line(error)))
+                failures.append(_failed(lesion_id, error))
+        self._carry(known)
+        for lesion in known:
+            try:
+                found = list(self._prompts(lesion))
+            except Exception as error:
+                failures.append(_failed(lesion.lesion_id, error))
                 continue
             prompts += found
             if not found:
-                reason = self._why_unanswered(lesion_id)
-                self._warn(f"lesion {lesion_id}: {reason}; it has no voxels")
-                unanswered.append(UnansweredLesion(lesion_id, reason))
+                reason = _why_unanswered(lesion)
+                self._warn(f"lesion {lesion.lesion_id}: {reason}; it has no voxels")
+                unanswered.append(UnansweredLesion(lesion.lesion_id, reason))
         for record in self.registrations.records:
             self._warnings += [f"{record.followup} to {record.baseline}: {text}" for text in record.warnings]
-        return Located(tuple(prompts), tuple(unanswered), tuple(self._warnings), tuple(failures))
-
-    def _why_unanswered(self, lesion_id: int) -> str:
-        if self._baselines(lesion_id):
-            return "its place lies outside of every follow-up scan's field of view"
-        return "its only click lies far outside of its scan, and no baseline mask holds it"
+        return Located(
+            tuple(prompts), tuple(unanswered), tuple(self._warnings), tuple(failures), self._estimates
+        )
 
     def lesion_ids(self) -> list[int]:
         """In the order of first appearance: clicks of all scans, then mask labels without a click."""
@@ -147,27 +165,53 @@ class Locator:
         ids |= dict.fromkeys(lesion_id for labels in self.labels.values() for lesion_id in labels)
         return list(ids)
 
-    def _prompts(self, lesion_id: int) -> Iterator[LesionPrompt]:
-        baselines = self._baselines(lesion_id)
+    def _known(self, lesion_id: int) -> _Known:
         given = [
             (scan, point)
             for scan in self.case.followup.scans
             if (point := self._clicked_point(scan, lesion_id)) is not None
         ]
-        if not baselines:
-            for scan, point in given:
-                yield self._new_lesion(lesion_id, scan, point)
+        return _Known(lesion_id, self._baselines(lesion_id), given)
+
+    def _carry(self, known: Sequence[_Known]) -> None:
+        """Find the places that nobody gave: of new lesions in each baseline scan, else in each follow-up."""
+        ways = [way for lesion in known for way in self._ways(lesion)]
+        for way, place in zip(ways, carry(ways, self.registrations), strict=True):
+            self._places[way.lesion_id, way.source.name, way.target.name] = place
+
+    def _ways(self, lesion: _Known) -> Iterator[Way]:
+        if lesion.baselines and not lesion.given:
+            for scan in self.case.followup.scans:
+                source = _for_scan(lesion.baselines, scan)
+                point = source.point.point_zyx
+                yield Way(lesion.lesion_id, source.scan, point, scan, Direction.TO_FOLLOWUP)
+        elif lesion.given and not lesion.baselines:
+            for scan, given in lesion.given:
+                for baseline in self.case.baseline.scans:
+                    yield Way(lesion.lesion_id, scan, given.point_zyx, baseline, Direction.TO_BASELINE)
+
+    def _prompts(self, lesion: _Known) -> Iterator[LesionPrompt]:
+        if not lesion.baselines:
+            for scan, point in lesion.given:
+                yield self._new_lesion(lesion, scan, point)
             return
-        for scan, point in given or self._propagated(lesion_id, baselines):
-            baseline = _for_scan(baselines, scan)
-            yield LesionPrompt(
-                lesion_id=lesion_id,
+        estimates = {} if lesion.given else self._propagated(lesion)
+        points = lesion.given or [
+            (scan, PromptPoint(scan.geometry.clip(place.point_zyx), PointSource.PROPAGATED))
+            for scan, place in estimates.items()
+        ]
+        for scan, point in points:
+            baseline = _for_scan(lesion.baselines, scan)
+            prompt = LesionPrompt(
+                lesion_id=lesion.lesion_id,
                 baseline=baseline.scan,
                 baseline_point=baseline.point,
                 followup=scan,
                 followup_point=point,
-                has_mask=lesion_id in self.labels[baseline.scan.name],
+                has_mask=lesion.lesion_id in self.labels[baseline.scan.name],
             )
+            self._note_estimate(prompt, estimates.get(scan))
+            yield prompt
 
     def _baselines(self, lesion_id: int) -> list[_Baseline]:
         """The baseline scans in which the lesion is clicked; if there is none, those whose mask holds it."""
@@ -213,50 +257,84 @@ class Locator:
         self._warn(f"{where}; it is not used")
         return None
 
-    def _propagated(self, lesion_id: int, baselines: list[_Baseline]) -> list[tuple[Scan, PromptPoint]]:
-        """The lesion's place in each follow-up scan that shows it, found by registration."""
-        scans, points = self.case.followup.scans, []
-        for scan in scans:
-            baseline = _for_scan(baselines, scan)
-            points.append(self._moved(baseline.scan, baseline.point.point_zyx, scan, Direction.TO_FOLLOWUP))
-        depths = [scan.geometry.depth_mm(point) for scan, point in zip(scans, points, strict=True)]
-        chosen = choose_scans(depths)
+    def _propagated(self, lesion: _Known) -> dict[Scan, PropagatedPoint]:
+        """The lesion's place in each follow-up scan that shows it, the deepest first.
+
+        Raises:
+            Exception: it is known of none of them whether they show it; the first one's error.
+        """
+        scans = self.case.followup.scans
+        places = self._ends(lesion, [(_for_scan(lesion.baselines, scan).scan, scan) for scan in scans])
+        errors = [place for place in places if isinstance(place, Exception)]
+        if len(errors) == len(places):
+            raise errors[0]
+        chosen = choose_scans([_depth_mm(scan, place) for scan, place in zip(scans, places, strict=True)])
         if chosen and len(scans) > 1:
             names = " and ".join(scans[index].name for index in chosen)
-            log.info("lesion %d: propagated, answered in %s", lesion_id, names)
-        return [
-            (scans[index], PromptPoint(scans[index].geometry.clip(points[index]), PointSource.PROPAGATED))
-            for index in chosen
-        ]
+            log.info("lesion %d: propagated, answered in %s", lesion.lesion_id, names)
+        return {
+            scans[index]: place for index in chosen if isinstance(place := places[index], PropagatedPoint)
+        }
 
-    def _new_lesion(self, lesion_id: int, scan: Scan, point: PromptPoint) -> LesionPrompt:
+    def _ends(self, lesion: _Known, pairs: Sequence[tuple[Scan, Scan]]) -> list[Place]:
+        """Where the lesion's ways from scan to scan end; a point that is lost on its way is an error too."""
+        ends: list[Place] = []
+        for source, target in pairs:
+            place = self._places[lesion.lesion_id, source.name, target.name]
+            if isinstance(place, PropagatedPoint) and not np.isfinite(place.point_zyx).all():
+                place = ValueError("the registration loses its point")
+            if isinstance(place, Exception):
+                where = f"lesion {lesion.lesion_id}: its place in {target.name} could not be found"
+                self._warn(f"{where} ({one_line(place)})")
+            ends.append(place)
+        return ends
+
+    def _new_lesion(self, lesion: _Known, scan: Scan, point: PromptPoint) -> LesionPrompt:
         """A lesion that only the follow-up knows: its baseline point is the follow-up's, carried back."""
-        candidates = []
-        for baseline in self.case.baseline.scans:
-            moved = self._moved(scan, point.point_zyx, baseline, Direction.TO_BASELINE)
-            candidates.append((baseline.geometry.depth_mm(moved), baseline, moved))
-        depth, baseline, moved = max(candidates, key=lambda candidate: candidate[0])
-        self._warn(f"lesion {lesion_id}: new, known to {scan.name} only; segmented without a baseline mask")
+        depth, baseline, place = self._place_before(lesion, scan, point)
+        name = f"lesion {lesion.lesion_id}"
+        self._warn(f"{name}: new, known to {scan.name} only; segmented without a baseline mask")
         if depth < -CLIP_LIMIT_MM:
-            self._warn(f"lesion {lesion_id}: its place lies {-depth:.0f} mm outside of the baseline scans")
-        return LesionPrompt(
-            lesion_id=lesion_id,
+            self._warn(f"{name}: its place lies {-depth:.0f} mm outside of the baseline scans")
+        prompt = LesionPrompt(
+            lesion_id=lesion.lesion_id,
             baseline=baseline,
-            baseline_point=PromptPoint(baseline.geometry.clip(moved), PointSource.PROPAGATED),
+            baseline_point=PromptPoint(baseline.geometry.clip(place.point_zyx), PointSource.PROPAGATED),
             followup=scan,
             followup_point=point,
             has_mask=False,
             is_new=True,
         )
+        self._estimates[prompt] = place
+        return prompt
 
-    def _moved(self, source: Scan, point_zyx: Vector, target: Scan, direction: Direction) -> Vector:
-        pair = (target, source) if direction == Direction.TO_FOLLOWUP else (source, target)
-        registration = self.registrations.get(*pair)
-        moved = propagate_points(
-            [point_zyx], source.geometry, target.geometry, registration.transform, direction
-        )
-        z, y, x = (float(value) for value in moved[0])
-        return (z, y, x)
+    def _place_before(
+        self, lesion: _Known, scan: Scan, point: PromptPoint
+    ) -> tuple[float, Scan, PropagatedPoint]:
+        """The place of a new lesion in the baseline scan that shows it deepest, and how deep (mm).
+
+        It is clicked where it is segmented: without a registration its place before is as the headers say.
+        """
+        baselines = self.case.baseline.scans
+        places = self._ends(lesion, [(scan, baseline) for baseline in baselines])
+        if all(isinstance(place, Exception) for place in places):
+            world_mm = scan.geometry.zyx_to_world(point.point_zyx)
+            indices = [baseline.geometry.world_to_zyx(world_mm) for baseline in baselines]
+            places = [PropagatedPoint(index, np.inf, in_view=True, is_flagged=True) for index in indices]
+        found = [
+            (_depth_mm(baseline, place), baseline, place)
+            for baseline, place in zip(baselines, places, strict=True)
+            if isinstance(place, PropagatedPoint)
+        ]
+        return max(found, key=lambda candidate: candidate[0])
+
+    def _note_estimate(self, prompt: LesionPrompt, place: PropagatedPoint | None) -> None:
+        if place is None:
+            return
+        self._estimates[prompt] = place
+        if place.is_flagged:
+            where = f"lesion {prompt.lesion_id}: look at its place in {prompt.followup.name}"
+            self._warn(f"{where}: {_doubt(place)}")
 
     def _warn(self, text: str) -> None:
         if text not in self._warnings:
@@ -267,3 +345,28 @@ class Locator:
 def _for_scan(baselines: list[_Baseline], followup: Scan) -> _Baseline:
     """Of the baseline scans that know a lesion the one in the follow-up's own slot, else the first."""
     return next((known for known in baselines if known.scan.slot == followup.slot), baselines[0])
+
+
+def _depth_mm(scan: Scan, place: Place) -> float:
+    """How deep a place lies in its scan; NaN where it is not known."""
+    return np.nan if isinstance(place, Exception) else scan.geometry.depth_mm(place.point_zyx)
+
+
+def _doubt(place: PropagatedPoint) -> str:
+    """Why a point is flagged, for people."""
+    if not place.in_view:
+        return "it lies just outside of the field of view, and was moved to the border"
+    if not np.isfinite(place.confidence_mm):
+        return "the mapping tears there, and nothing tells how far off the point may be"
+    return f"the point may be {place.confidence_mm:.0f} mm off, by a registration that is doubtful there"
+
+
+def _why_unanswered(lesion: _Known) -> str:
+    if lesion.baselines:
+        return "its place lies outside of every follow-up scan's field of view"
+    return "its only click lies far outside of its scan, and no baseline mask holds it"
+
+
+def _failed(lesion_id: int, error: Exception) -> UnansweredLesion:
+    log.error("lesion %d could not be located", lesion_id, exc_info=error)
+    return UnansweredLesion(lesion_id, one_line(error))

@@ -177,7 +177,7 @@ def _lesion(record: LesionRecord, estimates: Mapping[LesionPrompt, PropagatedPoi
 
 def _point(scan: Scan, point: PromptPoint, estimate: PropagatedPoint | None) -> dict[str, Any]:
     """A point of a prompt; of a propagated one also how far off it may be, null where nothing tells."""
-    document = {
+    document: dict[str, Any] = {
         "scan": scan.name,
         "source": str(point.source),
         "point_xyz": [round(value, 4) for value in scan.file_point_xyz(point.point_zyx)],
@@ -193,7 +193,7 @@ def _point(scan: Scan, point: PromptPoint, estimate: PropagatedPoint | None) -> 
 
 
 def point_words(point: PromptPoint, estimate: PropagatedPoint | None = None) -> str:
-    """Where a point comes from, for people: "given", "propagated 3.1 mm", "propagated 14.0 mm, look at it"."""
+    """Where a point comes from, for people, such as "given" or "propagated 14.0 mm, look at it"."""
     if estimate is None or point.source is not PointSource.PROPAGATED:
         return str(point.source)
     known = f" {estimate.confidence_mm:.1f} mm" if math.isfinite(estimate.confidence_mm) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from ..case.case import (
     LesionRecord,
     LesionResult,
     LesionStatus,
+    PointSource,
     Scan,
     Slot,
 )
@@ -31,27 +33,53 @@ from ..case.challenge import (
 from ..case.geometry import Array, Geometry
 from ..errors import InputError, LongilesionError, OutputError, WeightsError, one_line
 from ..options import Options
+from ..propagation.confidence import PropagatedPoint
 from ..propagation.propagate import RegistrationCache
+from ..propagation.register import DEFAULT_BACKEND, Backend, Registration, RegistrationImage, backend
 from ..timing import Timings
 from .locate import Located, Locator
 from .merge import label_dtype, merge
-from .record import RunRecord, lesion_table, write_extras
+from .record import RunRecord, lesion_table, point_words, write_extras
 
 if TYPE_CHECKING:  # torch is imported while the images are read, not before
     from .load import LoadedModel
-    from .segmenter import LesionFailure
+    from .segmenter import LesionFailure, LesionSegmenter
 
 log = logging.getLogger(__name__)
+
+Boost = Callable[["LesionSegmenter", bool], "LesionSegmenter"]
+"""A segmenter, and whether the answers keep their support -> a segmenter that asks it more than once."""
 
 
 class AllLesionsFailedError(LongilesionError):
     """No lesion of the case could be computed; its labelmaps are empty."""
 
 
-class Run:
-    """Carries a case through its stages; what is finished can be written at any moment."""
+class NamedBackend:
+    """A back end by its name, imported when it is first needed: a case with all its clicks needs none."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, name: str, device: str) -> None:
+        self._name = name
+        self._device = device
+        self._backend: Backend | None = None
+
+    def load(self) -> Backend:
+        """InputError where there is no such back end."""
+        self._backend = self._backend or backend(self._name, self._device)
+        return self._backend
+
+    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+        return self.load().register(fixed, moving)
+
+
+class Run:
+    """Carries a case through its stages; what is finished can be written at any moment.
+
+    Args:
+        boost: asks more than once for the lesions whose follow-up point was propagated; None asks once.
+    """
+
+    def __init__(self, options: Options, boost: Boost | None = None) -> None:
         self.options = options
         self.timings = Timings()
         self.files: CaseFiles | None = None
@@ -59,7 +87,9 @@ class Run:
         self.located = Located((), (), ())
         self.lesion_ids: tuple[int, ...] = ()
         self.baseline_ml: dict[tuple[str, int], float] = {}
-        self.registrations = RegistrationCache()
+        self.backend = NamedBackend(options.backend or DEFAULT_BACKEND, options.device)
+        self.registrations = RegistrationCache(self.backend)
+        self.boost = boost
         self.model: LoadedModel | None = None
         self._lock = Lock()
         self._results: list[LesionResult] = []
@@ -72,6 +102,8 @@ class Run:
             LongilesionError: as told in `errors`; when lesions were finished before it, they are written.
         """
         remove_stale_outputs(self.options.output_dir)
+        if self.options.backend is not None:
+            self.backend.load()  # a name that is none is told before anything is done
         try:
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as pool:
                 loading = pool.submit(self._load_model)
@@ -82,7 +114,10 @@ class Run:
         except (InputError, WeightsError, OutputError):
             raise
         except Exception:
-            self.write_unfinished()  # whatever went wrong, what is done is kept
+            try:
+                self.write_unfinished()  # whatever went wrong, what is done is kept
+            except Exception:  # and what went wrong first is what is told
+                log.exception("the unfinished result could not be written")
             raise
         self._report(result)
         return result
@@ -136,24 +171,34 @@ class Run:
             self.located = locator.locate()
 
     def _predict(self, model: LoadedModel) -> None:
-        from .segmenter import LesionFailure, Segmenter
+        from .segmenter import LesionFailure
 
-        segmenter = Segmenter(
-            model.plan, model.ensemble, self.timings, keep_support=self.options.save_probabilities
-        )
         prompts = self.located.prompts
-        for number, answer in enumerate(segmenter.segment(prompts), 1):
+        for number, answer in enumerate(self._answers(model), 1):
             with self._lock:
                 if isinstance(answer, LesionFailure):
                     self._failures.append(answer)
                 else:
                     self._results.append(answer)
-            _log_answer(answer, f"{number}/{len(prompts)}")
-        if self._failures and not self._results:
-            raise AllLesionsFailedError(
-                f"none of the {len(self._failures)} lesions could be computed: "
-                f"{one_line(self._failures[0].error)}"
-            )
+            _log_answer(answer, f"{number}/{len(prompts)}", self.located.estimates.get(answer.prompt))
+        reasons = [one_line(failure.error) for failure in self._failures]
+        reasons += [lesion.reason for lesion in self.located.failures]
+        if reasons and not self._results:
+            raise AllLesionsFailedError(f"none of the {len(reasons)} lesions could be computed: {reasons[0]}")
+
+    def _answers(self, model: LoadedModel) -> Iterator[LesionResult | LesionFailure]:
+        """All lesions through the network; where nobody clicked, the point may be beside the lesion."""
+        from .segmenter import Segmenter
+
+        keep_support = self.options.save_probabilities
+        given = list(self.located.prompts)
+        if self.boost is not None:
+            doubtful = [p for p in given if p.followup_point.source is PointSource.PROPAGATED]
+            given = [p for p in given if p.followup_point.source is not PointSource.PROPAGATED]
+        yield from Segmenter(model.plan, model.ensemble, self.timings, keep_support).segment(given)
+        if self.boost is not None and doubtful:
+            inner = Segmenter(model.plan, model.ensemble, self.timings, keep_support=True)
+            yield from self.boost(inner, keep_support).segment(doubtful)
 
     def _write(self) -> CaseResult:
         with self.timings.stage("merge"):
@@ -181,7 +226,8 @@ class Run:
     ) -> tuple[LesionRecord, ...]:
         records = []
         done = {id(result.prompt): result for result in results}
-        failed = {id(failure.prompt): one_line(failure.error) for failure in self._failures}
+        with self._lock:
+            failed = {id(failure.prompt): one_line(failure.error) for failure in self._failures}
         for prompt in self.located.prompts:
             before = self.baseline_ml.get((prompt.baseline.name, prompt.lesion_id), 0.0)
             result = done.get(id(prompt))
@@ -216,6 +262,7 @@ class Run:
             model=self.model,
             registrations=self.registrations.records,
             seconds=self.timings.seconds,
+            estimates=self.located.estimates,
         )
 
     def _report(self, result: CaseResult) -> None:
@@ -223,7 +270,7 @@ class Run:
         if self.options.extras_dir is not None:
             with self.timings.stage("extras"):
                 write_extras(self._record(result))
-        log.info("\n%s\n", lesion_table(result.records))
+        log.info("\n%s\n", lesion_table(result.records, self.located.estimates))
         for path in output_paths(self.options.output_dir, [scan.slot for scan in self.case.followup.scans]):
             log.info("labelmap: %s", path)
         if self.options.extras_dir is not None:
@@ -235,11 +282,14 @@ def _volume_ml(scan: Scan, labelmap: Array, result: LesionResult) -> float:
     return int(np.count_nonzero(voxels)) * scan.geometry.voxel_volume_ml
 
 
-def _log_answer(answer: LesionResult | LesionFailure, progress: str) -> None:
+def _log_answer(
+    answer: LesionResult | LesionFailure, progress: str, estimate: PropagatedPoint | None
+) -> None:
     prompt = answer.prompt
     where = f"lesion {prompt.lesion_id} in {prompt.followup.name} ({progress})"
     if isinstance(answer, LesionResult):
         volume = int(np.count_nonzero(answer.mask)) * prompt.followup.geometry.voxel_volume_ml
-        log.info("%s: %.2f ml, point %s", where, volume, prompt.followup_point.source)
+        point = point_words(prompt.followup_point, estimate)
+        log.info("%s: %.2f ml, point %s", where, volume, point)
     else:
         log.error("%s: failed: %s", where, one_line(answer.error))

@@ -87,7 +87,61 @@ def test_step_1_answers_every_lesion(case: CaseOnDisk) -> None:
     for lesion_id in (1, 2):  # the follow-up is the baseline with other noise: the place is the same
         point = run.lesions(lesion_id)[0]["followup"]["point_xyz"]
         assert np.abs(np.subtract(point[::-1], CENTRES[lesion_id])).max() < 1.5
+        followup = run.lesions(lesion_id)[0]["followup"]
+        assert 0 < followup["confidence_mm"] < 10 and followup["in_view"] and not followup["is_flagged"]
     assert run.record["registrations"][0]["reliable"]
+
+
+def test_given_clicks_need_no_registration(case: CaseOnDisk) -> None:
+    """Nor does boosting ask for their lesions again: a click is used as it is."""
+    plain = good(case.run())
+    boosted = good(case.run("--boost", "merged-probabilities"))
+    for run in (plain, boosted):
+        assert run.record["registrations"] == []
+        assert all("confidence_mm" not in lesion["followup"] for lesion in run.record["lesions"])
+    assert np.array_equal(plain.labelmap(), boosted.labelmap())
+
+
+def test_step_1_with_a_back_end_and_boosting(case: CaseOnDisk) -> None:
+    case.clicks("primary", "followup", {1: list(map(float, CENTRES[1][::-1]))})
+    run = good(case.run("--backend", "identity", "--boost", "additive", "--save-probabilities"))
+    assert run.record["options"]["backend"] == "identity" and run.record["options"]["boost"] == "additive"
+    assert [run.lesions(i)[0]["followup"]["source"] for i in (1, 2)] == ["given", "propagated"]
+    assert run.lesions(2)[0]["followup"]["point_xyz"] == list(CENTRES[2][::-1])
+    assert len(list((run.extras / "probabilities").iterdir())) == 2
+    once = good(case.run("--backend", "identity"))
+    assert np.array_equal(run.labelmap() == 1, once.labelmap() == 1)
+    assert np.count_nonzero(run.labelmap() == 2) >= np.count_nonzero(once.labelmap() == 2) > 0
+
+
+def test_a_back_end_that_is_none(case: CaseOnDisk) -> None:
+    good(case.run())
+    run = case.run("--backend", "affinity")
+    assert run.code == 2 and run.files() == []
+    assert "'affinity' is unknown" in run.last_line
+
+
+NO_REGISTRATION = """
+from model.propagation.register import affine
+def fails(self, fixed, moving):
+    raise ValueError("no way")
+affine.LinearBackend.register = fails
+"""
+
+
+def test_where_no_lesion_can_be_found_the_run_fails(case: CaseOnDisk) -> None:
+    case.clicks("primary", "followup", {})
+    run = case.run("--backend", "affine", driver=NO_REGISTRATION)
+    assert run.code == 1 and "no way" in run.last_line
+    assert run.files() == [OUTPUT.format("primary")] and not run.labelmap().any()
+    assert {lesion["status"] for lesion in run.record["lesions"]} == {"failed"}
+
+
+def test_a_registration_that_fails_leaves_clicked_lesions(case: CaseOnDisk) -> None:
+    case.clicks("primary", "followup", {1: list(map(float, CENTRES[1][::-1]))})
+    run = good(case.run("--backend", "affine", driver=NO_REGISTRATION))
+    assert run.lesions(2)[0]["status"] == "failed" and "2" in run.last_line
+    assert set(np.unique(run.labelmap())) == {0, 1}
 
 
 def test_missing_click_files_are_empty_ones(case: CaseOnDisk) -> None:
@@ -218,13 +272,14 @@ def _check_extras(run: Finished, lesion_id: int) -> None:
 
 
 def test_folds_tta_and_overlap(case: CaseOnDisk) -> None:
-    run = good(case.run("--folds", "0,2", "--tta", "--overlap", "max-id"))
+    run = good(case.run("--folds", "0,2", "--tta", "--overlap", "max-id", "--backend", "affine"))
     model = run.record["model"]
     assert model["folds"] == [0, 2] and set(model["sha256"]) == {
         "plans.json", "fold_0/checkpoint_final.pth", "fold_2/checkpoint_final.pth",
     }  # fmt: skip
     assert run.record["options"] == {
-        "overlap": "max-id", "clicks": "voxel", "tta": True, "deterministic": False,
+        "overlap": "max-id", "clicks": "voxel", "backend": "affine", "boost": "none", "tta": True,
+        "deterministic": False,
     }  # fmt: skip
 
 
@@ -270,6 +325,7 @@ def test_help_and_argument_errors_are_quick_and_light(tmp_path: Path) -> None:
         (["--help"], "0 False False"),
         (["--device", "tpu"], "2 False False"),
         (["--folds", "a"], "2 False False"),
+        (["--boost", "thrice"], "2 False False"),
         (["--per-lesion"], "2 False False"),
         (["--output", str(tmp_path), "--extras", str(tmp_path / "x")], "2 False False"),
     ]:

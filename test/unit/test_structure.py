@@ -22,7 +22,7 @@ ALLOWED = {
     "propagation": {"errors", "case"},
     "inference": {"errors", "case", "network", "propagation", "options", "timing", ""},
     "tracking": {"errors", "case", "network", "propagation", "inference", "options", "timing", ""},
-    "lifecycle": {"errors", "options", "inference"},
+    "lifecycle": {"errors", "options", "inference", "tracking"},
     "cli": {"errors", "options", "lifecycle", "network", "propagation", "tracking", ""},
     "__main__": {"cli"},
     "__init__": set(),

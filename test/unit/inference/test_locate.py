@@ -30,13 +30,24 @@ class Shift:
 
     mm: Vector = (0.0, 0.0, 0.0)
     fails: bool = False
+    is_reliable: bool = True
+    refined_mm: Vector | None = None
+    fails_for: str = ""
     asked: int = field(default=0, init=False)
+    refined: list[int] = field(default_factory=list, init=False)
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         self.asked += 1
-        if self.fails:
+        if self.fails or (self.fails_for and self.fails_for in (fixed.name, moving.name)):
             raise ValueError("no registration")
-        return Registration(self, 1.0, warnings=("the scans hardly overlap",))
+        warnings = ("the scans hardly overlap",)
+        refine = None if self.refined_mm is None else self._refine
+        return Registration(self, 1.0, self.is_reliable, warnings, refine)
+
+    def _refine(self, points_mm: npt.ArrayLike) -> Shift:
+        self.refined.append(len(np.asarray(points_mm)))
+        assert self.refined_mm is not None
+        return Shift(self.refined_mm)
 
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
         return np.subtract(points_mm, self.mm)
@@ -223,6 +234,107 @@ def test_one_lesions_failure_leaves_the_others() -> None:
     )
     assert [prompt.lesion_id for prompt in located.prompts] == [8]
     assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, "no registration")]
+
+
+def test_all_lesions_of_a_pair_share_one_registration_and_one_closer_look() -> None:
+    method = Shift((2.0, 0.0, 0.0), refined_mm=(3.0, 0.0, 0.0))
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7), 8: (6, 20, 20), 9: (5, 9, 9)}), _scan(FOLLOWUP, {9: (5, 9, 9)}),
+        method=method,
+    )  # fmt: skip
+    points = {prompt.lesion_id: prompt.followup_point.point_zyx for prompt in located.prompts}
+    assert points[7] == pytest.approx((5, 6, 10)) and points[8] == pytest.approx((6, 20, 23))
+    assert method.asked == 1 and method.refined == [2]  # the clicked lesion is not among them
+
+
+def test_propagated_points_say_how_far_off_they_may_be() -> None:
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7), 8: (5, 6, 7)}), _scan(FOLLOWUP, {8: (5, 6, 7)}), method=Shift()
+    )
+    mine, given = located.prompts
+    assert located.estimates[mine].confidence_mm == pytest.approx(1.0)
+    assert not located.estimates[mine].is_flagged and given not in located.estimates
+    assert not any("look at" in text for text in located.warnings)
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        (Shift(is_reliable=False), "doubtful"),
+        (Shift((36.0, 0.0, 0.0)), "outside of the field of view"),  # 3.5 mm
+    ],
+)
+def test_doubtful_points_are_flagged_and_answered(method: Shift, reason: str) -> None:
+    located = _locate(_scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP), method=method)
+    assert located.estimates[located.prompts[0]].is_flagged
+    assert any("lesion 7: look at" in text and reason in text for text in located.warnings)
+    assert located.prompts[0].followup_point.point_zyx[2] <= 39
+
+
+def test_a_lost_point_is_that_lesions_failure() -> None:
+    class Tears(Shift):
+        def moving_to_fixed(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+            moved = np.array(points_mm, np.float64)
+            moved[moved[:, 0] > 15] = np.nan
+            return moved
+
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7), 8: (5, 6, 20)}), _scan(FOLLOWUP), method=Tears()
+    )  # fmt: skip
+    assert [prompt.lesion_id for prompt in located.prompts] == [7]
+    assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [
+        (8, "the registration loses its point")
+    ]
+
+
+def test_one_bad_point_does_not_spoil_those_it_is_carried_with() -> None:
+    class Picky(Shift):
+        def moving_to_fixed(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+            if (np.asarray(points_mm)[:, 0] > 15).any():
+                raise RuntimeError("no such place")
+            return np.array(points_mm, np.float64)
+
+    located = _locate(_scan(BASELINE, {7: (5, 6, 7), 8: (5, 6, 20)}), _scan(FOLLOWUP), method=Picky())
+    assert [prompt.lesion_id for prompt in located.prompts] == [7]
+    assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(8, "no such place")]
+
+
+def test_a_pair_that_fails_leaves_the_other_scan_to_answer() -> None:
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP), _scan(FOLLOWUP, slot=SECONDARY),
+        method=Shift(fails_for="primary-followup"),
+    )  # fmt: skip
+    assert [prompt.followup.slot for prompt in located.prompts] == [SECONDARY]
+    assert any("primary-followup could not be found (no registration)" in text for text in located.warnings)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_new_lesion_is_segmented_without_a_registration(lost: bool) -> None:
+    """Its follow-up point is given; its place before is then as the headers say."""
+    nowhere = (float("nan"),) * 3
+    located = _locate(
+        _scan(BASELINE, slot=SECONDARY, origin_xyz=(0.0, 0.0, 400.0)),
+        _scan(BASELINE, origin_xyz=(1.0, 0.0, 0.0)),
+        _scan(FOLLOWUP, {7: (5, 6, 7)}),
+        method=Shift(nowhere) if lost else Shift(fails=True),
+    )
+    (prompt,) = located.prompts
+    assert prompt.is_new and prompt.baseline.slot is PRIMARY
+    assert prompt.baseline_point.point_zyx == pytest.approx((5, 6, 6))
+    assert located.estimates[prompt].is_flagged and not located.failures
+
+
+def test_a_lost_place_before_is_never_preferred() -> None:
+    class Halved(Shift):
+        """Knows the place in the secondary scan only, as the primary's is NaN."""
+
+        def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+            mm = 0.0 if moving.name.startswith("secondary") else float("nan")
+            return Registration(Shift((mm, mm, mm)), 1.0)
+
+    scans = (_scan(BASELINE), _scan(BASELINE, slot=SECONDARY), _scan(FOLLOWUP, {7: (5, 6, 7)}))
+    located = _locate(*scans, method=Halved())
+    assert [prompt.baseline.slot for prompt in located.prompts] == [SECONDARY]
 
 
 def _two_followups(overlap_mm: float) -> tuple[Scan, Scan]:

@@ -129,6 +129,20 @@ def write_json(path: Path, document: Mapping[str, Any], decimals: int | None = 6
                 temporary.unlink()
 
 
+def check_writable(path: Path) -> None:
+    """Find out before long work whether a file can be written; folders that it needs may be missing yet.
+
+    Raises:
+        OutputError: it cannot, as far as that can be told.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; expected a file to write to")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        reason = "may not be written to" if folder.is_dir() else "is no folder"
+        raise OutputError(f"{path}: cannot be written ({folder} {reason}); expected a writable folder")
+
+
 def _plain(value: Any, decimals: int | None) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(entry, decimals) for key, entry in value.items()}

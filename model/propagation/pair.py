@@ -15,6 +15,7 @@ import numpy as np
 from ..case.boxes import boxes_of_scan, boxes_on_scan, read_boxes, write_boxes
 from ..case.case import PointSource, Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
+from ..case.documents import check_writable
 from ..case.geometry import Array, Box, Geometry, Vector
 from ..case.images import IMAGE_SUFFIXES, write_image
 from ..case.scans import ClickUnits, read_scans
@@ -22,6 +23,7 @@ from ..errors import InputError, LongilesionError, one_line
 from .confidence import ConfidenceOptions, PropagatedPoint, is_estimated, propagate_with_confidence
 from .propagate import Direction, RegistrationCache, refined_near
 from .register import DEFAULT_BACKEND, Registration, Transform, backend
+from .register.stored import save_transform, written_suffix
 from .transfer import box_anchors, label_boxes, propagate_box, propagate_labels
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class PairOptions:
 
         Raises:
             InputError: nothing is asked for, ``output`` does not suit it, or it would replace an input.
+            OutputError: a file that cannot be written.
         """
         inputs = {"points": self.points, "boxes": self.boxes, "mask": self.mask}
         kinds = [kind for kind, path in inputs.items() if path is not None]
@@ -69,6 +72,9 @@ class PairOptions:
         for path in (*outputs.values(), *([self.save_transform] if self.save_transform else [])):
             if path.resolve() in [other.resolve() for other in given]:
                 raise InputError(f"{path}: is an input; expected another file to write to")
+            check_writable(path)
+        if self.save_transform is not None:
+            written_suffix(self.save_transform)
         return outputs
 
 
@@ -104,9 +110,7 @@ def propagate_pair(options: PairOptions) -> None:
     known, target = _read(options)
     pair = _register(known, target, options, registrations)
     if options.save_transform is not None:
-        from .register.stored import save_transform
-
-        save_transform(options.save_transform, pair.registration.transform)
+        save_transform(options.save_transform, pair.registration.transform, pair.fixed.geometry)
         log.info("%s: the transform", options.save_transform)
     write = {"points": _write_points, "boxes": _write_boxes, "mask": _write_mask}
     for kind, path in outputs.items():
@@ -158,6 +162,11 @@ class _Pair:
             flag = ", flagged" if answer.is_flagged else ""
             log.info("lesion %d: within about %.1f mm%s%s", lesion_id, answer.confidence_mm, where, flag)
         return dict(zip(points, answers, strict=True))
+
+    @property
+    def fixed(self) -> Scan:
+        """The follow-up."""
+        return self.source if self.options.is_backward else self.target
 
     @property
     def way(self) -> tuple[Geometry, Geometry, Transform, Direction]:

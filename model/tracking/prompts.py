@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{option}: is {value}; expected a whole number from {least} on")
     if arguments.type == "box" and arguments.point is not None:
         raise InputError(f"--point: {arguments.point} given for boxes; expected it with --type point alone")
+    if arguments.output.suffix.lower() != ".json":
+        raise InputError(f"{arguments.output}: is no name for prompts; expected it to end in .json")
 
     from .mask_prompts import PromptOptions, write_prompts
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..case.documents import check_writable
 from ..case.scans import ClickUnits
 from ..errors import InputError, LongilesionError, one_line
 from ..propagation.confidence import ConfidenceOptions
@@ -19,7 +20,7 @@ from .choice import ChoiceOptions, Sampling, SamplingOptions
 from .fate import FateOptions, LesionFate
 from .follow import follow_each
 from .manifest import PatientFiles, discover_series
-from .output import SeriesWriter, remove_stale, safe_names
+from .output import RECORD_NAME, SeriesWriter, remove_stale, safe_names
 from .segmenters import SegmenterOptions, SeriesSegmenter, make_segmenter
 from .series import ConfidenceRule, FollowOptions, PromptKind, Topology, TrackedTimePoint, read_series
 
@@ -147,6 +148,7 @@ def track(options: TrackOptions) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     patients = discover_series(options.series)
+    check_writable(options.output / RECORD_NAME)
     method = backend(options.backend, options.device)
     segmenter = make_segmenter(options.segmenter)
     folders = safe_names(files.patient for files in patients)

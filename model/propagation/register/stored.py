@@ -114,10 +114,7 @@ def save_transform(path: Path, transform: Transform, fixed: Geometry | None = No
         InputError: a suffix that is none of these, or no ``fixed`` where it is needed.
         OutputError: it cannot be written.
     """
-    wanted = (*WRITTEN_SUFFIXES, *_FIELD_SUFFIXES)
-    suffix = next((suffix for suffix in wanted if path.name.lower().endswith(suffix)), None)
-    if suffix is None:
-        raise InputError(f"{path}: is no name for a transform; expected it to end in {', '.join(wanted)}")
+    suffix = written_suffix(path)
     try:
         if suffix in WRITTEN_SUFFIXES:
             _put(path, suffix, to_itk(transform, fixed))
@@ -125,6 +122,19 @@ def save_transform(path: Path, transform: Transform, fixed: Geometry | None = No
             _put(path, suffix, to_field(transform, fixed))
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def written_suffix(path: Path) -> str:
+    """What a file's name ends in, which says how a transform is written to it.
+
+    Raises:
+        InputError: in none of what can be written.
+    """
+    wanted = (*WRITTEN_SUFFIXES, *_FIELD_SUFFIXES)
+    suffix = next((suffix for suffix in wanted if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise InputError(f"{path}: is no name for a transform; expected it to end in {', '.join(wanted)}")
+    return suffix
 
 
 def _put(path: Path, suffix: str, content: sitk.Transform | sitk.Image) -> None:

@@ -19,7 +19,7 @@ from model.case.boxes import Corners, read_boxes, write_boxes
 from model.case.clicks import read_clicks, write_clicks
 from model.case.geometry import Array, FloatArray, Geometry, Vector
 from model.case.images import read_image, write_image
-from model.errors import InputError
+from model.errors import InputError, OutputError
 from model.propagation.command import add_arguments, run
 from model.propagation.confidence import is_estimated
 from model.propagation.register import Registration, RegistrationImage, Transform, backend_names
@@ -290,6 +290,7 @@ def test_empty_lists_and_masks(scans: tuple[Path, Path], tmp_path: Path) -> None
         (["--points", "c.json", "-o", "o.json", "--flag-mm", "0"], "--flag-mm: is 0; expected"),
         (["--points", "c.json", "-o", "o.json", "--flag-mm", "nan"], "--flag-mm: is nan; expected"),
         (["--points", "c.json", "-o", "broken"], "broken: is a file; expected a folder"),
+        (["--points", "c.json", "-o", "o.json", "--save-transform", "t.xyz"], "t.xyz: is no name for .*h5"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told_in_one_line(
@@ -310,6 +311,43 @@ def test_bad_input_is_told_in_one_line(
         propagate(Path("before.nii.gz"), Path("after.mha"), *options, *identity)
     assert re.search(message, str(error.value)) and "\n" not in str(error.value)
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "options", [("-o", "c.json/o.json"), ("-o", "o.json", "--save-transform", "c.json/t.h5")]
+)
+def test_what_cannot_be_written_is_told_before_any_work(
+    options: Sequence[str], scans: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clicks(Path("c.json"), {1: (1.0, 1.0, 1.0)})
+    CALLS.clear()
+    with pytest.raises(OutputError, match="c.json/.*: cannot be written .*expected a writable folder"):
+        propagate(*scans, "--points", Path("c.json"), "--backend", f"{MODULE}:shifted", *options)
+    assert CALLS == [] and not Path("o.json").exists()
+
+
+def test_a_spline_through_landmarks_is_saved_over_the_followup(
+    scans: tuple[Path, Path], tmp_path: Path
+) -> None:
+    clicks, marks, saved = tmp_path / "c.json", tmp_path / "marks.csv", tmp_path / "saved.nii.gz"
+    write_clicks(clicks, {1: (3.25, -4.5, 6.0)})
+    rows = ["scan,name,x,y,z"]
+    for number, (x, y, z) in enumerate(np.ndindex(2, 2, 2)):
+        rows += [
+            f"before,{number},{15 * x},{15 * y},{15 * z}",
+            f"after,{number},{15 * x - 4},{15 * y},{16 * z}",
+        ]
+    marks.write_text("\n".join(rows))
+    options = ("--points", clicks, "--clicks", "world", "-o")
+    for direction, (one, other) in (("forward", scans), ("backward", (scans[1], scans[0]))):
+        propagate(one, other, *options, tmp_path / "first.json", "--backend", f"landmarks:{marks}",
+                  "--time", direction, "--save-transform", saved)  # fmt: skip
+        propagate(one, other, *options, tmp_path / "again.json", "--backend", f"transform:{saved}",
+                  "--time", direction)  # fmt: skip
+        first, again = (read_clicks(tmp_path / f"{name}.json")[1] for name in ("first", "again"))
+        assert again == pytest.approx(first, abs=0.05)
+        assert first != pytest.approx((3.25, -4.5, 6.0), abs=1)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x"])

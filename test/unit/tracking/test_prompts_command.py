@@ -183,6 +183,15 @@ def test_options_that_make_no_sense(tmp_path: Path, options: tuple[str, ...]) ->
         _run(tmp_path / "mask.mha", tmp_path / "out.json", *options)
 
 
+@pytest.mark.parametrize("name", ["mask.mha", "out", "out.txt"])
+def test_no_file_but_a_json_is_written(tmp_path: Path, name: str) -> None:
+    mask = _mask(tmp_path, _labels())
+    before = mask.read_bytes()
+    with pytest.raises(InputError, match=f"{name}: is no name for prompts; expected it to end in .json"):
+        _run(mask, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [mask.name] and mask.read_bytes() == before
+
+
 def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="gone.mha"):
         _run(tmp_path / "gone.mha", tmp_path / "out.json")

@@ -87,7 +87,9 @@ class Run:
         self.located = Located((), (), ())
         self.lesion_ids: tuple[int, ...] = ()
         self.baseline_ml: dict[tuple[str, int], float] = {}
-        self.backend = NamedBackend(options.backend or DEFAULT_BACKEND, options.device)
+        # On a GPU what registers by gradients has no deterministic way, and would be refused.
+        device = "cpu" if options.deterministic else options.device
+        self.backend = NamedBackend(options.backend or DEFAULT_BACKEND, device)
         self.registrations = RegistrationCache(self.backend)
         self.boost = boost
         self.model: LoadedModel | None = None

@@ -1,0 +1,176 @@
+"""What boosting adds where a propagated point lies beside its lesion.
+
+    python -m test.benchmark.boosting [--pairs 3] [--seed 0] [--offsets 0,2,4,6,8,10] [--weights DIR]
+        [--folds 0,1,2,3,4] [--segmenters network,click] [--device cpu]
+
+Pairs of scans with lesions that moved, grew, shrank and vanished (`lesion_pairs`); the point of each is moved
+off its middle by so many mm, in a direction that is drawn once per lesion. Prints a Markdown table per
+segmenter: mean Dice of the lesions that are there by offset, the share of them that is found (Dice of 0.2 or
+more), the mean volume that is found of vanished ones, and how often the segmenter was asked per lesion; once
+for the answers as they are and once by the component rule.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from model.case.case import LesionResult
+from model.case.geometry import Box
+from model.inference.load import load_model
+from model.inference.segmenter import LesionSegmenter, Segmenter
+from model.options import DEFAULT_FOLDS, Options, device_name, fold_list
+from model.tracking.boosting import BoostedSegmenter, Boosting, BoostOptions
+from model.tracking.components import result_at_point
+
+from .click_segmenter import ClickSegmenter, Remembering
+from .lesion_pairs import Change, LesionPair, PlacedLesion, lesion_pairs
+
+FOUND_DICE = 0.2
+RULES = ("as answered", "component rule")
+
+
+@dataclass
+class Tally:
+    """What a method answered under one rule; Dice by offset."""
+
+    dice: dict[float, list[float]] = field(default_factory=dict)
+    false_ml: dict[float, list[float]] = field(default_factory=dict)
+
+    def add(self, offset_mm: float, lesion: PlacedLesion, result: LesionResult) -> None:
+        if lesion.change is Change.VANISHED:
+            voxel_ml = result.prompt.followup.geometry.voxel_volume_ml
+            self.false_ml.setdefault(offset_mm, []).append(int(np.count_nonzero(result.mask)) * voxel_ml)
+        else:
+            self.dice.setdefault(offset_mm, []).append(dice(lesion, result))
+
+    @property
+    def all_dice(self) -> list[float]:
+        return [value for values in self.dice.values() for value in values]
+
+    @property
+    def all_false_ml(self) -> list[float]:
+        return [value for values in self.false_ml.values() for value in values]
+
+
+@dataclass
+class Measured:
+    tallies: dict[str, Tally] = field(default_factory=lambda: {rule: Tally() for rule in RULES})
+    asked: int = 0
+    lesions: int = 0
+
+
+def dice(lesion: PlacedLesion, result: LesionResult) -> float:
+    """Of an answer and the truth; 0 where nothing was answered."""
+    total = int(np.count_nonzero(lesion.truth)) + int(np.count_nonzero(result.mask))
+    return 2 * _common(lesion.box, lesion.truth, result) / total
+
+
+def _common(box: Box, truth: np.ndarray, result: LesionResult) -> int:
+    common = box.intersection(result.box)
+    if common.is_empty:
+        return 0
+    mine = result.mask[common.relative_to(result.box).slices]
+    return int(np.count_nonzero(truth[common.relative_to(box).slices] & mine))
+
+
+def measure(
+    make: Callable[[], LesionSegmenter], pairs: int, seed: int, offsets_mm: Sequence[float]
+) -> dict[Boosting, Measured]:
+    """Every method with one segmenter, over all pairs and offsets."""
+    found = {method: Measured() for method in Boosting}
+    for number, pair in enumerate(lesion_pairs(pairs, seed)):
+        memory = Remembering(make())
+        directions = _directions(pair, np.random.default_rng([seed, number, 1]))
+        for offset_mm in offsets_mm:
+            begin = time.perf_counter()
+            for method, measured in found.items():
+                _ask(pair, directions * offset_mm, offset_mm, method, memory, measured)
+            print(
+                f"pair {number + 1}, {offset_mm:g} mm: {time.perf_counter() - begin:.0f} s", file=sys.stderr
+            )
+    return found
+
+
+def _directions(pair: LesionPair, rng: np.random.Generator) -> np.ndarray:
+    """One unit vector per lesion, world x, y, z."""
+    drawn = rng.normal(size=(len(pair.lesions), 3))
+    return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
+
+
+def _ask(
+    pair: LesionPair,
+    shifts_mm: np.ndarray,
+    offset_mm: float,
+    method: Boosting,
+    memory: Remembering,
+    measured: Measured,
+) -> None:
+    geometry = pair.followup.geometry
+    prompts = {}
+    for lesion, shift_mm in zip(pair.lesions, shifts_mm, strict=True):
+        place_mm = np.asarray(geometry.zyx_to_world(lesion.followup_zyx)) + shift_mm
+        prompts[pair.prompt(lesion, geometry.world_to_zyx(place_mm))] = lesion
+    asked = memory.asked
+    for answer in BoostedSegmenter(memory, BoostOptions(method)).segment(list(prompts)):
+        assert isinstance(answer, LesionResult), answer.error
+        lesion = prompts[answer.prompt]
+        measured.tallies["as answered"].add(offset_mm, lesion, answer)
+        measured.tallies["component rule"].add(offset_mm, lesion, result_at_point(answer))
+    measured.asked += memory.asked - asked
+    measured.lesions += len(prompts)
+
+
+def table(found: dict[Boosting, Measured], rule: str, offsets_mm: Sequence[float]) -> Iterator[str]:
+    """Markdown, a line at a time."""
+    heads = ["boosting", *(f"{offset:g} mm" for offset in offsets_mm), "mean", "found", "false ml", "asked"]
+    yield "| " + " | ".join(heads) + " |"
+    yield "| --- |" + " ---: |" * (len(heads) - 1)
+    for method, measured in found.items():
+        tally = measured.tallies[rule]
+        cells = [f"{np.mean(tally.dice[offset]):.3f}" for offset in offsets_mm]
+        cells.append(f"{np.mean(tally.all_dice):.3f}")
+        cells.append(f"{np.mean(np.asarray(tally.all_dice) >= FOUND_DICE):.1%}")
+        cells.append(f"{np.mean(tally.all_false_ml):.2f}")
+        cells.append(f"{measured.asked / measured.lesions:.1f}")
+        yield f"| {method} | " + " | ".join(cells) + " |"
+
+
+def _network(arguments: argparse.Namespace) -> Callable[[], LesionSegmenter]:
+    options = Options(weights_dir=arguments.weights, device=arguments.device, folds=arguments.folds)
+    model = load_model(options)
+    return lambda: Segmenter(model.plan, model.ensemble, keep_support=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--offsets", default="0,2,4,6,8,10")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--folds", type=fold_list, default=DEFAULT_FOLDS)
+    parser.add_argument("--device", type=device_name, default="cpu")
+    parser.add_argument("--segmenters", default="network,click")
+    arguments = parser.parse_args()
+    offsets_mm = [float(part) for part in arguments.offsets.split(",")]
+    logging.basicConfig(level=logging.WARNING)
+    for name in arguments.segmenters.split(","):
+        make = _network(arguments) if name == "network" else ClickSegmenter
+        found = measure(make, arguments.pairs, arguments.seed, offsets_mm)
+        for rule in RULES:
+            print(f"\n{name}, {rule}\n")
+            print("\n".join(table(found, rule, offsets_mm)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,7 +15,8 @@ import SimpleITK as sitk
 
 from model.case.geometry import Box, FloatArray, Geometry, Vector
 from model.case.images import read_image
-from model.propagation.register import RegistrationImage
+from model.propagation.propagate import Direction, propagate_points, refined_near
+from model.propagation.register import Registration, RegistrationImage
 from model.propagation.register.grids import AIR_HU, to_image
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "real"
@@ -25,10 +26,10 @@ COUCH_MM = 45.0
 """How far along z the table of the deformed follow-up stands from the baseline's."""
 
 _BODY_HU = -300.0
+_LESION_HU = 60
 _BODY_SPACING_MM = 4.0
 # The deformation goes on this far beyond the scan, as there is more of the patient.
 _MARGIN_MM = 20.0
-_FIELD_MM = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,42 @@ class Pair:
     def start_mm(self) -> float:
         """How far the places are apart by the headers alone, on average."""
         return float(np.linalg.norm(self.fixed_mm - self.moving_mm, axis=1).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Registered:
+    """A pair whose places both scans see, and its registration."""
+
+    pair: Pair
+    registration: Registration
+
+    def looked_closer(self, direction: Direction = Direction.TO_FOLLOWUP) -> Registration:
+        """The registration to use for all lesions, when they are known in the scan that is left."""
+        points, source, target, _ = self._way(direction)
+        return refined_near(points, source, target, self.registration, direction)
+
+    def errors_mm(self, direction: Direction) -> FloatArray:
+        """How far the lesions are off after the closer look, (N,) mm; carried over as users do."""
+        points, source, target, true_mm = self._way(direction)
+        near = self.looked_closer(direction)
+        moved = propagate_points(points, source, target, near.transform, direction)
+        return np.linalg.norm(target.voxel_to_world(moved[:, ::-1]) - true_mm, axis=1)
+
+    def errors_everywhere_mm(self, direction: Direction) -> FloatArray:
+        """How far all places are off without the closer look, (N,) mm."""
+        fixed_mm, moving_mm, transform = self.pair.fixed_mm, self.pair.moving_mm, self.registration.transform
+        if direction is Direction.TO_FOLLOWUP:
+            return np.linalg.norm(transform.moving_to_fixed(moving_mm) - fixed_mm, axis=1)
+        return np.linalg.norm(transform.fixed_to_moving(fixed_mm) - moving_mm, axis=1)
+
+    def _way(self, direction: Direction) -> tuple[FloatArray, Geometry, Geometry, FloatArray]:
+        """The lesions' voxels in the source, its grid, the target's grid, and where they are there, mm."""
+        pair = self.pair
+        start_mm, true_mm = pair.fixed_mm[: pair.lesions], pair.moving_mm[: pair.lesions]
+        source, target = pair.fixed.geometry, pair.moving.geometry
+        if direction is Direction.TO_FOLLOWUP:
+            source, target, start_mm, true_mm = target, source, true_mm, start_mm
+        return voxels_zyx(source, start_mm), source, target, true_mm
 
 
 def depths_mm(geometry: Geometry, points_mm: FloatArray) -> FloatArray:
@@ -110,7 +147,8 @@ def _centroid_mm(name: str) -> FloatArray:
 class Deformation:
     """A known pair: random B-splines, ``knots_mm`` apart or more, that move the body by up to ``peak_mm``.
 
-    ``baseline_z`` and ``followup_z`` are the shares of the slices that each scan keeps.
+    ``baseline_z`` and ``followup_z`` are the shares of the slices that each scan keeps. At the first
+    ``lesions`` of the ``points`` the baseline gets balls of soft tissue of radius ``lesion_mm``, if any.
     """
 
     seed: int = 0
@@ -121,6 +159,7 @@ class Deformation:
     followup_z: tuple[float, float] = (0.0, 1.0)
     points: int = 2000
     lesions: int = 12
+    lesion_mm: float | None = None
 
 
 HALF = Deformation(seed=2, baseline_z=(0.0, 0.75), followup_z=(0.25, 1.0))
@@ -164,20 +203,38 @@ def deformed(scan: RegistrationImage, options: Deformation, grid: Geometry | Non
     truth.AddTransform(spline)
     truth.AddTransform(sitk.TranslationTransform(3, (0.0, 0.0, -COUCH_MM)))  # the last added acts first
     grid = grid or _other_grid(scan.geometry)
-    fixed = _part(_noisy(_seen_on(grid, scan, truth), options.noise_hu, rng), options.followup_z)
-    moving = _part(_noisy(scan, options.noise_hu, rng), options.baseline_z)
+    ends = _part_of(grid, options.followup_z), _part_of(scan.geometry, options.baseline_z)
     fixed_mm = _places_in(body, grid, truth, options.points, rng)
     moving_mm = _through(truth, fixed_mm)
-    depth_mm = np.minimum(depths_mm(fixed.geometry, fixed_mm), depths_mm(moving.geometry, moving_mm))
+    is_common = np.minimum(depths_mm(ends[0], fixed_mm), depths_mm(ends[1], moving_mm)) >= 0
     # Common ones first, so that the lesions are among them.
-    order = np.argsort(depth_mm < 0, kind="stable")
-    pair = Pair(fixed, moving, fixed_mm[order], moving_mm[order], options.lesions)
-    return Deformed(pair, depth_mm[order] >= 0, knots_mm)
+    order = np.argsort(~is_common, kind="stable")
+    fixed_mm, moving_mm = fixed_mm[order], moving_mm[order]
+    if options.lesion_mm is not None:
+        scan = _with_balls(scan, moving_mm[: options.lesions], options.lesion_mm)
+    fixed = _noisy(_seen_on(ends[0], scan, truth), options.noise_hu, rng)
+    moving = _noisy(_seen_on(ends[1], scan, sitk.Transform()), options.noise_hu, rng)
+    return Deformed(Pair(fixed, moving, fixed_mm, moving_mm, options.lesions), is_common[order], knots_mm)
 
 
 def thorax_pair(options: Deformation | None = None) -> Deformed:
     """The thorax of LIDC-IDRI-0314 (CC BY 3.0) at 2 mm, under a known deformation."""
     return deformed(read_real(THORAX), options or Deformation())
+
+
+def large_pair() -> Deformed:
+    """A trunk of 512 x 512 x 300 voxels at both dates with ten lesions: the thorax and its mirror image."""
+    thorax = read_real(THORAX)
+    g = thorax.geometry
+    x, y, z = g.origin_xyz
+    tall = np.concatenate([thorax.array[:0:-1], thorax.array])  # the lowest slice in the middle
+    nz, ny, nx = tall.shape
+    bottom = z - (thorax.array.shape[0] - 1) * g.spacing_xyz[2]
+    trunk = RegistrationImage(tall, Geometry((nx, ny, nz), g.spacing_xyz, (x, y, bottom)), thorax.name)
+    size, start = (512, 512, 300), (x - 2.0, y - 2.0, z - 210.0)
+    baseline = _seen_on(Geometry(size, (0.79, 0.79, 1.5), start), trunk, sitk.Transform())
+    followup = Geometry(size, (0.8, 0.8, 1.45), (start[0] - 3.0, start[1] - 3.0, start[2] + COUCH_MM + 5.0))
+    return deformed(baseline, Deformation(seed=3, lesions=10, lesion_mm=8.0), followup)
 
 
 def _other_grid(geometry: Geometry) -> Geometry:
@@ -241,7 +298,7 @@ def _field(transform: sitk.Transform, grid: sitk.Image) -> sitk.Image:
 
 
 def _seen_on(grid: Geometry, scan: RegistrationImage, truth: sitk.Transform) -> RegistrationImage:
-    """followup(p) = scan(truth(p)), slice by slice of the follow-up's grid to spare memory."""
+    """seen(p) = scan(truth(p)), slice by slice of the grid to spare memory."""
     source = to_image(np.asarray(scan.array, np.float32), scan.geometry)
     hu = np.empty(grid.shape_zyx, np.float32)
     for z in range(grid.shape_zyx[0]):
@@ -251,7 +308,7 @@ def _seen_on(grid: Geometry, scan: RegistrationImage, truth: sitk.Transform) -> 
         target.SetDirection(grid.direction)
         plane = sitk.Resample(source, target, truth, sitk.sitkLinear, AIR_HU, sitk.sitkFloat32)
         hu[z] = sitk.GetArrayViewFromImage(plane)[0]
-    return RegistrationImage(hu, grid, "followup")
+    return RegistrationImage(hu, grid, scan.name)
 
 
 def _noisy(scan: RegistrationImage, noise_hu: float, rng: np.random.Generator) -> RegistrationImage:
@@ -261,10 +318,20 @@ def _noisy(scan: RegistrationImage, noise_hu: float, rng: np.random.Generator) -
     return RegistrationImage(hu, scan.geometry, scan.name)
 
 
-def _part(scan: RegistrationImage, share_z: Sequence[float]) -> RegistrationImage:
-    nz, ny, nx = scan.geometry.shape_zyx
-    box = Box((round(share_z[0] * nz), 0, 0), (round(share_z[1] * nz), ny, nx))
-    return RegistrationImage(scan.array[box.slices], scan.geometry.cropped(box), scan.name)
+def _part_of(geometry: Geometry, share_z: Sequence[float]) -> Geometry:
+    nz, ny, nx = geometry.shape_zyx
+    return geometry.cropped(Box((round(share_z[0] * nz), 0, 0), (round(share_z[1] * nz), ny, nx)))
+
+
+def _with_balls(scan: RegistrationImage, centres_mm: FloatArray, radius_mm: float) -> RegistrationImage:
+    hu = scan.array.copy()
+    reach = np.ceil(radius_mm / np.asarray(scan.geometry.spacing_zyx)).astype(int) + 1
+    for centre in voxels_zyx(scan.geometry, centres_mm):
+        start, stop = np.maximum(centre.astype(int) - reach, 0), centre.astype(int) + reach + 1
+        part = hu[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        away = np.moveaxis(np.indices(part.shape), 0, -1) + start - centre
+        part[np.linalg.norm(away * scan.geometry.spacing_zyx, axis=-1) <= radius_mm] = _LESION_HU
+    return RegistrationImage(hu, scan.geometry, scan.name)
 
 
 def _places_in(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...case.geometry import Array, FloatArray, Geometry
 from ...errors import InputError
 
-DEFAULT_BACKEND = "affine"
+DEFAULT_BACKEND = "deformable"
 
 
 @dataclass(frozen=True, eq=False)

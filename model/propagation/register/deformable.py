@@ -29,11 +29,13 @@ from .warp import Pair, Smoothed, normalised
 log = logging.getLogger(__name__)
 
 # The working spacing is what fits the overlap into so many voxels; each takes the same time.
-_VOXELS = 2_000_000
+_VOXELS = 2_500_000
 _FINEST_MM = 1.5
 # The grid's sides are multiples of this: where voxels are pooled in steps, none may be left over.
 _MULTIPLE = 12
 _MIN_SIDE = 24
+# The affine only knows about where the overlap ends, and the search needs room to look beyond.
+_MARGIN_MM = 15.0
 _SEARCH = Search(step=6, reach=4)
 
 _DEMONS_ITERATIONS = 30
@@ -88,10 +90,11 @@ def _working_grid(
     sides_mm = high - low
     if not (sides_mm > 0).all():
         return None
-    spacing_mm = max(_FINEST_MM, float(np.prod(sides_mm) / _VOXELS) ** (1 / 3))
+    wide_mm = sides_mm + 2 * _MARGIN_MM
+    spacing_mm = max(_FINEST_MM, float(np.prod(wide_mm) / _VOXELS) ** (1 / 3))
     if (sides_mm / spacing_mm < _MIN_SIDE).any():
         return None
-    return _grid_over((low + high) / 2, sides_mm, spacing_mm)
+    return _grid_over((low + high) / 2, wide_mm, spacing_mm)
 
 
 def _grid_over(centre_mm: FloatArray, sides_mm: FloatArray, spacing_mm: float) -> Geometry:

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from ...case.geometry import FloatArray, Geometry
 from . import RegistrationImage, Transform
 from .field import voxel_centres_mm
-from .grids import AIR_HU, FloatVolume, Mask, averaged, to_image
+from .grids import FloatVolume, Mask, averaged, to_image
 
 # Less contrast in a neighbourhood than this is noise, and counts for little.
 _NOISE_HU = 40.0
@@ -39,9 +39,12 @@ class Smoothed:
         return cls(hu, seen, geometry)
 
     def at(self, places_mm: FloatArray, grid: Geometry) -> tuple[FloatVolume, Mask]:
-        """HU at the world positions of a grid's voxels, air where nothing was seen; and what was."""
+        """HU at the world positions of a grid's voxels, and which of them were seen.
+
+        Beyond the scan stands what its border shows: a step down to air would look like a part of the body.
+        """
         voxels = np.ascontiguousarray(self.geometry.world_to_voxel(places_mm)[:, ::-1].T)
-        hu = map_coordinates(self.hu, voxels, np.float32, order=1, mode="grid-constant", cval=AIR_HU)
+        hu = map_coordinates(self.hu, voxels, np.float32, order=1, mode="nearest")
         seen = map_coordinates(self.seen.view(np.uint8), voxels, np.uint8, order=0, mode="constant")
         return hu.reshape(grid.shape_zyx), seen.reshape(grid.shape_zyx) > 0
 

@@ -13,7 +13,7 @@ from typing import Any
 from ..case.documents import check_writable
 from ..case.scans import ClickUnits
 from ..errors import InputError, LongilesionError, one_line
-from ..propagation.confidence import ConfidenceOptions
+from ..propagation.confidence import ConfidenceOptions, is_estimated
 from ..propagation.register import DEFAULT_BACKEND, Backend, backend
 from .boosting import Boosting, BoostOptions
 from .choice import ChoiceOptions, Sampling, SamplingOptions
@@ -84,9 +84,16 @@ def _follow(arguments: argparse.Namespace) -> FollowOptions:
         seed=arguments.seed,
         overlap=arguments.overlap,
         fate=fate,
-        confidence=ConfidenceRule(arguments.confidence),
+        confidence=_confidence(arguments),
         confidence_options=ConfidenceOptions(flag_mm=_positive("--flag-mm", arguments.flag_mm)),
     )
+
+
+def _confidence(arguments: argparse.Namespace) -> ConfidenceRule:
+    """As chosen; where the registration is given, the way back is that of the way there and says nothing."""
+    if not is_estimated(arguments.backend or DEFAULT_BACKEND):
+        return ConfidenceRule.SPREAD
+    return ConfidenceRule(arguments.confidence)
 
 
 def _segmenter(arguments: argparse.Namespace) -> SegmenterOptions:

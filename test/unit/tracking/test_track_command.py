@@ -60,6 +60,11 @@ def test_the_defaults_are_those_of_the_library() -> None:
     assert track.CONFIDENCES[0] == DEFAULT_CONFIDENCE
 
 
+def test_given_registrations_have_no_way_back() -> None:
+    for name, rule in (("affine", "there-and-back"), ("transform:f.h5", "spread"), ("identity", "spread")):
+        assert _options("--backend", name).follow.confidence == ConfidenceRule(rule)
+
+
 def test_every_option_arrives() -> None:
     options = _options(
         "--source", "t1", "--topology", "recentre", "--previous-mask", "--clicks", "world",

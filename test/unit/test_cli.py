@@ -17,6 +17,7 @@ from model.case.clicks import read_clicks
 from model.cli import main
 from model.errors import InputError, WeightsError
 from model.tracking import prompts
+from model.tracking.manifest import discover_series
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COMMANDS = ("segment", "track", "propagate", "prompts", "weights")
@@ -45,6 +46,13 @@ def test_help_needs_no_heavy_library() -> None:
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
     for option in ("--series", "--from", "--mask", "--input", "pack"):
         assert option in done.stdout
+
+
+def test_the_sample_case_is_a_series_too() -> None:
+    (patient,) = discover_series(CHECKOUT / "test" / "sample" / "series.csv")
+    before, after = patient.time_points
+    assert (before.name, after.name) == ("baseline", "followup")
+    assert before.scans[0].mask is not None and after.scans[0].clicks is None
 
 
 def test_a_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

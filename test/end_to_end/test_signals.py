@@ -56,12 +56,12 @@ def _endless_fit(levels, start, stretch):
 IN_READING = (
     BUSY
     + """
-from model.case import challenge
-read = challenge.read_image
+from model.case import scans
+read = scans.read_image
 def slow(path):
     busy()
     return read(path)
-challenge.read_image = slow
+scans.read_image = slow
 """
 )
 

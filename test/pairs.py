@@ -253,8 +253,8 @@ def _body(scan: RegistrationImage) -> sitk.Image:
     g = scan.geometry
     coarse = np.ascontiguousarray(scan.array[::a, ::b, ::c])
     nz, ny, nx = coarse.shape
-    spacing = tuple(s * n for s, n in zip(g.spacing_xyz, reversed(step), strict=True))
-    image = to_image(coarse, Geometry((nx, ny, nz), spacing, g.origin_xyz, g.direction))
+    x, y, z = (s * n for s, n in zip(g.spacing_xyz, reversed(step), strict=True))
+    image = to_image(coarse, Geometry((nx, ny, nz), (x, y, z), g.origin_xyz, g.direction))
     opened = sitk.BinaryMorphologicalOpening(image > _BODY_HU, [2, 2, 2])
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True) == 1
     filled = sitk.JoinSeries([sitk.BinaryFillhole(largest[:, :, z]) for z in range(nz)])

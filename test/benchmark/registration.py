@@ -4,8 +4,8 @@
         [--assert-seconds 120] [--assert-memory 4096]
 
 Prints a Markdown table, a row as soon as it is measured, each in a process of its own. Seconds are wall time
-from the import of the back end to the last of the lesions; the CPU's are of all cores. Where ``../shared/real`` is
-missing it says so.
+from the import of the back end to the last of the lesions; the CPU's are of all cores. Where
+``../shared/real`` is missing it says so.
 """
 
 from __future__ import annotations

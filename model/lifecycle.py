@@ -20,7 +20,7 @@ from .errors import EXIT_TERMINATED, LongilesionError, MemoryExhaustedError, one
 from .options import Options
 
 if TYPE_CHECKING:
-    from .inference.run import Boost, Run
+    from .inference.run import ForPropagated, MakeSegmenter, Run
     from .inference.segmenter import LesionSegmenter
 
 log = logging.getLogger(__name__)
@@ -49,24 +49,24 @@ class _Worker(Thread):
         try:
             from .inference.run import Run  # brings numpy and SimpleITK: not before signals are answered
 
-            self.current = Run(self.options, _boost(self.options))
+            self.current = Run(self.options, _for_propagated(self.options))
             self.current.execute()
         except BaseException as error:
             self.error = error
 
 
-def _boost(options: Options) -> Boost | None:
-    """What asks more than once for a lesion, or None; it lies above the room that asks."""
-    if options.boost == "none":
-        return None
+def _for_propagated(options: Options) -> ForPropagated:
+    """The segmenter of lesions that nobody clicked; it lies above the room that asks for it."""
 
-    def boosted(inner: LesionSegmenter, keep_support: bool) -> LesionSegmenter:
+    def made(make: MakeSegmenter, keep_support: bool) -> LesionSegmenter:
         from .tracking.boosting import BoostedSegmenter, Boosting, BoostOptions
+        from .tracking.segmenters import ComponentSegmenter
 
-        chosen = BoostOptions(method=Boosting(options.boost))
-        return BoostedSegmenter(inner, chosen, keep_support=keep_support)
+        boost = BoostOptions(method=Boosting(options.boost))
+        inner = make(keep_support or boost.uses_support)
+        return ComponentSegmenter(BoostedSegmenter(inner, boost, keep_support=keep_support))
 
-    return boosted
+    return made
 
 
 class _Command(Thread):

@@ -11,7 +11,7 @@ from typing import Literal
 DEFAULT_FOLDS = (0, 1, 2, 3, 4)
 
 BOOSTS = ("none", "reprompt", "additive", "merged-probabilities", "perturbed", "click-majority", "rotated")
-DEFAULT_BOOST = "none"
+DEFAULT_BOOST = "merged-probabilities"  # by measurement, see docs/propagation.md
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from ..case.case import (
     Case,
     CaseFiles,
     CaseResult,
+    LesionPrompt,
     LesionRecord,
     LesionResult,
     LesionStatus,
@@ -47,8 +48,11 @@ if TYPE_CHECKING:  # torch is imported while the images are read, not before
 
 log = logging.getLogger(__name__)
 
-Boost = Callable[["LesionSegmenter", bool], "LesionSegmenter"]
-"""A segmenter, and whether the answers keep their support -> a segmenter that asks it more than once."""
+MakeSegmenter = Callable[[bool], "LesionSegmenter"]
+"""Whether the answers keep their support -> the segmenter of the case's model."""
+
+ForPropagated = Callable[[MakeSegmenter, bool], "LesionSegmenter"]
+"""How to make that one, and whether the answers keep their support -> one that forgives doubtful points."""
 
 
 class AllLesionsFailedError(LongilesionError):
@@ -76,10 +80,11 @@ class Run:
     """Carries a case through its stages; what is finished can be written at any moment.
 
     Args:
-        boost: asks more than once for the lesions whose follow-up point was propagated; None asks once.
+        for_propagated: makes the segmenter of lesions whose follow-up point was propagated; without it they
+            are answered as if they had been clicked there.
     """
 
-    def __init__(self, options: Options, boost: Boost | None = None) -> None:
+    def __init__(self, options: Options, for_propagated: ForPropagated | None = None) -> None:
         self.options = options
         self.timings = Timings()
         self.files: CaseFiles | None = None
@@ -91,7 +96,7 @@ class Run:
         device = "cpu" if options.deterministic else options.device
         self.backend = NamedBackend(options.backend or DEFAULT_BACKEND, device)
         self.registrations = RegistrationCache(self.backend)
-        self.boost = boost
+        self.for_propagated = for_propagated
         self.model: LoadedModel | None = None
         self._lock = Lock()
         self._results: list[LesionResult] = []
@@ -189,18 +194,21 @@ class Run:
             raise AllLesionsFailedError(f"none of the {len(reasons)} lesions could be computed: {reasons[0]}")
 
     def _answers(self, model: LoadedModel) -> Iterator[LesionResult | LesionFailure]:
-        """All lesions through the network; where nobody clicked, the point may be beside the lesion."""
+        """All lesions through the network; where nobody clicked, the point may lie beside the lesion."""
         from .segmenter import Segmenter
 
+        def make(keep_support: bool) -> LesionSegmenter:
+            return Segmenter(model.plan, model.ensemble, self.timings, keep_support)
+
+        clicked: list[LesionPrompt] = []
+        propagated: list[LesionPrompt] = []
+        for prompt in self.located.prompts:
+            is_propagated = prompt.followup_point.source is PointSource.PROPAGATED
+            (propagated if is_propagated and self.for_propagated else clicked).append(prompt)
         keep_support = self.options.save_probabilities
-        given = list(self.located.prompts)
-        if self.boost is not None:
-            doubtful = [p for p in given if p.followup_point.source is PointSource.PROPAGATED]
-            given = [p for p in given if p.followup_point.source is not PointSource.PROPAGATED]
-        yield from Segmenter(model.plan, model.ensemble, self.timings, keep_support).segment(given)
-        if self.boost is not None and doubtful:
-            inner = Segmenter(model.plan, model.ensemble, self.timings, keep_support=True)
-            yield from self.boost(inner, keep_support).segment(doubtful)
+        yield from make(keep_support).segment(clicked)
+        if self.for_propagated is not None and propagated:
+            yield from self.for_propagated(make, keep_support).segment(propagated)
 
     def _write(self) -> CaseResult:
         with self.timings.stage("merge"):

@@ -1,6 +1,6 @@
 """What boosting adds where a propagated point lies beside its lesion.
 
-    python -m test.benchmark.boosting [--pairs 3] [--seed 0] [--offsets 0,2,4,6,8,10] [--weights DIR]
+    python -m test.benchmark.boosting [--pairs 4] [--seed 0] [--offsets 0,2,4,6,8,10] [--weights DIR]
         [--folds 0,1,2,3,4] [--segmenters network,click] [--device cpu]
 
 Pairs of scans with lesions that moved, grew, shrank and vanished (`lesion_pairs`); the point of each is moved
@@ -153,7 +153,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--offsets", default="0,2,4,6,8,10")
     parser.add_argument("--weights", type=Path)

@@ -94,8 +94,8 @@ def test_step_1_answers_every_lesion(case: CaseOnDisk) -> None:
 
 def test_given_clicks_need_no_registration(case: CaseOnDisk) -> None:
     """Nor does boosting ask for their lesions again: a click is used as it is."""
-    plain = good(case.run())
-    boosted = good(case.run("--boost", "merged-probabilities"))
+    plain = good(case.run("--boost", "none"))
+    boosted = good(case.run("--boost", "perturbed"))
     for run in (plain, boosted):
         assert run.record["registrations"] == []
         assert all("confidence_mm" not in lesion["followup"] for lesion in run.record["lesions"])
@@ -109,7 +109,7 @@ def test_step_1_with_a_back_end_and_boosting(case: CaseOnDisk) -> None:
     assert [run.lesions(i)[0]["followup"]["source"] for i in (1, 2)] == ["given", "propagated"]
     assert run.lesions(2)[0]["followup"]["point_xyz"] == list(CENTRES[2][::-1])
     assert len(list((run.extras / "probabilities").iterdir())) == 2
-    once = good(case.run("--backend", "identity"))
+    once = good(case.run("--backend", "identity", "--boost", "none"))
     assert np.array_equal(run.labelmap() == 1, once.labelmap() == 1)
     assert np.count_nonzero(run.labelmap() == 2) >= np.count_nonzero(once.labelmap() == 2) > 0
 
@@ -278,8 +278,8 @@ def test_folds_tta_and_overlap(case: CaseOnDisk) -> None:
         "plans.json", "fold_0/checkpoint_final.pth", "fold_2/checkpoint_final.pth",
     }  # fmt: skip
     assert run.record["options"] == {
-        "overlap": "max-id", "clicks": "voxel", "backend": "affine", "boost": "none", "tta": True,
-        "deterministic": False,
+        "overlap": "max-id", "clicks": "voxel", "backend": "affine", "boost": "merged-probabilities",
+        "tta": True, "deterministic": False,
     }  # fmt: skip
 
 

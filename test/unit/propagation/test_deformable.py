@@ -1,0 +1,215 @@
+"""The default back end on phantoms with known deformations: its search, its closer look, what it refuses."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter, map_coordinates, shift
+
+from model.case.geometry import AxisMap, FloatArray, Geometry
+from model.errors import InputError
+from model.propagation.register import Registration, RegistrationImage, convex, deformable, refine
+from model.propagation.register.convex import Search, choose_device, convex_adam
+from model.propagation.register.deformable import DeformableBackend
+from model.propagation.register.field import Composition, FieldTransform, folding_share, voxel_centres_mm
+from model.propagation.register.linear import LinearTransform
+from model.propagation.register.refine import Refiner
+from model.propagation.register.warp import Pair, Smoothed, normalised
+
+SIZE, SPACING_MM = (72, 64, 60), 2.5
+PLACES_MM = np.random.default_rng(3).uniform([-55, -45, -45], [55, 45, 45], (60, 3))
+TEXTURE = gaussian_filter(np.random.default_rng(4).normal(0, 1, (76, 80, 84)), 2.0)
+
+
+def body_hu(places: FloatArray) -> FloatArray:
+    """HU of a patient at points (N, 3), mm: an oval body of many soft structures."""
+    voxels = (places / 3.0 + np.array([84, 80, 76]) / 2)[:, ::-1].T
+    hu = 60.0 + 3000.0 * map_coordinates(TEXTURE, voxels, order=1, mode="reflect")
+    inside = ((places[:, :2] / [75.0, 62.0]) ** 2).sum(axis=1) < 1
+    return np.where(inside, np.clip(hu, -700, 280), -1000.0)
+
+
+def bump(places: FloatArray) -> FloatArray:
+    """Up to 7 mm along z and 4 mm along x."""
+    height = np.exp(-(places**2).sum(axis=1) / 45.0**2)
+    return np.column_stack([4.0 * height, np.zeros_like(height), 7.0 * height])
+
+
+def scan(bent: bool, offset_z_mm: float = 0.0, seed: int = 0) -> RegistrationImage:
+    sides = np.array(SIZE) * SPACING_MM
+    ox, oy, oz = (float(v) for v in -sides / 2 + SPACING_MM / 2)
+    geometry = Geometry(SIZE, (SPACING_MM,) * 3, (ox, oy, oz + offset_z_mm))
+    seen = voxel_centres_mm(geometry) - [0.0, 0.0, offset_z_mm]
+    hu = body_hu(seen + bump(seen) if bent else seen).reshape(geometry.shape_zyx)
+    noise = np.random.default_rng(seed).normal(0, 10, hu.shape)
+    return RegistrationImage((hu + noise).astype(np.int16), geometry)
+
+
+def turned(image: RegistrationImage) -> RegistrationImage:
+    axes = AxisMap((2, 0, 1), (True, False, True))
+    return RegistrationImage(axes.array(image.array), image.geometry.reoriented(axes))
+
+
+FOLLOWUP, BASELINE = scan(True, 30.0, 1), scan(False, 0.0, 2)
+FIXED_MM, MOVING_MM = PLACES_MM + [0.0, 0.0, 30.0], PLACES_MM + bump(PLACES_MM)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Large voxels, as whole bodies get them: the tests' phantom would get small ones, and take its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deformable, "_VOXELS", 200_000)
+        yield
+
+
+@pytest.fixture(scope="module")
+def found(quick: None) -> Registration:
+    return DeformableBackend("cpu").register(FOLLOWUP, BASELINE)
+
+
+def test_a_deformation_is_found_in_both_directions(found: Registration) -> None:
+    assert found.is_reliable and not found.warnings and found.similarity > 0.9
+    assert isinstance(found.transform, FieldTransform) and folding_share(found.transform) == 0
+    assert np.linalg.norm(MOVING_MM - PLACES_MM, axis=1).max() > 6
+    forth = np.linalg.norm(found.transform.fixed_to_moving(FIXED_MM) - MOVING_MM, axis=1)
+    back = np.linalg.norm(found.transform.moving_to_fixed(MOVING_MM) - FIXED_MM, axis=1)
+    assert forth.mean() < 1.0 and back.mean() < 1.0
+
+
+def test_files_of_another_orientation_give_the_same(found: Registration) -> None:
+    other = DeformableBackend("cpu").register(turned(FOLLOWUP), BASELINE)
+    moved = other.transform.fixed_to_moving(FIXED_MM)
+    assert np.linalg.norm(moved - found.transform.fixed_to_moving(FIXED_MM), axis=1).max() < 0.2
+
+
+def test_twice_the_same(found: Registration) -> None:
+    again = DeformableBackend("cpu").register(FOLLOWUP, BASELINE)
+    np.testing.assert_array_equal(
+        again.transform.fixed_to_moving(FIXED_MM), found.transform.fixed_to_moving(FIXED_MM)
+    )
+
+
+@pytest.mark.parametrize(
+    "baseline",
+    [
+        replace(BASELINE, array=np.zeros_like(BASELINE.array)),
+        replace(BASELINE, array=np.full(BASELINE.array.shape, np.nan, np.float32)),
+        RegistrationImage(BASELINE.array[:4], replace(BASELINE.geometry, size_xyz=(*SIZE[:2], 4))),
+    ],
+    ids=["constant", "NaN", "a slab"],
+)
+def test_what_cannot_be_registered_is_said(baseline: RegistrationImage) -> None:
+    found = DeformableBackend("cpu").register(FOLLOWUP, baseline)
+    assert not found.is_reliable and found.warnings
+    assert np.isfinite(found.near(FIXED_MM).fixed_to_moving(FIXED_MM)).all()
+
+
+def test_a_failing_search_leaves_the_affine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory for 1 TiB")
+
+    monkeypatch.setattr(deformable, "convex_adam", fail)
+    found = DeformableBackend("cpu").register(FOLLOWUP, BASELINE)
+    assert isinstance(found.transform, LinearTransform) and not found.is_reliable
+    assert "affine one alone" in found.warnings[-1]
+
+
+def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == "cpu"
+    with pytest.raises(InputError, match="cuda:1: 0 CUDA devices"):
+        DeformableBackend("cuda:1")
+
+
+def test_memory_of_a_gpu_that_runs_out_is_made_up_for_by_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def run(fixed: object, moving: object, search: Search, device: str) -> np.ndarray:
+        asked.append(device)
+        if device != "cpu":
+            raise torch.OutOfMemoryError
+        return np.zeros((2, 2, 2, 3), np.float32)
+
+    monkeypatch.setattr(convex, "_run", run)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    volume = np.zeros((2, 2, 2), np.float32)
+    assert convex_adam(volume, volume, 1.0, Search(6, 4), "cuda").shape == (2, 2, 2, 3)
+    assert asked == ["cuda", "cpu"]
+
+
+def test_the_search_answers_in_mm_and_in_the_order_of_the_world() -> None:
+    rng = np.random.default_rng(0)
+    moving = (gaussian_filter(rng.normal(0, 1, (48, 48, 48)), 2) * 3000).astype(np.float32)
+    fixed = shift(moving, (0, 2, -4), order=1, mode="nearest")  # fixed(z, y, x) = moving(z, y - 2, x + 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        u = convex_adam(fixed, moving, 2.0, Search(4, 3), "cpu")
+    middle = u[14:34, 14:34, 14:34].reshape(-1, 3)
+    np.testing.assert_allclose(np.median(middle, axis=0), [8.0, -4.0, 0.0], atol=0.4)
+
+
+class TestCloserLook:
+    """Boxes round points, on top of a transform that is 3 mm off everywhere."""
+
+    @staticmethod
+    def refiner(fixed: RegistrationImage = BASELINE) -> Refiner:
+        off = LinearTransform(np.eye(3), np.array([3.0, 0.0, 0.0]))
+        return Refiner(fixed, BASELINE, off, 6.0, "cpu")
+
+    def test_a_box_is_nearer_to_the_truth_and_leaves_the_rest(self) -> None:
+        refiner = self.refiner()
+        places = np.array([[0.0, 0.0, 0.0], [4.0, -5.0, 3.0]])
+        near = refiner.near(places)
+        assert np.linalg.norm(near.fixed_to_moving(places) - places, axis=1).max() < 1.0
+        assert np.linalg.norm(near.moving_to_fixed(places) - places, axis=1).max() < 1.0
+        far = np.array([[0.0, 0.0, 200.0]])
+        np.testing.assert_array_equal(near.fixed_to_moving(far), far + [3.0, 0.0, 0.0])
+
+    def test_points_of_one_box_share_it(self) -> None:
+        refiner = self.refiner()
+        first = refiner.near([[0.0, 0.0, 0.0]])
+        assert isinstance(first, Composition)
+        assert refiner.near([[5.0, 5.0, 5.0], [np.nan, 0.0, 0.0]]) is first
+
+    def test_a_box_that_makes_nothing_better_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        worse = np.full((60, 60, 60, 3), 2.0, np.float32)
+        monkeypatch.setattr(refine, "convex_adam", lambda *_: worse)
+        refiner = self.refiner()
+        assert refiner.near([[0.0, 0.0, 0.0]]) is refiner.start
+
+    def test_a_box_that_fails_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise RuntimeError("out of memory")
+
+        monkeypatch.setattr(refine, "convex_adam", fail)
+        refiner = self.refiner()
+        assert refiner.near([[0.0, 0.0, 0.0]]) is refiner.start
+
+    def test_outside_of_the_scans_there_is_nothing_to_see(self) -> None:
+        refiner = self.refiner()
+        assert refiner.near([[0.0, 0.0, 900.0]]) is refiner.start
+
+    def test_voxels_as_large_as_before_are_not_worth_it(self) -> None:
+        refiner = replace(self.refiner(), working_mm=2.6)
+        assert refiner.near([[0.0, 0.0, 0.0]]) is refiner.start
+
+
+def test_beyond_a_scan_stands_what_its_border_shows() -> None:
+    geometry = Geometry((8, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    image = RegistrationImage(np.full((8, 8, 8), 40, np.int16), geometry)
+    wide = Geometry((12, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    pair = Pair.of(wide, *(Smoothed.of(image, 2.0),) * 2, LinearTransform.identity())
+    assert (pair.fixed == 40).all()
+    assert pair.fixed_seen[..., :8].all() and not pair.fixed_seen[..., 9:].any()
+
+
+def test_density_makes_no_difference_to_normalised_images() -> None:
+    hu = (TEXTURE[:40, :40, :40] * 3000).astype(np.float32)
+    seen = np.ones(hu.shape, bool)
+    np.testing.assert_allclose(normalised(hu, seen, 4.0), normalised(hu + 150, seen, 4.0), atol=1e-2)
+    assert not normalised(hu, ~seen, 4.0).any()

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..case.case import LesionPrompt, LesionResult, Scan
+from ..case.case import LesionPrompt, LesionResult, PointSource, Scan
 from ..case.geometry import Array, Box, Vector
 from ..errors import InputError, LongilesionError, WeightsError, one_line
 from ..inference.segmenter import LesionFailure, LesionSegmenter, lesion_result
-from ..options import DEFAULT_FOLDS, Options
+from ..options import DEFAULT_BOOST, DEFAULT_FOLDS, Options
 from .boosting import BoostedSegmenter, Boosting, BoostOptions
 from .components import LIMIT_MM, result_at_point
 
@@ -181,7 +181,7 @@ class SegmenterOptions:
     folds: tuple[int, ...] = DEFAULT_FOLDS
     tta: bool = False
     deterministic: bool = False
-    boost: BoostOptions = field(default_factory=BoostOptions)
+    boost: BoostOptions = field(default_factory=lambda: BoostOptions(Boosting(DEFAULT_BOOST)))
     component_rule: bool = True
     component_limit_mm: float = LIMIT_MM
 
@@ -210,7 +210,9 @@ class ComponentSegmenter:
 
 
 class SeriesSegmenter:
-    """A segmenter with the component rule and boosting round it.
+    """A segmenter with the component rule round it, and boosting where a point was propagated.
+
+    A point or box that somebody gave is used as it is.
 
     Attributes:
         notes: what is to be told of the model, for the record.
@@ -241,12 +243,18 @@ class SeriesSegmenter:
             extra_points: further points by lesion id, on the follow-up's grid, for the boosting that asks
                 for a lesion at several; the prompts must then be of one scan.
         """
-        inner, options = self._inner, self._options
-        if options.boost.method is not Boosting.NONE:
-            inner = BoostedSegmenter(inner, options.boost, extra_points)
-        if options.component_rule:
-            inner = ComponentSegmenter(inner, options.component_limit_mm)
-        yield from inner.segment(prompts)
+        options = self._options
+        boosted = BoostedSegmenter(self._inner, options.boost, extra_points)
+        carried = [prompt for prompt in prompts if _is_propagated(prompt)]
+        given = [prompt for prompt in prompts if not _is_propagated(prompt)]
+        for inner, mine in ((self._inner, given), (boosted, carried)):
+            if mine:
+                ruled = ComponentSegmenter(inner, options.component_limit_mm)
+                yield from (ruled if options.component_rule else inner).segment(mine)
+
+
+def _is_propagated(prompt: LesionPrompt) -> bool:
+    return prompt.followup_point.source is PointSource.PROPAGATED
 
 
 def make_segmenter(options: SegmenterOptions) -> SeriesSegmenter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..options import BOOSTS, DEFAULT_FOLDS, device_name, fold_list
+from ..options import BOOSTS, DEFAULT_BOOST, DEFAULT_FOLDS, device_name, fold_list
 
 TOPOLOGIES = ("star", "chain", "recentre", "recentre-mask")
 CONFIDENCES = ("there-and-back", "spread")
@@ -63,7 +63,10 @@ def _add_segmenter(group: argparse._ArgumentGroup) -> None:
     add("--folds", type=fold_list, default=DEFAULT_FOLDS, metavar="0,1,2,3,4", help="folds of the ensemble")
     add("--tta", action="store_true", help="average over the mirrored views that the checkpoint names")
     add("--deterministic", action="store_true", help="the same result bit for bit on the same machine")
-    add("--boost", choices=BOOSTS, default="none", help="ask more than once for each lesion (default: none)")
+    add(
+        "--boost", choices=BOOSTS, default=DEFAULT_BOOST,
+        help="ask more than once for each lesion whose point was propagated (default: %(default)s)",
+    )  # fmt: skip
     add("--boost-mm", type=float, default=5.0, metavar="MM", help="reach of perturbed points (default: 5)")
     add("--boost-count", type=int, default=2, metavar="N", help="perturbed points per lesion (default: 2)")
     add("--seed", type=int, default=0, metavar="S", help="of all that is random (default: 0)")

@@ -156,7 +156,8 @@ def track(options: TrackOptions) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     patients = discover_series(options.series)
     check_writable(options.output / RECORD_NAME)
-    method = backend(options.backend, options.device)
+    # On a GPU what registers by gradients has no deterministic way, and would be refused.
+    method = backend(options.backend, "cpu" if options.segmenter.deterministic else options.device)
     segmenter = make_segmenter(options.segmenter)
     folders = safe_names(files.patient for files in patients)
     errors: dict[str, BaseException] = {}

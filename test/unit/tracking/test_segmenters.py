@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.case.case import LesionPrompt, LesionResult
+from model.case.case import LesionPrompt, LesionResult, PointSource
 from model.errors import InputError, WeightsError
 from model.inference.segmenter import LesionFailure
 from model.tracking.boosting import Boosting, BoostOptions
@@ -18,6 +18,7 @@ from model.tracking.segmenters import (
     FunctionSegmenter,
     SegmenterOptions,
     SegmentRequest,
+    SeriesSegmenter,
     load_function,
     make_segmenter,
 )
@@ -193,3 +194,21 @@ def test_weights_that_are_missing(tmp_path: Path) -> None:
         make_segmenter(SegmenterOptions("single"))
     with pytest.raises(WeightsError):
         make_segmenter(SegmenterOptions("single", weights_dir=tmp_path))
+
+
+@pytest.mark.parametrize("source", [PointSource.GIVEN, PointSource.CLIPPED, PointSource.PROPAGATED])
+def test_only_propagated_points_are_asked_for_again(source: PointSource) -> None:
+    asked = []
+
+    def answer(request: SegmentRequest) -> Any:
+        asked.append(request)
+        found = np.zeros(request.image.shape, bool)
+        found[tuple(slice(*side) for side in LESION)] = True
+        return found
+
+    lesion = prompt((5.0, 6.0, 11.0))
+    lesion = replace(lesion, followup_point=replace(lesion.followup_point, source=source))
+    options = SegmenterOptions(boost=BoostOptions(Boosting.REPROMPT))
+    (result,) = SeriesSegmenter(FunctionSegmenter(answer, "own"), options).segment([lesion])
+    assert isinstance(result, LesionResult) and result.prompt is lesion
+    assert len(asked) == (2 if source is PointSource.PROPAGATED else 1)

@@ -221,6 +221,8 @@ class Asking:
     ) -> Asked:
         known = trail.context_for(scan, self._options)
         shapes = carry_shapes(trail.shapes_for(scan, self._options), scan, pairs)
+        if moved is None:
+            shapes = shapes.holding(place.point.point_zyx)
         prompt = LesionPrompt(
             lesion_id=lesion_id,
             baseline=known.context,
@@ -285,10 +287,13 @@ def _lost(lesion_id: int, moved: Sequence[Moved], errors: tuple[str, ...]) -> Tr
         return TrackedLesion(lesion_id, None, Fate(LesionFate.FAILED, "; ".join(errors), pieces=0))
     nearest = max(seen, key=lambda answer: answer.depth_mm)
     reason = f"its place lies {-nearest.depth_mm:.0f} mm outside of the field of view"
+    fate = LesionFate.OUT_OF_VIEW
+    if errors:  # the scan that could not be registered may show it
+        fate, reason = LesionFate.FAILED, "; ".join((f"in {nearest.wish.target.name} {reason}", *errors))
     return TrackedLesion(
         lesion_id,
         None,
-        Fate(LesionFate.OUT_OF_VIEW, reason, pieces=0),
+        Fate(fate, reason, pieces=0),
         carried_from=nearest.wish.known.scan.name,
         confidence_mm=nearest.confidence_mm,
         is_flagged=True,

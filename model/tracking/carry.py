@@ -23,6 +23,7 @@ from ..propagation.propagate import (
 )
 from ..propagation.register import Backend, Registration
 from ..propagation.transfer import box_anchors, propagate_box, propagate_mask
+from .components import point_voxel
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,15 @@ class Shapes:
     mask: MaskPrompt | None = None
     others: tuple[Vector, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def holding(self, point_zyx: Vector) -> Shapes:
+        """The same beside a point that somebody gave and that knows better: nothing where it is elsewhere."""
+        here = Box.of_shape((1, 1, 1), point_voxel(point_zyx))
+        boxes = [self.box, self.mask.box if self.mask is not None else None]
+        if all(box is None or not box.intersection(here).is_empty for box in boxes):
+            return self
+        text = "its box and mask are not carried over: they lie beside the point that was given"
+        return Shapes(warnings=(*self.warnings, text))
 
 
 class PairError(Exception):

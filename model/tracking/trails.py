@@ -181,7 +181,9 @@ def _points(
         return point, others, doubt_mm
     candidates = choose(found, prompt.followup, prompt.lesion_id)
     if recentres and asked.mask is None:
-        point, doubt_mm = PromptPoint(candidates[0], PointSource.PROPAGATED), 0.0
+        point = PromptPoint(candidates[0], PointSource.PROPAGATED)
+        if asked.moved is None or not asked.moved.is_flagged:  # else it may be another lesion that was found
+            doubt_mm = 0.0
     if options.choice is not None:
         others = tuple(other for other in candidates if other != point.point_zyx)
     return point, others, doubt_mm

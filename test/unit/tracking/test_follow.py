@@ -125,6 +125,16 @@ def test_a_given_click_is_used_as_it_is_and_handed_on() -> None:
     assert patient.dice(result, "t1", 1) == 1
 
 
+@pytest.mark.parametrize("kind", [PromptKind.BOX, PromptKind.MASK])
+def test_a_given_click_knows_better_than_the_shapes_that_are_carried(kind: PromptKind) -> None:
+    patient = Patient(clicks={"t1": {1: (20.0, 24.0, 24.0)}})
+    prompt = contexts_of(FollowOptions(prompt=kind), patient)["t1"]
+    assert prompt.followup_point.point_zyx == (20, 24, 24)
+    assert prompt.followup_box is None and prompt.followup_mask is None
+    patient = Patient(clicks={"t1": {1: Patient().balls[1].at(1)}})
+    assert contexts_of(FollowOptions(prompt=kind), patient)["t1"].followup_box is not None
+
+
 def test_nothing_is_registered_where_all_is_clicked_and_only_points_are_wanted() -> None:
     patient, way = Patient(), Way()
     patient.clicks = {

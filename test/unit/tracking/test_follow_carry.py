@@ -152,6 +152,18 @@ def test_doubts_add_up_along_a_chain_until_the_lesion_is_seen_itself() -> None:
     assert doubts(RECENTRE_MASK) == pytest.approx([once] * 3)
 
 
+@pytest.mark.parametrize("topology", [RECENTRE, RECENTRE_MASK])
+def test_what_was_found_at_a_flagged_point_is_doubted_further_on(topology: Topology) -> None:
+    once = Patient().follow(FollowOptions(topology)).at("t1").lesion(1).confidence_mm or 0.0
+    strict = FollowOptions(topology, confidence_options=ConfidenceOptions(flag_mm=0.9 * once))
+    result = Patient().follow(strict)
+    found = [result.at(name).lesion(1) for name in NAMES[1:]]
+    assert [lesion.confidence_mm for lesion in found] == pytest.approx(
+        [once * math.sqrt(n) for n in (1, 2, 3)]
+    )
+    assert all(lesion.is_flagged for lesion in found)
+
+
 # --- shapes ----------------------------------------------------------------------------------------------
 
 
@@ -174,6 +186,22 @@ class Guessing(Way):
             return found
         assert isinstance(found.transform, Shift)
         return Registration(Shift(found.transform.xyz_mm - (2, 4, 6)), 0.2, False, ("only a guess",))
+
+
+def test_a_scan_that_cannot_be_registered_may_still_show_what_the_other_does_not() -> None:
+    class Half(Way):
+        """Nobody knows where the secondary scan lies."""
+
+        def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+            if fixed.name.startswith("secondary") or moving.name.startswith("secondary"):
+                raise ValueError("these two do not match")
+            return super().register(fixed, moving)
+
+    slabs = {"t1": {Slot.PRIMARY: (16, 24), Slot.SECONDARY: (0, 16)}}
+    patient = Patient({1: Ball((6, 11, 11))}, slabs=slabs)
+    lesion = patient.follow(way=Half()).at("t1").lesion(1, None)
+    assert lesion.fate is not None and lesion.fate.fate is LesionFate.FAILED
+    assert "in primary-t1 its place lies" in lesion.fate.reason and "secondary-t1" in lesion.fate.reason
 
 
 @TOPOLOGIES

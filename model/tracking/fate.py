@@ -1,7 +1,7 @@
 """What became of each lesion in one scan: there, gone, grown into another, fallen apart, out of sight.
 
-The rules are asked in this order: failed and out of the field of view (as told), vanished, merged, split,
-new, persistent. They judge; they do not change the answers.
+The rules are asked in this order: failed and out of the field of view (as told), vanished, merged, new,
+split, persistent; what is new has never vanished. They judge; they do not change the answers.
 """
 
 from __future__ import annotations

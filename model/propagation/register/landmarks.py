@@ -81,6 +81,10 @@ class LandmarkBackend:
         """Of the moving scan, then of the fixed one."""
         if len(self._files) == 2:
             return _points_of_one(self._files[0]), _points_of_one(self._files[1])
+        if fixed.name == moving.name:
+            raise InputError(
+                f"{self._shown}: both scans are called {fixed.name!r}; expected BASELINE_FILE,FOLLOWUP_FILE"
+            )
         scans = _points_of_many(self._files[0])
         return _of_scan(self._files[0], scans, moving), _of_scan(self._files[0], scans, fixed)
 

@@ -68,6 +68,14 @@ def test_the_spline_meets_every_landmark_and_is_undone() -> None:
     assert found.fixed_to_moving([]).shape == found.moving_to_fixed([]).shape == (0, 3)
 
 
+def test_two_scans_of_one_name_are_not_aligned_by_the_landmarks_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "all.csv"
+    path.write_text("scan,name,x,y,z\n" + rows(spread(), "ct,"))
+    scan = RegistrationImage(SCAN.array, SCAN.geometry, "primary-ct")
+    with pytest.raises(InputError, match="both scans are called 'primary-ct'"):
+        backend(f"landmarks:{path}").register(scan, scan)
+
+
 @pytest.mark.parametrize("name", ["landmarks", "landmarks-rigid"])
 def test_a_file_for_each_scan(tmp_path: Path, name: str) -> None:
     files = two_files(tmp_path, spread(), TRUTH.fixed_to_moving(spread()))

@@ -6,6 +6,7 @@ The rules are those of the interface ("Odd input"); what had to be mended is sai
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -260,21 +261,34 @@ class Locator:
     def _propagated(self, lesion: _Known) -> dict[Scan, PropagatedPoint]:
         """The lesion's place in each follow-up scan that shows it, the deepest first.
 
+        A registration that is only a fall-back may put a lesion of the thorax into a scan of the abdomen: it
+        counts only where no other scan shows the lesion.
+
         Raises:
-            Exception: it is known of none of them whether they show it; the first one's error.
+            Exception: none shows it, and of one it is not known; the first such error.
         """
         scans = self.case.followup.scans
-        places = self._ends(lesion, [(_for_scan(lesion.baselines, scan).scan, scan) for scan in scans])
+        pairs = [(_for_scan(lesion.baselines, scan).scan, scan) for scan in scans]
+        places = self._ends(lesion, pairs)
+        depths_mm = [_depth_mm(scan, place) for scan, place in zip(scans, places, strict=True)]
+        trusted_mm = [
+            depth if not isinstance(place, Exception) and self._is_trusted(*pair) else math.nan
+            for depth, place, pair in zip(depths_mm, places, pairs, strict=True)
+        ]
+        chosen = choose_scans(trusted_mm) or choose_scans(depths_mm)
         errors = [place for place in places if isinstance(place, Exception)]
-        if len(errors) == len(places):
+        if errors and not chosen:
             raise errors[0]
-        chosen = choose_scans([_depth_mm(scan, place) for scan, place in zip(scans, places, strict=True)])
         if chosen and len(scans) > 1:
             names = " and ".join(scans[index].name for index in chosen)
             log.info("lesion %d: propagated, answered in %s", lesion.lesion_id, names)
         return {
             scans[index]: place for index in chosen if isinstance(place := places[index], PropagatedPoint)
         }
+
+    def _is_trusted(self, baseline: Scan, followup: Scan) -> bool:
+        """The word of a registration that has been made."""
+        return self.registrations.get(followup, baseline).is_reliable
 
     def _ends(self, lesion: _Known, pairs: Sequence[tuple[Scan, Scan]]) -> list[Place]:
         """Where the lesion's ways from scan to scan end; a point that is lost on its way is an error too."""

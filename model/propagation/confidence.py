@@ -92,6 +92,8 @@ def propagate_with_confidence(
     if np.isfinite(registration.similarity):
         squares += options.dissimilarity_mm**2 * max(0.0, 1.0 - registration.similarity)
     is_doubtful = not registration.is_reliable
+    if is_doubtful and not np.isfinite(registration.similarity):
+        squares += np.inf  # nothing could be compared: the point may be anywhere
     if reverse is not None and reverse.is_reliable:
         # Seen by the reverse registration the baseline is the follow-up: its way back from the target to
         # the source has the same name as the way there.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +306,34 @@ def test_a_pair_that_fails_leaves_the_other_scan_to_answer() -> None:
     )  # fmt: skip
     assert [prompt.followup.slot for prompt in located.prompts] == [SECONDARY]
     assert any("primary-followup could not be found (no registration)" in text for text in located.warnings)
+
+
+class ByScan(Shift):
+    """A back end that is sure of the primary follow-up, and not of the secondary one."""
+
+    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+        return replace(super().register(fixed, moving), is_reliable=fixed.name.startswith("primary"))
+
+
+@pytest.mark.parametrize("x", [2.0, -300.0], ids=["trusted", "seen by the fall-back alone"])
+def test_a_fall_back_does_not_draw_a_lesion_into_another_scan(x: float) -> None:
+    """The secondary scan would see it deeper."""
+    located = _locate(
+        _scan(BASELINE, {7: (10, 20, 9)}),
+        _scan(FOLLOWUP, origin_xyz=(9 - x, 0.0, 0.0)), _scan(FOLLOWUP, slot=SECONDARY),
+        method=ByScan(),
+    )  # fmt: skip
+    assert [prompt.followup.slot for prompt in located.prompts] == [PRIMARY if x > 0 else SECONDARY]
+
+
+def test_a_lesion_of_which_one_scan_says_nothing_is_not_called_out_of_view() -> None:
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7)}),
+        _scan(FOLLOWUP), _scan(FOLLOWUP, slot=SECONDARY, origin_xyz=(0.0, 0.0, 500.0)),
+        method=Shift(fails_for="primary-followup"),
+    )  # fmt: skip
+    assert not located.prompts and not located.unanswered
+    assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, "no registration")]
 
 
 @pytest.mark.parametrize("lost", [False, True])

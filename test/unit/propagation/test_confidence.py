@@ -197,3 +197,10 @@ def test_a_closer_look_that_fails_leaves_the_whole_scans_transform() -> None:
     far = Registration(rough, 1.0, refine=Closer())
     assert refined_near([(900.0, 0.0, 0.0)], BASELINE, FOLLOWUP, far).transform is rough
     assert refined_near([], BASELINE, FOLLOWUP, far).transform is rough
+
+
+def test_scans_of_which_nothing_could_be_compared_say_nothing_of_the_error() -> None:
+    fall_back = registered(LinearTransform.identity(), float("nan"), is_reliable=False)
+    (answer,) = propagate_with_confidence(MIDDLE, BASELINE, BASELINE, fall_back)
+    assert answer.confidence_mm == np.inf and answer.is_flagged and answer.in_view
+    assert answer.point_zyx == MIDDLE[0]

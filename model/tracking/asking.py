@@ -222,7 +222,7 @@ class Asking:
         known = trail.context_for(scan, self._options)
         shapes = carry_shapes(trail.shapes_for(scan, self._options), scan, pairs)
         if moved is None:
-            shapes = shapes.holding(place.point.point_zyx)
+            shapes = shapes.near(place.point.point_zyx, scan.geometry.spacing_zyx)
         prompt = LesionPrompt(
             lesion_id=lesion_id,
             baseline=known.context,

@@ -27,6 +27,8 @@ from .components import point_voxel
 
 log = logging.getLogger(__name__)
 
+_NEAR_MM = ConfidenceOptions().flag_mm
+
 
 @dataclass(frozen=True, eq=False)
 class Known:
@@ -100,9 +102,14 @@ class Shapes:
     others: tuple[Vector, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def holding(self, point_zyx: Vector) -> Shapes:
-        """The same beside a point that somebody gave and that knows better: nothing where it is elsewhere."""
-        here = Box.of_shape((1, 1, 1), point_voxel(point_zyx))
+    def near(self, point_zyx: Vector, spacing_zyx: Vector) -> Shapes:
+        """The same beside a point that somebody gave and that knows better: nothing where it is elsewhere.
+
+        What lies within 10 mm is where a registration that is not flagged may put it.
+        """
+        z, y, x = (math.ceil(_NEAR_MM / spacing) for spacing in spacing_zyx)
+        pz, py, px = point_voxel(point_zyx)
+        here = Box((pz - z, py - y, px - x), (pz + z + 1, py + y + 1, px + x + 1))
         boxes = [self.box, self.mask.box if self.mask is not None else None]
         if all(box is None or not box.intersection(here).is_empty for box in boxes):
             return self

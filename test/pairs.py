@@ -158,7 +158,7 @@ class Deformation:
     baseline_z: tuple[float, float] = (0.0, 1.0)
     followup_z: tuple[float, float] = (0.0, 1.0)
     points: int = 2000
-    lesions: int = 40
+    lesions: int = 12
     lesion_mm: float | None = None
 
 

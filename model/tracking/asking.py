@@ -19,7 +19,7 @@ from .trails import Asked, PointChooser, Trail
 
 log = logging.getLogger(__name__)
 
-# Points are kept as exactly as click files say them, so that prompts fed back give the same result.
+# Points are kept as exactly as click files say them, so that prompts fed back, without boosting, give the same result.
 _DECIMALS = 4
 
 

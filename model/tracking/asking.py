@@ -19,7 +19,8 @@ from .trails import Asked, PointChooser, Trail
 
 log = logging.getLogger(__name__)
 
-# Points are kept as exactly as click files say them, so that prompts fed back, without boosting, give the same result.
+# Points are kept as exactly as click files say them, so that prompts fed back give the same result (without
+# boosting, as it leaves given points alone).
 _DECIMALS = 4
 
 

@@ -277,6 +277,9 @@ def _chosen(moved: Sequence[Moved]) -> list[Moved]:
 
 def _place(moved: Moved, warnings: tuple[str, ...]) -> _Place:
     assert moved.point is not None
+    if moved.depth_mm < 0:
+        where = f"{-moved.depth_mm:.1f} mm outside of {moved.wish.target.name}"
+        warnings = (*warnings, f"its place lies {where}; it is moved to the border")
     z, y, x = (round(v, _DECIMALS) for v in moved.wish.target.geometry.clip(moved.point.point_zyx))
     return _Place(PromptPoint((z, y, x), PointSource.PROPAGATED), Origin.PROPAGATED, warnings=warnings)
 

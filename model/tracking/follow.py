@@ -28,6 +28,7 @@ from .segmenters import SeriesSegmenter
 from .series import (
     ConfidenceRule,
     FollowOptions,
+    Origin,
     Series,
     SeriesResult,
     SeriesTimePoint,
@@ -156,6 +157,7 @@ def _tracked(answer: Answer, labelmaps: Mapping[Slot, Array]) -> TrackedLesion:
         carried_from=moved.wish.known.scan.name if moved is not None else None,
         confidence_mm=moved.confidence_mm if moved is not None else None,
         is_flagged=moved is not None and (moved.is_flagged or not moved.is_reliable),
+        in_view=asked.origin is not Origin.CLIPPED and (moved is None or moved.depth_mm >= 0),
         has_given_box=asked.has_given_box,
         result=answer.result,
         volume_ml=volume_ml,

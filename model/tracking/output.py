@@ -203,7 +203,7 @@ def _write_clicks(path: Path, scan: Scan, lesions: list[TrackedLesion]) -> None:
             lesion_id: {
                 "source": str(lesion.origin),
                 "confidence_mm": lesion.confidence_mm,
-                "in_view": True,
+                "in_view": lesion.in_view,
                 "is_flagged": lesion.is_flagged,
             }
             for lesion_id, lesion in asked.items()

@@ -176,7 +176,8 @@ class TrackedLesion:
 
     ``fate`` is None at the source. ``carried_from`` names the scan that a propagated point comes from;
     ``confidence_mm`` how far off it may be (`model.propagation.confidence`), None for a point that was given.
-    ``volume_ml`` is what the labelmap holds of the lesion, ``has_given_box`` that the prompt's box was given.
+    ``in_view`` is False for a point that was moved to the border of its scan. ``volume_ml`` is what the
+    labelmap holds of the lesion, ``has_given_box`` that the prompt's box was given.
     """
 
     lesion_id: int
@@ -187,6 +188,7 @@ class TrackedLesion:
     carried_from: str | None = None
     confidence_mm: float | None = None
     is_flagged: bool = False
+    in_view: bool = True
     has_given_box: bool = False
     result: LesionResult | None = None
     volume_ml: float | None = None

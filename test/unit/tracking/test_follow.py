@@ -156,6 +156,7 @@ def test_a_click_just_outside_is_clipped_and_one_far_outside_left_out() -> None:
     clipped = result.at("t1").lesion(1)
     assert clipped.origin is Origin.CLIPPED and point_of(result, "t1") == (0.0, 10.0, 14.0)
     assert "2.0 mm outside of primary-t1" in clipped.warnings[0]
+    assert not clipped.in_view and result.at("t0").lesion(1).in_view
     assert result.at("t1").lesion(2).origin is Origin.PROPAGATED
 
 

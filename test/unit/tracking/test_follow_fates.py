@@ -95,6 +95,14 @@ def test_a_lesion_out_of_view_is_lost_there_only() -> None:
         assert patient.dice(result, "t2", 1) == 1
 
 
+def test_a_lesion_just_out_of_view_is_asked_for_at_the_border() -> None:
+    result = Patient({1: Ball((6, 11, 11))}, slabs={"t1": {PRIMARY: (8, 24)}}).follow()
+    lesion = result.at("t1").lesion(1)
+    assert not lesion.in_view and lesion.is_flagged and point_of(result, "t1")[0] == 0
+    assert "mm outside of primary-t1; it is moved to the border" in lesion.warnings[0]
+    assert result.at("t2").lesion(1).in_view
+
+
 def test_lesions_that_grow_together_are_merged() -> None:
     patient = Patient({1: Ball((11, 13, 13), radii=(3, 3, 4, 5)), 2: Ball((11, 13, 21), radii=(3, 3, 4, 5))})
     result = patient.follow()

@@ -96,7 +96,7 @@ def test_a_lesion_out_of_view_is_lost_there_only() -> None:
 
 
 def test_a_lesion_just_out_of_view_is_asked_for_at_the_border() -> None:
-    result = Patient({1: Ball((6, 11, 11))}, slabs={"t1": {PRIMARY: (8, 24)}}).follow()
+    result = Patient({1: Ball((6, 11, 11))}, slabs={"t1": {PRIMARY: (10, 24)}}).follow()
     lesion = result.at("t1").lesion(1)
     assert not lesion.in_view and lesion.is_flagged and point_of(result, "t1")[0] == 0
     assert "mm outside of primary-t1; it is moved to the border" in lesion.warnings[0]

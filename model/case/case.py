@@ -81,8 +81,6 @@ class Scan:
     ct: Array
     mask: Array | None = None
     clicks: tuple[Click, ...] = ()
-    # Arrays are views of the reader's buffers, which live as long as these.
-    owners: tuple[object, ...] = field(default=(), repr=False)
 
     @property
     def geometry(self) -> Geometry:

@@ -7,7 +7,7 @@ import gzip
 import os
 import tempfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,11 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 class Image:
     """An array (z, y, x) in the file's number type, and where it lies.
 
-    The array is a read-only view of ITK's buffer, which lives as long as this object's ``owner``.
+    The array is a read-only view of ITK's buffer, which lives as long as any view of it.
     """
 
     array: Array
     geometry: Geometry
-    owner: sitk.Image = field(repr=False)
 
 
 def find_image(folder: Path) -> Path:
@@ -85,8 +84,18 @@ def read_image(path: Path) -> Image:
             f"{path}: the image data cannot be read, the file is truncated or corrupt ({_reason(error)}); "
             f"expected {_EXPECTED}"
         ) from error
-    array = sitk.GetArrayViewFromImage(image)
-    return Image(array, _geometry(image), image)
+    return Image(np.asarray(_Buffer(image)), _geometry(image))
+
+
+class _Buffer:
+    """An image's voxels for numpy, which keeps this object, and so the image, as the base of its views.
+
+    SimpleITK's own view does not: it shows freed memory when only the view is kept.
+    """
+
+    def __init__(self, image: sitk.Image) -> None:
+        self._image = image
+        self.__array_interface__ = sitk.GetArrayViewFromImage(image).__array_interface__
 
 
 def _read_header(path: Path) -> sitk.ImageFileReader:

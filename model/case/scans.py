@@ -62,7 +62,7 @@ def _scan(
     clicks = _clicks(files.clicks, ct.geometry, click_units)
     scan = Scan(
         time_point=time_point, slot=files.slot, path=files.ct, file_geometry=ct.geometry, axes=axes,
-        ct=axes.array(ct.array), mask=labelmap, owners=(ct, mask),
+        ct=axes.array(ct.array), mask=labelmap,
         clicks=tuple(
             Click(lesion_id, axes.point(flip_order(point_xyz), ct.geometry.shape_zyx))
             for lesion_id, point_xyz in clicks.items()

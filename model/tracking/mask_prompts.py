@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from ..case.boxes import box_to_corners, write_boxes
-from ..case.case import MAX_LESION_ID
+from ..case.case import MAX_LESION_ID, Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
 from ..case.geometry import Array, Geometry, Vector, flip_order
 from ..case.images import read_image
-from ..case.scans import ClickUnits, lesion_labels
+from ..case.scans import ClickUnits, lesion_labels, read_scans
 from ..errors import InputError
 from ..inference.locate import mask_labels
-from .choice import lesion_masks
+from .choice import ChoiceOptions, lesion_masks
 from .components import components
+from .segmenters import SegmenterOptions, make_segmenter
+from .series import FollowOptions
 from .simulate import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
+from .trails import PointChooser
 
 # Together up to ten voxels per axis, as the boxes of LesionLocator's training (paper 001).
 _BOX_PERTURBATION = 5
@@ -31,6 +34,8 @@ class PromptOptions:
 
     ``rule`` and ``perturbation`` are None for the default of what is asked. Where the mask ``has_instances``
     its labels are lesion ids, else its connected parts are numbered. Margin and perturbation are in voxels.
+    With a ``choice`` points are sampled and filtered as `track` does it; ``scan`` is the CT that the filters
+    look at, weights and device are those of the model that is asked.
     """
 
     mask: Path
@@ -43,6 +48,10 @@ class PromptOptions:
     variants: int | None = None
     seed: int = 0
     perturbation: int | None = None
+    choice: ChoiceOptions | None = None
+    scan: Path | None = None
+    weights_dir: Path | None = None
+    device: str = "auto"
 
     def simulation(self) -> SimulationOptions:
         is_simulated = self.variants is not None
@@ -69,6 +78,7 @@ def write_prompts(options: PromptOptions) -> Iterator[str]:
     Raises:
         InputError: the mask is no labelmap of lesion ids.
         OutputError: a file cannot be written.
+        WeightsError: the model that is to choose among points cannot be used.
     """
     labels, grid = read_labels(options.mask, options.has_instances)
     if not labels.any():
@@ -95,10 +105,45 @@ def read_labels(path: Path, has_instances: bool = True) -> tuple[Array, Geometry
 
 
 def _write_points(labels: Array, grid: Geometry, options: PromptOptions) -> Iterator[str]:
-    drawn = simulate_clicks(lesion_masks(labels), labels.shape, grid.spacing_zyx, options.simulation())
+    if options.choice is not None:
+        drawn = _chosen(labels, grid, options, options.choice)
+    else:
+        drawn = simulate_clicks(lesion_masks(labels), labels.shape, grid.spacing_zyx, options.simulation())
     for path, clicks in zip(options.files(), drawn, strict=True):
         write_clicks(path, {lesion_id: _point(point, grid, options) for lesion_id, point in clicks.items()})
         yield f"{path}: {len(clicks)} clicks"
+
+
+def _chosen(
+    labels: Array, grid: Geometry, options: PromptOptions, choice: ChoiceOptions
+) -> list[dict[int, Vector]]:
+    """For each file lesion id -> point (z, y, x) of the file's grid: the points that `track` would ask at.
+
+    The first file has the best of each lesion, the next ones those that come after it, as far as there are.
+    """
+    scan = _scan(labels, grid, options.mask, options.scan)
+    unguided = None
+    if choice.min_probability is not None:
+        unguided = make_segmenter(
+            SegmenterOptions(weights_dir=options.weights_dir, device=options.device)
+        ).unguided
+    choose = PointChooser(FollowOptions(choice=choice, seed=options.seed), unguided)
+    drawn: list[dict[int, Vector]] = [{} for _ in options.files()]
+    assert scan.mask is not None
+    for lesion_id, mask in lesion_masks(scan.mask):
+        for clicks, point in zip(drawn, choose(mask, scan, lesion_id), strict=False):
+            clicks[lesion_id] = flip_order(scan.file_point_xyz(point))
+    return drawn
+
+
+def _scan(labels: Array, grid: Geometry, mask: Path, ct: Path | None) -> Scan:
+    """The mask's scan in axial order. Without a CT nothing asks for HU: the labels stand in its place."""
+    axes = grid.axial_map()
+    axial = axes.array(labels)
+    if ct is None:
+        return Scan("scan", Slot.PRIMARY, mask, grid, axes, axial, axial)
+    (scan,), _ = read_scans([("scan", ScanFiles(Slot.PRIMARY, ct, mask))])
+    return replace(scan, mask=axial)
 
 
 def _point(point_zyx: Vector, grid: Geometry, options: PromptOptions) -> Vector:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
+from ..options import device_name
+from . import sampling
 
 POINT_RULES = ("deepest", "centre", "uniform", "weighted", "border", "challenge")
 
@@ -50,6 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="move points by up to N voxels along each axis, and sides of simulated boxes outwards "
         "(default: 0, simulated boxes 5)",
     )  # fmt: skip
+    group = parser.add_argument_group("several points of each lesion")
+    sampling.add_arguments(group, "the best is written, with --simulate the best N, a file each")
+    group.add_argument("--scan", type=Path, metavar="FILE", help="the mask's CT, where HU or a model choose")
+    group.add_argument(
+        "--weights", type=Path, metavar="DIR",
+        help="the longitudinal model of --sample-probability (default: that at hand)",
+    )  # fmt: skip
+    group.add_argument(
+        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N",
+        help="where it computes (default: auto)",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,6 +79,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{option}: is {value}; expected a whole number from {least} on")
     if arguments.type == "box" and arguments.point is not None:
         raise InputError(f"--point: {arguments.point} given for boxes; expected it with --type point alone")
+    choice = sampling.choice_of(arguments)
+    if choice is not None:
+        _check_sampled(arguments)
     if arguments.output.suffix.lower() != ".json":
         raise InputError(f"{arguments.output}: is no name for prompts; expected it to end in .json")
 
@@ -83,7 +99,25 @@ def run(arguments: argparse.Namespace) -> int:
             variants=arguments.simulate,
             seed=arguments.seed,
             perturbation=arguments.perturb,
+            choice=choice,
+            scan=arguments.scan,
+            weights_dir=arguments.weights,
+            device=arguments.device,
         )
     ):
         print(line)
     return 0
+
+
+def _check_sampled(arguments: argparse.Namespace) -> None:
+    """Raises InputError where options clash with ``--sample``."""
+    if arguments.type == "box":
+        raise InputError("--sample: given for boxes; expected it with --type point alone")
+    for option in ("point", "perturb"):
+        if getattr(arguments, option) is not None:
+            raise InputError(f"--{option}: given beside --sample; expected one of them alone")
+    needs_scan = arguments.sample_hu is not None or arguments.sample_probability is not None
+    if needs_scan and arguments.scan is None:
+        raise InputError(
+            "--scan: is missing; expected the CT, as --sample-hu and --sample-probability look at it"
+        )

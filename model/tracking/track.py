@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 
 from ..options import BOOSTS, DEFAULT_BOOST, DEFAULT_FOLDS, device_name, fold_list
+from . import sampling
 
 TOPOLOGIES = ("star", "chain", "recentre", "recentre-mask")
 CONFIDENCES = ("there-and-back", "spread")
-SAMPLINGS = ("uniform", "distance", "distance-squared", "fixed-number", "fixed-distance")
 
 _DESCRIPTION = """\
 Every lesion that the source shows (by its mask, clicks or boxes) is found again at all other time points, by
@@ -86,20 +86,7 @@ def _add_prompts(group: argparse._ArgumentGroup) -> None:
         help="what is carried along beside the point, for segmenters that take it; with point nothing is "
         "registered where clicks are given (default: mask)",
     )  # fmt: skip
-    add(
-        "--sample", choices=SAMPLINGS,
-        help="take several points from a mask in this way (default: the voxel deepest inside); the first is "
-        "the prompt, --boost click-majority asks at all",
-    )  # fmt: skip
-    add("--samples", type=int, default=27, metavar="N", help="the most points of --sample (default: 27)")
-    add(
-        "--sample-hu", type=float, nargs=2, metavar=("LOW", "HIGH"),
-        help="keep only points of --sample within these HU",
-    )  # fmt: skip
-    add(
-        "--sample-probability", type=float, metavar="P",
-        help="keep only points of --sample that the model takes for lesion without a prompt, surest first",
-    )  # fmt: skip
+    sampling.add_arguments(group, "the first is the prompt, --boost click-majority asks at all")
 
 
 def _add_answers(group: argparse._ArgumentGroup) -> None:

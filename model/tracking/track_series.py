@@ -16,11 +16,12 @@ from ..errors import InputError, LongilesionError, one_line
 from ..propagation.confidence import ConfidenceOptions, is_estimated
 from ..propagation.register import DEFAULT_BACKEND, Backend, backend
 from .boosting import Boosting, BoostOptions
-from .choice import ChoiceOptions, Sampling, SamplingOptions
+from .choice import ChoiceOptions
 from .fate import FateOptions, LesionFate
 from .follow import follow_each
 from .manifest import PatientFiles, discover_series
 from .output import RECORD_NAME, SeriesWriter, remove_stale, safe_names
+from .sampling import choice_of, pair
 from .segmenters import SegmenterOptions, SeriesSegmenter, make_segmenter
 from .series import ConfidenceRule, FollowOptions, PromptKind, Topology, TrackedTimePoint, read_series
 
@@ -74,7 +75,7 @@ def _follow(arguments: argparse.Namespace) -> FollowOptions:
         min_mean_probability=arguments.min_mean_probability,
         min_volume_ml=arguments.min_volume_ml,
         min_diameter_mm=arguments.min_diameter_mm,
-        hu_window=_pair(arguments.hu_window),
+        hu_window=pair(arguments.hu_window),
     )
     return FollowOptions(
         topology=Topology(arguments.topology),
@@ -120,29 +121,10 @@ def _positive(option: str, value: float) -> float:
 
 
 def _choice(arguments: argparse.Namespace) -> ChoiceOptions | None:
-    least = arguments.sample_probability
-    if arguments.samples < 1:
-        raise InputError(f"--samples {arguments.samples}: expected at least one point")
-    if least is not None and not 0 <= least <= 1:
-        raise InputError(f"--sample-probability {least:g}: expected 0 to 1")
-    if least is not None and ":" in arguments.segmenter:
+    choice = choice_of(arguments)
+    if arguments.sample_probability is not None and ":" in arguments.segmenter:
         raise InputError("--sample-probability: needs a model of ours, not your own function as --segmenter")
-    if arguments.sample is None:
-        for option, value in (("--sample-hu", arguments.sample_hu), ("--sample-probability", least)):
-            if value is not None:
-                raise InputError(
-                    f"{option}: chooses among the points of --sample; expected it beside that option"
-                )
-        return None
-    sampling = SamplingOptions(Sampling(arguments.sample), arguments.samples)
-    return ChoiceOptions(sampling, _pair(arguments.sample_hu), min_probability=least)
-
-
-def _pair(values: list[float] | None) -> tuple[float, float] | None:
-    if values is None:
-        return None
-    low, high = values
-    return (low, high)
+    return choice
 
 
 def track(options: TrackOptions) -> int:

@@ -13,12 +13,19 @@ import numpy as np
 import pytest
 
 from model.case.boxes import corners_to_box, read_boxes
+from model.case.case import ScanFiles, Slot
 from model.case.clicks import read_clicks
 from model.case.geometry import AxisMap, Box, Geometry, flip_order
 from model.case.images import write_image
+from model.case.scans import read_scans
 from model.errors import InputError, OutputError
+from model.tracking.choice import ChoiceOptions, Sampling, SamplingOptions, lesion_masks
 from model.tracking.prompts import POINT_RULES, add_arguments, run
+from model.tracking.sampling import SAMPLINGS
+from model.tracking.segmenters import SegmenterOptions, make_segmenter
+from model.tracking.series import FollowOptions
 from model.tracking.simulate import ClickRule
+from model.tracking.trails import PointChooser
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 GRID = Geometry((20, 18, 16), (0.8, 0.9, 2.5), (-100.3, 42.1, -800.7))
@@ -176,7 +183,10 @@ def test_what_is_no_labelmap(tmp_path: Path, voxel: float, told: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [("--simulate", "0"), ("--margin", "-1"), ("--seed", "-3"), ("--perturb", "-1"),
-     ("--type", "box", "--point", "deepest")],
+     ("--type", "box", "--point", "deepest"), ("--sample", "uniform", "--type", "box"),
+     ("--sample", "uniform", "--point", "centre"), ("--sample", "uniform", "--perturb", "1"),
+     ("--sample", "uniform", "--sample-hu", "0", "1"), ("--sample-hu", "0", "1"),
+     ("--sample", "uniform", "--samples", "0"), ("--sample", "uniform", "--sample-probability", "2")],
 )  # fmt: skip
 def test_options_that_make_no_sense(tmp_path: Path, options: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="^--.*expected"):
@@ -202,6 +212,84 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
 
 def test_the_options_name_every_rule() -> None:
     assert set(POINT_RULES) == {str(rule) for rule in ClickRule}
+    assert tuple(SAMPLINGS) == tuple(Sampling)
+
+
+# --- sampled points --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", SAMPLINGS)
+@pytest.mark.parametrize("axes", ORIENTATIONS[::17], ids=str)
+def test_sampled_points_are_those_that_track_asks_at(tmp_path: Path, axes: AxisMap, method: str) -> None:
+    labels, grid = _labels(), GRID.reoriented(axes)
+    mask = _mask(tmp_path, axes.array(labels), grid)
+    words = ("--sample", method, "--simulate", "3", "--seed", "5", "--units", "world")
+    _run(mask, tmp_path / "out.json", *words)
+    scan = read_scans([("t0", ScanFiles(Slot.PRIMARY, mask, mask))])[0][0]
+    choice = ChoiceOptions(SamplingOptions(Sampling(method)))
+    choose = PointChooser(FollowOptions(choice=choice, seed=5))
+    assert scan.mask is not None
+    for lesion_id, lesion in lesion_masks(scan.mask):
+        for number, point in enumerate(choose(lesion, scan, lesion_id)[:3], 1):
+            written_mm = read_clicks(tmp_path / f"out-00{number}.json")[lesion_id]
+            assert written_mm == pytest.approx(scan.geometry.zyx_to_world(point), abs=1e-3)
+            x, y, z = np.rint(GRID.world_to_voxel(written_mm)).astype(int)
+            assert labels[z, y, x] == lesion_id
+
+
+def test_as_many_points_as_asked_for(tmp_path: Path) -> None:
+    mask = _mask(tmp_path, _labels())
+    words = ("--sample", "uniform", "--samples", "2", "--simulate", "3")
+    _run(mask, tmp_path / "out.json", *words)
+    assert [len(read_clicks(tmp_path / f"out-00{n}.json")) for n in (1, 2, 3)] == [2, 2, 0]
+
+
+def test_sampled_points_by_their_hu(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One voxel of the block is bright: it is the point. In the ring none is, so that all stay."""
+    labels = _labels()
+    ct = np.zeros(GRID.shape_zyx, np.int16)
+    ct[4, 6, 3] = 90
+    axes = ORIENTATIONS[29]
+    mask = _mask(tmp_path, axes.array(labels), GRID.reoriented(axes))
+    write_image(tmp_path / "ct.mha", axes.array(ct), GRID.reoriented(axes))
+    words = ("--scan", str(tmp_path / "ct.mha"), "--sample-hu", "80", "100", "--units", "world")
+    for instances in ((), ("--instances",)):
+        _run(mask, tmp_path / "out.json", "--sample", "uniform", "--samples", "999", *words, *instances)
+        clicks = read_clicks(tmp_path / "out.json")
+        assert len(clicks) == 2
+        assert any(
+            point == pytest.approx(GRID.zyx_to_world((4, 6, 3)), abs=1e-3) for point in clicks.values()
+        )
+    assert "lesion 65535 in primary-scan: no sampled point meets the filter, all stay" in caplog.text
+
+
+def test_the_ct_of_sampled_points_has_the_masks_grid(tmp_path: Path) -> None:
+    mask = _mask(tmp_path, _labels())
+    moved = Geometry(GRID.size_xyz, GRID.spacing_xyz, (0.0, 0.0, 0.0))
+    write_image(tmp_path / "ct.mha", np.zeros(GRID.shape_zyx, np.int16), moved)
+    with pytest.raises(InputError, match="mask.mha: lies on another grid than its CT ct.mha"):
+        words = ("--sample", "uniform", "--sample-hu", "0", "1", "--scan", str(tmp_path / "ct.mha"))
+        _run(mask, tmp_path / "out.json", *words)
+
+
+def test_sampled_points_by_what_the_model_says(tmp_path: Path) -> None:
+    """The demonstration ensemble is asked without a prompt, and the surest of the points is written."""
+    sample = CHECKOUT / "test" / "sample" / "input" / "images"
+    (ct,) = (sample / "primary-baseline-ct").glob("*.mha")
+    (mask,) = (sample / "primary-baseline-ct-tumor-lesion-seg").glob("*.mha")
+    words = ("--sample", "uniform", "--samples", "4", "--scan", str(ct), "--device", "cpu")
+    _run(mask, tmp_path / "drawn.json", *words, "--simulate", "4")
+    _run(mask, tmp_path / "ranked.json", *words, "--simulate", "4", "--sample-probability", "0")
+    drawn, ranked = (
+        [read_clicks(tmp_path / f"{name}-00{number}.json")[1] for number in (1, 2, 3, 4)]
+        for name in ("drawn", "ranked")
+    )
+    assert sorted(drawn) == sorted(ranked)
+    scan = read_scans([("baseline", ScanFiles(Slot.PRIMARY, ct, mask))])[0][0]
+    unguided = make_segmenter(SegmenterOptions(device="cpu")).unguided
+    assert unguided is not None
+    values = unguided(scan, [scan.axes.point(flip_order(p), scan.file_geometry.shape_zyx) for p in ranked])
+    assert values == sorted(values, reverse=True)
 
 
 def test_help_is_quick() -> None:

@@ -18,6 +18,7 @@ from model.errors import InputError, WeightsError
 from model.tracking import track
 from model.tracking.boosting import Boosting
 from model.tracking.choice import Sampling
+from model.tracking.sampling import SAMPLINGS
 from model.tracking.series import DEFAULT_CONFIDENCE, ConfidenceRule, PromptKind, Topology
 from model.tracking.track_series import TrackOptions, options_of
 
@@ -56,7 +57,7 @@ def _found(folder: Path, name: str, lesion_id: int) -> np.ndarray[Any, Any]:
 def test_the_defaults_are_those_of_the_library() -> None:
     assert _options() == TrackOptions(Path("in"), Path("out"))
     assert tuple(Topology) == track.TOPOLOGIES and tuple(Boosting) == track.BOOSTS
-    assert tuple(Sampling) == track.SAMPLINGS and tuple(ConfidenceRule) == track.CONFIDENCES
+    assert tuple(Sampling) == SAMPLINGS and tuple(ConfidenceRule) == track.CONFIDENCES
     assert track.CONFIDENCES[0] == DEFAULT_CONFIDENCE
 
 

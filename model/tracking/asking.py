@@ -174,11 +174,13 @@ class Asking:
         if found is None:
             warning = f"its place at {before.name} is not known; it is segmented without it"
             return sight.scan, sight.place.point, (warning,)
-        target, place_zyx = found
+        target, place_zyx, is_reliable = found
         outside_mm = -target.geometry.depth_mm(place_zyx)
         warnings: tuple[str, ...] = ()
         if outside_mm > CLIP_LIMIT_MM:
             warnings = (f"its place lies {outside_mm:.0f} mm outside of the scans of {before.name}",)
+        if not is_reliable:
+            warnings += (f"its place at {before.name} comes from a registration that is only a fall-back",)
         return target, PromptPoint(target.geometry.clip(place_zyx), PointSource.PROPAGATED), warnings
 
     # --- lesions that are followed --------------------------------------------------------------------------

@@ -269,23 +269,26 @@ def carry_shapes(known: Known, target: Scan, pairs: Pairs) -> Shapes:
             log.exception("a box or mask could not be carried from %s to %s", known.scan.name, target.name)
         return Shapes(warnings=(f"its box and mask are not carried over: {one_line(error)}",))
     inside = box.intersection(Box.of_shape(target.geometry.shape_zyx)) if box is not None else None
+    doubt = "its box and mask are carried over by a registration that is only a fall-back"
     return Shapes(
         inside if inside is not None and not inside.is_empty else None,
         mask if mask is not None and mask.voxels.any() else None,
         tuple(
             (z, y, x) for z, y, x in np.asarray(others).tolist() if target.geometry.depth_mm((z, y, x)) >= 0
         ),
+        () if registration.is_reliable else (doubt,),
     )
 
 
 def carry_to_one_of(
     point_zyx: Vector, source: Scan, targets: Sequence[Scan], pairs: Pairs
-) -> tuple[Scan, Vector] | None:
-    """A point's place in the one of several scans that shows it best; None where no pair can be registered.
+) -> tuple[Scan, Vector, bool] | None:
+    """A point's place in the one of several scans that shows it best, and whether that is reliable.
 
-    The place may lie outside of the scan.
+    None where no pair can be registered. A scan whose registration is only a fall-back counts where there is
+    no other. The place may lie outside of the scan.
     """
-    found: list[tuple[float, Scan, Vector]] = []
+    found: list[tuple[bool, float, Scan, Vector]] = []
     for target in targets:
         try:
             registration, direction = pairs.get(source, target)
@@ -297,8 +300,9 @@ def carry_to_one_of(
             continue
         depth_mm = target.geometry.depth_mm((z, y, x))
         if math.isfinite(depth_mm):
-            found.append((depth_mm, target, (z, y, x)))
+            found.append((registration.is_reliable, depth_mm, target, (z, y, x)))
     if not found:
         return None
-    _, target, place = max(found, key=lambda answer: answer[0])  # the first of equally deep ones
-    return target, place
+    # The first of equally deep ones.
+    is_reliable, _, target, place = max(found, key=lambda answer: answer[:2])
+    return target, place, is_reliable

@@ -237,6 +237,26 @@ def test_a_new_lesion_is_compared_with_its_place_before(topology: Topology, befo
     assert prompt.baseline_point.source is PointSource.PROPAGATED
 
 
+def test_a_new_lesions_place_before_is_the_reliable_one() -> None:
+    class Doubting(Way):
+        """Of pairs with a secondary scan there are fall-backs only."""
+
+        def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+            found = super().register(fixed, moving)
+            if "secondary" not in fixed.name + moving.name:
+                return found
+            return Registration(found.transform, 0.2, False, ("only a guess",))
+
+    slabs = {"t0": {Slot.PRIMARY: (0, 20), Slot.SECONDARY: (0, 24)}}
+    clicks = {"t1": {9: (10.0, 24.0, 8.0)}}
+    result = Patient(clicks=clicks, slabs=slabs).follow(way=Doubting())
+    prompt = result.at("t1").lesion(9).prompt
+    assert prompt is not None and prompt.baseline.slot is Slot.PRIMARY
+    slabs = {"t0": {Slot.SECONDARY: (0, 24)}}
+    lesion = Patient(clicks=clicks, slabs=slabs).follow(way=Doubting()).at("t1").lesion(9)
+    assert "its place at t0 comes from a registration that is only a fall-back" in lesion.warnings
+
+
 @pytest.mark.parametrize("kind", ["fails", "blind"])
 def test_or_with_itself_where_that_is_not_known(kind: str) -> None:
     prompt, warnings = _new_lesion(CHAIN, Way(**{kind: (pair("t2", "t1"),)}))

@@ -62,6 +62,14 @@ def test_a_doubtful_pair_is_answered_and_flagged_but_not_gone_on_from() -> None:
     assert result.at("t2").lesion(1).carried_from == "primary-t0" and not result.at("t2").lesion(1).is_flagged
 
 
+def test_a_box_from_a_fall_back_says_so_beside_a_given_click() -> None:
+    patient = Patient(clicks={"t1": {1: Patient().balls[1].at(1)}})
+    result = patient.follow(way=Way(doubts=(pair("t1", "t0"),)))
+    doubt = "its box and mask are carried over by a registration that is only a fall-back"
+    assert doubt in result.at("t1").lesion(1).warnings
+    assert doubt not in result.at("t2").lesion(1).warnings
+
+
 def test_a_transform_that_loses_points() -> None:
     class Lost(Way):
         def register(self, fixed, moving):  # type: ignore[no-untyped-def]

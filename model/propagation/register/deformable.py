@@ -1,9 +1,9 @@
 """Deformable registration: affine, discrete and convex on the whole overlap, then closer where asked.
 
 The middle is `convexAdam`: of many displacements of each voxel the best by convex optimisation on MIND
-features, then Adam. Its features are two voxels wide, so ITK's demons polish what it found. `refine` looks
-closer round the points that are asked for. `docs/propagation.md` has the figures by which parts and numbers
-were chosen.
+features, then Adam. Its features are two voxels wide, so ITK's demons polish what it found. Near the ends of
+the overlap the field is continued from inside. `refine` looks closer round the points that are asked for.
+`docs/propagation.md` has the figures by which parts and numbers were chosen.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ...case.geometry import FloatArray, Geometry
 from ...errors import one_line
 from . import Registration, RegistrationImage
 from .affine import LinearBackend
+from .border import continued_outward
 from .convex import Search, choose_device, convex_adam
 from .field import FieldTransform, FloatField
 from .grids import body_box_mm, to_image
@@ -38,9 +39,9 @@ _MIN_SIDE = 24
 _MARGIN_MM = 15.0
 _SEARCH = Search(step=6, reach=4)
 
-_DEMONS_ITERATIONS = 30
+_DEMONS_ITERATIONS = 50
 _DEMONS_SMOOTHING_MM = 3.0
-_NEIGHBOURHOOD_MM = 10.0
+_NEIGHBOURHOOD_MM = 5.0
 
 
 class DeformableBackend:
@@ -109,8 +110,8 @@ def _deformed(
     spacing_mm = grid.spacing_xyz[0]
     pair = Pair.of(grid, Smoothed.of(fixed, spacing_mm), Smoothed.of(moving, spacing_mm), linear)
     log.info("deformable registration at %.1f mm, %.1f million voxels", spacing_mm, pair.fixed.size / 1e6)
-    found = convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device)
-    return FieldTransform(linear, _polished(pair, found), grid)
+    found = continued_outward(convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device), pair)
+    return FieldTransform(linear, continued_outward(_polished(pair, found), pair), grid)
 
 
 def _polished(pair: Pair, found: FloatField) -> FloatField:

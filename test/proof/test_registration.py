@@ -111,6 +111,12 @@ def test_known_deformation(thorax: Registered, direction: Direction) -> None:
     _assert_within_limits(thorax.errors_everywhere_mm(direction))
 
 
+def test_a_larger_known_deformation() -> None:
+    registered = registered_by(BACKEND, thorax_pair(Deformation(seed=1, peak_mm=15.0)).common)
+    for direction in Direction:
+        _assert_within_limits(registered.errors_everywhere_mm(direction))
+
+
 @BOTH_WAYS
 def test_known_deformation_round_lesions(thorax: Registered, direction: Direction) -> None:
     _assert_closer_look_helps(thorax, direction)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from ..errors import InputError
+from ..options import device_name
 
 _DESCRIPTION = """\
 Registers two scans of one patient and carries the lesions' points, boxes and masks from one to the other.
@@ -71,7 +71,7 @@ def _add_registration(group: argparse._ArgumentGroup) -> None:
         "backward: --from is. It matters for files of transforms and landmarks, which have a direction",
     )  # fmt: skip
     add(
-        "--device", type=_device, default="auto", metavar="auto|cpu|cuda|cuda:N",
+        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N",
         help="where back ends that use torch run (default: auto)",
     )  # fmt: skip
     add(
@@ -118,9 +118,3 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     return 0
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no device; expected auto, cpu, cuda or cuda:N")
-    return text

@@ -7,10 +7,7 @@ probabilities from 0 to 1 (above one half is lesion).
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +19,7 @@ import numpy.typing as npt
 from ..case.case import LesionPrompt, LesionResult, PointSource, Scan
 from ..case.geometry import Array, Box, Vector
 from ..errors import InputError, LongilesionError, WeightsError, one_line
+from ..extensions import load_object
 from ..inference.segmenter import LesionFailure, LesionSegmenter, lesion_result
 from ..options import DEFAULT_BOOST, DEFAULT_FOLDS, Options
 from .boosting import BoostedSegmenter, Boosting, BoostOptions
@@ -147,21 +145,9 @@ def load_function(name: str) -> Callable[..., Any]:
     Raises:
         InputError: the module cannot be imported, or has no such callable.
     """
-    module, _, attribute = name.partition(":")
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # last: a file of the user's never stands in for a library
-    try:
-        found: Any = importlib.import_module(module)
-    except Exception as error:  # a user's module may fail in any way
-        raise InputError(
-            f"segmenter {name!r}: the module {module!r} cannot be imported ({one_line(error)}); expected "
-            f"{LONGITUDINAL}, {SINGLE} or module:function"
-        ) from error
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
+    found = load_object(name, f"{LONGITUDINAL}, {SINGLE} or your own module:function")
     if not callable(found):
-        raise InputError(f"segmenter {name!r}: the module {module!r} has no function {attribute!r}")
+        raise InputError(f"{name}: is a {type(found).__name__}; expected a function")
     function: Callable[..., Any] = found
     return function
 

@@ -16,9 +16,10 @@ import SimpleITK as sitk
 from ...case.geometry import FloatArray
 from ...errors import one_line
 from . import Registration, RegistrationImage
-from .grids import AIR_HU, FloatVolume, Level, Mask, pyramid
+from .grids import AIR_HU, Level, Mask, pyramid
 from .linear import LinearTransform
 from .search import evidence, translations
+from .similarity import POOR_SIMILARITY, correlation
 
 _Pair = tuple[Level, Level]
 """The follow-up (fixed) and the baseline (moving) at one resolution."""
@@ -42,9 +43,6 @@ _STRETCH_LIMITS = (0.8, 1.25)
 _MIN_AFFINE_EXTENT_MM = 60.0
 
 _TOO_SMALL_MM = 30.0
-# Two dates of one patient gave 0.89 and more, scans of other patients or parts 0.37 to 0.88. So these
-# find gross failures only; a wrong patient can pass.
-_POOR_SIMILARITY = 0.6
 _USELESS_SIMILARITY = 0.3
 _SMALL_OVERLAP = 0.15
 _MIN_VOXELS = 50
@@ -183,16 +181,7 @@ def _measured(levels: _Pair, transform: LinearTransform) -> _Fit:
     overlap = min(1.0, np.count_nonzero(fixed_body & body) / smaller)
     values = [sitk.GetArrayViewFromImage(source)[common] for source in (fixed.image, image)]
     extent_mm = _shortest_side(common) * fixed.image.GetSpacing()[0]
-    return _Fit(transform, _correlation(*values), overlap, extent_mm)
-
-
-def _correlation(fixed_hu: FloatVolume, moving_hu: FloatVolume) -> float:
-    """Pearson's r of two lists of HU; NaN of too few, or of an image without contrast."""
-    if len(fixed_hu) < _MIN_VOXELS:
-        return float("nan")
-    fixed, moving = (values - values.mean(dtype=np.float64) for values in (fixed_hu, moving_hu))
-    spread = float(fixed.std() * moving.std())
-    return float(np.mean(fixed * moving)) / spread if spread >= 1.0 else float("nan")
+    return _Fit(transform, correlation(*values), overlap, extent_mm)
 
 
 def _shortest_side(mask: Mask) -> int:
@@ -248,7 +237,7 @@ def _judged(fit: _Fit, headers_meet: bool) -> Registration:
     if useless and headers_meet:
         return _as_headers_say("the two scans could not be aligned", fit.similarity)
     warnings = []
-    if not fit.similarity >= _POOR_SIMILARITY:
+    if not fit.similarity >= POOR_SIMILARITY:
         warnings.append(
             f"the two scans match poorly after registration (similarity {fit.similarity:.2f}); "
             "propagated points may be far off"

@@ -12,10 +12,7 @@ the fixed scan is the follow-up. Modules of the current directory can be importe
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +20,7 @@ import numpy as np
 
 from ...case.geometry import FloatArray, Geometry
 from ...errors import InputError, LongilesionError, one_line
+from ...extensions import load_object
 from . import Backend, Registration, RegistrationImage, Transform
 from .similarity import given
 
@@ -38,7 +36,7 @@ def custom_backend(name: str) -> Backend:
     Raises:
         InputError: the module cannot be imported, has no such object, or it is nothing of the above.
     """
-    found = _imported(name)
+    found = load_object(name, _EXPECTED)
     if not inspect.isclass(found) and hasattr(found, "register"):
         return _Custom(name, found.register)
     if not callable(found):
@@ -83,26 +81,6 @@ class _Custom:
                         f"{self._name}: {direction} of {len(points)} points gave something else; "
                         f"expected finite numbers of shape {points.shape}"
                     )
-
-
-def _imported(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        # Last, so that a file of the user's never stands in for a library.
-        sys.path.append(here)
-    try:
-        found: Any = importlib.import_module(module)
-    except Exception as error:  # a user's module may fail in any way
-        raise InputError(
-            f"{name}: the module {module!r} cannot be imported ({one_line(error)}); "
-            f"expected the name of a registration back end or MODULE:FUNCTION"
-        ) from error
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if found is None:
-        raise InputError(f"{name}: the module {module!r} has no {attribute!r}; expected {_EXPECTED}")
-    return found
 
 
 def _required_arguments(function: Callable[..., Any]) -> int:

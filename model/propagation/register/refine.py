@@ -15,6 +15,7 @@ from . import RegistrationImage, Transform
 from .convex import Search, convex_adam
 from .field import FieldTransform, compose, folding_share, voxel_centres_mm
 from .linear import LinearTransform
+from .similarity import FOLDING_LIMIT
 from .warp import Pair, Smoothed, normalised
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ _WORTH = 1.2
 # Scans are cut out with a margin: neighbourhoods, and what the box may still find.
 _MARGIN_MM = 20.0
 _NEIGHBOURHOOD_MM = 10.0
-_FOLDING_LIMIT = 0.001
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Refiner:
         u = convex_adam(pair.fixed, pair.moving, self.spacing_mm, _SEARCH, self.device)
         found = FieldTransform(LinearTransform.identity(), u * _taper(grid)[..., None], grid)
         after = Pair.of(grid, scans[0], scans[1], compose(found, self._transform))
-        if folding_share(found) > _FOLDING_LIMIT or not _likeness(after) > _likeness(pair):
+        if folding_share(found) > FOLDING_LIMIT or not _likeness(after) > _likeness(pair):
             log.debug("a box at %s is no better than what was there before", np.round(centre_mm))
             return None
         return found

@@ -178,8 +178,8 @@ def test_with_every_boosting(method: Boosting, module: str) -> None:
     [
         ("nnunet", "segmenter 'nnunet' is unknown; expected longitudinal, single"),
         ("no_such_module:f", "cannot be imported"),
-        ("{}:nothing", "has no function 'nothing'"),
-        ("{}:number", "has no function 'number'"),
+        ("{}:nothing", "has no 'nothing'"),
+        ("{}:number", "is a int; expected a function"),
     ],
 )
 def test_names_that_are_none(name: str, told: str, module: str) -> None:

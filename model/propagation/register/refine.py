@@ -70,6 +70,7 @@ class Refiner:
                 for point in points[np.isfinite(points).all(axis=1)]:
                     if not self._is_covered(point):
                         self._tried.append(point)
+                        log.info("a closer look at %.1f mm (box %d)", self.spacing_mm, len(self._tried))
                         self._add(point)
             return self._transform
 

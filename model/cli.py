@@ -13,6 +13,7 @@ from typing import Protocol
 
 from . import __version__
 from .errors import LongilesionError, one_line
+from .evaluation import command as evaluate
 from .lifecycle import supervise, supervise_command
 from .options import add_arguments, from_arguments
 from .propagation import command as propagate
@@ -27,11 +28,17 @@ class _Command(Protocol):
     def run(self, arguments: argparse.Namespace) -> int: ...
 
 
-_COMMANDS: dict[str, _Command] = {"track": track, "propagate": propagate, "prompts": prompts}
+_COMMANDS: dict[str, _Command] = {
+    "track": track,
+    "propagate": propagate,
+    "prompts": prompts,
+    "evaluate": evaluate,
+}
 _HELP = {
     "track": "follow the lesions of patients over any number of time points",
     "propagate": "points, boxes and masks of lesions from one scan to another, by registration",
     "prompts": "clicks or boxes out of a lesion mask",
+    "evaluate": "compare predicted lesions with true ones: overlap, volumes, surfaces, detection",
 }
 
 

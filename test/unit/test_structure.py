@@ -33,6 +33,7 @@ ALLOWED = {
         "timing",
         "",
     },
+    "evaluation": {"errors", "case"},
     "lifecycle": {"errors", "options", "inference", "tracking"},
     "cli": {
         "errors",
@@ -41,6 +42,7 @@ ALLOWED = {
         "network",
         "propagation",
         "tracking",
+        "evaluation",
         "",
     },
     "__main__": {"cli"},

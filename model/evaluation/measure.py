@@ -1,0 +1,180 @@
+"""Labelmaps -> records: each lesion is compared in the box that holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ..case.geometry import Array, Geometry
+from ..case.images import read_image
+from ..case.scans import lesion_labels
+from .groups import LesionGroup
+from .overlap import overlap
+from .records import LesionRecord, Scope
+from .surface import surface_distances, surfels
+
+BoolArray = npt.NDArray[np.bool_]
+Slices = tuple[slice, slice, slice]
+
+_BINARY_VALUES = {1, 255}
+
+
+@dataclass(frozen=True, eq=False)
+class Labelmap:
+    """Lesion ids (z, y, x) of a file, axes as the file stores them, and the box of each id."""
+
+    path: Path
+    array: Array
+    geometry: Geometry
+
+    @cached_property
+    def boxes(self) -> Mapping[int, Slices]:
+        """Label -> its box, by label."""
+        found = ndimage.find_objects(self.array)
+        return {label: box for label, box in enumerate(found, start=1) if box is not None}
+
+    @property
+    def ids(self) -> frozenset[int]:
+        return frozenset(self.boxes)
+
+    def ml_of(self, ids: Iterable[int]) -> float:
+        """The volume of some labels together."""
+        voxels = sum(
+            int(np.count_nonzero(self.array[self.boxes[i]] == i)) for i in set(ids) if i in self.boxes
+        )
+        return voxels * self.geometry.voxel_volume_ml
+
+
+@dataclass(frozen=True, slots=True)
+class ScanName:
+    """Where a record comes from. ``is_missing``: there is no file of this step's prediction."""
+
+    patient: str
+    scan: str
+    step: int
+    is_missing: bool
+
+
+def read_labelmap(path: Path) -> Labelmap:
+    """Read a labelmap of lesion ids; a binary one holds the lesion 1.
+
+    Raises:
+        InputError: no image, values that are not whole numbers, or ids out of range.
+    """
+    image = read_image(path)
+    labels = lesion_labels(path, image.array)
+    return Labelmap(path, labels.view(np.uint8) if labels.dtype == np.int8 else labels, image.geometry)
+
+
+def same_binary_value(reference: Labelmap, prediction: Labelmap) -> Labelmap:
+    """The prediction; with the reference's value where both are binary, one with 1, the other with 255."""
+    mine, other = reference.ids, prediction.ids
+    if len(mine) == len(other) == 1 and mine | other == _BINARY_VALUES:
+        labels = np.where(prediction.array > 0, next(iter(mine)), 0).astype(np.uint8)
+        return Labelmap(prediction.path, labels, prediction.geometry)
+    return prediction
+
+
+def empty_like(reference: Labelmap) -> Labelmap:
+    """A map without any lesion, which stands for a prediction that is not there; takes no memory."""
+    array = np.broadcast_to(np.uint8(0), reference.array.shape)
+    empty = Labelmap(reference.path, array, reference.geometry)
+    empty.__dict__["boxes"] = {}
+    return empty
+
+
+def measure(
+    name: ScanName,
+    groups: Sequence[LesionGroup],
+    reference: Labelmap,
+    prediction: Labelmap,
+    baseline_ml: Mapping[str, float],
+) -> list[LesionRecord]:
+    """The records of a scan at one step: of each lesion, and of all of them as one foreground.
+
+    Args:
+        groups: the lesions.
+        reference, prediction: on one grid.
+        baseline_ml: group name -> volume in the baseline, of those whose baseline is known.
+    """
+    records = []
+    for group in groups:
+        box = _box(reference, group.reference_ids, prediction, group.prediction_ids)
+        masks = (
+            _mask(reference.array[box], group.reference_ids),
+            _mask(prediction.array[box], group.prediction_ids),
+        )
+        records.append(
+            _record(name, group, Scope.LESION, masks, reference.geometry, baseline_ml.get(group.name))
+        )
+    everything = LesionGroup("all", (), tuple(sorted(reference.ids)), tuple(sorted(prediction.ids)), None)
+    box = _box(reference, reference.ids, prediction, prediction.ids)
+    masks = (reference.array[box] > 0, prediction.array[box] > 0)
+    total = sum(baseline_ml.values()) if baseline_ml else None
+    records.append(_record(name, everything, Scope.SCAN, masks, reference.geometry, total))
+    return records
+
+
+def _box(
+    reference: Labelmap, reference_ids: Iterable[int], prediction: Labelmap, ids: Iterable[int]
+) -> Slices:
+    """The box round the labels in both maps; an empty one where there are none."""
+    boxes = [reference.boxes[i] for i in reference_ids if i in reference.boxes]
+    boxes += [prediction.boxes[i] for i in ids if i in prediction.boxes]
+    if not boxes:
+        return (slice(0, 0), slice(0, 0), slice(0, 0))
+    z, y, x = (
+        slice(min(side.start for side in sides), max(side.stop for side in sides))
+        for sides in zip(*boxes, strict=True)
+    )
+    return (z, y, x)
+
+
+def _mask(labels: Array, ids: Sequence[int]) -> BoolArray:
+    mask = np.zeros(labels.shape, bool)
+    for lesion_id in ids:
+        if lesion_id <= np.iinfo(labels.dtype).max:
+            mask |= labels == lesion_id
+    return mask
+
+
+def _record(
+    name: ScanName,
+    group: LesionGroup,
+    scope: Scope,
+    masks: tuple[BoolArray, BoolArray],
+    grid: Geometry,
+    baseline_ml: float | None,
+) -> LesionRecord:
+    reference, prediction = masks
+    counts = overlap(reference, prediction)
+    surfaces, centre_mm = None, None
+    if counts.reference and counts.prediction:
+        surfaces = surface_distances(*(surfels(mask, grid.spacing_zyx) for mask in masks))
+        offset = (_centre(prediction) - _centre(reference)) * grid.spacing_zyx
+        centre_mm = float(np.linalg.norm(offset))
+    return LesionRecord(
+        patient=name.patient, scan=name.scan, step=name.step, scope=scope, lesion=group.name,
+        baseline_ids=group.baseline_ids, reference_ids=group.reference_ids,
+        prediction_ids=group.prediction_ids, existed=group.existed, is_missing=name.is_missing,
+        voxel_ml=grid.voxel_volume_ml,
+        diagonal_mm=float(np.linalg.norm(np.multiply(grid.shape_zyx, grid.spacing_zyx))),
+        baseline_ml=baseline_ml,
+        reference_voxels=counts.reference, prediction_voxels=counts.prediction,
+        common_voxels=counts.common, fn_voxels=counts.fn, fp_voxels=counts.fp,
+        nsd_2mm=surfaces.nsd_2mm if surfaces else None,
+        hd95_mm=surfaces.hd95_mm if surfaces else None,
+        assd_mm=surfaces.assd_mm if surfaces else None,
+        centre_mm=centre_mm,
+    )  # fmt: skip
+
+
+def _centre(mask: BoolArray) -> npt.NDArray[np.float64]:
+    """The centre of gravity, as a voxel index (z, y, x) of the box."""
+    return np.array([axis.mean() for axis in np.nonzero(mask)])

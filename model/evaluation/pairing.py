@@ -1,0 +1,253 @@
+"""Which files belong together: reference, predictions (one per step) and baseline of each follow-up scan.
+
+Two files belong together that have the same path under their folders, without suffix; or that lie in the
+same case folder under the same socket of the platform, ``CASE/[input|output/][images/]SOCKET/any.mha``, where
+SOCKET is ``primary-followup-ct-tumor-lesion-seg`` or the secondary one. A plain file named as a case is that
+case's primary scan.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..case.case import Slot
+from ..case.images import IMAGE_SUFFIXES
+from ..errors import InputError
+from .lesion_map import LesionMap, is_scan, split_scan_name
+
+_SOCKET = re.compile(r"^(primary|secondary)-(followup|baseline)-(ct-tumor-lesion-seg|ct)$")
+_LAYOUT_FOLDERS = {"images", "input", "output"}
+
+
+@dataclass(frozen=True, slots=True)
+class ScanKey:
+    """``name`` is the path without suffix, or the case's; ``slot`` is None but in the platform's layout."""
+
+    name: str
+    slot: Slot | None = None
+
+    @property
+    def scan(self) -> str:
+        """What tables call it."""
+        return self.name if self.slot is None else f"{self.name}/{self.slot}"
+
+
+@dataclass(frozen=True, slots=True)
+class PairedScan:
+    """The files of one follow-up scan. ``predictions`` has one entry per step, None where there is no file.
+
+    ``baselines``: the labelmaps of the case's scan or scans before, with their slots.
+    """
+
+    patient: str
+    key: ScanKey
+    reference: Path
+    predictions: tuple[Path | None, ...]
+    baselines: tuple[tuple[Slot | None, Path], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """``warnings``: files that have no partner."""
+
+    scans: tuple[PairedScan, ...]
+    warnings: tuple[str, ...]
+
+
+def pair_files(
+    reference: Path, predictions: Sequence[Path], baseline: Path | None, lesion_map: LesionMap | None
+) -> Pairing:
+    """Find out what belongs together.
+
+    Raises:
+        InputError: a path that is not there, no reference at all, or two files of one name.
+    """
+    references = _gather(reference, "followup")
+    found = [_gather(path, "followup") for path in predictions]
+    before = _gather(baseline, "baseline") if baseline is not None else {}
+    if lesion_map is not None or len(references) > 1:
+        references = {k: p for k, p in references.items() if _is_followup(k, found, lesion_map)}
+    if not references:
+        raise InputError(f"{reference}: holds no labelmap of a follow-up; expected {_expected()}")
+    warnings: list[str] = []
+    scans = []
+    used: list[set[ScanKey]] = [set() for _ in predictions]
+    for key, path in sorted(references.items(), key=lambda item: item[0].scan):
+        partners = [
+            _partner(key, reference, references, given, files)
+            for given, files in zip(predictions, found, strict=True)
+        ]
+        warnings += _missing(path, predictions, partners)
+        for partner, keys in zip(partners, used, strict=True):
+            keys.update({partner} if partner else ())
+        of_steps = tuple(files[k] if k else None for k, files in zip(partners, found, strict=True))
+        earlier = _baselines(key, references, baseline, before, lesion_map)
+        if baseline is not None and not earlier:
+            warnings.append(f"{baseline}: no baseline for {path}; what was there before is not known")
+        scans.append(PairedScan(_patient(key, lesion_map), key, path, of_steps, earlier))
+    for given, files, keys in zip(predictions, found, used, strict=True):
+        if files and not keys:
+            raise InputError(
+                f"{given}: none of its labelmaps ({next(iter(files)).scan}, ...) is named as one "
+                f"of {reference} ({next(iter(references)).scan}, ...); expected the same paths, or "
+                "cases of the platform"
+            )
+        warnings += [f"{p}: has no reference; it is left out" for k, p in files.items() if k not in keys]
+    return Pairing(tuple(scans), tuple(warnings))
+
+
+def _missing(path: Path, predictions: Sequence[Path], partners: Sequence[ScanKey | None]) -> Iterator[str]:
+    """What is said of a reference without a prediction, at each step."""
+    for step, (given, partner) in enumerate(zip(predictions, partners, strict=True), start=1):
+        if partner is None:
+            where = f" of step {step}" if len(predictions) > 1 else ""
+            yield f"{given}: MISSING prediction{where} for {path}; its lesions get the worst score"
+
+
+def _expected() -> str:
+    return "an image (" + ", ".join(IMAGE_SUFFIXES) + "), or a folder with images or cases of the platform"
+
+
+def _gather(given: Path, time_point: str) -> Mapping[ScanKey, Path]:
+    """The labelmaps under a path; of the platform's sockets only those of one time point."""
+    if given.is_file():
+        return {_key(given, Path(given.name), given.parent.name, time_point) or ScanKey(_stem(given)): given}
+    if not given.is_dir():
+        raise InputError(f"{given}: does not exist; expected {_expected()}")
+    found: dict[ScanKey, Path] = {}
+    for path in _images(given):
+        relative = path.relative_to(given)
+        folder = path.parent.name if len(relative.parts) > 1 else given.name
+        key = _key(path, relative, folder, time_point)
+        if key is None:
+            continue
+        if key in found:
+            raise InputError(f"{path}: is named as {found[key]} is; expected one labelmap for {key.scan}")
+        found[key] = path
+    return found
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
+                yield Path(root) / name
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    suffix = next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)] if suffix else path.stem
+
+
+def _key(path: Path, relative: Path, folder: str, time_point: str) -> ScanKey | None:
+    """What a file is called; None for a socket that holds something else."""
+    match = _SOCKET.match(folder)
+    if match is None:
+        return ScanKey((relative.parent / _stem(path)).as_posix())
+    if match[2] != time_point or match[3] == "ct":
+        return None
+    case = list(path.absolute().parent.parent.parts)
+    while case and case[-1] in _LAYOUT_FOLDERS:
+        case.pop()
+    root = path.absolute().parents[len(relative.parts) - 1]
+    inside = Path(*case)
+    is_below = inside != root and root in inside.parents
+    return ScanKey(inside.relative_to(root).as_posix() if is_below else inside.name, Slot(match[1]))
+
+
+def _is_followup(key: ScanKey, found: Sequence[Mapping[ScanKey, Path]], lesion_map: LesionMap | None) -> bool:
+    """Folders of training data hold both scans of a patient: those of the baseline are not asked for."""
+    stem = Path(key.name).name
+    named = split_scan_name(stem)
+    if named is not None and named[1] == "BL" and not any(key in files for files in found):
+        return False
+    if lesion_map is None:
+        return True
+    lesions = [lesion for entry in lesion_map.patients for lesion in entry.lesions]
+    is_before = any(stem == lesion.baseline_scan for lesion in lesions)
+    return not is_before or any(stem == lesion.followup_scan for lesion in lesions)
+
+
+def _partner(
+    key: ScanKey,
+    reference: Path,
+    references: Mapping[ScanKey, Path],
+    prediction: Path,
+    files: Mapping[ScanKey, Path],
+) -> ScanKey | None:
+    """The prediction's name for a scan of the reference."""
+    primary = ScanKey(key.name, Slot.PRIMARY) if key.slot is None else ScanKey(key.name)
+    if key in files:
+        return key
+    if key.slot in (None, Slot.PRIMARY) and primary in files:
+        return primary
+    if len(references) == 1 and len(files) == 1 and (reference.is_file() or prediction.is_file()):
+        return next(iter(files))  # one file was named: there is nothing to choose
+    of_cases = {k: path for k, path in files.items() if k.slot is not None} or files
+    if _is_one_name(references) and _is_one_name(of_cases) and _has_slots({**references, **of_cases}):
+        slot = key.slot or Slot.PRIMARY
+        return next((other for other in of_cases if (other.slot or Slot.PRIMARY) == slot), None)
+    if prediction.is_file() and len(references) > 1:
+        raise InputError(
+            f"{prediction}: is one file for {len(references)} references of {reference}; expected a folder"
+        )
+    return None
+
+
+def _is_one_name(files: Mapping[ScanKey, Path]) -> bool:
+    """Whether there is a single case, or file: what its folder is called does not matter."""
+    return len({key.name for key in files}) == 1
+
+
+def _has_slots(files: Mapping[ScanKey, Path]) -> bool:
+    return any(key.slot is not None for key in files)
+
+
+def _baselines(
+    key: ScanKey,
+    references: Mapping[ScanKey, Path],
+    given: Path | None,
+    files: Mapping[ScanKey, Path],
+    lesion_map: LesionMap | None,
+) -> tuple[tuple[Slot | None, Path], ...]:
+    """The labelmaps before: those that map or names tell, else of the case or path, else the only one."""
+    if given is None:
+        return ()
+    lesions = lesion_map.lesions_of(key.name) if lesion_map is not None else None
+    scans = {lesion.baseline_scan for lesion in lesions or ()} - {None}
+    named = [(k.slot, path) for k, path in files.items() if _is_before(k, key, scans)]
+    same = [(k.slot, path) for k, path in files.items() if k.name == key.name]
+    if named or same:
+        return tuple(named or same)
+    is_single = _is_one_name(references) and _is_one_name(files)
+    is_single &= given.is_file() or _has_slots(files)
+    return tuple((k.slot, path) for k, path in files.items()) if is_single else ()
+
+
+def _is_before(other: ScanKey, key: ScanKey, scans: Set[str | None]) -> bool:
+    """Whether a file is the scan before, by a map that names it or by the challenge's names."""
+    stem = Path(other.name).name
+    if stem in scans:
+        return True
+    mine, before = split_scan_name(Path(key.name).name), split_scan_name(stem)
+    if mine is None or before is None or before[1] != "BL" or before[0] != mine[0]:
+        return False
+    return any(is_scan(stem, scan) for scan in scans) if scans else before[2] == mine[2]
+
+
+def _patient(key: ScanKey, lesion_map: LesionMap | None) -> str:
+    """The map's patient, else the case, else the patient in a name of the challenge, else the first part of
+    the path: a folder, or the file without suffix."""
+    known = lesion_map.patient_of(key.name) if lesion_map is not None else None
+    if known is not None:
+        return known
+    if key.slot is not None:
+        return key.name
+    named = split_scan_name(Path(key.name).name)
+    return named[0] if named is not None else Path(key.name).parts[0]

@@ -1,0 +1,156 @@
+"""What was measured of one lesion in one scan at one step: the only stored truth, all tables derive from it.
+
+A record holds facts, not scores: what an empty mask counts is for `definitions` to say, so that records of
+one run can be scored by any of them later on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .files import write_text
+
+RECORDS_NAME = "lesions.csv"
+
+
+class Scope(StrEnum):
+    """What a record is about: one lesion, or all lesions of a scan as one foreground."""
+
+    LESION = "lesion"
+    SCAN = "scan"
+
+
+@dataclass(frozen=True, slots=True)
+class LesionRecord:
+    """One lesion (or a scan's foreground) in one follow-up scan, as one step of a prediction has it.
+
+    ``reference_ids`` and ``prediction_ids`` are the labels that were joined, ``baseline_ids`` those of the
+    lesion in the baseline. ``existed`` says whether it was there before (None: nobody told). Volumes are in
+    voxels of the follow-up, ``voxel_ml`` is one of them; ``diagonal_mm`` is that of the whole scan.
+    ``fn_voxels`` are those of the reference's components (18 neighbours) that touch no prediction,
+    ``fp_voxels`` the other way round. ``nsd_2mm`` and distances are None where a side is empty.
+    """
+
+    patient: str
+    scan: str
+    step: int
+    scope: Scope
+    lesion: str
+    baseline_ids: tuple[int, ...]
+    reference_ids: tuple[int, ...]
+    prediction_ids: tuple[int, ...]
+    existed: bool | None
+    is_missing: bool
+    voxel_ml: float
+    diagonal_mm: float
+    baseline_ml: float | None
+    reference_voxels: int
+    prediction_voxels: int
+    common_voxels: int
+    fn_voxels: int
+    fp_voxels: int
+    nsd_2mm: float | None
+    hd95_mm: float | None
+    assd_mm: float | None
+    centre_mm: float | None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What names the same lesion in another step or run."""
+        return (self.patient, self.scan, self.scope, self.lesion)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is a lesion at all, and not a label of a prediction alone."""
+        return bool(self.existed) or self.reference_voxels > 0 or self.scope is Scope.SCAN
+
+    @property
+    def reference_ml(self) -> float:
+        return self.reference_voxels * self.voxel_ml
+
+    @property
+    def prediction_ml(self) -> float:
+        return self.prediction_voxels * self.voxel_ml
+
+
+def write_records(path: Path, records: Iterable[LesionRecord]) -> None:
+    """Write the records as CSV; floats keep all their digits.
+
+    Raises:
+        OutputError: the file cannot be written; one that was there stays as it was.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [field.name for field in fields(LesionRecord)]
+    writer.writerow(names)
+    for record in records:
+        writer.writerow([_cell(getattr(record, name)) for name in names])
+    write_text(path, text.getvalue())
+
+
+def read_records(path: Path) -> tuple[LesionRecord, ...]:
+    """The records of an earlier evaluation.
+
+    Raises:
+        InputError: not readable, other columns, or a cell that is not what its column holds.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); expected the records of an evaluation"
+        ) from error
+    names = [field.name for field in fields(LesionRecord)]
+    if not rows or rows[0] != names:
+        raise InputError(
+            f"{path}: has other columns; expected the records of an evaluation ({names[0]}, ...)"
+        )
+    return tuple(_record(path, number, names, row) for number, row in enumerate(rows[1:], start=2))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split())
+
+
+def _flag(text: str) -> bool:
+    return {"yes": True, "no": False}[text]
+
+
+def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    return lambda text: parse(text) if text else None
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "str": str, "int": int, "float": float, "Scope": Scope, "bool": _flag, "tuple[int, ...]": _ids,
+    "float | None": _or_none(float), "bool | None": _or_none(_flag),
+}  # fmt: skip
+
+
+def _record(path: Path, number: int, names: Sequence[str], row: Sequence[str]) -> LesionRecord:
+    kinds = [str(field.type) for field in fields(LesionRecord)]
+    if len(row) != len(names):
+        raise InputError(f"{path}: line {number} has {len(row)} cells; expected {len(names)}")
+    values: dict[str, Any] = {}
+    for name, kind, text in zip(names, kinds, row, strict=True):
+        try:
+            values[name] = _PARSERS[kind](text)
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{path}: line {number}: {name} is {text!r}; expected {kind}") from error
+    return LesionRecord(**values)

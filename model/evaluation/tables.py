@@ -1,0 +1,238 @@
+"""Records and scores as JSON, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .averages import LEVEL, RESAMPLES, SEED, Average, Value, average, scan_means
+from .compare import Comparison
+from .definitions import Definition
+from .metrics import Metric
+from .records import LesionRecord, Scope
+from .score import MetricScore, Scores, StepScore, VanishedCounts, metrics_of, values_of
+from .surface import NSD_KIND
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation
+
+_SHOWN_SCOPE = {Scope.LESION: "single lesions", Scope.SCAN: "whole foreground of each scan"}
+
+
+def summary(evaluation: Evaluation) -> dict[str, Any]:
+    """The summary as JSON has it; numbers that do not exist are null."""
+    scores = evaluation.scores
+    definition = scores.definition
+    missing = {(r.patient, r.scan, r.step) for r in evaluation.records if r.is_missing}
+    document: dict[str, Any] = {
+        "definition": definition.name,
+        "source": definition.source,
+        "order_of_means": definition.order.value,
+        "nsd": NSD_KIND,
+        "interval": {"level": LEVEL, "resamples": RESAMPLES, "seed": SEED, "unit": "patient"},
+        "notes": list(evaluation.notes),
+        "warnings": list(evaluation.warnings),
+        "missing_predictions": [{"patient": p, "scan": s, "step": n} for p, s, n in sorted(missing)],
+        "steps": [_step_json(step) for step in scores.steps],
+        "auc": [
+            {"scope": curve.scope.value, "metrics": _metrics_json(curve.metrics)} for curve in scores.curves
+        ],
+    }
+    if evaluation.comparison is not None:
+        document["comparison"] = _comparison_json(evaluation.comparison)
+    return document
+
+
+def _step_json(step: StepScore) -> dict[str, Any]:
+    return {
+        "step": step.step,
+        "scope": step.scope.value,
+        "metrics": _metrics_json(step.metrics),
+        "vanished": None if step.vanished is None else _vanished_json(step.vanished),
+    }
+
+
+def _metrics_json(scores: Iterable[MetricScore]) -> dict[str, Any]:
+    return {entry.metric.value: _average_json(entry.average) for entry in scores}
+
+
+def _average_json(mean: Average) -> dict[str, Any]:
+    return {name: getattr(mean, name) for name in Average.__dataclass_fields__}
+
+
+def _vanished_json(counts: VanishedCounts) -> dict[str, Any]:
+    return {
+        "found": counts.found, "missed": counts.missed, "kept": counts.kept, "lost": counts.lost,
+        "sensitivity": counts.sensitivity, "specificity": counts.specificity,
+    }  # fmt: skip
+
+
+def _comparison_json(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "other": str(comparison.other),
+        "difference": "this run less the other one, last steps",
+        "metrics": [
+            {
+                "scope": entry.scope.value, "metric": entry.metric.value,
+                "difference": _average_json(entry.difference),
+                "better": entry.better, "worse": entry.worse,
+                "p_wilcoxon_lesions": entry.p_lesions, "p_wilcoxon_patients": entry.p_patients,
+            }
+            for entry in comparison.metrics
+        ],
+    }  # fmt: skip
+
+
+def metric_tables(records: Sequence[LesionRecord], definition: Definition) -> dict[str, str]:
+    """File name without suffix -> CSV: the metrics of each lesion, scan and patient, by the definition."""
+    tables = {"per_lesion": _lesion_table(records, definition)}
+    scans: list[list[Any]] = [["patient", "scan", "step", "scope", "records", *Metric]]
+    patients: list[list[Any]] = [["patient", "step", "scope", "records", *Metric]]
+    for step in sorted({record.step for record in records}):
+        for scope in definition.scopes:
+            chosen = [r for r in records if r.step == step and r.scope is scope]
+            values = {
+                metric: values_of(chosen, metric, definition) for metric in metrics_of(scope, definition)
+            }
+            for key in dict.fromkeys((r.patient, r.scan) for r in chosen):
+                means = [scan_means(values.get(metric, ())).get(key) for metric in Metric]
+                count = sum((r.patient, r.scan) == key for r in chosen)
+                scans.append([*key, step, scope, count, *means])
+            for patient in dict.fromkeys(r.patient for r in chosen):
+                own = [_of_patient(values.get(metric, ()), patient, definition) for metric in Metric]
+                count = sum(r.patient == patient for r in chosen)
+                patients.append([patient, step, scope, count, *own])
+    return tables | {"per_scan": _csv(scans), "per_patient": _csv(patients)}
+
+
+def _of_patient(values: Iterable[Value], patient: str, definition: Definition) -> float | None:
+    return average((v for v in values if v.patient == patient), definition.order).mean_of_patients
+
+
+def _lesion_table(records: Iterable[LesionRecord], definition: Definition) -> str:
+    rows: list[list[Any]] = [
+        [
+            "patient",
+            "scan",
+            "step",
+            "scope",
+            "lesion",
+            "reference_ml",
+            "prediction_ml",
+            "baseline_ml",
+            *Metric,
+        ]
+    ]
+    for record in records:
+        own = set(metrics_of(record.scope, definition))
+        rows.append(
+            [record.patient, record.scan, record.step, record.scope, record.lesion, record.reference_ml,
+             record.prediction_ml, record.baseline_ml,
+             *(definition.value(metric, record) if metric in own else None for metric in Metric)]
+        )  # fmt: skip
+    return _csv(rows)
+
+
+def comparison_csv(comparison: Comparison) -> str:
+    """Each difference of a lesion and metric."""
+    rows: list[list[Any]] = [["patient", "scan", "scope", "lesion", "metric", "this", "other", "difference"]]
+    rows += [
+        [e.patient, e.scan, e.scope, e.lesion, e.metric, e.this, e.other, e.difference]
+        for e in comparison.lesions
+    ]
+    return _csv(rows)
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        ["" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row]
+        for row in rows
+    )
+    return text.getvalue()
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """The summary as a page: a table per step and scope, the curves, the comparison, notes and warnings."""
+    scores = evaluation.scores
+    definition = scores.definition
+    lines = [f"# Evaluation by the definition `{definition.name}`", "", f"{definition.source}.", ""]
+    missing = {(r.patient, r.scan, r.step) for r in evaluation.records if r.is_missing}
+    if missing:
+        lines += [f"**MISSING predictions, counted with the worst score: {len(missing)}.**", ""]
+    for step in scores.steps:
+        title = f"Step {step.step}: " if _has_steps(scores) else ""
+        shown = _SHOWN_SCOPE[step.scope]
+        lines += [f"## {title}{shown if title else shown.capitalize()}", ""]
+        lines += [*_metric_table(step.metrics), ""]
+        if step.scope is Scope.LESION:
+            lines += [_vanished_line(step.vanished), ""]
+    for curve in scores.curves:
+        lines += [f"## Area under the curve over the steps: {_SHOWN_SCOPE[curve.scope]}", ""]
+        lines += [*_metric_table(curve.metrics), ""]
+    if evaluation.comparison is not None:
+        lines += [*_comparison_table(evaluation.comparison), ""]
+    lines += [f"- {note}" for note in (_mean_note(definition), *evaluation.notes)]
+    if evaluation.warnings:
+        lines += ["", "## Warnings", "", *(f"- {warning}" for warning in evaluation.warnings)]
+    return "\n".join(lines) + "\n"
+
+
+def _has_steps(scores: Scores) -> bool:
+    return len({step.step for step in scores.steps}) > 1
+
+
+def _mean_note(definition: Definition) -> str:
+    return (
+        f"means in the order {definition.order.value}; the interval is a bootstrap over patients "
+        f"({LEVEL:.0%}, {RESAMPLES} resamples)"
+    )
+
+
+def _metric_table(scores: Iterable[MetricScore]) -> list[str]:
+    lines = [
+        "| metric | mean | 95 % interval | of lesions | of scans | of patients | counted | left out |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for entry in scores:
+        mean = entry.average
+        means = (mean.mean_of_lesions, mean.mean_of_scans, mean.mean_of_patients)
+        cells = [entry.metric.value, _number(mean.mean), _interval(mean), *map(_number, means)]
+        lines.append(f"| {' | '.join(cells)} | {mean.lesions} | {mean.left_out} |")
+    return lines
+
+
+def _vanished_line(counts: VanishedCounts | None) -> str:
+    if counts is None:
+        return "Vanished lesions: not known (needs --baseline or --lesion-map)."
+    return (
+        f"Vanished lesions: {counts.found} of {counts.found + counts.missed} left empty "
+        f"(sensitivity {_number(counts.sensitivity)}); lesions still there: {counts.kept} of "
+        f"{counts.kept + counts.lost} drawn (specificity {_number(counts.specificity)})."
+    )
+
+
+def _comparison_table(comparison: Comparison) -> list[str]:
+    lines = [
+        f"## This run less {comparison.other}",
+        "",
+        "| metric | scope | difference | 95 % interval | pairs | better | worse | p lesions | p patients |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for entry in comparison.metrics:
+        mean = entry.difference
+        lines.append(
+            f"| {entry.metric} | {entry.scope} | {_number(mean.mean)} | {_interval(mean)} | {mean.lesions} | "
+            f"{entry.better} | {entry.worse} | {_number(entry.p_lesions)} | {_number(entry.p_patients)} |"
+        )
+    return lines
+
+
+def _interval(mean: Average) -> str:
+    return "–" if mean.low is None else f"{_number(mean.low)} to {_number(mean.high)}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"

@@ -1,0 +1,148 @@
+"""Which lesions are one: maps in every format, and the groups that come of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model.errors import InputError
+from model.evaluation.groups import LesionGroup, lesion_groups
+from model.evaluation.lesion_map import MappedLesion, read_lesion_map
+
+LESION = {"bl_point": [1, 2, 3], "fu_point_prop": [1, 2, 3], "fu_point": [1, 2, 3], "img_bl": 0, "img_fu": 0}
+NAN = float("nan")
+
+
+def _read(path: Path, content: object) -> tuple[MappedLesion, ...]:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    found = read_lesion_map(path).patients
+    return tuple(lesion for entry in found for lesion in entry.lesions)
+
+
+def test_tracking_of_the_first_generation(tmp_path: Path) -> None:
+    document = {
+        "pat": {
+            "1": LESION | {"merged_lesions": [1]},
+            "2": LESION | {"merged_lesions": [1]},
+            "3": LESION | {"merged_lesions": [0], "fu_point": [NAN] * 3},
+            "4": LESION | {"merged_lesions": 4, "bl_point": NAN},
+            "5": LESION | {"merged_lesions": [5.0, 6.0], "img_fu": 1},
+        }
+    }
+    assert _read(tmp_path / "tracking.json", document) == (
+        MappedLesion((1,), (1,), "0", "0"),
+        MappedLesion((2,), (1,), "0", "0"),
+        MappedLesion((3,), (), "0", "0"),
+        MappedLesion((), (4,), "0", "0"),
+        MappedLesion((5,), (5, 6), "0", "1"),
+    )
+    found = read_lesion_map(tmp_path / "tracking.json")
+    assert found.patient_of("pat_FU_img_00") == found.patient_of("pat/any") == "pat"
+    assert found.patient_of("patient_FU_img_00") is None and found.lesions_of("x") is None
+    assert len(found.lesions_of("pat_FU_img_00") or ()) == 4
+    assert [m.followup_ids for m in found.lesions_of("pat_FU_mask_FU_img_01") or ()] == [(5, 6)]
+
+
+def test_tracking_of_the_second_generation_has_names_and_several_pairs(tmp_path: Path) -> None:
+    pairs = [
+        {"1": LESION | {"merged_lesions": [1], "img_bl": "pat_BL_img_00", "img_fu": "pat_FU_img_00"}},
+        {"1": LESION | {"merged_lesions": [0], "img_bl": "pat_FU_img_00", "img_fu": "pat_FU_img_01"}},
+    ]
+    _read(tmp_path / "trackingTr.json", {"pat": pairs})
+    found = read_lesion_map(tmp_path / "trackingTr.json")
+    assert found.lesions_of("pat_FU_img_01") == (MappedLesion((1,), (), "pat_FU_img_00", "pat_FU_img_01"),)
+    assert found.lesions_of("sub/pat_FU_img_00") == (
+        MappedLesion((1,), (1,), "pat_BL_img_00", "pat_FU_img_00"),
+    )
+
+
+def test_the_challenges_csv(tmp_path: Path) -> None:
+    """Lesions 1 and 2 share their centre; 3 has none, which leaves it to the mask; 4 is new."""
+    text = (
+        "lesion_id,img_id_bl,img_id_fu,cog_bl,cog_fu,cog_propagated\n"
+        '1,0,0,1 2 3,"(4, 5, 6)",1 2 3\n2,0,0,"[2, 2, 3]",4 5 6,1 2 3\n3,0,0,3 2 3,NaN,1 2 3\n4,0,0,,7 5 6,\n'
+    )
+    path = tmp_path / "0123456789.csv"
+    assert _read(path, text) == (
+        MappedLesion((1,), (1, 2), "0", "0"),
+        MappedLesion((2,), (1, 2), "0", "0"),
+        MappedLesion((3,), (3,), "0", "0", may_be_absent=True),
+        MappedLesion((), (4,), "0", "0"),
+    )
+    assert read_lesion_map(path).patients[0].patient == "0123456789"
+
+
+def test_the_plain_csv(tmp_path: Path) -> None:
+    text = "\ufeffpatient, baseline_id, followup_ids\na,1,1 7\na,2,\nb,,3\nb,4,0\n"
+    assert _read(tmp_path / "map.csv", text) == (
+        MappedLesion((1,), (1, 7)),
+        MappedLesion((2,), ()),
+        MappedLesion((), (3,)),
+        MappedLesion((4,), ()),
+    )
+    _read(tmp_path / "short.csv", "baseline_id,followup_ids\n1,2;3\n")
+    assert read_lesion_map(tmp_path / "short.csv").lesions_of("any") == (MappedLesion((1,), (2, 3)),)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.json", "{", "not valid JSON"),
+        ("a.json", "[1]", "no dictionary of patients"),
+        ("a.json", '{"p": [3]}', "no dictionary of lesions"),
+        ("a.json", '{"p": {"x": {}}}', "no lesion id"),
+        ("a.json", '{"p": {"1": {"merged_lesions": [1.5]}}}', "no lesion id"),
+        ("a.json", '{"p": {"70000": {}}}', "expected 1 to 65535"),
+        ("a.csv", "a,b\n1,2\n", "has the columns a, b"),
+        ("a.csv", "", "has the columns"),
+        ("a.csv", "baseline_id,followup_ids\n1,2\n1,3\n", "listed twice"),
+        ("a.csv", "baseline_id,followup_ids\nx,2\n", "line 2"),
+        ("a.csv", "lesion_id,cog_fu\n,1 2 3\n", "no lesion_id"),
+    ],
+)
+def test_maps_that_are_none(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    with pytest.raises(InputError, match=f"{name}.*{reason}"):
+        _read(tmp_path / name, text)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_lesion_map(tmp_path / "none.csv")
+
+
+def _groups(
+    mapped: list[MappedLesion] | None, reference: set[int], prediction: set[int], before: set[int] | None
+) -> list[LesionGroup]:
+    return list(lesion_groups(None if mapped is None else tuple(mapped), reference, prediction, before))
+
+
+def test_without_a_map_ids_pair_with_themselves() -> None:
+    assert _groups(None, {1, 2}, {2, 65535}, None) == [
+        LesionGroup("1", (), (1,), (1,), None),
+        LesionGroup("2", (), (2,), (2,), None),
+        LesionGroup("65535", (), (65535,), (65535,), None),
+    ]
+    before = _groups(None, {1}, set(), {1, 3})
+    assert [(g.name, g.existed, g.baseline_ids) for g in before] == [("1", True, (1,)), ("3", True, (3,))]
+    assert _groups(None, {4}, set(), {1})[1].existed is False
+
+
+def test_merged_and_split_lesions_are_one() -> None:
+    mapped = [MappedLesion((1,), (1,)), MappedLesion((2,), (1,)), MappedLesion((5,), (5, 6))]
+    merged, split = _groups(mapped, {1, 5, 6}, {1, 2, 5}, None)
+    assert merged == LesionGroup("1+2", (1, 2), (1,), (1, 2), True)
+    assert split == LesionGroup("5", (5,), (5, 6), (5, 6), True)
+
+
+def test_ids_of_another_lesion_are_not_taken_for_its_prediction() -> None:
+    """Lesion 3 became what the follow-up calls 4, and 4 has vanished: a predicted 4 is that of lesion 4."""
+    mapped = [MappedLesion((3,), (4,)), MappedLesion((4,), ())]
+    third, fourth = _groups(mapped, {4}, {3, 4}, {3, 4})
+    assert third == LesionGroup("3", (3,), (4,), (3,), True)
+    assert fourth == LesionGroup("4", (4,), (), (4,), True)
+
+
+def test_labels_that_the_map_does_not_list_stand_for_themselves() -> None:
+    listed, new, drawn = _groups([MappedLesion((1,), (1,))], {1, 2}, {1, 9}, None)
+    assert listed.name == "1"
+    assert new == LesionGroup("2", (), (2,), (2,), False)
+    assert drawn == LesionGroup("9", (), (9,), (9,), False)

@@ -18,6 +18,7 @@ from .lifecycle import supervise, supervise_command
 from .options import add_arguments, from_arguments
 from .propagation import command as propagate
 from .tracking import prompts, track
+from .training import command as train
 
 
 class _Command(Protocol):
@@ -33,12 +34,14 @@ _COMMANDS: dict[str, _Command] = {
     "propagate": propagate,
     "prompts": prompts,
     "evaluate": evaluate,
+    "train": train,
 }
 _HELP = {
     "track": "follow the lesions of patients over any number of time points",
     "propagate": "points, boxes and masks of lesions from one scan to another, by registration",
     "prompts": "clicks or boxes out of a lesion mask",
     "evaluate": "compare predicted lesions with true ones: overlap, volumes, surfaces, detection",
+    "train": "train the model, from raw images to weights",
 }
 
 

@@ -177,7 +177,7 @@ def _fold_file(folder: Path, fold: int, names: Sequence[str] = (_PACKED, _PICKLE
 
 def load_plan(manifest: WeightsManifest) -> Plan:
     """The plan, in the configuration that the first fold's checkpoint names."""
-    return read_plan(manifest.plan_file, _read_checkpoint(manifest.files[0]).configuration)
+    return read_plan(manifest.plan_file, read_checkpoint(manifest.files[0]).configuration)
 
 
 def load_fold(path: Path, family: Family = Family.LONGITUDINAL) -> FoldWeights:
@@ -187,7 +187,7 @@ def load_fold(path: Path, family: Family = Family.LONGITUDINAL) -> FoldWeights:
         WeightsError: unreadable, refused as unsafe, not finite, or a kind of network that was not asked
             for.
     """
-    raw = _read_checkpoint(path)
+    raw = read_checkpoint(path)
     if family is Family.SINGLE_TIME_POINT:
         variant = _prompt_variant(path, raw.trainer_name)
         state = _canonical(path, _unet_state(path, raw))
@@ -201,14 +201,14 @@ def load_fold(path: Path, family: Family = Family.LONGITUDINAL) -> FoldWeights:
 
 
 @dataclass(frozen=True, eq=False)
-class _RawCheckpoint:
+class RawCheckpoint:
     state: dict[str, Tensor]
     trainer_name: str
     configuration: str
     mirror_axes: tuple[int, ...]
 
 
-def _read_checkpoint(path: Path) -> _RawCheckpoint:
+def read_checkpoint(path: Path) -> RawCheckpoint:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
@@ -219,7 +219,7 @@ def _canonical(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: {error}; expected a checkpoint of the residual-encoder U-Net") from error
 
 
-def _unet_state(path: Path, raw: _RawCheckpoint) -> dict[str, Tensor]:
+def _unet_state(path: Path, raw: RawCheckpoint) -> dict[str, Tensor]:
     """The tensors of a checkpoint's U-Net that takes a CT and a prompt, under whatever name it stands there.
 
     Other networks in the checkpoint are passed over; whether the U-Net is whole, `check_fold` tells.
@@ -261,7 +261,7 @@ def _allowed_globals() -> list[Any]:
     ]
 
 
-def _read_pickle(path: Path) -> _RawCheckpoint:
+def _read_pickle(path: Path) -> RawCheckpoint:
     try:
         with _ALLOW_LIST, torch.serialization.safe_globals(_allowed_globals()):
             checkpoint = _load(path)
@@ -297,7 +297,7 @@ def _load(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)  # a file of torch's old format
 
 
-def _checked_checkpoint(path: Path, checkpoint: Any) -> _RawCheckpoint:
+def _checked_checkpoint(path: Path, checkpoint: Any) -> RawCheckpoint:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("network_weights"), dict):
         raise WeightsError(f"{path}: holds no 'network_weights'; expected a checkpoint of the trainer family")
     state = checkpoint["network_weights"]
@@ -306,7 +306,7 @@ def _checked_checkpoint(path: Path, checkpoint: Any) -> _RawCheckpoint:
     arguments = checkpoint.get("init_args")
     configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
     axes = checkpoint.get("inference_allowed_mirroring_axes")
-    return _RawCheckpoint(
+    return RawCheckpoint(
         state,
         str(checkpoint.get("trainer_name", "")),
         str(configuration or DEFAULT_CONFIGURATION),
@@ -320,7 +320,7 @@ def _mirror_axes(path: Path, axes: Any) -> tuple[int, ...]:
     return tuple(int(axis) for axis in axes)
 
 
-def _read_safetensors(path: Path) -> _RawCheckpoint:
+def _read_safetensors(path: Path) -> RawCheckpoint:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             metadata = file.metadata() or {}
@@ -336,7 +336,7 @@ def _read_safetensors(path: Path) -> _RawCheckpoint:
             f"{path}: has {count} input channels; expected {metadata['channels']} by its notes"
         )
     configuration = metadata.get("configuration", DEFAULT_CONFIGURATION)
-    return _RawCheckpoint(state, metadata.get("trainer_name", ""), configuration, _mirror_axes(path, axes))
+    return RawCheckpoint(state, metadata.get("trainer_name", ""), configuration, _mirror_axes(path, axes))
 
 
 def _variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant:

@@ -1,0 +1,1 @@
+"""Training: raw images and labelmaps -> weights."""

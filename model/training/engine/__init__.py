@@ -1,0 +1,1 @@
+"""Training of one network: samples, augmentation, loss, loop, checkpoints."""

@@ -1,0 +1,166 @@
+"""The settings of a training run: named defaults, presets, and overrides from the command line.
+
+Defaults are those of paper 000 and its code (facts A2 to A4) unless a comment says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ...errors import InputError
+
+Variant = Literal["longitudinal", "mask-and-point", "point"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingConfig:
+    """One run of one fold."""
+
+    # What the network sees and learns from.
+    variant: Variant = "longitudinal"
+    sampling: Literal["pairs", "pretraining"] = "pairs"
+    reverse_pairs: bool = (
+        False  # the follow-up serves as baseline: the real scan of a synthetic pair comes last
+    )
+    heat_map: Literal["unit-peak", "unit-volume"] = "unit-peak"
+    propagated_fraction: float = 0.5  # how often the follow-up point is the propagated one, if both are known
+    shift_voxels: int = 4  # -4 to +4; the published code has -4 to +3, as it rounds towards zero
+    # Steps.
+    batch_size: int = 2  # of one optimiser step, over all processes
+    micro_batch: int = 0  # samples of one forward pass in one process; 0: all of them
+    epochs: int = 1000
+    iterations: int = 250
+    validation_iterations: int = 50
+    seed: int = 12345
+    # Optimiser and loss.
+    learning_rate: float = 1e-2
+    momentum: float = 0.99
+    weight_decay: float = 3e-5
+    poly_exponent: float = 0.9
+    gradient_clip: float = 12.0
+    batch_dice: bool = True
+    dice_smooth: float = 1e-5
+    deep_supervision: bool = True
+    # Augmentation (A3).
+    augment: bool = True
+    mirror: bool = True
+    rotation_degrees: float = 30.0
+    rotation_probability: float = 0.2
+    scaling_low: float = 0.7
+    scaling_high: float = 1.4
+    scaling_probability: float = 0.2
+    intensity: bool = True
+    # Weights to begin with.
+    initial_heads: bool = False  # the published code leaves the last layers random
+    # Machine.
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"  # auto: fp16 on CUDA, else fp32
+    compile: bool = False
+    deterministic: bool = False  # slower on CUDA; on the CPU runs are repeatable anyway
+    workers: int = 2  # processes that make samples, beside each training process; 0: none
+    prefetch: int = 2  # batches that each of them makes in advance
+    # Record.
+    checkpoint_every: int = 50
+    ema_momentum: float = 0.9
+    health_warmup: int = -1  # epochs without a verdict; -1: a quarter of the run, 50 at most
+    health_patience: int = -1  # epochs without a hit that end the run; -1: a tenth of it, 3 to 20
+    health_floor: float = 0.01  # validation Dice below it is no hit
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise InputError(f"{name}: is {value}; expected {least} or more")
+        for name in ("propagated_fraction", "rotation_probability", "scaling_probability", "momentum",
+                     "ema_momentum", "health_floor"):  # fmt: skip
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}: is {getattr(self, name)}; expected 0 to 1")
+        if not 0 < self.scaling_low <= 1 <= self.scaling_high:
+            raise InputError(
+                f"scaling: is {self.scaling_low} to {self.scaling_high}; expected a range round 1, above 0"
+            )
+        if not self.learning_rate > 0 or not self.gradient_clip > 0:
+            raise InputError("learning_rate, gradient_clip: expected both above 0")
+
+    @property
+    def warmup_epochs(self) -> int:
+        return self.health_warmup if self.health_warmup >= 0 else min(50, self.epochs // 4)
+
+    @property
+    def patience_epochs(self) -> int:
+        return self.health_patience if self.health_patience > 0 else min(20, max(3, self.epochs // 10))
+
+
+_LEAST = {
+    "shift_voxels": 0, "batch_size": 1, "micro_batch": 0, "epochs": 1, "iterations": 1,
+    "validation_iterations": 1, "seed": 0, "weight_decay": 0.0, "poly_exponent": 0.0, "dice_smooth": 0.0,
+    "rotation_degrees": 0.0, "workers": 0, "prefetch": 1, "checkpoint_every": 1, "health_warmup": -1,
+    "health_patience": -1,
+}  # fmt: skip
+
+# Settings that change how fast a result comes, not which one: a resumed run may have others.
+FREE_ON_RESUME = frozenset({"workers", "prefetch", "checkpoint_every", "health_warmup", "health_patience"})
+
+PRESETS: dict[str, TrainingConfig] = {
+    "scratch": TrainingConfig(),
+    "pretraining": TrainingConfig(sampling="pretraining"),
+    "finetuning": TrainingConfig(learning_rate=1e-3),
+}
+
+
+def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> TrainingConfig:
+    """A configuration with ``key=value`` settings, as the command line takes them.
+
+    Raises:
+        InputError: an unknown key, a value of another type or out of range, or one key twice.
+    """
+    kinds, values = get_type_hints(TrainingConfig), dict[str, Any]()
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        key = key.strip()
+        if not separator:
+            raise InputError(f"{text}: is no setting; expected key=value")
+        if key not in kinds:
+            raise InputError(f"{key}: is an unknown setting; expected one of {', '.join(sorted(kinds))}")
+        if key in values:
+            raise InputError(f"{key}: is given twice; expected it once")
+        values[key] = _parsed(key, value.strip(), kinds[key])
+    return replace(config, **values)
+
+
+def _parsed(key: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) is Literal:
+        if text not in get_args(kind):
+            raise InputError(f"{key}: is {text!r}; expected one of {', '.join(get_args(kind))}")
+        return text
+    if kind is bool:
+        known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() not in known:
+            raise InputError(f"{key}: is {text!r}; expected true or false")
+        return known[text.lower()]
+    try:
+        value = kind(text)
+    except ValueError:
+        noun = "a whole number" if kind is int else "a number"
+        raise InputError(f"{key}: is {text!r}; expected {noun}") from None
+    if value != value or value in (float("inf"), float("-inf")):
+        raise InputError(f"{key}: is {text!r}; expected a finite number")
+    return value
+
+
+def to_plain(config: TrainingConfig) -> dict[str, Any]:
+    """The settings as plain values, for files."""
+    return asdict(config)
+
+
+def from_plain(values: Mapping[str, Any]) -> TrainingConfig:
+    """The settings of a file; those that it does not name have their defaults."""
+    known = {field.name for field in fields(TrainingConfig)}
+    return TrainingConfig(**{key: value for key, value in values.items() if key in known})
+
+
+def first_difference(one: TrainingConfig, other: TrainingConfig) -> str | None:
+    """The first setting that makes two runs different; None when they are the same run."""
+    names = (field.name for field in fields(one) if field.name not in FREE_ON_RESUME)
+    return next((name for name in names if getattr(one, name) != getattr(other, name)), None)

@@ -1,0 +1,106 @@
+"""Folds of patients, fixed by a seed, and written down in nnU-Net's form.
+
+A patient is in the validation set of exactly one fold, with all scans; nnU-Net's and LongiSeg's random folds
+split scans, which puts a patient on both sides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from ..case.documents import write_json
+from ..errors import InputError, OutputError
+
+SPLITS_FILE = "splits_final.json"
+FOLDS_FILE = "folds.json"
+
+
+class Fold(BaseModel):
+    """The patients of one fold, sorted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+
+
+class FoldsDocument(BaseModel):
+    """How the folds were drawn. ``excluded`` are patients who are in none, nor in anything else."""
+
+    model_config = ConfigDict(frozen=True)
+
+    entries: str = "patients"
+    seed: int
+    count: int
+    patients: int
+    excluded: tuple[str, ...] = ()
+
+
+_FOLDS = TypeAdapter(tuple[Fold, ...])
+
+
+def patient_folds(patients: Sequence[str], count: int, seed: int) -> tuple[Fold, ...]:
+    """Shuffle the patients by a seed and deal them out; sizes differ by one at most.
+
+    Depends on nothing but the names, the count and the seed.
+
+    Raises:
+        InputError: fewer patients than folds, or fewer than two folds.
+    """
+    names = sorted(set(patients))
+    if count < 2 or len(names) < count:
+        raise InputError(
+            f"--folds: {count} folds of {len(names)} patients; expected two folds or more, and a patient each"
+        )
+    shuffled = [names[place] for place in np.random.default_rng(seed).permutation(len(names))]
+    held = [sorted(shuffled[number::count]) for number in range(count)]
+    return tuple(Fold(train=tuple(name for name in names if name not in val), val=tuple(val)) for val in held)
+
+
+def write_folds(folder: Path, folds: Sequence[Fold], document: FoldsDocument) -> None:
+    """Write `splits_final.json` and how it came about.
+
+    Raises:
+        InputError: the folder holds other folds, which networks may have been trained on.
+        OutputError: a file cannot be written.
+    """
+    path = folder / SPLITS_FILE
+    if path.exists():
+        if read_folds(folder) != tuple(folds):
+            raise InputError(
+                f"{path}: holds other folds than these options and patients give; expected the same, or "
+                "another folder, as networks may have been trained on them (delete it to draw them anew)"
+            )
+    else:
+        _write(path, [fold.model_dump(mode="json") for fold in folds])
+    write_json(folder / FOLDS_FILE, document.model_dump(mode="json"))
+
+
+def _write(path: Path, folds: list[dict[str, list[str]]]) -> None:
+    """A list, which nnU-Net wants, written whole or not at all."""
+    temporary = path.with_name(f".writing-{path.name}")
+    try:
+        temporary.write_text(json.dumps(folds, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); expected a writable folder"
+        ) from error
+
+
+def read_folds(folder: Path) -> tuple[Fold, ...]:
+    """The folds of a prepared data set.
+
+    Raises:
+        InputError: they are missing or malformed.
+    """
+    path = folder / SPLITS_FILE
+    try:
+        return _FOLDS.validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a list of train and val") from error

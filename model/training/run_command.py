@@ -1,0 +1,112 @@
+"""The command ``train run``: networks out of prepared data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import InputError
+from ..options import device_name
+
+HELP = "train networks, fold after fold, into a model folder"
+
+_PRESETS = ("scratch", "pretraining", "finetuning")
+
+# Network, prompts and machine are the same in both stages, unless pretrain.key=value says otherwise.
+_OF_BOTH_STAGES = frozenset({
+    "variant", "heat_map", "batch_dice", "deep_supervision", "precision", "compile", "deterministic",
+    "workers", "prefetch", "seed",
+})  # fmt: skip
+
+_DESCRIPTION = """\
+Trains folds one after the other, into a model folder as --weights takes it. What is there already goes on
+where it stopped, and finished folds are passed over. Settings are key=value and come last, those of
+--pretrain begin with pretrain., as in: epochs=200 batch_size=4 pretrain.epochs=500. On several GPUs: torchrun
+--nproc-per-node N -m model train run ... Paper 000's best row: --pretrain SYNTHETIC --data REAL.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = _DESCRIPTION
+    parser.add_argument("--data", type=Path, metavar="DIR", help="what `train prepare` has written")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the model folder")
+    parser.add_argument(
+        "--fold", action="append", metavar="N|all",
+        help="a fold of the splits, may be given several times; all: one network of all patients "
+        "(default: every fold of the splits)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pretrain", type=Path, metavar="DIR",
+        help="prepared synthetic follow-ups to pretrain on. Where they show patients of --data, each fold "
+        "has a pretraining of its own, without its validation patients",
+    )  # fmt: skip
+    parser.add_argument(
+        "--initial", type=Path, metavar="FILE",
+        help="a checkpoint to begin with, .pth or .safetensors, also of other input channels",
+    )  # fmt: skip
+    parser.add_argument(
+        "--preset", choices=_PRESETS,
+        help="where settings begin: scratch (default), pretraining (points drawn inside lesions), finetuning "
+        "(a tenth of the learning rate; default with --pretrain or --initial)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N",
+        help="where it computes (default: auto)",
+    )  # fmt: skip
+    parser.add_argument("--restart", action="store_true", help="begin anew, whatever is there")
+    parser.add_argument(
+        "--settings", action="store_true", help="print all settings with their values, and end"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, see --settings")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train; prints a line per epoch.
+
+    Raises:
+        InputError: data, settings or options cannot be used.
+        WeightsError: initial weights or a checkpoint cannot be used.
+        OutputError: something cannot be written.
+        CollapsedFoldError: a fold does not learn.
+    """
+    from .engine.config import PRESETS, to_plain, with_overrides
+
+    begun = arguments.pretrain is not None or arguments.initial is not None
+    preset = arguments.preset or ("finetuning" if begun else "scratch")
+    first = [text.removeprefix("pretrain.") for text in arguments.overrides if text.startswith("pretrain.")]
+    own = [text for text in arguments.overrides if not text.startswith("pretrain.")]
+    config = with_overrides(PRESETS[preset], own)
+    given = {text.partition("=")[0].strip() for text in first}
+    shared = [text for text in own if text.partition("=")[0].strip() in _OF_BOTH_STAGES - given]
+    pretraining = with_overrides(PRESETS["pretraining"], [*shared, *first])
+    if arguments.settings:
+        for stage, settings in (("", config), ("pretrain.", pretraining)):
+            if stage and arguments.pretrain is None:
+                continue
+            for key, value in to_plain(settings).items():
+                print(f"{stage}{key}={str(value).lower() if isinstance(value, bool) else value}")
+        return 0
+
+    for option in ("data", "output"):
+        if getattr(arguments, option) is None:
+            raise InputError(f"--{option}: is missing; expected a folder")
+
+    from .engine.pipeline import EnsembleJob, train_ensemble
+    from .engine.prepared import open_prepared
+
+    tables = pretraining.sampling == "pretraining"
+    train_ensemble(
+        EnsembleJob(
+            data=open_prepared(arguments.data, config.sampling == "pretraining"),
+            output=arguments.output,
+            config=config,
+            folds=tuple(dict.fromkeys(arguments.fold)) if arguments.fold else None,
+            pretraining=open_prepared(arguments.pretrain, tables) if arguments.pretrain is not None else None,
+            pretraining_config=pretraining,
+            initial=arguments.initial,
+            device=arguments.device,
+            restart=arguments.restart,
+        ),
+        lambda line: print(line, flush=True),
+    )
+    return 0

@@ -1,0 +1,264 @@
+"""Runs: learning, going on, order of data, several processes, files, collapsed folds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.errors import InputError, WeightsError
+from model.network.weights import load_fold
+from model.training.engine.checkpoint import BEST, FINAL, LATEST, read_latest
+from model.training.engine.config import TrainingConfig
+from model.training.engine.distributed import World
+from model.training.engine.health import CollapsedFoldError, HealthCheck
+from model.training.engine.job import FoldJob
+from model.training.engine.loader import Batch, Step, batches, schedule
+from model.training.engine.loop import Trainer
+from model.training.engine.network import new_network, scales_of
+from model.training.engine.run import train_fold
+from model.training.engine.sampling import Sampler
+
+from . import phantoms
+from .phantoms import PATCH, config, patients, plan
+
+CHECKOUT = Path(__file__).parents[4]
+HERE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _job(folder: Path, **changes: object) -> FoldJob:
+    small = plan(features=4)
+    file = phantoms.write_plan(folder / "data", small)
+    settings = config(**changes)
+    return FoldJob(small, file, patients(2), patients(1), folder / "out", "0", settings, device="cpu")
+
+
+def _stream(settings: TrainingConfig, numbers: tuple[int, ...] = (0, 1), first: int = 0) -> list[Batch]:
+    sampler = Sampler(patients(), PATCH, settings)
+    return list(batches(sampler, sampler, settings, first, numbers, pinned=False))
+
+
+def test_one_batch_is_learnt_by_heart() -> None:
+    settings = config(augment=False, learning_rate=0.01, iterations=1, epochs=1, momentum=0.99)
+    batch = _stream(settings)[0]
+    trainer = Trainer(new_network(plan(), settings), settings, HERE)
+    dice = 0.0
+    for _ in range(100):
+        trainer.gradients(batch)
+        trainer.update()
+        with torch.no_grad():
+            logits = scales_of(trainer.network(batch.channels))[0]
+        predicted, target = logits[:, 1] > logits[:, 0], batch.target > 0
+        dice = float(2 * (predicted & target).sum() / (predicted.sum() + target.sum()))
+        if dice > 0.95:
+            break
+    assert target.any() and dice > 0.95
+
+
+def test_the_order_of_data_does_not_depend_on_workers_or_processes_or_the_start() -> None:
+    settings = config(epochs=2)
+    alone = _stream(settings)
+    assert [batch.step for batch in alone] == list(schedule(settings, 0))
+    with_workers = _stream(replace(settings, workers=2))
+    later = _stream(settings, first=1)
+    halves = [_stream(settings, (0,)), _stream(settings, (1,))]
+    for number, batch in enumerate(alone):
+        assert torch.equal(batch.channels, with_workers[number].channels)
+        parts = torch.cat([half[number].channels for half in halves])
+        assert torch.equal(batch.channels, parts)
+    assert torch.equal(alone[-2].channels, later[-2].channels)
+    assert not torch.equal(alone[0].channels, alone[1].channels)
+    assert torch.equal(alone[2].target, alone[5].target) and alone[2].step == Step(True, 0, 0)
+
+
+def test_a_resumed_run_equals_one_without_interruption(tmp_path: Path) -> None:
+    whole = _job(tmp_path / "whole")
+    train_fold(whole, _quiet)
+    cut = _job(tmp_path / "cut")
+    said: list[str] = []
+
+    def stop_after_two(line: str) -> None:
+        if "epoch 3/4" in line:  # within the third epoch: it has to be done again
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(cut, stop_after_two)
+    train_fold(cut, said.append)
+    assert said[0] == "fold 0: goes on after 2 epochs"
+    one, other = read_latest(whole.folder / LATEST), read_latest(cut.folder / LATEST)
+    assert one.progress == other.progress
+    assert all(torch.equal(one.network[name], other.network[name]) for name in one.network)
+    moments = zip(one.optimizer["state"].values(), other.optimizer["state"].values(), strict=True)
+    assert all(torch.equal(a["momentum_buffer"], b["momentum_buffer"]) for a, b in moments)
+    assert _losses(whole.folder) == _losses(cut.folder)
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+def _losses(folder: Path) -> list[tuple[str, ...]]:
+    with (folder / "log.csv").open() as file:
+        return [(row["epoch"], row["training_loss"], row["dice"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_leaves_a_model_folder(tmp_path: Path) -> None:
+    job = _job(tmp_path, epochs=2)
+    result = train_fold(job, _quiet)
+    names = {path.name for path in job.folder.iterdir()} - {"tensorboard"}
+    assert names == {LATEST, BEST, FINAL, "log.csv", "curve.png", "config.json", "health.json"}
+    assert (job.output / "plans.json").is_file() and result.final == job.folder / FINAL
+    assert len(_losses(job.folder)) == 2
+    load_fold(result.final)
+    assert json.loads((job.folder / "health.json").read_text())["state"] == "sound"
+    assert json.loads((job.folder / "config.json").read_text())["learning_rate"] == 0.01
+    said: list[str] = []
+    assert train_fold(job, said.append).epochs == 0 and "finished before" in said[0]
+
+
+def test_going_on_with_other_settings_or_data_is_refused(tmp_path: Path) -> None:
+    job = _job(tmp_path, epochs=1)
+    train_fold(job, _quiet)
+    with pytest.raises(InputError, match=r"config\.json: was trained with epochs=1, not 2"):
+        train_fold(replace(job, config=replace(job.config, epochs=2)), _quiet)
+    (job.folder / FINAL).unlink()
+    with pytest.raises(InputError, match="was trained with seed=12345, not 3; expected the same settings"):
+        train_fold(replace(job, config=replace(job.config, seed=3)), _quiet)
+    with pytest.raises(InputError, match="was trained on other patients"):
+        train_fold(replace(job, training=patients(3)), _quiet)
+    train_fold(replace(job, training=patients(3), restart=True), _quiet)
+
+
+def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
+    job = _job(tmp_path, epochs=1)
+    job.folder.mkdir(parents=True)
+    torch.save({"network_weights": Path("x")}, job.folder / LATEST)
+    with pytest.raises(WeightsError, match="is refused"):
+        train_fold(job, _quiet)
+    (job.folder / LATEST).write_bytes(b"nonsense")
+    with pytest.raises(WeightsError, match=r"checkpoint_latest\.pth"):
+        train_fold(job, _quiet)
+
+
+def test_initial_weights_are_said(tmp_path: Path) -> None:
+    first = _job(tmp_path / "a", epochs=1, variant="mask-and-point")
+    train_fold(first, _quiet)
+    second = _job(tmp_path / "b", epochs=1)
+    said: list[str] = []
+    train_fold(replace(second, initial=first.folder / FINAL), said.append)
+    assert "initial weights: stem, 3 -> 5 channels: copied follow-up CT, baseline mask" in said[0]
+
+
+def test_a_collapsed_fold_is_stopped_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = _job(tmp_path, epochs=20, iterations=1, learning_rate=1e-12, health_warmup=2, health_patience=3)
+
+    def silent(plan_: object, settings: TrainingConfig) -> torch.nn.Module:
+        network = new_network(plan_, settings)  # type: ignore[arg-type]
+        for head in network.decoder.seg_layers:
+            torch.nn.init.zeros_(head.weight)
+            head.bias.data = torch.tensor([9.0, -9.0])
+        return network
+
+    monkeypatch.setattr("model.training.engine.run.new_network", silent)
+    with pytest.raises(CollapsedFoldError, match="all background for 3 epochs in a row, up to epoch 4"):
+        train_fold(job, _quiet)
+    report = json.loads((job.folder / "health.json").read_text())
+    assert report["state"] == "collapsed" and "all background" in report["reason"]
+    assert not (job.folder / FINAL).exists() and len(_losses(job.folder)) == 5
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "gradients", lambda self, batch: math.nan)
+    job = _job(tmp_path)
+    with pytest.raises(CollapsedFoldError, match="the loss of epoch 0, iteration 0, is nan"):
+        train_fold(job, _quiet)
+    assert not (job.folder / LATEST).exists()
+
+
+def test_health_rules() -> None:
+    check = HealthCheck(config(epochs=100, health_warmup=2, health_patience=2))
+    assert [check.epoch(n, 0.0, 0, 9).is_sound for n in range(3)] == [True, True, True]
+    assert check.epoch(3, 0.5, 9, 9).misses == 0
+    assert check.epoch(4, math.nan, 5, 0).misses == 0  # nothing to find
+    check.epoch(5, 0.001, 5, 9)
+    verdict = check.epoch(6, 0.001, 5, 9)
+    assert verdict.reason == "validation was Dice below 0.01 for 2 epochs in a row, up to epoch 6"
+    assert not check.end(9, 0.001).is_sound and check.end(9, 0.2).is_sound
+
+
+def test_accumulated_gradients_are_those_of_the_batch() -> None:
+    settings = config(batch_size=4, batch_dice=False)
+    batch = _stream(settings, (0, 1, 2, 3))[0]
+    found = []
+    for micro in (0, 2, 1):
+        trainer = Trainer(new_network(plan(features=4), settings), replace(settings, micro_batch=micro), HERE)
+        loss = trainer.gradients(batch)
+        found.append((loss, [p.grad.clone() for p in trainer.network.parameters()]))
+    for loss, gradients in found[1:]:
+        assert loss == pytest.approx(found[0][0], abs=1e-5)
+        for one, other in zip(found[0][1], gradients, strict=True):
+            assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_the_learning_rate_falls_by_the_schedule() -> None:
+    settings = config(epochs=10)
+    trainer = Trainer(new_network(plan(features=4), settings), settings, HERE)
+    rates = [trainer.set_epoch(epoch) for epoch in range(10)]
+    assert rates == pytest.approx([0.01 * (1 - n / 10) ** 0.9 for n in range(10)])
+
+
+def test_a_batch_that_does_not_divide_is_told() -> None:
+    assert list(World(1, 2, torch.device("cpu")).share(4)) == [2, 3]
+    with pytest.raises(InputError, match="batch_size: is 3 for 2 processes"):
+        World(0, 2, torch.device("cpu")).share(3)
+
+
+_SCRIPT = """
+import sys, torch
+from pathlib import Path
+torch.set_num_threads(1)
+from test.unit.training.engine.test_run import _job
+from model.training.engine.run import train_fold
+train_fold(_job(Path(sys.argv[1]), epochs=2, iterations=2), lambda line: print(line, flush=True))
+"""
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    alone = _job(tmp_path / "one", epochs=2, iterations=2)
+    train_fold(alone, _quiet)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", _SCRIPT, str(tmp_path / "two")],
+            cwd=CHECKOUT,
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert "epoch 2/2" in said[0] and "fold" not in said[1]
+    one, two = (read_latest(tmp_path / name / "out" / "fold_0" / LATEST) for name in ("one", "two"))
+    for name in one.network:
+        assert torch.allclose(one.network[name], two.network[name], atol=1e-5), name
+    assert np.isclose(one.progress.ema or 0, two.progress.ema or 0, atol=1e-3)

@@ -1,0 +1,180 @@
+"""The command `train prepare` from end to end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.case.geometry import Box
+from model.errors import InputError
+from model.network.plan import read_plan
+from model.training import command, prepare
+from model.training.folds import read_folds
+from model.training.store import read_prepared, scan_folder
+
+from .cohorts import manifest_of_pairs, write_challenge, write_scan
+
+BEFORE = {1: ((5, 8, 9), 2), 2: ((9, 15, 18), 2)}
+AFTER = {1: ((6, 9, 10), 2), 2: ((9, 14, 17), 3)}
+PATIENTS = ("anna", "ben", "carl", "dora", "LIDC-0314")
+
+
+def _run(*arguments: object, folds: int = 2) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    parsed = parser.parse_args(["prepare", *map(str, arguments), "--preset", "tiny", "--folds", str(folds)])
+    return command.run(parsed)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return manifest_of_pairs(tmp_path_factory.mktemp("data"), {name: [BEFORE, AFTER] for name in PATIENTS})
+
+
+def test_a_data_set_is_prepared_and_read_back(data: Path, tmp_path: Path, capsys) -> None:
+    assert _run("--data", data, "-o", tmp_path, "--workers", 1) == 0
+    cohort = read_prepared(tmp_path)
+    assert [pair.patient_id for pair in cohort.pairs] == sorted(PATIENTS)
+    plan = read_plan(tmp_path / "plans.json")
+    for pair in cohort.pairs:
+        assert [lesion.followup_ids for lesion in pair.lesions] == [(1,), (2,)]
+        for lesion in pair.lesions:
+            assert lesion.has_baseline_mask and not lesion.is_absent
+            z, y, x = (int(value) for value in lesion.baseline_point_zyx)
+            at_point = Box((z, y, x), (z + 1, y + 1, x + 1))
+            assert pair.baseline.read_labels(at_point).item() == lesion.lesion_id
+            assert len(pair.followup.voxels(lesion.lesion_id).weights)
+        assert pair.baseline.spacing_zyx == plan.spacing_zyx
+    folds = read_folds(tmp_path)
+    assert sorted(name for fold in folds for name in fold.val) == sorted(PATIENTS)
+    told = capsys.readouterr().out
+    assert "0 problems" in told and "10 scans prepared, 0 were already" in told
+
+
+def test_what_is_done_is_not_done_again(data: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    calls: list[str] = []
+    whole = prepare.prepare_scan
+
+    def interrupted(job) -> None:
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        calls.append(job.scan.scan_id)
+        whole(job)
+
+    monkeypatch.setattr(prepare, "prepare_scan", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _run("--data", data, "-o", tmp_path, "--workers", 1)
+    monkeypatch.setattr(prepare, "prepare_scan", whole)
+    (scan_folder(tmp_path, calls[0]) / "scan.json").unlink()  # ended while it was written
+    capsys.readouterr()
+    _run("--data", data, "-o", tmp_path, "--workers", 1)
+    assert "7 scans prepared, 3 were already" in capsys.readouterr().out
+    _run("--data", data, "-o", tmp_path, "--workers", 1)
+    assert "0 scans prepared, 10 were already" in capsys.readouterr().out
+    _run("--data", data, "-o", tmp_path, "--workers", 1, "--spacing", 3, 1.5, 1.5)
+    assert "10 scans prepared, 0 were already" in capsys.readouterr().out
+
+
+def test_processes_give_the_same_data(data: Path, tmp_path: Path) -> None:
+    alone, many = tmp_path / "alone", tmp_path / "many"
+    _run("--data", data, "-o", alone, "--workers", 1)
+    _run("--data", data, "-o", many, "--workers", 2)
+    for one, other in zip(read_prepared(alone).pairs, read_prepared(many).pairs, strict=True):
+        assert one.lesions == other.lesions
+        whole = Box.of_shape(one.followup.shape_zyx)
+        np.testing.assert_array_equal(one.followup.read_ct(whole), other.followup.read_ct(whole))
+        np.testing.assert_array_equal(one.followup.voxels(2).voxels_zyx, other.followup.voxels(2).voxels_zyx)
+    assert read_folds(alone) == read_folds(many)
+    assert (alone / "plans.json").read_bytes() == (many / "plans.json").read_bytes()
+
+
+def test_an_excluded_patient_is_in_nothing_that_is_written(data: Path, tmp_path: Path) -> None:
+    _run("--data", data, "-o", tmp_path, "--workers", 1, "--exclude", "LIDC-0314")
+    names = [path.name for path in tmp_path.rglob("*") if "0314" in path.name]
+    files = [path.name for path in tmp_path.rglob("*.json") if "LIDC-0314" in path.read_text()]
+    assert not names and sorted(files) == ["folds.json", "index.json"]  # that say who is excluded
+    assert all("LIDC-0314" not in fold.train + fold.val for fold in read_folds(tmp_path))
+    assert read_prepared(tmp_path).excluded == ("LIDC-0314",)
+    fingerprint = json.loads((tmp_path / "fingerprint.json").read_text())
+    assert len(fingerprint["spacings_zyx"]) == 2 * (len(PATIENTS) - 1)
+
+
+def test_problems_are_told_and_strictness_stops(tmp_path: Path, capsys) -> None:
+    path = manifest_of_pairs(tmp_path, {name: [BEFORE, AFTER] for name in ("a", "b", "c")})
+    write_scan(tmp_path / "c_0_ct.nii.gz", tmp_path / "c_0_labels.nii.gz", {})
+    (tmp_path / "c_1_ct.nii.gz").unlink()
+    with pytest.raises(InputError, match="2 problems, listed above"):
+        _run("--data", path, "-o", tmp_path / "out", "--workers", 1, "--strict")
+    told = capsys.readouterr().out
+    assert "c_0_labels.nii.gz: is empty" in told and "c_1_ct.nii.gz: is missing" in told
+    assert not (tmp_path / "out" / "plans.json").exists()
+    assert _run("--data", path, "-o", tmp_path / "out", "--workers", 1) == 0
+    assert {pair.patient_id for pair in read_prepared(tmp_path / "out").pairs} == {"a", "b"}
+    listed = json.loads((tmp_path / "out" / "checks.json").read_text())["problems"]
+    assert sum(not entry["note"] for entry in listed) == 2
+
+
+def test_only_checking_prepares_nothing(data: Path, tmp_path: Path) -> None:
+    assert _run("--data", data, "-o", tmp_path, "--workers", 1, "--check") == 0
+    assert not (tmp_path / "scans").exists() and not (tmp_path / "plans.json").exists()
+
+
+def test_lesions_that_resampling_takes_are_left_out(tmp_path: Path, capsys) -> None:
+    small = {**AFTER, 2: ((9, 14, 17), 0)}
+    path = manifest_of_pairs(tmp_path, {name: [BEFORE, small] for name in ("a", "b")})
+    _run("--data", path, "-o", tmp_path / "out", "--workers", 1, "--spacing", 6, 2.4, 2.4)
+    assert "lesion 2 has no voxel left at the plan's spacing" in capsys.readouterr().out
+    for pair in read_prepared(tmp_path / "out").pairs:
+        assert [lesion.lesion_id for lesion in pair.lesions] == [1]
+
+
+def test_absent_lesions_of_the_release_keep_their_propagated_point(tmp_path: Path) -> None:
+    rows = [
+        {"lesion_id": "1", "cog_bl": "9 8 5", "cog_fu": "10 9 6", "cog_propagated": "10 9 5"},
+        {"lesion_id": "2", "cog_bl": "18 15 9", "cog_propagated": "17 15 9"},
+    ]
+    for patient in ("a", "b"):
+        write_challenge(tmp_path, patient, rows, BEFORE, {1: AFTER[1]})
+    _run("--data", tmp_path, "-o", tmp_path / "out", "--workers", 1)
+    for pair in read_prepared(tmp_path / "out").pairs:
+        there, gone = pair.lesions
+        assert not there.is_absent and there.propagated_point_zyx is not None
+        assert gone.is_absent and gone.followup_point_zyx is None and gone.propagated_point_zyx is not None
+
+
+def test_the_plan_of_another_data_set_is_taken_as_it_is(data: Path, tmp_path: Path) -> None:
+    weights = Path(__file__).resolve().parents[3] / "resources" / "weights" / "plans.json"
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    options = ["prepare", "--data", str(data), "-o", str(tmp_path), "--folds", "2", "--plan", str(weights)]
+    assert command.run(parser.parse_args([*options, "--workers", "1"])) == 0
+    assert read_plan(tmp_path / "plans.json") == read_plan(weights)
+    with pytest.raises(InputError, match="given beside --plan"):
+        _run("--data", data, "-o", tmp_path, "--plan", weights)  # and a preset
+
+
+def test_folds_are_refused_before_the_work_or_left_out(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="9 folds of 5 patients"):
+        _run("--data", data, "-o", tmp_path, "--workers", 1, folds=9)
+    assert not (tmp_path / "scans").exists()
+    assert _run("--data", data, "-o", tmp_path, "--workers", 1, folds=0) == 0
+    assert not (tmp_path / "splits_final.json").exists()
+
+
+@pytest.mark.parametrize("options", [("--workers", 0), ("--spacing", 0, 1, 1), ("--seed", -1)])
+def test_options_without_sense_are_refused(data: Path, tmp_path: Path, options) -> None:
+    with pytest.raises(InputError, match=options[0]):
+        _run("--data", data, "-o", tmp_path, *options)
+
+
+def test_the_command_line_needs_no_heavy_library() -> None:
+    names = ("torch", "SimpleITK", "numpy", "blosc2", "pydantic", "tqdm")
+    code = f"import sys, model.training.command; print([n for n in {names} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

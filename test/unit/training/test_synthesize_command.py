@@ -1,0 +1,186 @@
+"""The command `train synthesize`: files, tables, seeds, workers, resuming, and what it refuses."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.case.images import read_image, write_image
+from model.errors import InputError
+from model.training import synthesize_command
+from model.training.manifest import read_manifest
+from model.training.synthesis.settings import SynthesisSettings
+
+from .synthesis_phantom import BIG, GRID, scan
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+
+
+def _run(*options: object) -> None:
+    parser = argparse.ArgumentParser()
+    synthesize_command.add_arguments(parser)
+    assert synthesize_command.run(parser.parse_args([str(option) for option in options])) == 0
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("scan")
+    baseline = scan(with_small=False)
+    write_image(folder / "ct.nii.gz", baseline.ct.astype(np.float32), GRID)
+    write_image(folder / "labels.mha", baseline.labels, GRID)
+    return folder / "ct.nii.gz", folder / "labels.mha"
+
+
+@pytest.fixture(scope="module")
+def two(files: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("two")
+    _run("--ct", files[0], "--labels", files[1], "-o", output, "--seed", 5, "--count", 2)
+    return output
+
+
+def _contents(output: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(output)): path.read_bytes()
+        for path in sorted(output.rglob("*"))
+        if path.is_file() and path.suffix != ".csv"
+    }
+
+
+def test_each_followup_has_its_files(two: Path) -> None:
+    names = sorted(_contents(two))
+    assert names == [
+        f"ct_baseline/followup-{n:03d}/{name}"
+        for n in (1, 2)
+        for name in ("ct.mha", "displacement.mha", "labels.mha", "propagated-points.json", "record.json")
+    ]
+    image = read_image(two / "ct_baseline/followup-001/ct.mha")
+    assert image.array.dtype == np.int16 and image.geometry.same_grid(GRID)
+    assert read_image(two / "ct_baseline/followup-001/labels.mha").array.dtype == np.uint16
+
+
+def test_the_record_tells_everything(two: Path) -> None:
+    record = json.loads((two / "ct_baseline/followup-002/record.json").read_text())
+    assert record["seed"] == 5 and record["number"] == 2
+    assert record["settings"]["growth"]["amplitudes_mm2"] == [-22, -18, 15, 25]
+    assert record["displacement"]["min_jacobian"] > 0
+    assert record["drawn"]["motion"].keys() >= {"angles_deg", "translation_mm", "elastic_seed"}
+    lesions = {lesion["lesion_id"]: lesion for lesion in record["lesions"]}
+    assert lesions[BIG]["achieved_ratio"] == lesions[BIG]["followup_ml"] / lesions[BIG]["baseline_ml"]
+    assert all(growth["stages"] for growth in record["growth"])
+
+
+def test_more_followups_and_more_workers_change_nothing(
+    files: tuple[Path, Path], two: Path, tmp_path: Path
+) -> None:
+    _run("--ct", files[0], "--labels", files[1], "-o", tmp_path, "--seed", 5, "--count", 3, "--workers", 2)
+    more = _contents(tmp_path)
+    for name, content in _contents(two).items():
+        assert more[name] == content, name
+    firsts = {n: more[f"ct_baseline/followup-{n:03d}/ct.mha"] for n in (1, 2, 3)}
+    assert len(set(firsts.values())) == 3
+
+
+def test_finished_followups_are_kept_and_broken_ones_made_again(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--ct", files[0], "--labels", files[1], "-o", tmp_path, "--count", 2)
+    _run(*options)
+    first, second = (tmp_path / "ct_baseline" / f"followup-{n:03d}" for n in (1, 2))
+    before = _contents(tmp_path)
+    times = (first / "ct.mha").stat().st_mtime_ns
+    (second / "labels.mha").write_bytes(b"cut")
+    capsys.readouterr()
+    _run(*options)
+    assert "(1 were there already)" in capsys.readouterr().out
+    assert (first / "ct.mha").stat().st_mtime_ns == times
+    assert _contents(tmp_path) == before
+    _run(*options, "--seed", 1)
+    assert _contents(tmp_path) != before
+
+
+def test_tables_list_the_pairs(two: Path) -> None:
+    cohort = read_manifest(two / "manifest.csv")
+    assert not cohort.problems
+    assert [scan.order for scan in cohort.scans] == [0, 1, 2]
+    assert all(scan.image.is_file() and scan.labels and scan.labels.is_file() for scan in cohort.scans)
+    assert len({scan.patient_id for scan in cohort.scans}) == 1
+    rows = list(csv.DictReader((two / "lesions.csv").open()))
+    assert {row["followup"] for row in rows} == {"baseline-synthetic-001", "baseline-synthetic-002"}
+    for row in rows:
+        is_absent = row["fate"] in ("vanished", "out-of-view")
+        assert is_absent == (row["followup_ids"] == "")
+        assert (row["fate"] == "new") == (row["baseline_id"] == "")
+        if row["cog_fu"]:
+            assert len(row["cog_fu"].split()) == 3
+
+
+def test_a_data_set_of_scans_with_and_without_lesions(files: tuple[Path, Path], tmp_path: Path) -> None:
+    write_image(tmp_path / "later.mha", scan(with_lesions=False).ct, GRID)
+    (tmp_path / "set.csv").write_text(
+        "patient,timepoint,image,labels,order\n"
+        f"A b,first,{files[0]},{files[1]},0\nA b,second,{files[0]},{files[1]},1\nB,only,later.mha,,0\n"
+    )
+    output = tmp_path / "out"
+    _run("--manifest", tmp_path / "set.csv", "-o", output, "--set", "events.new_mean=9")
+    cohort = read_manifest(output / "manifest.csv")
+    assert [scan.scan_id for scan in cohort.scans] == [
+        "A b_first", "A b_first-synthetic-001", "A b_second", "A b_second-synthetic-001",
+        "B_only", "B_only-synthetic-001",
+    ]  # fmt: skip
+    assert not cohort.problems
+    first, second = (read_image(cohort.scans[n].image).array for n in (1, 3))
+    assert not np.array_equal(first, second)  # the scan's name is part of the seed
+
+
+def test_what_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
+    ct, labels = files
+    other = tmp_path / "other.mha"
+    write_image(other, np.zeros((4, 4, 4), np.uint8), GRID.cropped(_box()))
+    output = ("-o", tmp_path / "out")
+    for options, words in (
+        (("--ct", ct, "--labels", other, *output), "other.mha: lies on another grid"),
+        (("--ct", tmp_path / "none.mha", "--labels", labels, *output), "none.mha: cannot be read"),
+        (("--ct", ct, "--labels", labels, "--count", 0, *output), "--count: is 0; expected"),
+        (("--ct", ct, "--labels", labels, "--workers", 0, *output), "--workers: is 0; expected"),
+        (("--ct", ct, *output), "--labels: is missing"),
+        (("--ct", ct, "--manifest", ct, *output), "--manifest: given beside"),
+        (("--ct", ct, "--labels", labels, "--set", "growth.sigma=3", *output), "'sigma' is unknown"),
+        (("--ct", ct, "--labels", ct, *output), "expected lesion ids from 1 to 65535"),
+        (("--manifest", tmp_path / "none.csv", *output), "none.csv: cannot be read"),
+    ):
+        with pytest.raises(InputError, match=words.replace("(", r"\(")):
+            _run(*options)
+
+
+def _box():  # type: ignore[no-untyped-def]
+    from model.case.geometry import Box
+
+    return Box((0, 0, 0), (4, 4, 4))
+
+
+def test_settings_are_overridden_by_name() -> None:
+    changed = SynthesisSettings().with_overrides(
+        ["growth.amplitudes_mm2=25", "growth.is_per_lesion=true", "events.new_max=1", "voxel_mm=0.8"]
+    )
+    assert changed.growth.amplitudes_mm2 == (25.0,) and changed.growth.is_per_lesion
+    assert changed.events.new_max == 1 and changed.voxel_mm == 0.8
+    for wrong in ("growth=3", "voxel_mm", "motion.rotation_deg=5", "motion.rotation_deg=5,-5", "a.b.c=1",
+                  "events.new_max=x", "voxel_mm=nan"):  # fmt: skip
+        with pytest.raises(InputError, match="--set"):
+            SynthesisSettings().with_overrides([wrong])
+
+
+def test_help_needs_no_heavy_library() -> None:
+    code = (
+        "import sys, model.training.synthesize_command; "
+        "print([name for name in ('torch', 'SimpleITK', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, shift
 from model.case.geometry import AxisMap, FloatArray, Geometry
 from model.errors import InputError
 from model.propagation.register import Registration, RegistrationImage, convex, deformable, refine
+from model.propagation.register.border import continued_outward
 from model.propagation.register.convex import Search, choose_device, convex_adam
 from model.propagation.register.deformable import DeformableBackend
 from model.propagation.register.field import Composition, FieldTransform, folding_share, voxel_centres_mm
@@ -213,3 +214,41 @@ def test_density_makes_no_difference_to_normalised_images() -> None:
     seen = np.ones(hu.shape, bool)
     np.testing.assert_allclose(normalised(hu, seen, 4.0), normalised(hu + 150, seen, 4.0), atol=1e-2)
     assert not normalised(hu, ~seen, 4.0).any()
+
+
+class TestTheEndsOfTheOverlap:
+    """Displacements of 3 mm, but for the outer 10 mm of what both scans see, where they are nonsense."""
+
+    GRID = Geometry((30, 28, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+
+    def pair(self, seen: np.ndarray) -> Pair:
+        hu = np.zeros(self.GRID.shape_zyx, np.float32)
+        return Pair(self.GRID, hu, hu, np.ones_like(seen), seen)
+
+    def test_they_are_continued_from_inside(self) -> None:
+        seen = np.ones(self.GRID.shape_zyx, bool)
+        seen[30:] = False  # the baseline ends here
+        field = np.full((*self.GRID.shape_zyx, 3), -2.0, np.float32)
+        field[5:25, 5:-5, 5:-5] = (3.0, 0.0, 0.0)
+        continued = continued_outward(field, self.pair(seen))
+        assert np.allclose(continued[:30], (3.0, 0.0, 0.0), atol=1e-3)
+
+    def test_the_inside_stays_as_it_is(self) -> None:
+        field = np.random.default_rng(5).normal(0, 2, (*self.GRID.shape_zyx, 3)).astype(np.float32)
+        seen = np.ones(self.GRID.shape_zyx, bool)
+        continued = continued_outward(field, self.pair(seen))
+        assert np.array_equal(continued[10:-10, 10:-10, 10:-10], field[10:-10, 10:-10, 10:-10])
+        assert not np.array_equal(continued[:4], field[:4]) and np.isfinite(continued).all()
+
+    def test_scans_that_share_next_to_nothing(self) -> None:
+        field = np.ones((*self.GRID.shape_zyx, 3), np.float32)
+        seen = np.zeros(self.GRID.shape_zyx, bool)
+        seen[:3] = True
+        assert continued_outward(field, self.pair(seen)) is field
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is at hand")
+def test_a_gpu_finds_the_same(found: Registration) -> None:
+    on_gpu = DeformableBackend("cuda").register(FOLLOWUP, BASELINE)
+    one, other = (way.transform.fixed_to_moving(FIXED_MM) for way in (found, on_gpu))
+    assert np.linalg.norm(one - other, axis=1).max() <= 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +48,8 @@ def average(values: Iterable[Value], order: Order) -> Average:
     values = list(values)
     known = [value.value for value in values if value.value is not None]
     of_scans = scan_means(values)
-    by_patient: dict[str, list[float]] = {}
-    for (patient, _), mean in of_scans.items():
-        by_patient.setdefault(patient, []).append(mean)
-    of_patients = [_mean(means) for means in by_patient.values()]
+    by_patient = _by_patient(of_scans)
+    of_patients = list(patient_means(of_scans).values())
     if order is Order.PATIENTS:
         sums, counts = np.array(of_patients), np.ones(len(of_patients))
     else:
@@ -79,6 +77,18 @@ def scan_means(values: Iterable[Value]) -> dict[tuple[str, str], float]:
         if value.value is not None:
             by_scan.setdefault((value.patient, value.scan), []).append(value.value)
     return {key: _mean(numbers) for key, numbers in by_scan.items()}
+
+
+def patient_means(of_scans: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Patient -> mean over the means of its scans."""
+    return {patient: _mean(means) for patient, means in _by_patient(of_scans).items()}
+
+
+def _by_patient(of_scans: Mapping[tuple[str, str], float]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for (patient, _), mean in of_scans.items():
+        found.setdefault(patient, []).append(mean)
+    return found
 
 
 def bootstrap_interval(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +10,14 @@ import numpy as np
 from scipy import stats
 
 from ..errors import InputError
-from .averages import Average, Value, average, scan_means
+from .averages import Average, Value, average, patient_means, scan_means
 from .definitions import Definition
 from .metrics import LARGER_IS_BETTER, Metric
 from .records import RECORDS_NAME, LesionRecord, Scope, read_records
-from .score import metrics_of
+from .score import metrics_of, step_value
+
+_Key = tuple[str, Scope, str]
+"""Scan, scope and lesion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +84,14 @@ def compare(
 ) -> Comparison:
     """Compare the last steps of two runs on the lesions that both have.
 
+    A label of one run's prediction alone is compared with nothing at the same place in the other run.
+    Patients are those of this run: the other may have been told otherwise by its lesion map.
+
     Raises:
         InputError: they share no lesion.
     """
     mine, theirs = _last_step(records), _last_step(others)
+    mine, theirs = {**mine, **_not_drawn(theirs, mine)}, {**theirs, **_not_drawn(mine, theirs)}
     common = [key for key in mine if key in theirs]
     if not common:
         raise InputError(f"{other}: shares no lesion with this run; expected a run on the same references")
@@ -116,16 +123,33 @@ def signed_rank_p(differences: Sequence[float]) -> float | None:
     return float(stats.wilcoxon(differences).pvalue)
 
 
-def _last_step(records: Iterable[LesionRecord]) -> dict[tuple[str, str, str, str], LesionRecord]:
+def _last_step(records: Iterable[LesionRecord]) -> dict[_Key, LesionRecord]:
     last = max(record.step for record in records)
-    return {record.key: record for record in records if record.step == last}
+    return {(r.scan, r.scope, r.lesion): r for r in records if r.step == last}
+
+
+def _not_drawn(
+    theirs: Mapping[_Key, LesionRecord], mine: Mapping[_Key, LesionRecord]
+) -> dict[_Key, LesionRecord]:
+    """Records of this run for labels that are no lesion and only the other one drew, in scans of both."""
+    scans = {record.scan: record for record in mine.values()}
+    return {
+        key: replace(
+            record,
+            patient=scans[record.scan].patient, is_missing=scans[record.scan].is_missing,
+            prediction_voxels=0, common_voxels=0, fp_voxels=0,
+            nsd_2mm=None, hd95_mm=None, assd_mm=None, centre_mm=None,
+        )
+        for key, record in theirs.items()
+        if key not in mine and record.scan in scans and not record.is_real
+    }  # fmt: skip
 
 
 def _differences(
     pairs: Iterable[tuple[LesionRecord, LesionRecord]], metric: Metric, definition: Definition
 ) -> Iterable[LesionDifference]:
     for mine, theirs in pairs:
-        this, other = definition.value(metric, mine), definition.value(metric, theirs)
+        this, other = step_value(definition, metric, mine), step_value(definition, metric, theirs)
         if this is not None and other is not None:
             yield LesionDifference(mine.patient, mine.scan, mine.scope, mine.lesion, metric, this, other)
 
@@ -143,12 +167,5 @@ def _compared(
         better=sum(sign * entry.difference > 0 for entry in found),
         worse=sum(sign * entry.difference < 0 for entry in found),
         p_lesions=signed_rank_p([entry.difference for entry in found]),
-        p_patients=signed_rank_p(_patient_means(values)),
+        p_patients=signed_rank_p(list(patient_means(scan_means(values)).values())),
     )
-
-
-def _patient_means(values: Iterable[Value]) -> list[float]:
-    by_patient: dict[str, list[float]] = {}
-    for (patient, _), mean in scan_means(values).items():
-        by_patient.setdefault(patient, []).append(mean)
-    return [float(np.mean(means)) for means in by_patient.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,16 +80,23 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     pairing = pair_files(options.reference, options.predictions, options.baseline, lesion_map)
     warnings = list(pairing.warnings)
     records: list[LesionRecord] = []
+    patients: set[str] = set()
+    binary = 0
     for case in _cases(pairing.scans):
-        of_case, found = measure_case(case, lesion_map)
-        records += of_case
-        warnings += found
+        measured = measure_case(case, lesion_map, is_first=case[0].patient not in patients)
+        patients.add(case[0].patient)
+        records += measured.records
+        warnings += measured.warnings
+        binary += measured.is_binary
         _show_progress(len({(r.patient, r.scan) for r in records}), len(pairing.scans))
     comparison = None
     if options.compare is not None:
         comparison = compare(records, others, options.compare, definition)
         warnings += comparison.warnings
-    notes = tuple(_notes(lesion_map, options.baseline))
+    notes = (
+        *_notes(lesion_map, options.baseline),
+        *_notes_of_data(binary, [files.patient for files in pairing.scans]),
+    )
     return Evaluation(tuple(records), score(records, definition), comparison, notes, tuple(warnings))
 
 
@@ -109,6 +116,13 @@ def _notes(lesion_map: LesionMap | None, baseline: Path | None) -> Iterable[str]
     if baseline is None and lesion_map is None:
         yield "what was there before is not known (no baseline, no map): vanished lesions are not counted"
     yield NSD_KIND
+
+
+def _notes_of_data(binary: int, patients: Sequence[str]) -> Iterable[str]:
+    if binary:
+        yield f"binary masks of 1 and of 255 are the same lesion, 1, in {binary} case{'s' * (binary > 1)}"
+    if len(patients) > 1 and len(set(patients)) == 1:
+        yield f"all {len(patients)} scans are of one patient ({patients[0]}): there are no intervals"
 
 
 def _show_progress(done: int, total: int) -> None:

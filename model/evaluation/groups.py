@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .lesion_map import MappedLesion
 
@@ -25,18 +25,20 @@ def lesion_groups(
     prediction_ids: Set[int],
     baseline_ids: Set[int] | None,
 ) -> tuple[LesionGroup, ...]:
-    """The lesions of a scan, by their first id.
+    """The lesions of a scan, by their first id; no two have one name.
 
     With a map, baseline lesions that share a follow-up lesion are one, and all their follow-up lesions. Its
     prediction is what bears one of its baseline ids, or a follow-up id that no other lesion has in the
-    baseline. Labels that the map does not list, and all labels without one, stand for themselves.
+    baseline. Labels that the map does not list, and all labels without one, stand for themselves. A lesion
+    that is not in the baseline, but bears the id of one that is, is called "new ID".
 
     Args:
         mapped: what the map knows of this scan; None where there is none.
         reference_ids: labels of the reference; ``prediction_ids``: of the prediction, at any step.
         baseline_ids: labels of the baseline, None where it was not given.
     """
-    groups = [] if mapped is None else [_mapped(ids, mapped) for ids in _joined(mapped)]
+    groups = [] if mapped is None else _named([_mapped(ids, mapped) for ids in _joined(mapped)])
+    taken = {group.name for group in groups}
     listed_reference = {lesion_id for group in groups for lesion_id in group.reference_ids}
     listed_prediction = {lesion_id for group in groups for lesion_id in group.prediction_ids}
     known_before = set(baseline_ids or ()) - {i for group in groups for i in group.baseline_ids}
@@ -49,7 +51,7 @@ def lesion_groups(
         existed = None if mapped is None and baseline_ids is None else lesion_id in known_before
         groups.append(
             LesionGroup(
-                str(lesion_id),
+                _free_name(str(lesion_id), taken),
                 own if lesion_id in known_before else (),
                 own if lesion_id not in listed_reference else (),
                 own if lesion_id not in listed_prediction else (),
@@ -57,6 +59,16 @@ def lesion_groups(
             )
         )
     return tuple(sorted(groups, key=_order))
+
+
+def _named(groups: list[LesionGroup]) -> list[LesionGroup]:
+    """The same with names of their own: ids of the baseline and of the follow-up may be the same numbers."""
+    taken = {group.name for group in groups if group.baseline_ids}
+    return [g if g.baseline_ids else replace(g, name=_free_name(g.name, taken)) for g in groups]
+
+
+def _free_name(name: str, taken: Set[str]) -> str:
+    return f"new {name}" if name in taken else name
 
 
 def _order(group: LesionGroup) -> tuple[int, str]:

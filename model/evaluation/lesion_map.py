@@ -13,12 +13,12 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..case.case import MAX_LESION_ID
+from ..case.case import MAX_LESION_ID, Slot
 from ..errors import InputError
 
 _EXPECTED = (
@@ -64,16 +64,32 @@ class LesionMap:
         fits = [name for name in names if any(part == name or part.startswith(f"{name}_") for part in parts)]
         return max(fits, key=len, default=None)
 
-    def lesions_of(self, scan: str) -> tuple[MappedLesion, ...] | None:
-        """The lesions of a follow-up scan; None where the map does not know it."""
+    def lesions_of(self, scan: str, slot: Slot | None = None) -> tuple[MappedLesion, ...] | None:
+        """The lesions of a follow-up scan; None where the map does not know it.
+
+        ``scan`` is a path without suffix, or a case of the platform with the slot of its scan. Where the map
+        names a single scan, and names as these cannot be compared, its lesions are those of every scan.
+        """
         patient = self.patient_of(scan)
         found = [entry for entry in self.patients if entry.patient == patient]
         if not found:
             return None
         lesions = [lesion for entry in found for lesion in entry.lesions]
-        if len({lesion.followup_scan for lesion in lesions}) > 1:
+        named = {lesion.followup_scan for lesion in lesions if lesion.followup_scan is not None}
+        if slot is not None and named and all(_number_of(name) is not None for name in named):
+            wanted = _number_of_slot(slot, {_number_of(name) or 0 for name in named})
+            lesions = [m for m in lesions if m.followup_scan is None or _number_of(m.followup_scan) == wanted]
+        elif len(named) > 1 or any(_is_comparable(scan, name, patient) for name in named):
             lesions = [lesion for lesion in lesions if is_scan(scan, lesion.followup_scan)]
         return tuple(lesions) or None
+
+    def ids_of_no_scan(self, scan: str) -> frozenset[int]:
+        """Baseline lesions without a scan of the follow-up, of a patient of which other lesions have one."""
+        patient = self.patient_of(scan)
+        lesions = [m for entry in self.patients if entry.patient == patient for m in entry.lesions]
+        if all(lesion.followup_scan is None for lesion in lesions):
+            return frozenset()
+        return frozenset(i for m in lesions if m.followup_scan is None for i in m.baseline_ids)
 
 
 def split_scan_name(stem: str) -> tuple[str, str, int] | None:
@@ -92,6 +108,32 @@ def is_scan(stem: str, named: str | None) -> bool:
         return mine == other
     number = _IMAGE_NUMBER.search(stem)
     return named.isdecimal() and number is not None and int(number[1]) == int(named)
+
+
+def _is_comparable(scan: str, named: str, patient: str | None) -> bool:
+    """Whether a file and a scan of the map are named in the same way: then another name is another scan."""
+    stem = Path(scan).name
+    if is_scan(stem, named):
+        return True
+    if named.isdecimal():
+        return _IMAGE_NUMBER.search(stem) is not None
+    if split_scan_name(named) is not None:
+        return split_scan_name(stem) is not None
+    return patient is not None and all(name.startswith(f"{patient}_") for name in (stem, named))
+
+
+def _number_of(named: str) -> int | None:
+    """The image number in a scan's name."""
+    parts = split_scan_name(named)
+    return int(named) if named.isdecimal() else parts[2] if parts is not None else None
+
+
+def _number_of_slot(slot: Slot, numbers: Set[int]) -> int | None:
+    """0 and 1 are the primary and the secondary scan; other numbers are taken in their order."""
+    index = list(Slot).index(slot)
+    if numbers <= {0, 1}:
+        return index
+    return dict(enumerate(sorted(numbers))).get(index)
 
 
 def read_lesion_map(path: Path) -> LesionMap:
@@ -239,7 +281,7 @@ def _from_challenge(path: Path, rows: Iterable[Mapping[str, str]]) -> list[Mappe
         ids = _numbers(path, f"line {line}", row["lesion_id"])
         if len(ids) != 1:
             raise InputError(f"{path}: line {line} holds no lesion_id; expected a whole number from 1 on")
-        centre = tuple(re.findall(r"[-+0-9.eE]+", row["cog_fu"])) if not _is_nothing(row["cog_fu"]) else ()
+        centre = _centre(path, line, row["cog_fu"])
         scan = _scan_name(row.get("img_id_fu", ""))
         is_new = "cog_bl" in row and _is_nothing(row["cog_bl"])
         entries.append((ids[0], is_new, _scan_name(row.get("img_id_bl", "")), scan, centre))
@@ -249,3 +291,17 @@ def _from_challenge(path: Path, rows: Iterable[Mapping[str, str]]) -> list[Mappe
         shared = [e[0] for e in entries if e[3] == scan and e[4] == centre] if centre else [own]
         lesions.append(MappedLesion(() if is_new else (own,), tuple(shared), baseline_scan, scan, not centre))
     return lesions
+
+
+def _centre(path: Path, line: int, text: str) -> tuple[float, ...]:
+    """Three numbers, whatever separates or encloses them; () for none."""
+    parts = re.sub(r"[\[\](){}]", " ", text).replace(",", " ").replace(";", " ").split()
+    if all(_is_nothing(part) for part in parts):
+        return ()
+    try:
+        centre = tuple(float(part) for part in parts)
+    except ValueError:
+        centre = ()
+    if len(centre) != 3 or not all(map(math.isfinite, centre)):
+        raise InputError(f"{path}: line {line}: cog_fu is {text!r}; expected three numbers, or nothing")
+    return centre

@@ -22,8 +22,6 @@ from .surface import surface_distances, surfels
 BoolArray = npt.NDArray[np.bool_]
 Slices = tuple[slice, slice, slice]
 
-_BINARY_VALUES = {1, 255}
-
 
 @dataclass(frozen=True, eq=False)
 class Labelmap:
@@ -72,13 +70,11 @@ def read_labelmap(path: Path) -> Labelmap:
     return Labelmap(path, labels.view(np.uint8) if labels.dtype == np.int8 else labels, image.geometry)
 
 
-def same_binary_value(reference: Labelmap, prediction: Labelmap) -> Labelmap:
-    """The prediction; with the reference's value where both are binary, one with 1, the other with 255."""
-    mine, other = reference.ids, prediction.ids
-    if len(mine) == len(other) == 1 and mine | other == _BINARY_VALUES:
-        labels = np.where(prediction.array > 0, next(iter(mine)), 0).astype(np.uint8)
-        return Labelmap(prediction.path, labels, prediction.geometry)
-    return prediction
+def as_binary(labels: Labelmap) -> Labelmap:
+    """A binary map with 1 for its value, whatever that was."""
+    if labels.ids <= {1}:
+        return labels
+    return Labelmap(labels.path, (labels.array > 0).astype(np.uint8), labels.geometry)
 
 
 def empty_like(reference: Labelmap) -> Labelmap:
@@ -94,15 +90,20 @@ def measure(
     groups: Sequence[LesionGroup],
     reference: Labelmap,
     prediction: Labelmap,
-    baseline_ml: Mapping[str, float],
+    baseline_ml: Mapping[LesionGroup, float],
 ) -> list[LesionRecord]:
     """The records of a scan at one step: of each lesion, and of all of them as one foreground.
 
     Args:
-        groups: the lesions.
+        groups: the lesions, each with a name of its own.
         reference, prediction: on one grid.
-        baseline_ml: group name -> volume in the baseline, of those whose baseline is known.
+        baseline_ml: volume of each in the baseline, of those whose baseline is known.
+
+    Raises:
+        ValueError: two lesions have one name.
     """
+    if len({group.name for group in groups}) < len(groups):
+        raise ValueError(f"{name.scan}: two lesions have one name")  # it is what steps and runs pair by
     records = []
     for group in groups:
         box = _box(reference, group.reference_ids, prediction, group.prediction_ids)
@@ -110,9 +111,7 @@ def measure(
             _mask(reference.array[box], group.reference_ids),
             _mask(prediction.array[box], group.prediction_ids),
         )
-        records.append(
-            _record(name, group, Scope.LESION, masks, reference.geometry, baseline_ml.get(group.name))
-        )
+        records.append(_record(name, group, Scope.LESION, masks, reference.geometry, baseline_ml.get(group)))
     everything = LesionGroup("all", (), tuple(sorted(reference.ids)), tuple(sorted(prediction.ids)), None)
     box = _box(reference, reference.ids, prediction, prediction.ids)
     masks = (reference.array[box] > 0, prediction.array[box] > 0)

@@ -82,10 +82,19 @@ def pair_files(
             for given, files in zip(predictions, found, strict=True)
         ]
         warnings += _missing(path, predictions, partners)
+        for given, files, partner in zip(predictions, found, partners, strict=True):
+            if partner is not None:
+                warnings += _renamed(
+                    key, path, partner, files[partner], reference.is_file() and given.is_file()
+                )
         for partner, keys in zip(partners, used, strict=True):
             keys.update({partner} if partner else ())
         of_steps = tuple(files[k] if k else None for k, files in zip(partners, found, strict=True))
-        earlier = _baselines(key, references, baseline, before, lesion_map)
+        earlier, is_only = _baselines(key, references, baseline, before, lesion_map)
+        if baseline is not None and is_only:
+            is_told = reference.is_file() and baseline.is_file()
+            for other in before:
+                warnings += _renamed(key, path, other, before[other], is_told)
         if baseline is not None and not earlier:
             warnings.append(f"{baseline}: no baseline for {path}; what was there before is not known")
         scans.append(PairedScan(_patient(key, lesion_map), key, path, of_steps, earlier))
@@ -105,7 +114,16 @@ def _missing(path: Path, predictions: Sequence[Path], partners: Sequence[ScanKey
     for step, (given, partner) in enumerate(zip(predictions, partners, strict=True), start=1):
         if partner is None:
             where = f" of step {step}" if len(predictions) > 1 else ""
-            yield f"{given}: MISSING prediction{where} for {path}; its lesions get the worst score"
+            yield (
+                f"{given}: MISSING prediction{where} for {path}; its lesions get the worst score; "
+                "FPvol, volume change, Dice@25 and MED are left out"
+            )
+
+
+def _renamed(key: ScanKey, path: Path, other: ScanKey, taken: Path, is_told: bool) -> Iterator[str]:
+    """What is said where names do not tell that two files belong together, nor did the user, file by file."""
+    if other.name != key.name and not is_told:
+        yield f"{taken}: taken for {path} though the names differ"
 
 
 def _expected() -> str:
@@ -132,8 +150,12 @@ def _gather(given: Path, time_point: str) -> Mapping[ScanKey, Path]:
 
 
 def _images(folder: Path) -> Iterator[Path]:
+    above = {str(folder): frozenset({folder.resolve()})}  # what links must not lead back to
     for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        own = above.pop(root)
+        below = {n: Path(root, n).resolve() for n in sorted(folders) if not n.startswith(".")}
+        folders[:] = [name for name, real in below.items() if real not in own]
+        above |= {os.path.join(root, name): own | {below[name]} for name in folders}
         for name in sorted(names):
             if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."):
                 yield Path(root) / name
@@ -165,12 +187,16 @@ def _is_followup(key: ScanKey, found: Sequence[Mapping[ScanKey, Path]], lesion_m
     """Folders of training data hold both scans of a patient: those of the baseline are not asked for."""
     stem = Path(key.name).name
     named = split_scan_name(stem)
-    if named is not None and named[1] == "BL" and not any(key in files for files in found):
+    primary = ScanKey(key.name, Slot.PRIMARY)
+    if any(key in files or (key.slot is None and primary in files) for files in found):
+        return True  # somebody predicted it
+    if named is not None and named[1] == "BL":
         return False
     if lesion_map is None:
         return True
     lesions = [lesion for entry in lesion_map.patients for lesion in entry.lesions]
-    is_before = any(stem == lesion.baseline_scan for lesion in lesions)
+    before = {lesion.baseline_scan for lesion in lesions if lesion.baseline_scan is not None}
+    is_before = stem in before and not stem.isdecimal()  # a number counts images, and names no file
     return not is_before or any(stem == lesion.followup_scan for lesion in lesions)
 
 
@@ -215,19 +241,24 @@ def _baselines(
     given: Path | None,
     files: Mapping[ScanKey, Path],
     lesion_map: LesionMap | None,
-) -> tuple[tuple[Slot | None, Path], ...]:
-    """The labelmaps before: those that map or names tell, else of the case or path, else the only one."""
+) -> tuple[tuple[tuple[Slot | None, Path], ...], bool]:
+    """The labelmaps before: those that map or names tell, else of the case or path, else the only one.
+
+    The flag says that it is the only one. A follow-up is not its own baseline.
+    """
     if given is None:
-        return ()
-    lesions = lesion_map.lesions_of(key.name) if lesion_map is not None else None
+        return (), False
+    itself = references[key].resolve()
+    lesions = lesion_map.lesions_of(key.name, key.slot) if lesion_map is not None else None
     scans = {lesion.baseline_scan for lesion in lesions or ()} - {None}
+    is_single = _is_one_name(references) and _is_one_name(files)
+    is_single &= given.is_file() or _has_slots(files)
+    files = {k: path for k, path in files.items() if path.resolve() != itself}
     named = [(k.slot, path) for k, path in files.items() if _is_before(k, key, scans)]
     same = [(k.slot, path) for k, path in files.items() if k.name == key.name]
     if named or same:
-        return tuple(named or same)
-    is_single = _is_one_name(references) and _is_one_name(files)
-    is_single &= given.is_file() or _has_slots(files)
-    return tuple((k.slot, path) for k, path in files.items()) if is_single else ()
+        return tuple(named or same), False
+    return (tuple((k.slot, path) for k, path in files.items()), True) if is_single else ((), False)
 
 
 def _is_before(other: ScanKey, key: ScanKey, scans: Set[str | None]) -> bool:

@@ -138,14 +138,15 @@ def _curves(
     for metric in OVER_STEPS:
         areas = []
         for (patient, scan, *_), of_step in by_lesion.items():
-            values = [_step_value(definition, metric, of_step[step]) for step in steps]
+            values = [step_value(definition, metric, of_step[step]) for step in steps]
             known = [value for value in values if value is not None]
             # A step that does not count leaves no curve to take the area of.
             areas.append(Value(patient, scan, trapezoid(known) if len(known) == len(values) else None))
         yield MetricScore(metric, average(areas, definition.order))
 
 
-def _step_value(definition: Definition, metric: Metric, record: LesionRecord) -> float | None:
+def step_value(definition: Definition, metric: Metric, record: LesionRecord) -> float | None:
+    """What a record counts beside the same lesion's of another step or run; None where it does not."""
     is_false_positive = metric in (Metric.FP_ML, Metric.FP_VOXELS)
     if is_false_positive and not record.is_real and not record.is_missing and not record.prediction_voxels:
         return 0.0  # a label that is no lesion, at a step that does not draw it

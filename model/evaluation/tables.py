@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .averages import LEVEL, RESAMPLES, SEED, Average, Value, average, scan_means
+from .averages import LEVEL, RESAMPLES, SEED, Average, patient_means, scan_means
 from .compare import Comparison
 from .definitions import Definition
 from .metrics import Metric
@@ -96,19 +97,14 @@ def metric_tables(records: Sequence[LesionRecord], definition: Definition) -> di
             values = {
                 metric: values_of(chosen, metric, definition) for metric in metrics_of(scope, definition)
             }
-            for key in dict.fromkeys((r.patient, r.scan) for r in chosen):
-                means = [scan_means(values.get(metric, ())).get(key) for metric in Metric]
-                count = sum((r.patient, r.scan) == key for r in chosen)
-                scans.append([*key, step, scope, count, *means])
-            for patient in dict.fromkeys(r.patient for r in chosen):
-                own = [_of_patient(values.get(metric, ()), patient, definition) for metric in Metric]
-                count = sum(r.patient == patient for r in chosen)
+            of_scans = {metric: scan_means(values.get(metric, ())) for metric in Metric}
+            of_patients = {metric: patient_means(means) for metric, means in of_scans.items()}
+            for key, count in Counter((r.patient, r.scan) for r in chosen).items():
+                scans.append([*key, step, scope, count, *(of_scans[metric].get(key) for metric in Metric)])
+            for patient, count in Counter(r.patient for r in chosen).items():
+                own = [of_patients[metric].get(patient) for metric in Metric]
                 patients.append([patient, step, scope, count, *own])
     return tables | {"per_scan": _csv(scans), "per_patient": _csv(patients)}
-
-
-def _of_patient(values: Iterable[Value], patient: str, definition: Definition) -> float | None:
-    return average((v for v in values if v.patient == patient), definition.order).mean_of_patients
 
 
 def _lesion_table(records: Iterable[LesionRecord], definition: Definition) -> str:
@@ -161,7 +157,11 @@ def markdown(evaluation: Evaluation) -> str:
     lines = [f"# Evaluation by the definition `{definition.name}`", "", f"{definition.source}.", ""]
     missing = {(r.patient, r.scan, r.step) for r in evaluation.records if r.is_missing}
     if missing:
-        lines += [f"**MISSING predictions, counted with the worst score: {len(missing)}.**", ""]
+        lines += [
+            f"**MISSING predictions, counted with the worst score: {len(missing)}.** They have no FPvol, "
+            "volume change, Dice@25 and MED: those are means over fewer lesions (see *counted*).",
+            "",
+        ]
     for step in scores.steps:
         title = f"Step {step.step}: " if _has_steps(scores) else ""
         shown = _SHOWN_SCOPE[step.scope]

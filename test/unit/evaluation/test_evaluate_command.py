@@ -144,6 +144,8 @@ def test_missing_predictions_count_loudly(tmp_path: Path, capsys: pytest.Capture
     command("--reference", tmp_path / "ref", "--prediction", tmp_path / "pred", "-o", tmp_path / "out")
     told = capsys.readouterr()
     assert "warning:" in told.err and "MISSING" in told.err and "b.mha" in told.err
+    assert "FPvol, volume change, Dice@25 and MED are left out" in told.err
+    assert "| fp_volume_voxels | 0 | – | 0 | 0 | 0 | 1 | 1 |" in told.out
     assert "MISSING predictions, counted with the worst score: 1" in told.out
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["missing_predictions"] == [{"patient": "b", "scan": "b", "step": 1}]
@@ -201,6 +203,67 @@ def test_lesions_that_map_and_masks_do_not_share_are_told(
     assert "does not list (5)" in second
     (tmp_path / "map.csv").write_text("patient,baseline_id,followup_ids\nother,1,1\n")
     assert "does not list ref" in _summary(capsys, *given)["warnings"][0]
+
+
+def test_255_is_1_where_all_masks_are_binary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty, one = write(tmp_path / "ref.mha"), write(tmp_path / "one.mha", block(1))
+    high = write(tmp_path / "pred.mha", block(255), dtype=np.uint8)
+    summary = _summary(capsys, "--reference", empty, "--prediction", high, "--baseline", one)
+    assert summary["steps"][0]["vanished"]["missed"] == 1 and not summary["warnings"]
+    assert any("binary masks of 1 and of 255" in note for note in summary["notes"])
+    summary = _summary(capsys, "--reference", one, "--prediction", one, "--baseline", high)
+    assert summary["steps"][0]["vanished"]["kept"] == 1
+    ids = write(tmp_path / "ids.mha", block(1), block(2, z=8))
+    assert "holds 255 alone" in _summary(capsys, "--reference", high, "--prediction", ids)["warnings"][0]
+
+
+def test_lesions_of_one_name_keep_apart(tmp_path: Path) -> None:
+    (tmp_path / "map.csv").write_text("baseline_id,followup_ids\n3,5\n,3\n")
+    reference = write(tmp_path / "ref.mha", block(5), block(3, z=8))
+    prediction, empty = write(tmp_path / "pred.mha", block(3)), write(tmp_path / "empty.mha")
+    given = ("--reference", reference, "--lesion-map", tmp_path / "map.csv", "--baseline", prediction)
+    command(*given, "--prediction", empty, "-o", tmp_path / "old")
+    command(*given, "--prediction", prediction, "-o", tmp_path / "new", "--compare", tmp_path / "old")
+    records = read_records(tmp_path / "new/lesions.csv")
+    assert [(r.lesion, r.baseline_ml) for r in records[:2]] == [("3", pytest.approx(0.08)), ("new 3", 0)]
+    summary = json.loads((tmp_path / "new/summary.json").read_text())
+    dice = next(e for e in summary["comparison"]["metrics"] if e["metric"] == "dice")["difference"]
+    assert (dice["mean"], dice["lesions"]) == (0.5, 2)
+
+
+def test_a_lesion_without_a_scan_vanishes_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "0123456789.csv"
+    path.write_text("lesion_id,img_id_fu,cog_bl,cog_fu\n1,0,1 1 1,2 2 2\n2,1,1 1 5,2 2 2\n3,,9 9 9,\n")
+    for number in (0, 1):
+        write(tmp_path / f"ref/0123456789_FU_img_0{number}.mha", block(number + 1))
+    folder = tmp_path / "ref"
+    summary = _summary(capsys, "--reference", folder, "--prediction", folder, "--lesion-map", path)
+    assert summary["steps"][0]["vanished"]["found"] == 1 and not summary["warnings"]
+    assert any("all 2 scans are of one patient" in note for note in summary["notes"])
+
+
+def test_labels_of_the_other_scan_are_not_lacking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "ref/case" / PRIMARY, block(1))
+    write(tmp_path / "ref/case" / SECONDARY, block(11))
+    (tmp_path / "map.csv").write_text("baseline_id,followup_ids\n1,1\n2,1\n11,11\n5,6\n9,6\n,8\n")
+    given = ("--reference", tmp_path / "ref", "--prediction", tmp_path / "ref")
+    warnings = _summary(capsys, *given, "--lesion-map", tmp_path / "map.csv")["warnings"]
+    assert all("(6); they count as vanished" in w or "(8); they are new" in w for w in warnings) and warnings
+
+
+def test_a_lesion_of_the_baseline_that_the_map_hides_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "map.csv").write_text("baseline_id,followup_ids\n2,4\n")
+    reference, before = (
+        write(tmp_path / "r.mha", block(4)),
+        write(tmp_path / "b.mha", block(2), block(4, z=9)),
+    )
+    (warning,) = _summary(
+        capsys, "--reference", reference, "--prediction", reference, "--baseline", before,
+        "--lesion-map", tmp_path / "map.csv",
+    )["warnings"]  # fmt: skip
+    assert "(4); they are not counted" in warning
 
 
 def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

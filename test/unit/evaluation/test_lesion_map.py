@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from model.case.case import Slot
 from model.errors import InputError
 from model.evaluation.groups import LesionGroup, lesion_groups
 from model.evaluation.lesion_map import MappedLesion, read_lesion_map
@@ -100,6 +101,8 @@ def test_the_plain_csv(tmp_path: Path) -> None:
         ("a.csv", "baseline_id,followup_ids\n1,2\n1,3\n", "listed twice"),
         ("a.csv", "baseline_id,followup_ids\nx,2\n", "line 2"),
         ("a.csv", "lesion_id,cog_fu\n,1 2 3\n", "no lesion_id"),
+        ("a.csv", "lesion_id,cog_fu\n1,1 2\n", "line 2: cog_fu .*three numbers"),
+        ("a.csv", "lesion_id,cog_fu\n1,1 2 x\n", "line 2: cog_fu .*three numbers"),
     ],
 )
 def test_maps_that_are_none(tmp_path: Path, name: str, text: str, reason: str) -> None:
@@ -139,6 +142,37 @@ def test_ids_of_another_lesion_are_not_taken_for_its_prediction() -> None:
     third, fourth = _groups(mapped, {4}, {3, 4}, {3, 4})
     assert third == LesionGroup("3", (3,), (4,), (3,), True)
     assert fourth == LesionGroup("4", (4,), (), (4,), True)
+
+
+def test_no_two_lesions_have_one_name() -> None:
+    """Lesion 3 became 5, and the follow-up calls a new one 3; so it does 7, which the map does not list."""
+    groups = _groups([MappedLesion((3,), (5,)), MappedLesion((), (3,))], {3, 5}, {3}, {3})
+    assert [(g.name, g.reference_ids) for g in groups] == [("3", (5,)), ("new 3", (3,))]
+    groups = _groups([MappedLesion((7,), (8,))], {7, 8}, {7}, {7})
+    assert [(g.name, g.reference_ids) for g in groups] == [("7", (8,)), ("new 7", (7,))]
+
+
+def test_centres_are_numbers(tmp_path: Path) -> None:
+    text = 'lesion_id,cog_fu\n1,2 2 2\n2,"(2.0, 2.00, 2e0)"\n3,[nan nan nan]\n'
+    assert [m.followup_ids for m in _read(tmp_path / "a.csv", text)] == [(1, 2), (1, 2), (3,)]
+
+
+def test_a_map_of_one_scan_is_not_for_another(tmp_path: Path) -> None:
+    _read(tmp_path / "a.csv", "baseline_id,followup_ids,patient,scan\n1,2,p,p_FU_img_01\n")
+    one = read_lesion_map(tmp_path / "a.csv")
+    assert one.lesions_of("p_FU_img_00") is None and one.lesions_of("p/p_FU_mask_FU_img_01") is not None
+    assert one.lesions_of("p/truth") is not None  # a name that tells nothing
+    _read(tmp_path / "b.csv", "baseline_id,followup_ids,patient,scan\n1,2,p,p_t1\n")
+    assert read_lesion_map(tmp_path / "b.csv").lesions_of("p_t2") is None
+
+
+@pytest.mark.parametrize("numbers", [("0", "1"), ("3", "7")])
+def test_image_numbers_are_the_platforms_scans(tmp_path: Path, numbers: tuple[str, str]) -> None:
+    text = "baseline_id,followup_ids,scan\n1,1,{}\n2,2,{}\n".format(*numbers)
+    _read(tmp_path / "a.csv", text)
+    found = read_lesion_map(tmp_path / "a.csv")
+    for slot, lesion in zip(Slot, (1, 2), strict=True):
+        assert [m.baseline_ids for m in found.lesions_of("case", slot) or ()] == [(lesion,)]
 
 
 def test_labels_that_the_map_does_not_list_stand_for_themselves() -> None:

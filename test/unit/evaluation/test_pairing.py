@@ -108,6 +108,42 @@ def test_the_map_names_patients_and_baselines(tmp_path: Path) -> None:
     assert (scan.patient, scan.key.scan, scan.baselines) == ("x", "x_t1", ((None, reference / "x_t0.mha"),))
 
 
+def test_a_follow_up_is_not_its_own_baseline(tmp_path: Path) -> None:
+    folder = _touch(tmp_path / "all", "p_BL_img_00.mha", "p_FU_img_01.mha")
+    found = _pair(folder, _touch(tmp_path / "pred", "p_FU_img_01.mha"), baseline=folder)
+    assert found.scans[0].baselines == () and "no baseline" in found.warnings[0]
+
+
+def test_names_that_differ_are_told(tmp_path: Path) -> None:
+    one, two = _touch(tmp_path / "a", "p1.mha"), _touch(tmp_path / "b", "p2.mha")
+    told = f"{two / 'p2.mha'}: taken for {one / 'p1.mha'} though the names differ"
+    assert _pair(one / "p1.mha", two).warnings == (told,)
+    assert _pair(one / "p1.mha", one, baseline=two / "p2.mha").warnings == ()
+    assert _pair(one, one, baseline=two / "p2.mha").warnings == (told,)
+    assert _pair(one / "p1.mha", two / "p2.mha").warnings == ()
+    case = _touch(tmp_path / "c", f"A/{PRIMARY}/x.mha"), _touch(tmp_path / "d", f"B/{PRIMARY}/x.mha")
+    assert "though the names differ" in _pair(*case).warnings[0]
+
+
+def test_numbers_of_baselines_are_no_names_of_cases(tmp_path: Path) -> None:
+    reference = _touch(tmp_path / "ref", "0.mha", "1.mha")
+    lesions = (MappedLesion((1,), (1,), "0", "1"), MappedLesion((2,), (2,), "x_t0", "x_t1"))
+    lesion_map = LesionMap(tmp_path / "map", (PatientLesions("x", lesions),))
+    assert len(pair_files(reference, [reference], None, lesion_map).scans) == 2
+    named = _touch(tmp_path / "named", "x_t0.mha", "x_t1.mha")
+    assert len(pair_files(named, [named], None, lesion_map).scans) == 2  # both are predicted
+
+
+def test_links_that_lead_back_end(tmp_path: Path) -> None:
+    folder = _touch(tmp_path / "ref", "a.mha")
+    (folder / "again").symlink_to(folder)
+    (tmp_path / "twice").mkdir()
+    for name in ("x", "y"):
+        (tmp_path / "twice" / name).symlink_to(folder)
+    assert [scan.key.scan for scan in _pair(folder, folder).scans] == ["a"]
+    assert [s.key.scan for s in _pair(tmp_path / "twice", tmp_path / "twice").scans] == ["x/a", "y/a"]
+
+
 def test_what_cannot_be_paired_is_refused(tmp_path: Path) -> None:
     reference = _touch(tmp_path / "ref", "a.mha", "b.mha")
     prediction = _touch(tmp_path / "pred", "q.mha", "r.mha")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from model.evaluation.definitions import DEFINITIONS, Order
 from model.evaluation.metrics import Metric
 from model.evaluation.records import LesionRecord, Scope, read_records, write_records
 from model.evaluation.score import Scores, StepScore, score, trapezoid
+from model.evaluation.tables import metric_tables
 
 from .made import record
 
@@ -120,6 +122,25 @@ def test_a_label_that_one_step_draws_is_0_ml_at_the_other() -> None:
     assert {e.metric: e.average.mean for e in curve.metrics}[Metric.FP_VOXELS] == pytest.approx(5)
 
 
+def test_a_label_that_one_step_draws_has_no_area_of_dice() -> None:
+    steps = [record(0, 10, existed=False, fp=10), record(0, 0, step=2, existed=False)]
+    both = [steps[0], replace(steps[0], step=2)]
+    for records, left_out in ((steps, 1), (both, 0)):
+        (curve,) = score(records, TRACKING).curves
+        dice = next(e.average for e in curve.metrics if e.metric is Metric.DICE)
+        assert dice.left_out == left_out and dice.mean == (None if left_out else 0)
+
+
+def test_tables_of_many_patients_take_seconds() -> None:
+    records = [
+        record(10, 10, 5, patient=f"p{i}", scan=f"s{i}", lesion=str(n)) for i in range(400) for n in range(5)
+    ]
+    started = time.perf_counter()
+    tables = metric_tables(records, TRACKING)
+    assert time.perf_counter() - started < 5
+    assert len(tables["per_patient"].splitlines()) == 401
+
+
 def _runs() -> tuple[list[LesionRecord], list[LesionRecord]]:
     """Six patients; this run has a voxel more in common for each, and three for the last."""
     others = [record(10, 10, 4, patient=f"p{i}", scan=f"p{i}") for i in range(6)]
@@ -154,7 +175,28 @@ def test_lesions_of_one_run_and_other_references_are_told() -> None:
     comparison = compare(mine, odd, Path("run"), LONGITUDINAL)
     assert len(comparison.warnings) == 3 and "not fair" in comparison.warnings[2]
     with pytest.raises(InputError, match="shares no lesion"):
-        compare(mine, [replace(others[0], patient="x")], Path("run"), LONGITUDINAL)
+        compare(mine, [replace(others[0], scan="x")], Path("run"), LONGITUDINAL)
+
+
+def test_a_false_lesion_of_one_run_is_compared_with_nothing() -> None:
+    """100 voxels more in this run; where the other has no file, nothing is known of them."""
+    mine, others = _runs()
+    drawn = [*mine, record(0, 100, fp=100, patient="p0", scan="p0", lesion="9", existed=None)]
+    fp = _compared(compare(drawn, others, Path("run"), LONGITUDINAL), Metric.FP_VOXELS)
+    assert fp.difference.mean_of_lesions == pytest.approx(100 / 7) and (fp.better, fp.worse) == (0, 1)
+    back = _compared(compare(others, drawn, Path("run"), LONGITUDINAL), Metric.FP_VOXELS)
+    assert back.difference.mean_of_lesions == pytest.approx(-100 / 7) and (back.better, back.worse) == (1, 0)
+    lacking = [replace(entry, is_missing=entry.scan == "p0", prediction_voxels=0) for entry in others]
+    assert _compared(compare(drawn, lacking, Path("run"), LONGITUDINAL), Metric.FP_VOXELS).worse == 0
+    # Its Dice by `tracking` is 0 here and nothing there: no pair.
+    assert _compared(compare(drawn, others, Path("run"), TRACKING), Metric.DICE).difference.lesions == 6
+
+
+def test_runs_compare_whatever_patients_are_called() -> None:
+    mine, others = _runs()
+    named = [replace(entry, patient=f"c/{entry.patient}") for entry in others]
+    comparison = compare(mine, named, Path("run"), LONGITUDINAL)
+    assert not comparison.warnings and _compared(comparison, Metric.DICE).better == 6
 
 
 def test_the_last_steps_are_compared() -> None:

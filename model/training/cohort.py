@@ -17,7 +17,8 @@ from ..case.geometry import Vector
 class RawScan:
     """One CT of a patient. ``labels`` is its instance labelmap, value = lesion id; None where unlabelled.
 
-    ``order`` sorts the scans of a patient in time, the earliest first.
+    ``order`` sorts the scans of a patient in time, the earliest first. ``points`` is the click file that a
+    manifest names.
     """
 
     scan_id: str
@@ -25,6 +26,7 @@ class RawScan:
     order: int
     image: Path
     labels: Path | None = None
+    points: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Pair:
     """A baseline and a follow-up whose lesions are linked by their ids.
 
     ``renamed`` are the exceptions: (id in the baseline, its ids in the follow-up). The points are voxel
-    indices (x, y, z) of the scan's own file by lesion id, those of the follow-up propagated ones.
+    indices (x, y, z) of the scan's own file by lesion id, those of the follow-up propagated ones. Those of
+    the baseline were propagated as well unless it is the patient's first scan (``baseline_is_first``).
     """
 
     baseline: str
@@ -66,6 +69,7 @@ class Pair:
     renamed: tuple[tuple[int, tuple[int, ...]], ...] = ()
     baseline_points: tuple[tuple[int, Vector], ...] = ()
     propagated_points: tuple[tuple[int, Vector], ...] = ()
+    baseline_is_first: bool = True
 
 
 @dataclass(frozen=True, slots=True)

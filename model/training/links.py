@@ -72,21 +72,30 @@ def _by_ids(
     points, propagated = dict(pair.baseline_points), dict(pair.propagated_points)
     became = {own: renamed.get(own, (own,) if own in followup else ()) for own in baseline}
     claimed = {number for ids in became.values() for number in ids}
-    new = [own for own in followup if own not in claimed]
+    new = [own for own in followup if own not in claimed and own not in baseline]
     became |= {own: (own,) for own in new if own in points}
+    if not pair.baseline_is_first:  # a registration's guess is no prompt where the mask tells the place
+        points = {own: point for own, point in points.items() if own not in baseline}
     lesions = [
         RawLesion(own, pair.baseline, pair.followup, ids, points.get(own), None, propagated.get(own))
         for own, ids in became.items()
         if set(ids) <= followup.keys()
     ]
     pointless = [own for own in new if own not in points]
-    if pointless:
-        file = cohort.scan(pair.followup).labels or cohort.scan(pair.followup).image
-        text = f"{_named(pointless)} not in {pair.baseline}, and have no point there"
-        problems.append(
-            Problem(file, text, "as new lesions they cannot be asked for, and are left out", True)
-        )
-    return lesions, problems
+    reused = [own for own in followup if own not in claimed and own in baseline]
+    return lesions, [*problems, *_left_out(cohort, pair, pointless, reused)]
+
+
+def _left_out(cohort: Cohort, pair: Pair, pointless: list[int], reused: list[int]) -> Iterator[Problem]:
+    """Notes on lesions that only the follow-up has: without a point, or under an id of another lesion."""
+    scan = cohort.scan(pair.followup)
+    for ids, why in (
+        (pointless, f"not in {pair.baseline}, and have no point there"),
+        (reused, f"another one in {pair.baseline} by the links"),
+    ):
+        if ids:
+            rest = "as new lesions they cannot be asked for, and are left out"
+            yield Problem(scan.labels or scan.image, f"{_named(ids)} {why}", rest, is_note=True)
 
 
 def _misnamed(cohort: Cohort, pair: Pair, surveys: Mapping[str, ScanSurvey]) -> Iterator[Problem]:

@@ -7,7 +7,8 @@ image     the CT
 labels    instance labelmap on the grid of the CT, value = lesion id; may be empty
 order     optional: a whole number that sorts the patient's scans (default: order of the rows)
 points    optional: click JSON of lesions in this scan: in a first scan where they are, in a later one
-          where they were propagated to (voxel indices of this scan)
+          where they were propagated to (voxel indices of this scan). A later scan that is itself a
+          baseline is asked for the centres of its masks, not for these
 links     optional, in a later scan: lesions that have other ids than in the scan before, as in
           ``3>5; 4>5; 7>7+8; 9>`` (3 and 4 merged into 5, 7 split, 9 is absent)
 baseline  optional: the time point that this scan is a follow-up of (default: the one before it)
@@ -126,8 +127,9 @@ def _row(path: Path, cells: Mapping[str, str], place: int) -> _Row:
         order=number,
         image=folder / cells["image"],
         labels=folder / cells["labels"] if cells.get("labels") else None,
+        points=folder / cells["points"] if cells.get("points") else None,
     )
-    points = read_clicks(folder / cells["points"]) if cells.get("points") else {}
+    points = read_clicks(scan.points) if scan.points else {}
     named = f"{cells['patient']}_{cells['baseline']}" if cells.get("baseline") else None
     return _Row(scan, tuple(points.items()), parse_links(cells.get("links", "")), named)
 
@@ -163,4 +165,7 @@ def _pairs(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> Iterato
                 text = f"the baseline {later.baseline} of {later.scan.scan_id} is no other scan; expected one"
                 problems.append(Problem(path, text, "the pair is left out"))
                 continue
-            yield Pair(first.scan.scan_id, later.scan.scan_id, later.renamed, first.points, later.points)
+            yield Pair(
+                first.scan.scan_id, later.scan.scan_id, later.renamed, first.points, later.points,
+                baseline_is_first=first is mine[0],
+            )  # fmt: skip

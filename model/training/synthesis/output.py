@@ -27,6 +27,9 @@ CT, LABELS, DISPLACEMENT, RECORD = "ct.mha", "labels.mha", "displacement.mha", "
 POINTS = "propagated-points.json"
 MANIFEST, LESIONS = "manifest.csv", "lesions.csv"
 
+_MANIFEST_COLUMNS = (
+    "patient", "timepoint", "image", "labels", "order", "baseline", "links", "points",
+)  # fmt: skip
 _LESION_COLUMNS = (
     "patient", "baseline", "followup", "baseline_id", "followup_ids", "fate", "cog_bl", "cog_fu",
     "cog_propagated", "baseline_ml", "followup_ml", "achieved_ratio", "growth_ratio", "target_ratio",
@@ -35,7 +38,11 @@ _LESION_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A scan of the data set; ``labels`` is None where it has no lesions."""
+    """A scan of the data set; ``labels`` is None where it has no lesions.
+
+    ``links``, ``points`` and ``baseline`` (a time point) are those that its own manifest has; "" or None for
+    none.
+    """
 
     patient: str
     timepoint: str
@@ -43,6 +50,8 @@ class Source:
     labels: Path | None
     highest_id: int = 0
     links: str = ""
+    points: Path | None = None
+    baseline: str = ""
 
     @property
     def name(self) -> str:
@@ -120,48 +129,47 @@ def write_record(folder: Path, document: Mapping[str, Any]) -> None:
 def write_tables(output: Path, sources: Sequence[Source], records: Mapping[tuple[str, int], Any]) -> None:
     """manifest.csv and lesions.csv out of the records, by scan name and number.
 
-    In the manifest the scans of a patient are a chain: each is the follow-up of the one before it.
+    In the manifest each synthetic scan is a follow-up of the scan that it was made from, with its links
+    against that one. The scans that were there follow the same baselines as before.
     """
     rows: list[dict[str, Any]] = []
     lesions: list[dict[str, Any]] = []
-    orders: dict[str, int] = {}
-
-    def add(source: Source, timepoint: str, image: Path, labels: Path | None, more: tuple[str, str]) -> None:
-        order = orders[source.patient] = orders.get(source.patient, -1) + 1
-        shown = [os.path.relpath(path, output) if path else "" for path in (image, labels)]
-        rows.append(
-            {"patient": source.patient, "timepoint": timepoint, "image": shown[0], "labels": shown[1],
-             "order": order, "links": more[0], "points": more[1]}
-        )  # fmt: skip
-
     for source in sources:
-        add(source, source.timepoint, source.ct, source.labels, (source.links, ""))
-        held: set[int] | None = None
+        rows.append(_scan_row(output, source))
         for number in sorted(n for name, n in records if name == source.name):
-            record = records[source.name, number]
-            folder = followup_folder(output, source, number)
-            timepoint = followup_timepoint(source, number)
-            add(
-                source,
-                timepoint,
-                folder / CT,
-                folder / LABELS,
-                (_links(record["lesions"], held), os.path.relpath(folder / POINTS, output)),
-            )
-            lesions += [_lesion_row(source, timepoint, lesion) for lesion in record["lesions"]]
-            held = {entry["lesion_id"] for entry in record["lesions"] if entry["followup_voxels"]}
-    write_csv(
-        output / MANIFEST, ("patient", "timepoint", "image", "labels", "order", "links", "points"), rows
-    )
+            found = records[source.name, number]["lesions"]
+            folder, timepoint = followup_folder(output, source, number), followup_timepoint(source, number)
+            made = Source(
+                source.patient, timepoint, folder / CT, folder / LABELS,
+                links=_links(found), points=folder / POINTS, baseline=source.timepoint,
+            )  # fmt: skip
+            rows.append(_scan_row(output, made))
+            lesions += [_lesion_row(source, timepoint, lesion) for lesion in found]
+    orders: dict[str, int] = {}
+    for row in rows:
+        row["order"] = orders[row["patient"]] = orders.get(row["patient"], -1) + 1
+    write_csv(output / MANIFEST, _MANIFEST_COLUMNS, rows)
     write_csv(output / LESIONS, _LESION_COLUMNS, lesions)
 
 
-def _links(lesions: Iterable[Mapping[str, Any]], held: set[int] | None) -> str:
-    """Lesions that are more than their own id in this scan, of those that the scan before holds."""
+def _scan_row(output: Path, scan: Source) -> dict[str, Any]:
+    """A row of the manifest without its order; paths are relative to the output folder."""
+    files = {"image": scan.ct, "labels": scan.labels, "points": scan.points}
+    return {
+        "patient": scan.patient,
+        "timepoint": scan.timepoint,
+        **{name: os.path.relpath(path, output) if path else "" for name, path in files.items()},
+        "baseline": scan.baseline,
+        "links": scan.links,
+    }
+
+
+def _links(lesions: Iterable[Mapping[str, Any]]) -> str:
+    """Lesions that are more than their own id in this scan."""
     return "; ".join(
         f"{lesion['lesion_id']}>{'+'.join(map(str, lesion['followup_ids']))}"
         for lesion in lesions
-        if len(lesion["followup_ids"]) > 1 and (held is None or lesion["lesion_id"] in held)
+        if len(lesion["followup_ids"]) > 1
     )
 
 

@@ -13,7 +13,7 @@ from ...case.geometry import Array
 from ...case.images import IMAGE_SUFFIXES, read_geometry, read_image
 from ...case.scans import lesion_labels
 from ...errors import InputError, OutputError
-from ..cohort import Cohort
+from ..cohort import Cohort, Pair, RawScan
 from ..manifest import read_manifest
 from ..parallel import each
 from .compose import Baseline, compose
@@ -157,7 +157,7 @@ def _of_cohort(manifest: Path, cohort: Cohort) -> tuple[Source, ...]:
     if cohort.problems:
         first = cohort.problems[0]
         raise InputError(f"{first.file}: {first.text} ({len(cohort.problems)} such rows); expected none")
-    links = {pair.followup: pair.renamed for pair in cohort.pairs}
+    pairs = {pair.followup: pair for pair in cohort.pairs}
     highest: dict[str, int] = {}
     patients = [scan.patient_id for scan in cohort.scans]
     for scan in cohort.scans:
@@ -166,15 +166,24 @@ def _of_cohort(manifest: Path, cohort: Cohort) -> tuple[Source, ...]:
             labels = lesion_labels(scan.labels, read_image(scan.labels).array)
             highest[scan.patient_id] = max(highest.get(scan.patient_id, 0), int(labels.max()))
     return tuple(
-        Source(
-            scan.patient_id,
-            scan.scan_id.removeprefix(f"{scan.patient_id}_"),
-            scan.image,
-            scan.labels,
-            highest.get(scan.patient_id, 0),
-            "; ".join(f"{key}>{'+'.join(map(str, ids))}" for key, ids in links.get(scan.scan_id, ())),
-        )
+        _source(scan, highest.get(scan.patient_id, 0), pairs.get(scan.scan_id))
         for scan in sorted(cohort.scans, key=lambda scan: (patients.index(scan.patient_id), scan.order))
+    )
+
+
+def _source(scan: RawScan, highest_id: int, pair: Pair | None) -> Source:
+    """A scan of a manifest; ``pair`` is the one that it is the follow-up of."""
+    links = "; ".join(f"{key}>{'+'.join(map(str, ids))}" for key, ids in pair.renamed) if pair else ""
+    before = f"{scan.patient_id}_"
+    return Source(
+        scan.patient_id,
+        scan.scan_id.removeprefix(before),
+        scan.image,
+        scan.labels,
+        highest_id,
+        links,
+        scan.points,
+        pair.baseline.removeprefix(before) if pair else "",
     )
 
 

@@ -221,6 +221,40 @@ def test_a_manifest_tells_points_and_links(tmp_path: Path) -> None:
     assert not checked.problems
 
 
+def test_links_hold_where_the_followup_uses_an_id_again(tmp_path: Path) -> None:
+    scans = [{3: ((4, 5, 5), 1), 9: ((9, 15, 6), 1)}]
+    scans.append({3: ((9, 15, 18), 1), 5: ((4, 5, 6), 1), 9: ((4, 15, 20), 1)})
+    write_clicks(tmp_path / "a.json", {3: (5, 5, 4), 9: (6, 15, 9)})
+    write_clicks(tmp_path / "b.json", {9: (7, 15, 9)})
+    manifest_of_pairs(tmp_path, {"p": scans})
+    files = [{"image": f"p_{n}_ct.nii.gz", "labels": f"p_{n}_labels.nii.gz"} for n in (0, 1)]
+    rows = [
+        {"patient": "p", "timepoint": "a", **files[0], "points": "a.json", "links": ""},
+        {"patient": "p", "timepoint": "b", **files[1], "points": "b.json", "links": "3>5; 9>"},
+    ]
+    checked = _checked(read_manifest(write_manifest(tmp_path, rows)), tmp_path / "survey")
+    ids = {lesion.lesion_id: lesion.followup_ids for lesion in checked.cohort.lesions}
+    assert ids == {3: (5,), 9: ()}
+    assert "lesions 3, 9 are another one in p_a by the links" in _only(checked, "note")
+
+
+def test_a_later_baseline_is_asked_for_the_centres_of_its_masks(tmp_path: Path) -> None:
+    manifest_of_pairs(tmp_path, {"p": [ONE, MOVED, {**ONE, 2: ((9, 15, 18), 1)}]})
+    for number, clicks in enumerate(({1: (8, 8, 5)}, {1: (2, 3, 4), 2: (17, 15, 9)}, {1: (8, 7, 5)})):
+        write_clicks(tmp_path / f"{number}.json", clicks)
+    rows = [
+        {"patient": "p", "timepoint": f"t{n}", "image": f"p_{n}_ct.nii.gz",
+         "labels": f"p_{n}_labels.nii.gz", "points": f"{n}.json"}
+        for n in range(3)
+    ]  # fmt: skip
+    checked = _checked(read_manifest(write_manifest(tmp_path, rows)), tmp_path / "survey")
+    lesions = checked.cohort.lesions
+    found = [(lesion.lesion_id, lesion.baseline, lesion.baseline_point_xyz) for lesion in lesions]
+    # A lesion that the later baseline does not show has only the place that it was propagated to.
+    assert found == [(1, "p_t0", (8, 8, 5)), (1, "p_t1", (10, 9, 6)), (2, "p_t1", (17, 15, 9))]
+    assert [lesion.propagated_point_xyz for lesion in lesions[:2]] == [(2, 3, 4), (8, 7, 5)]
+
+
 def test_a_manifest_may_name_the_baseline(tmp_path: Path) -> None:
     rows = [
         {"patient": "p", "timepoint": t, "image": "i", "labels": "l", "baseline": baseline}

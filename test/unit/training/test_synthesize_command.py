@@ -12,10 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.case.clicks import write_clicks
 from model.case.images import read_image, write_image
 from model.errors import InputError
 from model.training import synthesize_command
 from model.training.manifest import read_manifest
+from model.training.synthesis.output import POINTS, followup_folder, write_tables
+from model.training.synthesis.record import LesionRecord
+from model.training.synthesis.run import Request, _sources
 from model.training.synthesis.settings import SynthesisSettings
 
 from .synthesis_phantom import BIG, GRID, scan
@@ -109,6 +113,7 @@ def test_tables_list_the_pairs(two: Path) -> None:
     cohort = read_manifest(two / "manifest.csv")
     assert not cohort.problems
     assert [scan.order for scan in cohort.scans] == [0, 1, 2]
+    assert {pair.baseline for pair in cohort.pairs} == {"ct_baseline"} and len(cohort.pairs) == 2
     assert all(scan.image.is_file() and scan.labels and scan.labels.is_file() for scan in cohort.scans)
     assert len({scan.patient_id for scan in cohort.scans}) == 1
     rows = list(csv.DictReader((two / "lesions.csv").open()))
@@ -137,6 +142,42 @@ def test_a_data_set_of_scans_with_and_without_lesions(files: tuple[Path, Path], 
     assert not cohort.problems
     first, second = (read_image(cohort.scans[n].image).array for n in (1, 3))
     assert not np.array_equal(first, second)  # the scan's name is part of the seed
+
+
+def test_every_scan_follows_its_own_baseline(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of three real scans, the last a follow-up of the first; points, links and pairs stay as they were."""
+    for name in ("first", "second"):
+        write_clicks(tmp_path / f"{name}.json", {BIG: (20, 20, 20)})
+    (tmp_path / "set.csv").write_text(
+        "patient,timepoint,image,labels,points,links,baseline\n"
+        f"p,first,{files[0]},{files[1]},first.json,,\n"
+        f"p,second,{files[0]},{files[1]},second.json,{BIG}>,\n"
+        f"p,third,{files[0]},{files[1]},,,first\n"
+    )
+    before = read_manifest(tmp_path / "set.csv").pairs
+    sources = _sources(_request(tmp_path / "set.csv", tmp_path / "out"))
+    merged = {"lesion_id": 7, "followup_ids": [7, 8]}
+    lesion = dict.fromkeys(LesionRecord.__dataclass_fields__) | {"fate": "merged"} | merged
+    records = {(source.name, n): {"lesions": [lesion]} for source in sources for n in (1, 2)}
+    for source in sources:
+        for n in (1, 2):
+            points = followup_folder(tmp_path / "out", source, n) / POINTS
+            points.parent.mkdir(parents=True)
+            write_clicks(points, {7: (1, 2, n)})
+    write_tables(tmp_path / "out", sources, records)
+    cohort = read_manifest(tmp_path / "out" / "manifest.csv")
+    assert not cohort.problems and [scan.order for scan in cohort.scans] == list(range(9))
+    assert tuple(pair for pair in cohort.pairs if "synthetic" not in pair.followup) == before
+    made = [pair for pair in cohort.pairs if "synthetic" in pair.followup]
+    assert [(pair.baseline, pair.followup) for pair in made] == [
+        (f"p_{name}", f"p_{name}-synthetic-00{n}") for name in ("first", "second", "third") for n in (1, 2)
+    ]
+    assert all(pair.renamed == ((7, (7, 8)),) for pair in made)
+    assert made[1].propagated_points == ((7, (1, 2, 2)),) and made[0].baseline_points
+
+
+def _request(manifest: Path, output: Path) -> Request:
+    return Request(None, None, manifest, output, 0, 2, 1, SynthesisSettings())
 
 
 def test_what_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:

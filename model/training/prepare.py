@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from ..case.documents import write_json
 from ..case.geometry import Geometry
-from ..errors import InputError
+from ..errors import InputError, OutputError, one_line
 from ..network.plan import Plan
 from .checks import CheckedCohort, check_cohort
 from .cohort import Cohort, Problem, RawScan
@@ -163,10 +163,21 @@ def _preprocess(
         )
         for scan in cohort.scans
     ]
+    _forget_index(options.output / INDEX_FILE)
     missing = [job for job in jobs if not is_prepared(job)]
     for _ in each(prepare_scan, missing, options.workers, "preparing"):
         pass
     say(f"{len(missing)} scans prepared, {len(jobs) - len(missing)} were already")
+
+
+def _forget_index(path: Path) -> None:
+    """Remove the index of an earlier run: stopped halfway, this one leaves no data set to train on."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be removed ({one_line(error)}); expected a writable folder"
+        ) from error
 
 
 def _write_index(

@@ -176,10 +176,14 @@ class PreparedPair:
 
 @dataclass(frozen=True, eq=False)
 class PreparedCohort:
-    """A prepared data set; ``excluded`` are patients of whom nothing is in it."""
+    """A prepared data set; ``excluded`` are patients of whom nothing is in it.
+
+    ``preparation`` is what of the plan the scans were prepared with.
+    """
 
     folder: Path
     name: str
+    preparation: str
     excluded: tuple[str, ...]
     pairs: tuple[PreparedPair, ...]
 
@@ -216,7 +220,7 @@ def read_prepared(folder: Path) -> PreparedCohort:
         PreparedPair(pair.patient_id, scans[pair.baseline], scans[pair.followup], pair.lesions)
         for pair in index.pairs
     )
-    return PreparedCohort(folder, index.name, index.excluded, pairs)
+    return PreparedCohort(folder, index.name, index.preparation, index.excluded, pairs)
 
 
 def _open(path: Path) -> blosc2.NDArray:

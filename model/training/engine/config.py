@@ -5,6 +5,7 @@ Defaults are those of paper 000 and its code (facts A2 to A4) unless a comment s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -12,6 +13,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ...errors import InputError
 
 Variant = Literal["longitudinal", "mask-and-point", "point"]
+
+# Sound networks may answer with background alone for some hundred steps.
+_WARMUP_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ class TrainingConfig:
     # Record.
     checkpoint_every: int = 50
     ema_momentum: float = 0.9
-    health_warmup: int = -1  # epochs without a verdict; -1: a quarter of the run, 50 at most
+    # Epochs without a verdict; -1: a quarter of the run, 50 at most, but no less than 1000 steps.
+    health_warmup: int = -1
     health_patience: int = -1  # epochs without a hit that end the run; -1: a tenth of it, 3 to 20
     health_floor: float = 0.01  # validation Dice below it is no hit
 
@@ -85,7 +90,9 @@ class TrainingConfig:
 
     @property
     def warmup_epochs(self) -> int:
-        return self.health_warmup if self.health_warmup >= 0 else min(50, self.epochs // 4)
+        if self.health_warmup >= 0:
+            return self.health_warmup
+        return max(min(50, self.epochs // 4), math.ceil(_WARMUP_STEPS / self.iterations))
 
     @property
     def patience_epochs(self) -> int:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from ...errors import LongilesionError
 from .config import TrainingConfig
 
+# Half precision overflows now and then; a run whose losses stay no numbers for longer is lost.
+_SKIPPED_AT_MOST = 10
+
 
 class CollapsedFoldError(LongilesionError):
     """A fold does not learn (any more); its numbers say nothing about the method."""
@@ -35,11 +38,16 @@ class HealthCheck:
     """Looks at each epoch's losses and validation; remembers for how many epochs nothing was hit."""
 
     def __init__(self, config: TrainingConfig, misses: int = 0) -> None:
-        self._config, self.misses = config, misses
+        self._config, self.misses, self._skipped = config, misses, 0
 
-    def loss(self, epoch: int, iteration: int, value: float) -> Verdict:
-        """After each step: a loss that is no number spoils the weights, and ends the run at once."""
-        if math.isfinite(value):
+    def loss(self, epoch: int, iteration: int, value: float, is_scaled: bool = False) -> Verdict:
+        """After each step: a loss that is no number would spoil the weights, and ends the run.
+
+        Args:
+            is_scaled: a gradient scaler is at work; then a few such steps in a row are left out instead.
+        """
+        self._skipped = 0 if math.isfinite(value) else self._skipped + 1
+        if self._skipped <= (_SKIPPED_AT_MOST if is_scaled else 0):
             return Verdict(epoch, self.misses)
         return Verdict(epoch, self.misses, f"the loss of epoch {epoch}, iteration {iteration}, is {value}")
 
@@ -62,7 +70,11 @@ class HealthCheck:
         return Verdict(epoch, self.misses, reason)
 
     def end(self, epoch: int, best: float | None) -> Verdict:
-        """After the last epoch: a run too short for the other rules, or one that never hit anything."""
-        if best is not None and best < self._config.health_floor:
+        """After the last epoch: a run too short for the rule of patience, or one that never hit anything.
+
+        One that ends within its warm-up had no time to learn: of it nothing is said.
+        """
+        is_warm = epoch >= self._config.warmup_epochs
+        if is_warm and best is not None and best < self._config.health_floor:
             return Verdict(epoch, self.misses, f"the best validation Dice (moving average) is {best:.4f}")
         return Verdict(epoch, self.misses)

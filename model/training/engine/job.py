@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...network.plan import Plan
 from .config import TrainingConfig
-from .source import Patients
+from .source import LesionPair, Patients
 
 HEALTH_FILE, CONFIG_FILE, DATASET_FILE = "health.json", "config.json", "dataset.json"
 Say = Callable[[str], None]
@@ -48,13 +48,19 @@ class FoldResult:
     final: Path
 
 
-def data_digest(training: Patients, validation: Patients) -> str:
-    """A fingerprint of what samples are drawn from: patients, scans, lesions."""
-    digest = hashlib.sha256()
+def data_digest(plan: Plan, training: Patients, validation: Patients) -> str:
+    """A fingerprint of what samples are drawn from: plan, patients, scans, lesions and their points."""
+    digest = hashlib.sha256(repr(plan).encode())
     for patients in (training, validation):
         for name, pairs in zip(patients.names, patients.pairs, strict=True):
             for pair in pairs:
-                ids = [(lesion.lesion_id, lesion.followup_ids) for lesion in pair.lesions]
-                digest.update(repr((name, pair.baseline.scan_id, pair.followup.scan_id, ids)).encode())
+                lesions = [_lesion(lesion) for lesion in pair.lesions]
+                digest.update(repr((name, pair.baseline.scan_id, pair.followup.scan_id, lesions)).encode())
         digest.update(b"|")
     return digest.hexdigest()
+
+
+def _lesion(lesion: LesionPair) -> tuple[object, ...]:
+    points = (lesion.baseline_point_zyx, lesion.followup_point_zyx, lesion.propagated_point_zyx)
+    plain = [None if point is None else tuple(float(value) for value in point) for point in points]
+    return (lesion.lesion_id, lesion.followup_ids, *plain)

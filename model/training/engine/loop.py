@@ -62,7 +62,9 @@ class Trainer:
         if self._world.size == 1:
             return model
         ids = [self._world.device.index] if self._world.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids)
+        # Without deep supervision the heads of the coarse scales have no part in the loss.
+        is_partial = not self._config.deep_supervision
+        return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=is_partial)
 
     def set_epoch(self, epoch: int) -> float:
         """Set the learning rate of an epoch by the polynomial schedule; returns it."""
@@ -150,19 +152,21 @@ def run_epoch(
         ema: the moving average of the validation Dice so far.
 
     Raises:
-        CollapsedFoldError: a loss is no number.
+        CollapsedFoldError: a loss is no number, or many in a row where a scaler skips such steps.
     """
-    rate, started, waited, losses = trainer.set_epoch(epoch), time.perf_counter(), 0.0, 0.0
+    rate, started, waited = trainer.set_epoch(epoch), time.perf_counter(), 0.0
+    losses: list[float] = []
     for iteration in range(config.iterations):
         asked = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - asked
         loss = trainer.gradients(batch)
-        verdict = health.loss(epoch, iteration, loss)
+        verdict = health.loss(epoch, iteration, loss, trainer.scaler.is_enabled())
         if verdict.reason is not None:  # before the weights take it in
             raise CollapsedFoldError(verdict.reason)
-        trainer.update()
-        losses += loss
+        if math.isfinite(loss):
+            trainer.update()
+            losses.append(loss)
     trained = time.perf_counter()
     validation = trainer.validate(batches)
     if math.isnan(validation.dice):
@@ -173,7 +177,7 @@ def run_epoch(
     return EpochRecord(
         epoch=epoch,
         learning_rate=rate,
-        training_loss=losses / config.iterations,
+        training_loss=sum(losses) / len(losses) if losses else math.nan,
         validation_loss=validation.loss,
         dice=validation.dice,
         ema_dice=average,

@@ -6,7 +6,7 @@ The result is a model folder as inference reads it: plan, `fold_0`, `fold_1` ...
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,12 +81,12 @@ def train_ensemble(job: EnsembleJob, say: Say = print) -> list[FoldResult]:
     splits = {name: _split(job.data, name) for name in names}
     if job.pretraining is not None:
         check_plans(job.data, job.pretraining)
-    results, collapsed = [], []
+    results, collapsed, begun = [], [], set[Path]()
     with joined(job.device) as world:
         spoken: Say = say if world.is_first else _silence
         for name, split in splits.items():
             try:
-                results.append(_train(job, name, split, spoken))
+                results.append(_train(job, name, split, begun, spoken))
             except CollapsedFoldError as error:
                 collapsed.append(one_line(error))
                 spoken(collapsed[-1])
@@ -123,15 +123,18 @@ def check_plans(data: PreparedData, pretraining: PreparedData) -> None:
             )
 
 
-def _train(job: EnsembleJob, name: str, split: Split, say: Say) -> FoldResult:
+def _train(job: EnsembleJob, name: str, split: Split, begun: set[Path], say: Say) -> FoldResult:
+    """Train one fold; ``begun`` are the folders of pretraining that this call began anew."""
     initial = job.initial
     if job.pretraining is not None:
-        initial = _pretrained(job, job.pretraining, name, split, say)
+        initial = _pretrained(job, job.pretraining, name, split, begun, say)
     patients = [_patients(job.data, one, job.config) for one in (split.training, split.validation)]
     return train_fold(_fold_job(job, job.output, name, patients, job.config, initial), say)
 
 
-def _pretrained(job: EnsembleJob, data: PreparedData, name: str, split: Split, say: Say) -> Path:
+def _pretrained(
+    job: EnsembleJob, data: PreparedData, name: str, split: Split, begun: set[Path], say: Say
+) -> Path:
     """The weights of the pretraining that serves a fold.
 
     One serves all folds, unless its patients are also patients of the folds: then each fold has its own,
@@ -149,7 +152,10 @@ def _pretrained(job: EnsembleJob, data: PreparedData, name: str, split: Split, s
     patients = [_patients(data, one, config) for one in (training, validation)]
     folder, own_name = job.output / PRETRAINING_FOLDER, name if overlap else SHARED
     say(f"fold {name}: pretraining on {len(training)} patients, in {folder / f'fold_{own_name}'}")
-    return train_fold(_fold_job(job, folder, own_name, patients, config, job.initial), say).final
+    stage = _fold_job(job, folder, own_name, patients, config, job.initial)
+    stage = replace(stage, restart=job.restart and stage.folder not in begun)  # once for all folds it serves
+    begun.add(stage.folder)
+    return train_fold(stage, say).final
 
 
 def _held_back(patients: Sequence[str], seed: int) -> tuple[Sequence[str], Sequence[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import InputError
 from ...network.plan import PLANS_FILE, read_plan
 from ..folds import SPLITS_FILE, read_folds
+from ..plan_files import preparation_of
 from ..store import PreparedLesion, PreparedPair, PreparedScan, read_prepared
 from .pipeline import PreparedData, Split
 from .source import LesionPair, ScanPair, VoxelTable
@@ -22,15 +23,22 @@ def open_prepared(folder: Path, with_tables: bool) -> PreparedData:
         with_tables: also the voxels that pretraining draws points from.
 
     Raises:
-        InputError: it is no prepared data set, or its folds are wrong.
+        InputError: it is no prepared data set, its folds are wrong, or its scans were prepared by
+            another plan.
         WeightsError: its plan cannot be used.
     """
     cohort = read_prepared(folder)
     pairs = tuple(_pair(pair, with_tables) for pair in cohort.pairs)
     known = {pair.patient_id for pair in pairs}
     plan_file = folder / PLANS_FILE
+    plan = read_plan(plan_file)
+    if cohort.preparation != preparation_of(plan):
+        raise InputError(
+            f"{plan_file}: is not the plan that the scans were prepared by; expected 'train "
+            "prepare' run to its end"
+        )
     splits = _read_splits(folder / SPLITS_FILE, known)
-    return PreparedData(folder, read_plan(plan_file), plan_file, pairs, splits)
+    return PreparedData(folder, plan, plan_file, pairs, splits)
 
 
 def _read_splits(path: Path, known: set[str]) -> tuple[Split, ...]:

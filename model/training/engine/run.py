@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from ...case.documents import write_json
 from ...errors import InputError, OutputError, one_line
-from ...network.plan import PLANS_FILE
+from ...network.plan import PLANS_FILE, read_plan
 from .augment import VARIANTS
 from .checkpoint import (
     BEST,
@@ -37,6 +38,9 @@ from .logs import EpochLog, EpochRecord
 from .loop import Trainer, run_epoch
 from .network import new_network
 from .sampling import Sampler
+
+# Epochs may last long: by time, too, is saved what would be lost.
+_SAVE_SECONDS = 600.0
 
 
 def train_fold(job: FoldJob, say: Say = print) -> FoldResult:
@@ -76,8 +80,9 @@ class _FoldRun:
     def __init__(self, job: FoldJob, world: World, say: Say) -> None:
         self._job, self._world, self._say, self._config = job, world, say, job.config
         self._identity = RunIdentity(
-            job.plan.configuration, job.fold, data_digest(job.training, job.validation)
+            job.plan.configuration, job.fold, data_digest(job.plan, job.training, job.validation)
         )
+        self._saved = time.monotonic()
         self._numbers = world.share(job.config.batch_size)
         patch = job.plan.patch_size_zyx
         self._training = Sampler(job.training, patch, job.config)
@@ -85,6 +90,7 @@ class _FoldRun:
 
     def run(self) -> FoldResult:
         job, final = self._job, self._job.folder / FINAL
+        self._check_plan()
         if final.is_file() and not job.restart:
             self._check_finished(job.folder / CONFIG_FILE)
             self._say(f"fold {job.fold}: finished before, {final}")
@@ -110,6 +116,17 @@ class _FoldRun:
             self._say(f"fold {job.fold}: finished, {final}")
         self._world.wait()
         return FoldResult(job.fold, self._config.epochs - before, progress.best_ema, final)
+
+    def _check_plan(self) -> None:
+        """All folds of a model folder are one network's; only what begins anew may bring another plan."""
+        path = self._job.output / PLANS_FILE
+        is_kept = path.is_file() and not self._job.restart
+        if is_kept and read_plan(path, self._job.plan.configuration) != self._job.plan:
+            raise InputError(
+                f"{path}: is another plan than {self._job.plan_file}; expected the same, another output "
+                "folder, or --restart"
+            )
+        self._world.wait()  # the first process writes this file next
 
     def _check_finished(self, path: Path) -> None:
         """A fold that was finished with other settings is no answer to what is asked for now."""
@@ -151,7 +168,8 @@ class _FoldRun:
         self._check_same(path, saved.config)
         if saved.data != self._identity.data:
             raise InputError(
-                f"{path}: was trained on other patients, scans or lesions; expected the same, or --restart"
+                f"{path}: was trained on other patients, scans or lesions, or by another plan; expected the "
+                "same, or --restart"
             )
         trainer.network.load_state_dict(saved.network)
         trainer.optimizer.load_state_dict(saved.optimizer)
@@ -205,7 +223,8 @@ class _FoldRun:
             if is_best:
                 checkpoint = network_checkpoint(trainer.network, self._config, self._identity, progress)
                 write_checkpoint(self._job.folder / BEST, checkpoint)
-            if (epoch + 1) % self._config.checkpoint_every == 0 or epoch + 1 == self._config.epochs:
+            is_due = (epoch + 1) % self._config.checkpoint_every == 0 or epoch + 1 == self._config.epochs
+            if is_due or time.monotonic() - self._saved >= _SAVE_SECONDS:
                 self._save(trainer, progress)
         self._judge(verdict)
         return progress
@@ -215,6 +234,7 @@ class _FoldRun:
             trainer.network, trainer.optimizer, trainer.scaler, self._config, self._identity, progress
         )
         write_checkpoint(self._job.folder / LATEST, checkpoint)
+        self._saved = time.monotonic()
 
     @staticmethod
     def _judge(verdict: Verdict) -> None:

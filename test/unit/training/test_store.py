@@ -16,14 +16,16 @@ from model.case.geometry import Box, Geometry
 from model.errors import InputError
 from model.network.patches import extract_ct, extract_mask, network_grid
 from model.network.plan import Plan, read_plan
+from model.training import prepare
 from model.training.cohort import RawScan
 from model.training.grids import prepared_grid, prepared_point
+from model.training.planner import PlanOptions
 from model.training.preprocess import PreparationJob, is_prepared, prepare_scan
 from model.training.store import PreparedScan, read_prepared
 from model.training.survey import load_scan
 from model.training.voxels import MAX_VOXELS, sample_voxels
 
-from .cohorts import GRID, write_scan
+from .cohorts import GRID, manifest_of_pairs, write_scan
 
 PLANS = Path(__file__).resolve().parents[3] / "resources" / "weights" / "plans.json"
 LESIONS = {1: ((4, 5, 5), 2), 300: ((9, 15, 18), 3), 65535: ((9, 8, 20), 1), 7: ((1, 19, 2), 1)}
@@ -145,3 +147,22 @@ def test_what_is_no_store_is_told(tmp_path: Path) -> None:
         read_prepared(tmp_path)
     with pytest.raises(InputError, match="holds no prepared scan"):
         PreparedScan(tmp_path)
+
+
+def test_a_preparation_that_was_stopped_leaves_no_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = manifest_of_pairs(tmp_path / "raw", {"anna": [{1: ((5, 8, 9), 2)}, {1: ((6, 9, 10), 2)}]})
+    options = prepare.PrepareOptions(data, tmp_path / "out", plan_options=PlanOptions("tiny"), folds=0)
+    prepare.prepare(options, lambda line: None)
+    assert len(read_prepared(options.output).pairs) == 1
+
+    def stop(job: PreparationJob) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "prepare_scan", stop)
+    wider = PlanOptions("tiny", spacing_zyx=(3.0, 1.5, 1.5))
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare(replace(options, plan_options=wider), lambda line: None)
+    with pytest.raises(InputError, match="index.json"):
+        read_prepared(options.output)

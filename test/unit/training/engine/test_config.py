@@ -66,3 +66,5 @@ def test_health_rules_follow_the_length_of_the_run() -> None:
     assert (TrainingConfig().warmup_epochs, TrainingConfig().patience_epochs) == (50, 20)
     short = TrainingConfig(epochs=20)
     assert (short.warmup_epochs, short.patience_epochs) == (5, 3)
+    assert TrainingConfig(epochs=20, iterations=30).warmup_epochs == 34  # 1000 steps, more than there are
+    assert TrainingConfig(epochs=20, iterations=30, health_warmup=2).warmup_epochs == 2

@@ -88,6 +88,14 @@ def test_pretraining_does_not_see_whom_a_fold_is_validated_on(
         assert jobs[number + 1].initial == jobs[number].folder / "checkpoint_final.pth"
 
 
+def test_a_restart_begins_each_pretraining_anew_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = _recorded(monkeypatch)
+    train_ensemble(replace(_job(tmp_path, ["S1", "S2"]), restart=True), _quiet)
+    assert [(job.folder.name, job.restart) for job in jobs] == [
+        ("fold_shared", True), ("fold_0", True), ("fold_shared", False), ("fold_1", True),
+    ]  # fmt: skip
+
+
 def test_a_fold_of_all_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = _recorded(monkeypatch)
     train_ensemble(replace(_job(tmp_path), folds=("all",)), _quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import blosc2
@@ -13,9 +14,11 @@ import torch
 
 from model.case.geometry import Box
 from model.errors import InputError
+from model.network.plan import read_plan
 from model.network.weights import load_fold
 from model.training import run_command
 from model.training.engine.prepared import open_prepared
+from model.training.plan_files import preparation_of
 from model.training.store import CT_FILE, LABELS_FILE, VOXELS_FILE, scan_folder
 from model.training.voxels import LesionVoxels, write_voxels
 
@@ -64,11 +67,12 @@ def _prepared(folder: Path) -> Path:
         pairs.append(
             {"patient_id": name, "baseline": f"{name}-0", "followup": f"{name}-1", "lesions": lesions}
         )
-    index = {"name": "phantoms", "preparation": "", "excluded": [], "pairs": pairs}
+    plan = read_plan(phantoms.write_plan(folder, phantoms.plan(features=4)))
+    preparation = preparation_of(plan)
+    index = {"name": "phantoms", "preparation": preparation, "excluded": [], "pairs": pairs}
     (folder / "index.json").write_text(json.dumps(index))
     splits = [{"train": ["A"], "val": ["B"]}, {"train": ["B"], "val": ["A"]}]
     (folder / "splits_final.json").write_text(json.dumps(splits))
-    phantoms.write_plan(folder, phantoms.plan(features=4))
     return folder
 
 
@@ -84,6 +88,16 @@ def test_a_prepared_data_set_is_what_training_reads(tmp_path: Path) -> None:
     assert merged is not None and merged.voxels_zyx.shape == (len(merged.weights), 3)
     assert one.lesions[1].followup_table is None and one.lesions[1].baseline_table is not None
     assert open_prepared(tmp_path, with_tables=False).pairs[0].lesions[0].baseline_table is None
+
+
+def test_scans_of_another_plan_are_told(tmp_path: Path) -> None:
+    _prepared(tmp_path)
+    plan = phantoms.plan(features=4)
+    phantoms.write_plan(tmp_path, replace(plan, patch_size_zyx=(32, 32, 32)))  # the scans stay prepared
+    open_prepared(tmp_path, with_tables=False)
+    phantoms.write_plan(tmp_path, replace(plan, spacing_zyx=(2.0, 1.0, 1.0)))
+    with pytest.raises(InputError, match=r"plans\.json: is not the plan that the scans were prepared by"):
+        open_prepared(tmp_path, with_tables=False)
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,13 @@ from model.training.engine.checkpoint import BEST, FINAL, LATEST, read_latest
 from model.training.engine.config import TrainingConfig
 from model.training.engine.distributed import World
 from model.training.engine.health import CollapsedFoldError, HealthCheck
-from model.training.engine.job import FoldJob
+from model.training.engine.job import FoldJob, data_digest
 from model.training.engine.loader import Batch, Step, batches, schedule
-from model.training.engine.loop import Trainer
+from model.training.engine.loop import Trainer, run_epoch
 from model.training.engine.network import new_network, scales_of
 from model.training.engine.run import train_fold
 from model.training.engine.sampling import Sampler
+from model.training.engine.source import patients_of
 
 from . import phantoms
 from .phantoms import PATCH, config, patients, plan
@@ -144,6 +145,36 @@ def test_going_on_with_other_settings_or_data_is_refused(tmp_path: Path) -> None
     train_fold(replace(job, training=patients(3), restart=True), _quiet)
 
 
+def test_another_plan_or_other_points_are_told(tmp_path: Path) -> None:
+    job = _job(tmp_path, epochs=1)
+    train_fold(job, _quiet)
+    wider = replace(job, plan=plan(features=8), fold="1")
+    with pytest.raises(InputError, match=r"out/plans\.json: is another plan than .*data/plans\.json"):
+        train_fold(wider, _quiet)
+    train_fold(replace(job, fold="1"), _quiet)
+    (pair,) = job.validation.pairs[0]
+    moved = replace(pair, lesions=(replace(pair.lesions[0], baseline_point_zyx=(1, 2, 3)), *pair.lesions[1:]))
+    digests = {
+        data_digest(job.plan, job.training, job.validation),
+        data_digest(wider.plan, job.training, job.validation),
+        data_digest(job.plan, job.training, patients_of([moved])),
+    }
+    assert len(digests) == 3
+
+
+def test_long_epochs_are_saved_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.training.engine.run._SAVE_SECONDS", 0.0)
+    job = _job(tmp_path, checkpoint_every=50)
+
+    def stop(line: str) -> None:
+        if "epoch 2/4" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(job, stop)
+    assert read_latest(job.folder / LATEST).progress.epochs_done == 1
+
+
 def test_a_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
     job = _job(tmp_path, epochs=1)
     job.folder.mkdir(parents=True)
@@ -199,6 +230,27 @@ def test_health_rules() -> None:
     verdict = check.epoch(6, 0.001, 5, 9)
     assert verdict.reason == "validation was Dice below 0.01 for 2 epochs in a row, up to epoch 6"
     assert not check.end(9, 0.001).is_sound and check.end(9, 0.2).is_sound
+    assert check.end(1, 0.001).is_sound  # within the warm-up
+
+
+def test_a_scaler_skips_a_few_losses_that_are_no_numbers() -> None:
+    check = HealthCheck(config())
+    assert all(check.loss(0, n, math.inf, is_scaled=True).is_sound for n in range(10))
+    assert not check.loss(0, 10, math.nan, is_scaled=True).is_sound
+    assert check.loss(0, 11, 0.5, is_scaled=True).is_sound
+    assert check.loss(0, 12, math.nan, is_scaled=True).is_sound
+    assert not check.loss(0, 13, math.nan).is_sound
+
+
+def test_a_skipped_step_changes_no_weight_and_is_in_no_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(epochs=1, iterations=2)
+    trainer = Trainer(new_network(plan(features=4), settings), settings, HERE)
+    losses, updates = iter([math.inf, 0.5]), []
+    monkeypatch.setattr(trainer.scaler, "is_enabled", lambda: True)
+    monkeypatch.setattr(trainer, "gradients", lambda batch: next(losses))
+    monkeypatch.setattr(trainer, "update", lambda: updates.append(1))
+    record = run_epoch(trainer, iter(_stream(settings)), settings, 0, HealthCheck(settings), None)
+    assert record.training_loss == 0.5 and len(updates) == 1
 
 
 def test_accumulated_gradients_are_those_of_the_batch() -> None:
@@ -234,12 +286,14 @@ from pathlib import Path
 torch.set_num_threads(1)
 from test.unit.training.engine.test_run import _job
 from model.training.engine.run import train_fold
-train_fold(_job(Path(sys.argv[1]), epochs=2, iterations=2), lambda line: print(line, flush=True))
+job = _job(Path(sys.argv[1]), epochs=2, iterations=2, deep_supervision=sys.argv[2] == "True")
+train_fold(job, lambda line: print(line, flush=True))
 """
 
 
-def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
-    alone = _job(tmp_path / "one", epochs=2, iterations=2)
+@pytest.mark.parametrize("deep", [True, False])
+def test_two_processes_learn_what_one_does(tmp_path: Path, deep: bool) -> None:
+    alone = _job(tmp_path / "one", epochs=2, iterations=2, deep_supervision=deep)
     train_fold(alone, _quiet)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -247,7 +301,7 @@ def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     both = [
         subprocess.Popen(
-            [sys.executable, "-c", _SCRIPT, str(tmp_path / "two")],
+            [sys.executable, "-c", _SCRIPT, str(tmp_path / "two"), str(deep)],
             cwd=CHECKOUT,
             env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,

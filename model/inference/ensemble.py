@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..errors import InputError, MemoryExhaustedError, WeightsError, one_line
 from ..network.plan import Plan
+from ..network.prompts import HeatMap
 from ..network.resample import FloatVolume
 from ..network.resenc_unet import ResEncUNet
 from ..network.weights import FoldWeights, InputVariant, build_network, check_fold
@@ -171,6 +172,11 @@ class Ensemble:
     def variant(self) -> InputVariant:
         """Which channels the folds take."""
         return self.folds[0].variant
+
+    @property
+    def heat_map(self) -> HeatMap:
+        """How points are drawn for it; all folds of a model are alike."""
+        return self.folds[0].heat_map
 
     @property
     def device_name(self) -> str:

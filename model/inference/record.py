@@ -136,6 +136,7 @@ def _model(run: RunRecord) -> dict[str, Any] | None:
         "trainer": first.trainer_name,
         "configuration": first.configuration,
         "variant": first.variant.name.lower(),
+        "heat_map": str(ensemble.heat_map),
         "folds": list(run.model.manifest.folds),
         "sha256": run.model.manifest.hashes(),
         "device": ensemble.rung.device,

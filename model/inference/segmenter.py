@@ -16,7 +16,7 @@ from ..case.case import LesionPrompt, LesionResult, Scan
 from ..case.geometry import Box
 from ..network.patches import NetworkGrid, Placement, paste_back
 from ..network.plan import Plan
-from ..network.prompts import CHANNELS, PlacedLesion, encode_lesion, encode_patches, place_lesion
+from ..network.prompts import CHANNELS, HeatMap, PlacedLesion, encode_lesion, encode_patches, place_lesion
 from ..network.resample import FloatVolume
 from ..network.tiles import Blend, label_boxes, lesion_tiles
 from ..timing import Timings
@@ -99,8 +99,9 @@ class Segmenter:
     def _tiled(self, prompt: LesionPrompt) -> TiledLesion:
         lesion = place_lesion(prompt, self._plan)
         usual, *others = self._pairs(lesion)
-        encode: list[Encode] = [partial(_usual_channels, prompt, self._plan)]
-        encode += [partial(encode_patches, lesion, pair, self._plan) for pair in others]
+        kind = self._ensemble.heat_map
+        encode: list[Encode] = [partial(_usual_channels, prompt, self._plan, kind)]
+        encode += [partial(encode_patches, lesion, pair, self._plan, kind) for pair in others]
         tiles = tuple(pair.followup for pair in (usual, *others))
         return TiledLesion(prompt, lesion.followup_grid, tiles, tuple(encode))
 
@@ -126,8 +127,8 @@ class Segmenter:
         return self._boxes[scan].get(prompt.lesion_id)
 
 
-def _usual_channels(prompt: LesionPrompt, plan: Plan) -> FloatVolume:
-    return encode_lesion(prompt, plan).channels
+def _usual_channels(prompt: LesionPrompt, plan: Plan, kind: HeatMap) -> FloatVolume:
+    return encode_lesion(prompt, plan, kind).channels
 
 
 def segment_tiles(

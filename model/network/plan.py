@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -60,6 +60,14 @@ class Plan:
     transpose_forward: Index
     normalization: CtNormalization
     architecture: Architecture
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBatch:
+    """What a plan says of the batches to train on: how many patches, and whether Dice is summed over them."""
+
+    size: int
+    sums_dice: bool
 
 
 class _NormKwargs(BaseModel):
@@ -202,6 +210,14 @@ class _Plans(BaseModel):
         return channels
 
 
+class _Batch(BaseModel):
+    batch_size: _Positive
+    batch_dice: bool
+
+
+_Settings = TypeVar("_Settings", _Configuration, _Batch)
+
+
 def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
     """Read one configuration of a `plans.json`; configurations that inherit from another are resolved.
 
@@ -209,17 +225,7 @@ def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
         WeightsError: the file is missing or malformed, lacks the configuration, or asks for what this
             network is not.
     """
-    try:
-        plans = _Plans.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        settings = _Configuration.model_validate(_resolved(path, plans.configurations, configuration))
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror}); expected the network's plan"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path}: is not valid JSON ({error}); expected the network's plan") from error
-    except ValidationError as error:
-        raise WeightsError(f"{path}: {_first_fault(error, configuration)}") from error
+    plans, settings = _read(path, configuration, _Configuration)
     intensities = plans.foreground_intensity_properties_per_channel["0"]
     return Plan(
         configuration=configuration,
@@ -231,6 +237,31 @@ def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
         ),
         architecture=_architecture(settings.architecture.arch_kwargs),
     )
+
+
+def read_batch(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> PlannedBatch:
+    """Read what a `plans.json` says of batches, which inference does not need.
+
+    Raises:
+        WeightsError: as `read_plan`, or when it does not say it.
+    """
+    _, settings = _read(path, configuration, _Batch)
+    return PlannedBatch(settings.batch_size, settings.batch_dice)
+
+
+def _read(path: Path, configuration: str, kind: type[_Settings]) -> tuple[_Plans, _Settings]:
+    """The whole plan, and of one of its configurations what is asked for."""
+    try:
+        plans = _Plans.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return plans, kind.model_validate(_resolved(path, plans.configurations, configuration))
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}); expected the network's plan"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: is not valid JSON ({error}); expected the network's plan") from error
+    except ValidationError as error:
+        raise WeightsError(f"{path}: {_first_fault(error, configuration)}") from error
 
 
 def _first_fault(error: ValidationError, configuration: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,16 @@ _BALL_RADIUS_VOXELS = 5
 _BOX_MARGIN_VOXELS = 1
 
 
+class HeatMap(StrEnum):
+    """How large a heat map's Gaussian is: its highest value is 1, or the sum of all its values is.
+
+    Published networks have the first; paper 000 compares both.
+    """
+
+    UNIT_PEAK = "unit-peak"
+    UNIT_VOLUME = "unit-volume"
+
+
 @dataclass(frozen=True, eq=False)
 class PlacedLesion:
     """A lesion on the network grids of its two scans, with its usual pair of patches."""
@@ -57,11 +68,14 @@ class EncodedLesion:
     followup_grid: NetworkGrid
 
 
-def heat_map(index: Index, box: Box, grid: NetworkGrid) -> FloatVolume:
-    """A Gaussian of one voxel's sigma with the value 1 at a point (paper 000, section 3.1).
+def heat_map(index: Index, box: Box, grid: NetworkGrid, kind: HeatMap = HeatMap.UNIT_PEAK) -> FloatVolume:
+    """A Gaussian of one voxel's sigma round a point, with the value 1 there (paper 000, section 3.1).
 
     It is reflected at the border of the part of the patch that lies inside the image, as the model was
     trained (recipe, step 7). All zeros in a patch that does not hold the point. float32 of the box's shape.
+
+    Args:
+        kind: with `HeatMap.UNIT_VOLUME` its values in the box sum up to 1 instead.
     """
     inside = box.intersection(grid.whole)
     near = Box(
@@ -74,7 +88,8 @@ def heat_map(index: Index, box: Box, grid: NetworkGrid) -> FloatVolume:
     peak = tuple(i - start for i, start in zip(index, near.start_zyx, strict=True))
     delta[peak] = 1
     blob = gaussian_filter(delta, _SIGMA_VOXELS)
-    return pad_to(blob / blob[peak], near, box)
+    values = pad_to(blob / blob[peak], near, box)
+    return values / np.float32(values.sum()) if kind is HeatMap.UNIT_VOLUME else values
 
 
 def place_lesion(prompt: LesionPrompt, plan: Plan) -> PlacedLesion:
@@ -90,26 +105,28 @@ def place_lesion(prompt: LesionPrompt, plan: Plan) -> PlacedLesion:
     return PlacedLesion(prompt, placement, followup_grid, baseline_grid)
 
 
-def encode_patches(lesion: PlacedLesion, placement: Placement, plan: Plan) -> FloatVolume:
+def encode_patches(
+    lesion: PlacedLesion, placement: Placement, plan: Plan, kind: HeatMap = HeatMap.UNIT_PEAK
+) -> FloatVolume:
     """The channels of one pair of patches of a lesion, float32 [5, *patch] in the order of `CHANNELS`.
 
     A heat map is where its point is: in a pair that does not hold the points both maps are zeros, and the
-    baseline mask alone says which lesion is meant.
+    baseline mask alone says which lesion is meant. ``kind`` is that of the network's training.
     """
     prompt = lesion.prompt
     return np.stack([
         extract_ct(prompt.followup, lesion.followup_grid, placement.followup, plan.normalization),
         extract_ct(prompt.baseline, lesion.baseline_grid, placement.baseline, plan.normalization),
         extract_mask(prompt.baseline, prompt.lesion_id, lesion.baseline_grid, placement.baseline),
-        heat_map(placement.followup_index, placement.followup, lesion.followup_grid),
-        heat_map(placement.baseline_index, placement.baseline, lesion.baseline_grid),
+        heat_map(placement.followup_index, placement.followup, lesion.followup_grid, kind),
+        heat_map(placement.baseline_index, placement.baseline, lesion.baseline_grid, kind),
     ])  # fmt: skip
 
 
-def encode_lesion(prompt: LesionPrompt, plan: Plan) -> EncodedLesion:
-    """Cut a lesion's usual patches from both scans and add its prompts."""
+def encode_lesion(prompt: LesionPrompt, plan: Plan, kind: HeatMap = HeatMap.UNIT_PEAK) -> EncodedLesion:
+    """Cut a lesion's usual patches from both scans and add its prompts, as `encode_patches`."""
     lesion = place_lesion(prompt, plan)
-    channels = encode_patches(lesion, lesion.placement, plan)
+    channels = encode_patches(lesion, lesion.placement, plan, kind)
     return EncodedLesion(prompt, channels, lesion.placement, lesion.followup_grid)
 
 

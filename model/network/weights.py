@@ -29,10 +29,14 @@ from torch import Tensor
 from .. import __version__
 from ..errors import WeightsError, one_line
 from .plan import DEFAULT_CONFIGURATION, PLANS_FILE, Plan, read_plan
+from .prompts import HeatMap
 from .resenc_unet import ResEncUNet, canonical_state
 
 MOUNTED_WEIGHTS = Path("/opt/ml/model")
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / "weights"
+
+# Under which a checkpoint, and packed weights, name the kind of their heat maps.
+HEAT_MAP_KEY = "heat_map"
 
 _CLASSES = 2
 _STEM = "encoder.stem.convs.0.conv.weight"
@@ -82,7 +86,10 @@ class PromptNetwork(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class FoldWeights:
-    """One fold's tensors under canonical names, and what its checkpoint says of itself."""
+    """One fold's tensors under canonical names, and what its checkpoint says of itself.
+
+    ``heat_map`` is how the points were drawn that it was trained with.
+    """
 
     path: Path
     state: dict[str, Tensor]
@@ -90,6 +97,7 @@ class FoldWeights:
     configuration: str
     mirror_axes: tuple[int, ...]
     variant: InputVariant
+    heat_map: HeatMap = HeatMap.UNIT_PEAK
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +205,9 @@ def load_fold(path: Path, family: Family = Family.LONGITUDINAL) -> FoldWeights:
     name = _first_not_finite(state)
     if name is not None:  # it would make every answer empty, and nothing would say so
         raise WeightsError(f"{path}: is corrupt, {name} holds NaN or infinity; expected finite weights")
-    return FoldWeights(path, state, raw.trainer_name, raw.configuration, raw.mirror_axes, variant)
+    return FoldWeights(
+        path, state, raw.trainer_name, raw.configuration, raw.mirror_axes, variant, raw.heat_map
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,6 +216,7 @@ class RawCheckpoint:
     trainer_name: str
     configuration: str
     mirror_axes: tuple[int, ...]
+    heat_map: HeatMap
 
 
 def read_checkpoint(path: Path) -> RawCheckpoint:
@@ -311,7 +322,22 @@ def _checked_checkpoint(path: Path, checkpoint: Any) -> RawCheckpoint:
         str(checkpoint.get("trainer_name", "")),
         str(configuration or DEFAULT_CONFIGURATION),
         _mirror_axes(path, () if axes is None else axes),
+        _heat_map(path, _named_heat_map(checkpoint)),
     )
+
+
+def _named_heat_map(checkpoint: dict[str, Any]) -> Any:
+    """What a checkpoint says, or the settings that it keeps: the first ones of `train run` say it there."""
+    settings = checkpoint.get("training_config")
+    return checkpoint.get(HEAT_MAP_KEY, settings.get(HEAT_MAP_KEY) if isinstance(settings, dict) else None)
+
+
+def _heat_map(path: Path, name: Any) -> HeatMap:
+    """The kind that a checkpoint names; published ones name none."""
+    try:
+        return HeatMap.UNIT_PEAK if name is None else HeatMap(name)
+    except ValueError:
+        raise WeightsError(f"{path}: its heat maps are {name!r}; expected {' or '.join(HeatMap)}") from None
 
 
 def _mirror_axes(path: Path, axes: Any) -> tuple[int, ...]:
@@ -336,7 +362,13 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
             f"{path}: has {count} input channels; expected {metadata['channels']} by its notes"
         )
     configuration = metadata.get("configuration", DEFAULT_CONFIGURATION)
-    return RawCheckpoint(state, metadata.get("trainer_name", ""), configuration, _mirror_axes(path, axes))
+    return RawCheckpoint(
+        state,
+        metadata.get("trainer_name", ""),
+        configuration,
+        _mirror_axes(path, axes),
+        _heat_map(path, metadata.get(HEAT_MAP_KEY)),
+    )
 
 
 def _variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant:
@@ -409,7 +441,7 @@ def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
 
 
 def load_folds(manifest: WeightsManifest, family: Family = Family.LONGITUDINAL) -> Iterator[FoldWeights]:
-    """All folds in order. WeightsError for one that takes other channels than the first."""
+    """All folds in order. WeightsError for one that takes other channels or heat maps than the first."""
     first: FoldWeights | None = None
     for file in manifest.files:
         fold = load_fold(file, family)
@@ -418,6 +450,11 @@ def load_folds(manifest: WeightsManifest, family: Family = Family.LONGITUDINAL) 
             raise WeightsError(
                 f"{file}: takes {len(fold.variant.channels)} channels; expected "
                 f"{len(first.variant.channels)} as {first.path.parent.name} does"
+            )
+        if fold.heat_map is not first.heat_map:
+            raise WeightsError(
+                f"{file}: was trained with {fold.heat_map} heat maps; expected {first.heat_map} as "
+                f"{first.path.parent.name} was"
             )
         yield fold
 
@@ -454,6 +491,7 @@ def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
         "configuration": weights.configuration,
         "channels": str(len(weights.variant.channels)),
         "mirror_axes": json.dumps(weights.mirror_axes),
+        HEAT_MAP_KEY: str(weights.heat_map),
         "source_sha256": sha256(weights.path),
         "packed_by": f"longilesion {__version__}",
     }

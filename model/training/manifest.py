@@ -11,7 +11,8 @@ points    optional: click JSON of lesions in this scan: in a first scan where th
           baseline is asked for the centres of its masks, not for these
 links     optional, in a later scan: lesions that have other ids than in the scan before, as in
           ``3>5; 4>5; 7>7+8; 9>`` (3 and 4 merged into 5, 7 split, 9 is absent)
-baseline  optional: the time point that this scan is a follow-up of (default: the one before it)
+baseline  optional: the time point that this scan is a follow-up of (default: the one before it); ``-``
+          for a scan that follows none
 ========= ==================================================================================
 
 Paths are relative to the manifest. Each scan of a patient but the first makes a pair with its baseline; the
@@ -36,6 +37,7 @@ from .cohort import Cohort, Links, Pair, Problem, RawScan
 
 REQUIRED_COLUMNS = ("patient", "timepoint", "image", "labels")
 OPTIONAL_COLUMNS = ("order", "points", "links", "baseline")
+NO_BASELINE = "-"
 _EXPECTED = f"columns {', '.join(REQUIRED_COLUMNS)}, and optionally {', '.join(OPTIONAL_COLUMNS)}"
 _LINK = re.compile(r"(\d+)\s*>\s*((?:\d+(?:\s*\+\s*\d+)*)?)")
 
@@ -48,7 +50,7 @@ class _Row:
     scan: RawScan
     points: Points
     renamed: Renamed
-    baseline: str | None  # id of a scan
+    baseline: str | None  # a time point of the patient, or `NO_BASELINE`
 
 
 def read_manifest(path: Path) -> Cohort:
@@ -130,8 +132,9 @@ def _row(path: Path, cells: Mapping[str, str], place: int) -> _Row:
         points=folder / cells["points"] if cells.get("points") else None,
     )
     points = read_clicks(scan.points) if scan.points else {}
-    named = f"{cells['patient']}_{cells['baseline']}" if cells.get("baseline") else None
-    return _Row(scan, tuple(points.items()), parse_links(cells.get("links", "")), named)
+    return _Row(
+        scan, tuple(points.items()), parse_links(cells.get("links", "")), cells.get("baseline") or None
+    )
 
 
 def parse_links(text: str) -> Renamed:
@@ -155,14 +158,17 @@ def parse_links(text: str) -> Renamed:
 
 
 def _pairs(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> Iterator[Pair]:
-    """Each scan of a patient but the first with the one that it follows."""
-    by_id = {row.scan.scan_id: row for row in rows}
+    """Each scan of a patient but the first with the one that it follows, if any."""
     for patient in dict.fromkeys(row.scan.patient_id for row in rows):
         mine = sorted((r for r in rows if r.scan.patient_id == patient), key=lambda row: row.scan.order)
+        by_id = {row.scan.scan_id: row for row in mine}
         for earlier, later in pairwise(mine):
-            first = by_id.get(later.baseline, later) if later.baseline else earlier
+            if later.baseline == NO_BASELINE:
+                continue
+            named = f"{patient}_{later.baseline}"
+            first = by_id.get(named, later) if later.baseline else earlier
             if first is later:
-                text = f"the baseline {later.baseline} of {later.scan.scan_id} is no other scan; expected one"
+                text = f"the baseline {named} of {later.scan.scan_id} is no other scan; expected one"
                 problems.append(Problem(path, text, "the pair is left out"))
                 continue
             yield Pair(

@@ -22,6 +22,7 @@ from .plan_files import preparation_of, transfer_plan, write_dataset, write_plan
 from .planner import PlanOptions, plan_configuration
 from .preprocess import PreparationJob, is_prepared, prepare_scan
 from .readers import read_cohort
+from .sources import write_sources
 from .store import INDEX_FILE, IndexDocument, PairDocument, scan_folder
 from .survey import ScanSurvey, SurveyJob, known_survey, survey_scan
 
@@ -78,6 +79,7 @@ def prepare(options: PrepareOptions, say: Callable[[str], None]) -> None:
     for problem in vanished:
         say(str(problem))
     _write_checks(options.output, [*checked.problems, *vanished])
+    write_sources(options.output, cohort)
     _write_index(options, cohort.name, plan, pairs, say)
 
 

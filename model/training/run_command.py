@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..options import device_name
+
+if TYPE_CHECKING:  # brings torch
+    from .engine.config import TrainingConfig
+    from .engine.pipeline import EnsembleJob
 
 HELP = "train networks, fold after fold, into a model folder"
 
@@ -20,9 +26,11 @@ _OF_BOTH_STAGES = frozenset({
 
 _DESCRIPTION = """\
 Trains folds one after the other, into a model folder as --weights takes it. What is there already goes on
-where it stopped, and finished folds are passed over. Settings are key=value and come last, those of
---pretrain begin with pretrain., as in: epochs=200 batch_size=4 pretrain.epochs=500. On several GPUs: torchrun
---nproc-per-node N -m model train run ... Paper 000's best row: --pretrain SYNTHETIC --data REAL.
+where it stopped, and finished folds are passed over. Then each fold is asked about its held-out patients, on
+their original files: cross_validation in the model folder holds answers and tables. Settings are key=value
+and come last, those of --pretrain begin with pretrain., as in: epochs=200 batch_size=4 pretrain.epochs=500.
+On several GPUs: torchrun --nproc-per-node N -m model train run ... Paper 000's best row: --pretrain SYNTHETIC
+--data REAL.
 """
 
 
@@ -55,6 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--restart", action="store_true", help="begin anew, whatever is there")
     parser.add_argument(
+        "--no-cross-validation",
+        action="store_true",
+        help="do not ask the folds about their held-out patients",
+    )
+    parser.add_argument(
         "--settings", action="store_true", help="print all settings with their values, and end"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, see --settings")
@@ -69,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         OutputError: something cannot be written.
         CollapsedFoldError: a fold does not learn.
     """
-    from .engine.config import PRESETS, to_plain, with_overrides
+    from .engine.config import PRESETS, lines_of, with_overrides
 
     begun = arguments.pretrain is not None or arguments.initial is not None
     preset = arguments.preset or ("finetuning" if begun else "scratch")
@@ -83,30 +96,76 @@ def run(arguments: argparse.Namespace) -> int:
         for stage, settings in (("", config), ("pretrain.", pretraining)):
             if stage and arguments.pretrain is None:
                 continue
-            for key, value in to_plain(settings).items():
-                print(f"{stage}{key}={str(value).lower() if isinstance(value, bool) else value}")
+            for line in lines_of(_planned(settings, arguments.data)):
+                print(f"{stage}{line}")
         return 0
 
     for option in ("data", "output"):
         if getattr(arguments, option) is None:
             raise InputError(f"--{option}: is missing; expected a folder")
 
+    from .engine.health import CollapsedFoldError
     from .engine.pipeline import EnsembleJob, train_ensemble
     from .engine.prepared import open_prepared
 
     tables = pretraining.sampling == "pretraining"
-    train_ensemble(
-        EnsembleJob(
-            data=open_prepared(arguments.data, config.sampling == "pretraining"),
-            output=arguments.output,
-            config=config,
-            folds=tuple(dict.fromkeys(arguments.fold)) if arguments.fold else None,
-            pretraining=open_prepared(arguments.pretrain, tables) if arguments.pretrain is not None else None,
-            pretraining_config=pretraining,
-            initial=arguments.initial,
-            device=arguments.device,
-            restart=arguments.restart,
-        ),
-        lambda line: print(line, flush=True),
+    job = EnsembleJob(
+        data=open_prepared(arguments.data, config.sampling == "pretraining"),
+        output=arguments.output,
+        config=config,
+        folds=tuple(dict.fromkeys(arguments.fold)) if arguments.fold else None,
+        pretraining=open_prepared(arguments.pretrain, tables) if arguments.pretrain is not None else None,
+        pretraining_config=pretraining,
+        initial=arguments.initial,
+        device=arguments.device,
+        restart=arguments.restart,
     )
+    collapsed: CollapsedFoldError | None = None
+    try:
+        train_ensemble(job, _say)
+    except CollapsedFoldError as error:
+        collapsed = error  # the folds that learned are validated all the same
+    if not arguments.no_cross_validation and _is_first():
+        _cross_validate(job)
+    if collapsed is not None:
+        raise collapsed
     return 0
+
+
+def _planned(settings: TrainingConfig, data: Path | None) -> TrainingConfig:
+    """Settings with what they leave to the plan, where there is one."""
+    if data is None:
+        return settings
+    from ..network.plan import DEFAULT_CONFIGURATION, PLANS_FILE
+    from .engine.config import settled
+
+    return settled(settings, data / PLANS_FILE, DEFAULT_CONFIGURATION)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _is_first() -> bool:
+    """Whether this is the one of torchrun's processes that writes files and speaks."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _cross_validate(job: EnsembleJob) -> None:
+    """Ask the finished folds about their held-out patients; what was trained stands, whatever comes of it."""
+    from .engine.pipeline import EVERYTHING, finished_folds
+    from .heldout.cases import prepared_pairs
+    from .heldout.cross_validation import CROSS_VALIDATION_FOLDER, cross_validate
+
+    if job.folds is not None and set(job.folds) == {EVERYTHING}:
+        return
+    held_out = {name: split.validation for name, split in finished_folds(job).items()}
+    if not held_out:
+        return
+    output = job.output / CROSS_VALIDATION_FOLDER
+    try:
+        cross_validate(prepared_pairs(job.data.folder), held_out, job.output, output, job.device, _say)
+    except InputError as error:
+        _say(f"cross-validation: could not be done, what was trained stands: {error}")
+        return
+    _say(f"cross-validation: tables in {output}")

@@ -7,6 +7,7 @@
     checks.json                what is wrong with the data set, and what was left out
     splits_final.json          the folds, patients in each; folds.json: their seed, and who is in none
     index.json                 pairs of scans, and their lesions with points
+    sources.json               original files, and points as those count voxels: see `sources`
     scans/<scan>/              ct.b2nd (float32, normalised), labels.b2nd (uint16, lesion ids),
                                voxels.npz (voxels to draw points from), scan.json (written last)
     survey/                    what each scan's files told

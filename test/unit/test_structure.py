@@ -41,6 +41,7 @@ ALLOWED = {
         "propagation",
         "inference",
         "tracking",
+        "evaluation",
         "options",
         "timing",
         "",

@@ -1,7 +1,7 @@
 """From a drawn lesion to what the network learns from: patches read, transformed, prompts drawn on top.
 
 Points go through the same transform as images and masks, and the heat maps are drawn round them
-afterwards by the function that inference uses: peaks are 1 and round whatever was done to the patch.
+afterwards by the function that inference uses: they are round whatever was done to the patch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ...case.geometry import AxisMap, Box, Index
 from ...network.patches import NetworkGrid
-from ...network.prompts import CHANNELS, heat_map
+from ...network.prompts import CHANNELS, HeatMap, heat_map
 from ...network.resample import FloatVolume
 from ...network.weights import InputVariant
 from .config import TrainingConfig, Variant
@@ -45,7 +45,7 @@ def make_sample(draw: Draw, config: TrainingConfig, rng: np.random.Generator, au
     transform = draw_spatial(config, shape, draw.point_in_patch, rng) if augmented else identity(shape)
     wanted = VARIANTS[config.variant].channels
     volumes = _moved_volumes(draw, transform, wanted)
-    unit_volume = config.heat_map == "unit-volume"
+    kind = HeatMap(config.heat_map)
     images = [channel for channel in (_FOLLOWUP_CT, _BASELINE_CT) if channel in volumes]
     if augmented and config.intensity:
         stack = np.stack([volumes[channel] for channel in images])
@@ -57,7 +57,7 @@ def make_sample(draw: Draw, config: TrainingConfig, rng: np.random.Generator, au
     ):
         if channel in wanted:
             image = Box.of_shape(whole).relative_to(patch)
-            volumes[channel] = prompt_map(draw.point_in_patch, image, transform, unit_volume)
+            volumes[channel] = prompt_map(draw.point_in_patch, image, transform, kind)
     target = (volumes[_TARGET] > 0.5).astype(np.uint8)
     return Sample(np.stack([volumes[channel] for channel in wanted]), target)
 
@@ -81,13 +81,13 @@ def _moved_volumes(draw: Draw, transform: Spatial, wanted: tuple[int, ...]) -> d
     return moved
 
 
-def prompt_map(point: Index, image: Box, transform: Spatial, unit_volume: bool) -> FloatVolume:
+def prompt_map(point: Index, image: Box, transform: Spatial, kind: HeatMap) -> FloatVolume:
     """The heat map of a transformed point, float32 of the patch's shape.
 
     Args:
         point: voxel of the drawn patch.
         image: where the scan lies, in voxels of the drawn patch.
-        unit_volume: the map's sum is 1, as paper 000 compares it, not its peak.
+        kind: whether the map's peak is 1 or its sum.
     """
     shape = transform.shape
     z, y, x = np.rint(transform.points(np.asarray([point], np.float64))[0]).astype(int).tolist()
@@ -96,9 +96,7 @@ def prompt_map(point: Index, image: Box, transform: Spatial, unit_volume: bool) 
         valid = _mirrored(image.intersection(valid), transform)
     start = [-a for a in valid.start_zyx]
     moved = (z + start[0], y + start[1], x + start[2])
-    blob = heat_map(moved, Box.of_shape(shape).shifted(start), _grid(valid.shape_zyx))
-    total = float(blob.sum())
-    return blob / np.float32(total) if unit_volume and total > 0 else blob
+    return heat_map(moved, Box.of_shape(shape).shifted(start), _grid(valid.shape_zyx), kind)
 
 
 def _mirrored(box: Box, transform: Spatial) -> Box:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...errors import OutputError, WeightsError, one_line
 from ...network.resenc_unet import ResEncUNet, canonical_state
+from ...network.weights import HEAT_MAP_KEY
 from .config import TrainingConfig, from_plain, to_plain
 from .network import MIRROR_AXES, published_state, trainer_name
 
@@ -65,6 +66,7 @@ def network_checkpoint(
         "trainer_name": trainer_name(config),
         "init_args": {"configuration": identity.configuration, "fold": identity.fold},
         "inference_allowed_mirroring_axes": MIRROR_AXES if config.mirror else (),
+        HEAT_MAP_KEY: config.heat_map,
         "current_epoch": progress.epochs_done,
         "_best_ema": progress.best_ema,
         "training_config": to_plain(config),

@@ -6,9 +6,11 @@ Defaults are those of paper 000 and its code (facts A2 to A4) unless a comment s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ...errors import InputError
 
@@ -32,7 +34,7 @@ class TrainingConfig:
     propagated_fraction: float = 0.5  # how often the follow-up point is the propagated one, if both are known
     shift_voxels: int = 4  # -4 to +4; the published code has -4 to +3, as it rounds towards zero
     # Steps.
-    batch_size: int = 2  # of one optimiser step, over all processes
+    batch_size: int = 0  # of one optimiser step, over all processes; 0: the plan's
     micro_batch: int = 0  # samples of one forward pass in one process; 0: all of them
     epochs: int = 1000
     iterations: int = 250
@@ -44,7 +46,7 @@ class TrainingConfig:
     weight_decay: float = 3e-5
     poly_exponent: float = 0.9
     gradient_clip: float = 12.0
-    batch_dice: bool = True
+    batch_dice: bool | Literal["auto"] = "auto"  # auto: the plan's, as published
     dice_smooth: float = 1e-5
     deep_supervision: bool = True
     # Augmentation (A3).
@@ -89,6 +91,11 @@ class TrainingConfig:
             raise InputError("learning_rate, gradient_clip: expected both above 0")
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to the plan; `settled` sees to it."""
+        return self.batch_size > 0 and self.batch_dice != "auto"
+
+    @property
     def warmup_epochs(self) -> int:
         if self.health_warmup >= 0:
             return self.health_warmup
@@ -100,7 +107,7 @@ class TrainingConfig:
 
 
 _LEAST = {
-    "shift_voxels": 0, "batch_size": 1, "micro_batch": 0, "epochs": 1, "iterations": 1,
+    "shift_voxels": 0, "batch_size": 0, "micro_batch": 0, "epochs": 1, "iterations": 1,
     "validation_iterations": 1, "seed": 0, "weight_decay": 0.0, "poly_exponent": 0.0, "dice_smooth": 0.0,
     "rotation_degrees": 0.0, "workers": 0, "prefetch": 1, "checkpoint_every": 1, "health_warmup": -1,
     "health_patience": -1,
@@ -136,7 +143,41 @@ def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> Training
     return replace(config, **values)
 
 
+def settled(config: TrainingConfig, plan_file: Path, configuration: str) -> TrainingConfig:
+    """The same settings, with what they leave to the plan as it stands there.
+
+    Raises:
+        WeightsError: the plan cannot be read, or does not say it.
+    """
+    if config.is_settled:
+        return config
+    from ...network.plan import read_batch  # settings alone are printed without it
+
+    batch = read_batch(plan_file, configuration)
+    return replace(
+        config,
+        batch_size=config.batch_size or batch.size,
+        batch_dice=batch.sums_dice if config.batch_dice == "auto" else config.batch_dice,
+    )
+
+
+def lines_of(config: TrainingConfig) -> Iterator[str]:
+    """Each setting as ``key=value``, as the command line takes it; it is noted what the plan decides."""
+    for key, value in to_plain(config).items():
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        yield f"{key}={text}" + ("  # the plan's" if _is_open(key, value) else "")
+
+
 def _parsed(key: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) in (Union, UnionType):  # a word, or a value of another type
+        other, words = get_args(kind)
+        if text in get_args(words):
+            return text
+        try:
+            return _parsed(key, text, other)
+        except InputError as error:
+            expected = f"expected {', '.join(get_args(words))}, or"
+            raise InputError(str(error).replace("expected", expected)) from None
     if get_origin(kind) is Literal:
         if text not in get_args(kind):
             raise InputError(f"{key}: is {text!r}; expected one of {', '.join(get_args(kind))}")
@@ -168,6 +209,18 @@ def from_plain(values: Mapping[str, Any]) -> TrainingConfig:
 
 
 def first_difference(one: TrainingConfig, other: TrainingConfig) -> str | None:
-    """The first setting that makes two runs different; None when they are the same run."""
-    names = (field.name for field in fields(one) if field.name not in FREE_ON_RESUME)
-    return next((name for name in names if getattr(one, name) != getattr(other, name)), None)
+    """The first setting that makes two runs different; None when they are the same run.
+
+    What one of them leaves to the plan is no difference.
+    """
+    for field in fields(one):
+        ours, others = getattr(one, field.name), getattr(other, field.name)
+        is_open = _is_open(field.name, ours) or _is_open(field.name, others)
+        if ours != others and not is_open and field.name not in FREE_ON_RESUME:
+            return field.name
+    return None
+
+
+def _is_open(name: str, value: Any) -> bool:
+    """Whether a setting is left to the plan."""
+    return (name == "batch_size" and value == 0) or (name == "batch_dice" and value == "auto")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...errors import LongilesionError
 from ...network.plan import Plan
 from .config import TrainingConfig
 from .source import LesionPair, Patients
@@ -15,11 +17,18 @@ HEALTH_FILE, CONFIG_FILE, DATASET_FILE = "health.json", "config.json", "dataset.
 Say = Callable[[str], None]
 
 
+class BudgetSpentError(LongilesionError):
+    """The time that was given is over; what was trained until then is kept, and the same call goes on."""
+
+    exit_code = 7
+
+
 @dataclass(frozen=True, eq=False)
 class FoldJob:
     """What to train, on what, and where it goes.
 
     ``plan_file`` is copied into ``output``, which becomes a model folder with the fold as ``fold_NAME``.
+    ``until`` is a time of `time.monotonic` after which no other epoch begins.
     """
 
     plan: Plan
@@ -32,6 +41,7 @@ class FoldJob:
     initial: Path | None = None
     device: str = "auto"
     restart: bool = False
+    until: float | None = None
 
     @property
     def folder(self) -> Path:
@@ -58,6 +68,15 @@ def data_digest(plan: Plan, training: Patients, validation: Patients) -> str:
                 digest.update(repr((name, pair.baseline.scan_id, pair.followup.scan_id, lesions)).encode())
         digest.update(b"|")
     return digest.hexdigest()
+
+
+def finished_data(folder: Path) -> str | None:
+    """The `data_digest` of what a fold was trained on, as its folder says; None where it does not."""
+    try:
+        known = json.loads((folder / HEALTH_FILE).read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(known)
 
 
 def _lesion(lesion: LesionPair) -> tuple[object, ...]:

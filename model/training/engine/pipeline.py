@@ -5,6 +5,7 @@ The result is a model folder as inference reads it: plan, `fold_0`, `fold_1` ...
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 
 from ...errors import InputError, one_line
 from ...network.plan import Plan
-from .config import TrainingConfig
+from .checkpoint import FINAL
+from .config import TrainingConfig, first_difference, from_plain, settled
 from .distributed import joined
 from .health import CollapsedFoldError
-from .job import FoldJob, FoldResult, Say
+from .job import CONFIG_FILE, FoldJob, FoldResult, Say, data_digest, finished_data
+from .overlap import kept_out, line_of, scans_of, shared_patients
 from .run import train_fold
 from .source import Patients, ScanPair, patients_of, reversed_pair
 
@@ -52,7 +55,7 @@ class EnsembleJob:
     """What to train. ``folds`` are numbers of splits, or `EVERYTHING`; None takes every split.
 
     ``pretraining`` data come first, with ``pretraining_config``; ``initial`` weights are those of the very
-    first stage.
+    first stage. ``until`` is a time of `time.monotonic` after which no other epoch begins.
     """
 
     data: PreparedData
@@ -64,6 +67,7 @@ class EnsembleJob:
     initial: Path | None = None
     device: str = "auto"
     restart: bool = False
+    until: float | None = None
 
 
 def train_ensemble(job: EnsembleJob, say: Say = print) -> list[FoldResult]:
@@ -73,6 +77,7 @@ def train_ensemble(job: EnsembleJob, say: Say = print) -> list[FoldResult]:
 
     Raises:
         CollapsedFoldError: at the end, when one or more have collapsed.
+        BudgetSpentError: the job's time is over; the same call goes on from there.
         InputError: as `train_fold`, and when the two data sets do not go together.
     """
     names = job.folds if job.folds is not None else tuple(str(n) for n in range(len(job.data.splits)))
@@ -98,6 +103,35 @@ def train_ensemble(job: EnsembleJob, say: Say = print) -> list[FoldResult]:
 
 def _silence(line: str) -> None:
     pass
+
+
+def finished_folds(job: EnsembleJob) -> dict[str, Split]:
+    """The folds of the splits that lie finished in the output, also those of other calls.
+
+    Of those are left out what was trained on other patients, scans or lesions than its split has now (it may
+    have seen whom the split holds back), or with other settings.
+    """
+    asked = job.folds if job.folds is not None else tuple(str(n) for n in range(len(job.data.splits)))
+    found: dict[str, Split] = {}
+    for name, split in ((str(number), split) for number, split in enumerate(job.data.splits)):
+        folder = job.output / f"fold_{name}"
+        if (folder / FINAL).is_file() and (name in asked or _is_trained_on(job, split, folder)):
+            found[name] = split
+    return found
+
+
+def _is_trained_on(job: EnsembleJob, split: Split, folder: Path) -> bool:
+    """Whether a finished fold was trained on a split as it is, and as the job would."""
+    patients = [_patients(job.data, one, job.config) for one in (split.training, split.validation)]
+    return finished_data(folder) == data_digest(job.data.plan, *patients) and _has_settings(job, folder)
+
+
+def _has_settings(job: EnsembleJob, folder: Path) -> bool:
+    try:
+        saved = from_plain(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, InputError):
+        return False
+    return first_difference(saved, job.config) is None
 
 
 def _split(data: PreparedData, name: str) -> Split:
@@ -137,18 +171,23 @@ def _pretrained(
 ) -> Path:
     """The weights of the pretraining that serves a fold.
 
-    One serves all folds, unless its patients are also patients of the folds: then each fold has its own,
-    that has not seen those whom the fold is validated on.
+    One serves all folds, unless its patients are also patients of the folds, by name or by scan: then each
+    fold has its own, that has not seen those whom the fold is validated on, and is watched on them.
     """
     config = job.pretraining_config or TrainingConfig(sampling="pretraining")
     everyone = {pair.patient_id for pair in data.pairs}
-    overlap = everyone & {pair.patient_id for pair in job.data.pairs}
-    kept = everyone - set(split.validation) if overlap and name != EVERYTHING else everyone
+    overlap = shared_patients(scans_of(job.data.folder, job.data.pairs), scans_of(data.folder, data.pairs))
+    left_out = kept_out(overlap, split.validation if name != EVERYTHING else ())
+    say(f"fold {name}: {line_of(overlap, left_out)}")
+    kept = everyone - left_out.keys()
     if not kept:
         raise InputError(
             f"{data.folder}: holds validation patients of fold {name} alone; expected others to pretrain on"
         )
-    training, validation = _held_back(sorted(kept), config.seed)
+    # Nothing is chosen by validation here: whom the fold holds back may as well be watched.
+    training, validation = (
+        (sorted(kept), sorted(left_out)) if left_out else _held_back(sorted(kept), config.seed)
+    )
     patients = [_patients(data, one, config) for one in (training, validation)]
     folder, own_name = job.output / PRETRAINING_FOLDER, name if overlap else SHARED
     say(f"fold {name}: pretraining on {len(training)} patients, in {folder / f'fold_{own_name}'}")
@@ -184,8 +223,9 @@ def _fold_job(
         validation=validation,
         output=output,
         fold=name,
-        config=config,
+        config=settled(config, job.data.plan_file, job.data.plan.configuration),
         initial=initial,
         device=job.device,
         restart=job.restart,
+        until=job.until,
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -32,7 +33,17 @@ from .config import TrainingConfig, first_difference, from_plain, to_plain
 from .distributed import World, joined
 from .health import CollapsedFoldError, HealthCheck, Verdict
 from .initial import load_initial
-from .job import CONFIG_FILE, DATASET_FILE, HEALTH_FILE, FoldJob, FoldResult, Say, data_digest
+from .job import (
+    CONFIG_FILE,
+    DATASET_FILE,
+    HEALTH_FILE,
+    BudgetSpentError,
+    FoldJob,
+    FoldResult,
+    Say,
+    data_digest,
+    finished_data,
+)
 from .loader import Batch, batches
 from .logs import EpochLog, EpochRecord
 from .loop import Trainer, run_epoch
@@ -54,6 +65,7 @@ def train_fold(job: FoldJob, say: Say = print) -> FoldResult:
         WeightsError: initial weights or the checkpoint to go on from cannot be used.
         OutputError: something cannot be written.
         CollapsedFoldError: the fold does not learn; `health.json` says why.
+        BudgetSpentError: the job's time is over, and epochs are left; the same job goes on after them.
     """
     with joined(job.device) as world:
         quiet: Say = say if world.is_first else _silence
@@ -95,6 +107,10 @@ class _FoldRun:
             self._check_finished(job.folder / CONFIG_FILE)
             self._say(f"fold {job.fold}: finished before, {final}")
             return FoldResult(job.fold, 0, None, final)
+        if self._is_over():
+            raise BudgetSpentError(
+                f"{job.folder}: no time is left for fold {job.fold}; expected another call, which trains it"
+            )
         network = new_network(job.plan, self._config)
         latest = job.folder / LATEST
         goes_on = latest.is_file() and not job.restart
@@ -135,6 +151,8 @@ class _FoldRun:
         except (OSError, ValueError, TypeError, InputError):
             return  # a model folder may have been packed or moved without it
         self._check_same(path, saved)
+        if finished_data(self._job.folder) not in (None, self._identity.data):
+            raise self._other_data(path.parent / FINAL)
 
     def _check_same(self, path: Path, saved: TrainingConfig) -> None:
         name = first_difference(saved, self._config)
@@ -167,16 +185,20 @@ class _FoldRun:
         saved = read_latest(path)
         self._check_same(path, saved.config)
         if saved.data != self._identity.data:
-            raise InputError(
-                f"{path}: was trained on other patients, scans or lesions, or by another plan; expected the "
-                "same, or --restart"
-            )
+            raise self._other_data(path)
         trainer.network.load_state_dict(saved.network)
         trainer.optimizer.load_state_dict(saved.optimizer)
         if saved.scaler:
             trainer.scaler.load_state_dict(saved.scaler)
         self._say(f"fold {self._job.fold}: goes on after {saved.progress.epochs_done} epochs")
         return saved.progress
+
+    @staticmethod
+    def _other_data(path: Path) -> InputError:
+        return InputError(
+            f"{path}: was trained on other patients, scans, lesions, or by another plan; expected the same, "
+            "or --restart"
+        )
 
     def _epochs(self, trainer: Trainer, progress: Progress) -> Progress:
         config, first = self._config, progress.epochs_done
@@ -187,6 +209,8 @@ class _FoldRun:
         try:
             for epoch in range(first, config.epochs):
                 progress = self._epoch(trainer, stream, epoch, health, progress, log)
+                if epoch + 1 < config.epochs and self._is_over():
+                    self._stop(trainer, progress)
             self._judge(health.end(config.epochs - 1, progress.best_ema))
         except CollapsedFoldError as error:
             self._report(one_line(error))
@@ -236,6 +260,20 @@ class _FoldRun:
         write_checkpoint(self._job.folder / LATEST, checkpoint)
         self._saved = time.monotonic()
 
+    def _is_over(self) -> bool:
+        """Whether the time is over, for any of the processes: they stop together."""
+        until = self._job.until
+        return until is not None and self._world.total([float(time.monotonic() >= until)])[0] > 0
+
+    def _stop(self, trainer: Trainer, progress: Progress) -> NoReturn:
+        if self._world.is_first:
+            self._save(trainer, progress)
+        self._world.wait()
+        raise BudgetSpentError(
+            f"{self._job.folder}: the time for fold {self._job.fold} is over after {progress.epochs_done} of "
+            f"{self._config.epochs} epochs; expected another call, which goes on from there"
+        )
+
     @staticmethod
     def _judge(verdict: Verdict) -> None:
         if verdict.reason is not None:
@@ -244,7 +282,8 @@ class _FoldRun:
     def _report(self, reason: str | None) -> None:
         if self._world.is_first:
             state = "sound" if reason is None else "collapsed"
-            write_json(self._job.folder / HEALTH_FILE, {"state": state, "reason": reason})
+            document = {"state": state, "reason": reason, "data": self._identity.data}
+            write_json(self._job.folder / HEALTH_FILE, document)
 
 
 def _line(fold: str, record: EpochRecord, epochs: int) -> str:

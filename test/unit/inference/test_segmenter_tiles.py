@@ -16,6 +16,7 @@ from model.inference.ensemble import Ensemble, EnsembleOptions
 from model.inference.segmenter import LesionFailure, Segmenter
 from model.network.normalize import normalize_ct
 from model.network.plan import Architecture, CtNormalization, Plan
+from model.network.prompts import HeatMap
 from model.network.resenc_unet import ResEncUNet
 from model.network.weights import FoldWeights, InputVariant, build_network
 
@@ -129,6 +130,27 @@ def _plain(prompt: LesionPrompt, starts: list[Index], shift: Index) -> npt.NDArr
     probability = np.zeros(SHAPE)
     probability[weights > 0] = 1 / (1 + np.exp(-total[weights > 0] / weights[weights > 0]))
     return probability
+
+
+@pytest.mark.parametrize("box", [SHORT, LONG])
+def test_the_folds_are_asked_with_the_heat_maps_they_know(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points of usual patches and of other tiles alike; the rest of the channels is the same."""
+    seen: dict[HeatMap, list[npt.NDArray[np.float32]]] = {}
+    for kind in HeatMap:
+        one = Ensemble(PLAN, [replace(fold, heat_map=kind) for fold in FOLDS], EnsembleOptions(device="cpu"))
+        asked = seen.setdefault(kind, [])
+        tell = one._to_device
+        monkeypatch.setattr(
+            one, "_to_device", lambda values, a=asked, t=tell: (a.extend(values), t(values))[1]
+        )
+        assert isinstance(_answers(one, _prompts({7: box}))[7], LesionResult)
+    peaks, volumes = seen[HeatMap.UNIT_PEAK], seen[HeatMap.UNIT_VOLUME]
+    assert len(peaks) == len(volumes) == (1 if box is SHORT else len(peaks)) and peaks[0][3].max() == 1
+    for peak, volume in zip(peaks, volumes, strict=True):
+        np.testing.assert_array_equal(volume[:3], peak[:3])
+        for channel in (3, 4):
+            total = peak[channel].sum() or np.float32(1)
+            np.testing.assert_array_equal(volume[channel], peak[channel] / total)
 
 
 @pytest.mark.parametrize("shift", [(0, 0, 0), (2, -2, 3)])

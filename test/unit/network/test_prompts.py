@@ -19,6 +19,7 @@ from model.network.plan import read_plan
 from model.network.prompts import (
     CHANNELS,
     PROMPT_CHANNELS,
+    HeatMap,
     PromptMap,
     ball_prompt,
     box_prompt,
@@ -68,10 +69,20 @@ def test_a_heat_map_is_that_of_the_whole_valid_part(place: tuple[Index, Box, Ind
     assert got[tuple(np.subtract(point, box.start_zyx))] == 1
 
 
+@given(places())
+@settings(deadline=None, max_examples=50)
+def test_a_heat_map_of_unit_volume_is_the_same_blob(place: tuple[Index, Box, Index]) -> None:
+    shape, box, point = place
+    peak, volume = heat_map(point, box, _grid(shape)), heat_map(point, box, _grid(shape), HeatMap.UNIT_VOLUME)
+    assert volume.dtype == np.float32 and float(volume.sum()) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(volume * peak.sum(), peak, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", HeatMap)
 @pytest.mark.parametrize("point", [(4, 12, 12), (12, 15, 12), (12, 12, 40)])
-def test_a_patch_beside_the_point_has_no_blob(point: Index) -> None:
+def test_a_patch_beside_the_point_has_no_blob(point: Index, kind: HeatMap) -> None:
     box = Box.of_shape((10, 10, 10), (5, 5, 5))
-    assert not heat_map(point, box, _grid((30, 30, 45))).any()
+    assert not heat_map(point, box, _grid((30, 30, 45)), kind).any()
 
 
 def test_a_patch_beside_the_image_has_no_blob() -> None:

@@ -22,6 +22,7 @@ from model import cli
 from model.errors import WeightsError
 from model.network import weights
 from model.network.plan import read_plan
+from model.network.prompts import HeatMap
 from model.network.weights import (
     Family,
     InputVariant,
@@ -88,6 +89,15 @@ def _line(action: Callable[[], Any], *parts: str) -> str:
     for part in parts:
         assert part in message
     return message
+
+
+def _with_heat_map(kind: object, in_settings: bool = False) -> Change:
+    """Trained with another kind of heat map; its settings alone say so in the first ones of `train run`."""
+
+    def change(checkpoint: Checkpoint) -> None:
+        (checkpoint.setdefault("training_config", {}) if in_settings else checkpoint)["heat_map"] = kind
+
+    return change
 
 
 # --- finding ---------------------------------------------------------------------------------------------
@@ -341,6 +351,40 @@ def test_the_checkpoint_says_what_it_is(
         assert network(torch.zeros(1, count, 8, 16, 16)).shape == (1, 2, 8, 16, 16)
 
 
+def test_published_weights_name_no_heat_map() -> None:
+    assert "heat_map" not in _checkpoint() and load_fold(FOLD).heat_map is HeatMap.UNIT_PEAK
+
+
+@pytest.mark.parametrize("in_settings", [False, True])
+def test_the_kind_of_heat_map_is_read_and_packed(tmp_path: Path, in_settings: bool) -> None:
+    model = _model(tmp_path / "m")
+    for fold in (0, 1):
+        _saved(model / f"fold_{fold}" / FOLD.name, _with_heat_map("unit-volume", in_settings))
+    pack_weights(model, model)
+    pickled = [load_fold(model / f"fold_{fold}" / FOLD.name) for fold in (0, 1)]
+    packed = list(load_folds(inspect_weights(model, (0, 1))))
+    assert {fold.path.suffix for fold in packed} == {".safetensors"}
+    assert {fold.heat_map for fold in (*pickled, *packed)} == {HeatMap.UNIT_VOLUME}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_folds_with_different_heat_maps_are_refused(tmp_path: Path, packed: bool) -> None:
+    model = _model(tmp_path / "m")
+    _saved(model / "fold_1" / FOLD.name, _with_heat_map("unit-volume"))
+    if packed:
+        pack_weights(model, model)
+    _line(
+        lambda: list(load_folds(inspect_weights(model, (0, 1)))),
+        "fold_1", "trained with unit-volume heat maps; expected unit-peak as fold_0 was",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["unit-length", 1, ["unit-peak"]])
+def test_an_unknown_kind_of_heat_map(tmp_path: Path, kind: object) -> None:
+    path = _saved(tmp_path / "x.pth", _with_heat_map(kind))
+    _line(lambda: load_fold(path), str(path), repr(kind), "unit-peak or unit-volume")
+
+
 def test_the_variants_channels() -> None:
     assert InputVariant.LONGITUDINAL.channels == (0, 1, 2, 3, 4)
     assert InputVariant.POINT_MASK.channels == (0, 2, 3)
@@ -482,7 +526,7 @@ def test_packed_weights_are_preferred_and_the_same(tmp_path: Path) -> None:
     original, packed = load_fold(FOLD), load_fold(written[0])
     assert packed.state.keys() == original.state.keys()
     assert all(torch.equal(packed.state[key], tensor) for key, tensor in original.state.items())
-    for name in ("trainer_name", "configuration", "mirror_axes", "variant"):
+    for name in ("trainer_name", "configuration", "mirror_axes", "variant", "heat_map"):
         assert getattr(packed, name) == getattr(original, name)
     assert read_plan(tmp_path / "packed" / "plans.json") == read_plan(MODEL / "plans.json")
 
@@ -546,6 +590,7 @@ def test_truncated_packed_weights(tmp_path: Path, part: float) -> None:
         {"mirror_axes": "[[0]]"},
         {"mirror_axes": "{"},
         {"channels": "2"},
+        {"heat_map": "unit-length"},
     ],
 )
 def test_packed_weights_with_wrong_notes(tmp_path: Path, metadata: dict[str, str]) -> None:

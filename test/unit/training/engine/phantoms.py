@@ -148,6 +148,8 @@ def write_plan(folder: Path, one: Plan) -> Path:
                 "spacing": one.spacing_zyx,
                 "patch_size": one.patch_size_zyx,
                 "normalization_schemes": ["CTNormalization"],
+                "batch_size": 3,
+                "batch_dice": True,
                 "architecture": {"network_class_name": "ResidualEncoderUNet", "arch_kwargs": kwargs},
             }
         },
@@ -164,7 +166,7 @@ def write_plan(folder: Path, one: Plan) -> Path:
 def config(**changes: object) -> TrainingConfig:
     """A run of seconds, without worker processes."""
     settings: dict = {
-        "epochs": 4, "iterations": 2, "validation_iterations": 1, "batch_size": 2, "workers": 0,
-        "checkpoint_every": 1, "momentum": 0.9,
+        "epochs": 4, "iterations": 2, "validation_iterations": 1, "batch_size": 2, "batch_dice": True,
+        "workers": 0, "checkpoint_every": 1, "momentum": 0.9,
     }  # fmt: skip
     return TrainingConfig(**(settings | changes))

@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt
 
 from model.case.geometry import AxisMap, Box
 from model.network.patches import NetworkGrid
-from model.network.prompts import heat_map
+from model.network.prompts import HeatMap, heat_map
 from model.training.engine.augment import make_sample, prompt_map
 from model.training.engine.config import TrainingConfig
 from model.training.engine.sampling import Sampler
@@ -81,16 +81,17 @@ def test_images_and_points_move_alike() -> None:
         assert np.abs(centre - transform.points(np.array([point], float))[0]).max() < 0.5
 
 
-def test_without_change_a_sample_is_what_inference_sees() -> None:
-    settings_ = config()
+@pytest.mark.parametrize("kind", HeatMap)
+def test_without_change_a_sample_is_what_inference_sees(kind: HeatMap) -> None:
+    settings_ = config(heat_map=str(kind))
     draw = Sampler(patients(), PATCH, settings_).draw(np.random.default_rng(3))
     sample = make_sample(draw, settings_, np.random.default_rng(3), augmented=False)
     unit = (1.0, 1.0, 1.0)
     grid = NetworkGrid(AxisMap(), SHAPE, SHAPE, unit, unit, SHAPE)
     assert np.array_equal(sample.channels[0], draw.pair.followup.read_ct(draw.followup_patch))
     assert np.array_equal(sample.channels[1], draw.pair.baseline.read_ct(draw.baseline_patch))
-    assert np.array_equal(sample.channels[3], heat_map(draw.followup_point, draw.followup_patch, grid))
-    assert np.array_equal(sample.channels[4], heat_map(draw.baseline_point, draw.baseline_patch, grid))
+    assert np.array_equal(sample.channels[3], heat_map(draw.followup_point, draw.followup_patch, grid, kind))
+    assert np.array_equal(sample.channels[4], heat_map(draw.baseline_point, draw.baseline_patch, grid, kind))
 
 
 def test_a_mirrored_sample_is_the_mirrored_sample() -> None:
@@ -134,11 +135,10 @@ def test_flat_patches_are_rotated_in_their_plane() -> None:
 
 def test_a_map_of_unit_volume_sums_to_one() -> None:
     for point in ((12, 12, 12), (0, 12, 23)):
-        blob = prompt_map(point, Box.of_shape(PATCH), identity(PATCH), unit_volume=True)
+        blob = prompt_map(point, Box.of_shape(PATCH), identity(PATCH), HeatMap.UNIT_VOLUME)
         assert float(blob.sum()) == pytest.approx(1, abs=1e-5)
-    assert prompt_map((12, 12, 12), Box.of_shape(PATCH), identity(PATCH), True).max() == pytest.approx(
-        0.063, abs=1e-3
-    )
+    blob = prompt_map((12, 12, 12), Box.of_shape(PATCH), identity(PATCH), HeatMap.UNIT_VOLUME)
+    assert blob.max() == pytest.approx(0.063, abs=1e-3)
 
 
 def test_intensities_change_for_each_scan_and_by_the_seed_alone() -> None:

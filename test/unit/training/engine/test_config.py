@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
-from model.errors import InputError
+from model.errors import InputError, WeightsError
 from model.training.engine.config import (
     PRESETS,
     TrainingConfig,
     first_difference,
     from_plain,
+    lines_of,
+    settled,
     to_plain,
     with_overrides,
 )
+
+from .phantoms import plan, write_plan
 
 
 def test_overrides_have_the_type_of_their_setting() -> None:
@@ -31,6 +38,8 @@ def test_overrides_have_the_type_of_their_setting() -> None:
         ("momentum=nan", "expected a finite number"),
         ("momentum=2", "momentum: is 2.0; expected 0 to 1"),
         ("augment=perhaps", "expected true or false"),
+        ("batch_dice=perhaps", "batch_dice: is 'perhaps'; expected auto, or true or false"),
+        ("batch_size=-1", "batch_size: is -1; expected 0 or more"),
         ("variant=triple", "expected one of longitudinal, mask-and-point, point"),
         ("scaling_low=1.2", "expected a range round 1"),
         ("learning_rate=0", "expected both above 0"),
@@ -60,6 +69,58 @@ def test_plain_values_make_the_same_settings() -> None:
 def test_what_only_changes_the_speed_makes_no_other_run() -> None:
     assert first_difference(TrainingConfig(), TrainingConfig(workers=7)) is None
     assert first_difference(TrainingConfig(), TrainingConfig(seed=7)) == "seed"
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("true", True), ("no", False)])
+def test_batch_dice_is_a_choice_or_the_plans(text: str, value: object) -> None:
+    assert with_overrides(TrainingConfig(), [f"batch_dice={text}"]).batch_dice == value
+
+
+def _plan(folder: Path, **changes: object) -> Path:
+    path = write_plan(folder, plan())
+    document = json.loads(path.read_text())
+    document["configurations"]["3d_fullres"] |= changes
+    document["configurations"]["large"] = {"inherits_from": "3d_fullres", "batch_size": 24}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_what_is_not_said_is_taken_from_the_plan(tmp_path: Path) -> None:
+    path = _plan(tmp_path, batch_size=5, batch_dice=False)
+    config = TrainingConfig(epochs=7)
+    found = settled(config, path, "3d_fullres")
+    assert (found.batch_size, found.batch_dice, found.epochs) == (5, False, 7)
+    assert not config.is_settled and found.is_settled
+    large = settled(config, path, "large")
+    assert (large.batch_size, large.batch_dice) == (24, False)
+    own = settled(TrainingConfig(batch_size=4, batch_dice="auto"), path, "3d_fullres")
+    assert (own.batch_size, own.batch_dice) == (4, False)
+    assert settled(TrainingConfig(batch_dice=True), path, "3d_fullres").batch_dice is True
+    whole = TrainingConfig(batch_size=4, batch_dice=True)
+    assert settled(whole, tmp_path / "gone.json", "3d_fullres") == whole
+
+
+def test_a_plan_without_batches_is_told(tmp_path: Path) -> None:
+    path = _plan(tmp_path, batch_size=0)
+    with pytest.raises(WeightsError, match=r"plans\.json: batch_size: .*; expected a plan"):
+        settled(TrainingConfig(), path, "3d_fullres")
+
+
+def test_what_is_left_to_the_plan_makes_no_other_run() -> None:
+    one = TrainingConfig(batch_size=4, batch_dice=False)
+    assert first_difference(one, TrainingConfig()) is None
+    assert first_difference(TrainingConfig(), one) is None
+    assert first_difference(one, TrainingConfig(batch_size=5, batch_dice=False)) == "batch_size"
+    assert first_difference(one, TrainingConfig(batch_size=4, batch_dice=True)) == "batch_dice"
+
+
+def test_settings_are_listed_as_they_are_given() -> None:
+    lines = dict(line.split("=", 1) for line in lines_of(TrainingConfig()))
+    assert (lines["batch_size"], lines["batch_dice"]) == ("0  # the plan's", "auto  # the plan's")
+    assert (lines["augment"], lines["epochs"]) == ("true", "1000")
+    given = TrainingConfig(batch_size=3, batch_dice=False)
+    assert not any("#" in line for line in lines_of(given))
+    assert with_overrides(TrainingConfig(), lines_of(given)) == given
 
 
 def test_health_rules_follow_the_length_of_the_run() -> None:

@@ -28,7 +28,9 @@ def _one_thread() -> None:
 
 def _data(folder: Path, patients: list[str]) -> PreparedData:
     small = plan(features=4)
-    pairs: tuple[ScanPair, ...] = tuple(pair(name, number) for number, name in enumerate(patients))
+    pairs: tuple[ScanPair, ...] = tuple(
+        pair(name, 10 * ord(name[0]) + int(name[1:] or 0)) for name in patients
+    )
     splits = tuple(Split(tuple(name for name in patients if name != held), (held,)) for held in patients[:2])
     return PreparedData(folder, small, phantoms.write_plan(folder, small), pairs, splits)
 
@@ -86,6 +88,40 @@ def test_pretraining_does_not_see_whom_a_fold_is_validated_on(
         assert not set(jobs[number].training.names) & set(jobs[number].validation.names)
         assert jobs[number + 1].validation.names == (held,)
         assert jobs[number + 1].initial == jobs[number].folder / "checkpoint_final.pth"
+
+
+def test_pretraining_knows_patients_under_other_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan of a validation patient, named after its file as `train synthesize --ct` does it."""
+    jobs, said = _recorded(monkeypatch), list[str]()
+    job = _job(tmp_path, ["S1", "S2"])
+    assert job.pretraining is not None
+    first, second = job.pretraining.pairs
+    renamed = replace(first, baseline=job.data.pairs[0].baseline)
+    job = replace(job, pretraining=replace(job.pretraining, pairs=(renamed, second)))
+    train_ensemble(job, said.append)
+    assert [job.folder.name for job in jobs] == ["fold_0", "fold_0", "fold_1", "fold_1"]
+    assert {*jobs[0].training.names, *jobs[0].validation.names} == {"S2"}
+    assert {*jobs[2].training.names, *jobs[2].validation.names} == {"S1", "S2"}
+    assert "fold 0: pretraining keeps out S1 (a scan of A), on whom the fold is validated" in said
+    assert any(line.startswith("fold 1: pretraining keeps nobody out") for line in said)
+
+
+def test_data_that_share_no_patient_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _recorded(monkeypatch)
+    said: list[str] = []
+    train_ensemble(_job(tmp_path, ["S1", "S2"]), said.append)
+    assert "fold 0: pretraining shares no patient with the data" in said
+
+
+def test_what_is_left_to_the_plan_is_its(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both stages, before anything is written down or compared."""
+    jobs = _recorded(monkeypatch)
+    job = _job(tmp_path, ["S1", "S2"])
+    left = replace(job.config, batch_size=0, batch_dice="auto")
+    train_ensemble(replace(job, config=left, pretraining_config=left, folds=("0",)), _quiet)
+    assert [(one.config.batch_size, one.config.batch_dice) for one in jobs] == [(3, True)] * 2
 
 
 def test_a_restart_begins_each_pretraining_anew_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

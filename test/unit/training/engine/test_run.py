@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from model.errors import InputError, WeightsError
+from model.network.prompts import HeatMap
 from model.network.weights import load_fold
 from model.training.engine.checkpoint import BEST, FINAL, LATEST, read_latest
 from model.training.engine.config import TrainingConfig
@@ -130,6 +131,12 @@ def test_a_run_leaves_a_model_folder(tmp_path: Path) -> None:
     assert json.loads((job.folder / "config.json").read_text())["learning_rate"] == 0.01
     said: list[str] = []
     assert train_fold(job, said.append).epochs == 0 and "finished before" in said[0]
+
+
+@pytest.mark.parametrize("kind", HeatMap)
+def test_the_weights_say_how_points_were_drawn(tmp_path: Path, kind: HeatMap) -> None:
+    result = train_fold(_job(tmp_path, epochs=1, heat_map=str(kind)), _quiet)
+    assert load_fold(result.final).heat_map is kind
 
 
 def test_going_on_with_other_settings_or_data_is_refused(tmp_path: Path) -> None:

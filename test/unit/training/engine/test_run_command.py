@@ -12,6 +12,8 @@ import pytest
 from model.errors import InputError
 from model.training import run_command
 
+from . import phantoms
+
 
 def _parsed(*texts: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
@@ -21,7 +23,7 @@ def _parsed(*texts: str) -> argparse.Namespace:
 
 def _settings(capsys: pytest.CaptureFixture[str], *texts: str) -> dict[str, str]:
     assert run_command.run(_parsed("--settings", *texts)) == 0
-    return dict(line.split("=") for line in capsys.readouterr().out.splitlines())
+    return dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
 
 
 def test_settings_begin_with_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,6 +41,16 @@ def test_stages_share_the_network_and_have_their_own_schedule(capsys: pytest.Cap
     assert (found["epochs"], found["pretrain.epochs"]) == ("3", "7")
     assert (found["learning_rate"], found["pretrain.learning_rate"]) == ("0.001", "0.01")
     assert (found["seed"], found["pretrain.seed"]) == ("5", "6")
+
+
+def test_batches_are_those_of_the_plan_where_one_is_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    phantoms.write_plan(tmp_path, phantoms.plan())
+    assert _settings(capsys)["batch_size"] == "0  # the plan's"
+    found = _settings(capsys, "--data", str(tmp_path), "--pretrain", "synthetic", "pretrain.batch_size=7")
+    assert (found["batch_size"], found["pretrain.batch_size"]) == ("3", "7")
+    assert (found["batch_dice"], found["pretrain.batch_dice"]) == ("true", "true")
 
 
 def test_wrong_settings_are_told() -> None:

@@ -24,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", type=Path, metavar="FILE", help="its labelmap, label = lesion id (1 to 65535)"
     )
     parser.add_argument(
+        "--patient", metavar="NAME",
+        help="the name of the scan's patient, as data sets have it; part of the seed (default: the CT "
+        "file's name)",
+    )  # fmt: skip
+    parser.add_argument(
         "--manifest", type=Path, metavar="CSV",
         help="a data set instead: patient,timepoint,image,labels[,order], a row for each scan",
     )  # fmt: skip
@@ -60,6 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
         missing = "--ct" if arguments.ct is None else "--labels"
         raise InputError(f"{missing}: is missing; expected --ct and --labels of a scan, or --manifest")
 
+    if arguments.patient is not None:
+        _check_patient(arguments)
+
     from .synthesis.run import Request, synthesize
     from .synthesis.settings import SynthesisSettings
 
@@ -73,7 +81,17 @@ def run(arguments: argparse.Namespace) -> int:
         count=arguments.count,
         workers=arguments.workers,
         settings=settings,
+        patient=arguments.patient,
     )
     for line in synthesize(request):
         print(line)
     return 0
+
+
+def _check_patient(arguments: argparse.Namespace) -> None:
+    """Raises InputError for a name that a manifest could not give back."""
+    if arguments.manifest is not None:
+        raise InputError("--patient: given beside --manifest; expected it with --ct, a manifest has names")
+    name: str = arguments.patient
+    if not name or name != name.strip() or not name.isprintable():
+        raise InputError(f"--patient: is {name!r}; expected a name without spaces round it")

@@ -14,11 +14,12 @@ import numpy as np
 from scipy import ndimage
 
 from ...case.geometry import Array, FloatArray, Geometry
+from ...errors import InputError
 from ...propagation.register.field import FieldTransform, jacobian_determinants
 from ...propagation.register.linear import LinearTransform
 from .appearance import changed, halo_slices, mean_hu
 from .discrete import SMALL_VOXELS, nearest_ids, place_small
-from .draw import FollowupDraw
+from .draw import FollowupDraw, weaker
 from .events import Canvas, Events, edited
 from .facts import LesionFacts, ScanFacts, lesion_facts
 from .frame import LocalField, Volume, grid_places, pulled
@@ -31,6 +32,9 @@ _SLAB_VOXELS = 1_500_000
 _SPLINE_MARGIN = 10
 _CT_RANGE = (-1024.0, 3071.0)
 _CHECKED_VOXELS = 20_000
+_JACOBIAN_NODES = 250_000
+# What is left of growth and deformation where all together would fold.
+_SHARES = (1.0, 0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +62,9 @@ class Followup:
     """A finished follow-up.
 
     ``displacement`` takes follow-up points to baseline points (LPS mm). Volumes of ``lesions`` are those of
-    the follow-up's labelmap; ``growth`` is by lesion id. ``field_error_mm`` is how far the saved, coarser
-    field is off at most at lesion voxels.
+    the follow-up's labelmap; ``growth`` is by lesion id, ``before_growth`` the lesions with the events done.
+    ``field_error_mm`` is how far the saved, coarser field is off at most at lesion voxels. ``share`` of the
+    growth and deformation that were drawn has been applied: 1, or less where all together would fold.
     """
 
     ct: Array
@@ -68,39 +73,89 @@ class Followup:
     displacement: FieldTransform
     events: Events
     growth: dict[int, Grown]
+    before_growth: dict[int, LesionFacts]
     lesions: tuple[LesionFacts, ...]
     min_jacobian: float
     field_error_mm: float
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """Where everything goes, and how it was come by."""
+
+    growth: dict[int, Grown]
+    pull: Pullback
+    displacement: FieldTransform
+    min_jacobian: float
+    share: float
 
 
 def compose(
     baseline: Baseline, facts: ScanFacts, draw: FollowupDraw, settings: SynthesisSettings
 ) -> Followup:
-    """Apply everything that was drawn for one follow-up."""
+    """Apply everything that was drawn for one follow-up.
+
+    Raises:
+        InputError: its displacement folds, also with an eighth of the growth and deformation drawn.
+    """
     geometry = baseline.geometry
     canvas, events = edited(baseline.ct, baseline.labels, geometry, facts, draw)
     present = {lesion.lesion_id: lesion for lesion in lesion_facts(canvas.labels, geometry.spacing_zyx)}
-    growth = _grown(canvas, present, draw, settings)
-    motion = motion_of(draw.motion, geometry, settings.motion)
-    pull = Pullback(motion, tuple(grown.field for grown in growth.values()))
-    ct, labels = _looked_up(canvas, pull, draw, settings)
+    change = _unfolded(canvas, present, draw, settings)
+    ct, labels = _looked_up(canvas, change.pull, draw, settings)
     for lesion in present.values():
         if lesion.voxels <= SMALL_VOXELS:
-            grown = growth.get(lesion.lesion_id)
+            grown = change.growth.get(lesion.lesion_id)
             expected = lesion.voxels * (grown.ratio if grown else 1.0) / draw.motion.scaling**3
-            place_small(labels, canvas.labels, lesion, pull, geometry.spacing_zyx, expected)
-    displacement = saved_field(pull, geometry, settings.field_spacing_mm)
+            place_small(labels, canvas.labels, lesion, change.pull, geometry.spacing_zyx, expected)
     return Followup(
         ct,
         labels,
-        pull,
-        displacement,
+        change.pull,
+        change.displacement,
         events,
-        growth,
+        change.growth,
+        present,
         lesion_facts(labels, geometry.spacing_zyx),
-        float(jacobian_determinants(displacement).min()),
-        _field_error(pull, displacement, labels),
+        change.min_jacobian,
+        _field_error(change.pull, change.displacement, labels),
+        change.share,
     )
+
+
+def _unfolded(
+    canvas: Canvas, present: dict[int, LesionFacts], draw: FollowupDraw, settings: SynthesisSettings
+) -> _Change:
+    """Growth and motion together; less of both where a single place of the whole would fold."""
+    smallest = 0.0
+    for share in _SHARES:
+        chosen = draw if share == 1 else weaker(draw, share)
+        growth = _grown(canvas, present, chosen, settings)
+        motion = motion_of(chosen.motion, canvas.geometry, settings.motion)
+        pull = Pullback(motion, tuple(grown.field for grown in growth.values()))
+        displacement = saved_field(pull, canvas.geometry, settings.field_spacing_mm)
+        smallest = smallest_jacobian(displacement)
+        if smallest > 0:
+            return _Change(growth, pull, displacement, smallest, share)
+    raise InputError(
+        f"{draw.scan}: its follow-up {draw.number} folds even with {_SHARES[-1]:g} of the drawn change "
+        f"(smallest Jacobian determinant {smallest:.3g}); expected one above 0: other --set motion or growth"
+    )
+
+
+def smallest_jacobian(field: FieldTransform) -> float:
+    """The smallest determinant of all nodes, a few slices at a time: each node needs the next ones alone."""
+    u, grid = field.displacement_mm, field.geometry
+    count = max(1, _JACOBIAN_NODES // (u.shape[1] * u.shape[2]))
+    smallest = np.inf
+    for start in range(0, len(u), count):
+        first, last = max(0, start - 1), min(len(u), start + count + 1)
+        shape = (u.shape[2], u.shape[1], last - first)
+        slab = Geometry(shape, grid.spacing_xyz, grid.origin_xyz, grid.direction)
+        found = jacobian_determinants(FieldTransform(field.linear, u[first:last], slab))
+        smallest = min(smallest, float(found[start - first : start - first + count].min()))
+    return smallest
 
 
 def _grown(

@@ -8,7 +8,7 @@ own, so that more lesions, more follow-ups or other settings of one kind leave t
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -149,6 +149,16 @@ def draw_followup(
     )
 
 
+def weaker(draw: FollowupDraw, share: float) -> FollowupDraw:
+    """The same follow-up with so much of its growth (in the logarithm) and of its elastic deformation."""
+    z, y, x = (value * share for value in draw.motion.elastic_magnitude)
+    return replace(
+        draw,
+        growth=tuple(replace(growth, target_ratio=growth.target_ratio**share) for growth in draw.growth),
+        motion=replace(draw.motion, elastic_magnitude=(z, y, x)),
+    )
+
+
 def _growth(
     facts: ScanFacts, settings: SynthesisSettings, source: _Source, gone: set[int]
 ) -> tuple[GrowthDraw, ...]:
@@ -246,7 +256,7 @@ def _fresh_ids(facts: ScanFacts, skipped: int, count: int) -> list[int]:
 
     Follow-ups may be paired with each other, so that each has ids of its own: those of others are skipped.
     """
-    used = {lesion.lesion_id for lesion in facts.lesions}
+    used = {lesion.lesion_id for lesion in facts.lesions} | facts.patient_ids
     highest = max(used | {facts.highest_id})
     above = list(range(highest + 1, MAX_LESION_ID + 1))
     below = sorted(set(range(1, highest)) - used)

@@ -40,11 +40,15 @@ class NearPair:
 
 @dataclass(frozen=True, slots=True)
 class ScanFacts:
-    """``highest_id`` is that of all scans of the patient: new lesions get ids above it."""
+    """``highest_id`` is that of all scans of the patient: new lesions get ids above it.
+
+    ``patient_ids`` are those of all its scans: where there is nothing above, none of them is taken.
+    """
 
     lesions: tuple[LesionFacts, ...]
     pairs: tuple[NearPair, ...]
     highest_id: int = 0
+    patient_ids: frozenset[int] = frozenset()
 
 
 def equivalent_radius_mm(volume_ml: float) -> float:
@@ -84,7 +88,10 @@ def near_pairs(
     return tuple(pairs)
 
 
-def scan_facts(labels: Array, spacing_zyx: Vector, max_gap_mm: float, highest_id: int = 0) -> ScanFacts:
+def scan_facts(
+    labels: Array, spacing_zyx: Vector, max_gap_mm: float, patient_ids: frozenset[int] = frozenset()
+) -> ScanFacts:
     """Facts of a labelmap (z, y, x); pairs are those with a gap of at most ``max_gap_mm``."""
     lesions = lesion_facts(labels, spacing_zyx)
-    return ScanFacts(lesions, near_pairs(labels, lesions, spacing_zyx, max_gap_mm), highest_id)
+    pairs = near_pairs(labels, lesions, spacing_zyx, max_gap_mm)
+    return ScanFacts(lesions, pairs, max(patient_ids, default=0), patient_ids)

@@ -14,7 +14,9 @@ Read by us, as the paper leaves it open:
 - *Folding.* A stage whose smallest Jacobian determinant is too low is damped until it is not.
 - *Units.* sigma in mm, A0 in mm² (mm of displacement for 1/mm of slope): a voxel of the paper is 1 mm.
 
-All is computed on a grid round the lesion alone, in mm, finer than the lesion whatever the scan's voxels.
+All is computed on a grid round the lesion alone, in mm. Where the scan's voxels are finer than that grid can
+be (the field reaches 4 sigma, whatever the lesion's size), its nodes hold the lesion's share of the tissue
+round them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import numpy as np
 from scipy import ndimage
 
 from ...case.geometry import Array, Vector
+from .discrete import nearest_ids
 from .draw import GrowthDraw
 from .facts import LesionFacts, equivalent_radius_mm
 from .frame import LocalField, Mask, Volume, grid_places, jacobian, min_jacobian, pulled
@@ -34,6 +37,9 @@ from .settings import GrowthSettings
 # Spacing of the working grid: a share of the lesion's radius within these limits.
 _FINEST_MM, _COARSEST_MM = 0.5, 1.5
 _MAX_NODES = 4_000_000
+# Below this voxel spacing a node may miss a lesion that lies between it and the next one.
+_FINE_VOXEL_MM = 0.8
+_NEAR_NODES = 3
 # The blurred lesion ends within so many sigma, and the field is faded over the last of them.
 _REACH_SIGMAS = 4.0
 _DAMPING = 0.7
@@ -60,7 +66,10 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Grown:
-    """The field of all stages together, what they did, and the ratio of volumes (continuous, in mm³)."""
+    """The field of all stages together, what they did, and the ratio of volumes (continuous, in mm³).
+
+    ``is_reached`` is of this growth alone, before other lesions and the patient move.
+    """
 
     field: LocalField
     stages: tuple[Stage, ...]
@@ -114,7 +123,7 @@ def grow(
     u = np.zeros((3, *region.lesion.shape), np.float32)
     whole = float(region.lesion.sum(dtype=np.float64))
     stages: list[Stage] = []
-    ratio, reached = 1.0, whole == 0
+    ratio, reached = 1.0, False  # also where nothing of it is seen: others have crowded it out of the scan
     while whole and not reached and len(stages) < settings.max_stages:
         v, stage = _stage(region, region.seen(u), draw.amplitude_mm2, sigma, settings)
         tried, tried_ratio, share = _landed(region, u, v, whole, draw, settings.ratio_tolerance)
@@ -165,17 +174,31 @@ def _indicator(
     step: float,
     shape: tuple[int, ...],
 ) -> Volume:
-    """Whether each node lies in a voxel of the lesion, slice by slice."""
-    sizes = np.asarray(labels.shape).reshape(3, 1)
-    found = np.zeros(shape, np.float32)
+    """Whether each node lies in a voxel of the lesion, slice by slice; its share where voxels are finer."""
+    samples = 1 if min(spacing_zyx) >= _FINE_VOXEL_MM else int(np.ceil(step / min(spacing_zyx)))
+    offsets = grid_places((-step * (samples - 1) / (2 * samples),) * 3, (step / samples,) * 3, (samples,) * 3)
+    low = (np.asarray(lesion.box.start_zyx) - 0.5) * spacing_zyx - _NEAR_NODES * step
+    high = (np.asarray(lesion.box.stop_zyx) - 0.5) * spacing_zyx + _NEAR_NODES * step
+    found = np.zeros((shape[0], shape[1] * shape[2]), np.float32)
     for z in range(shape[0]):
         places = grid_places((start[0] + z * step, *start[1:]), (step,) * 3, (1, *shape[1:]))
-        index = np.floor(pulled(places, earlier) / np.reshape(spacing_zyx, (3, 1)) + 0.5).astype(np.int64)
-        inside = ((index >= 0) & (index < sizes)).all(axis=0)
-        values = np.zeros(places.shape[1], np.float32)
-        values[inside] = labels[tuple(index[:, inside])] == lesion.lesion_id
-        found[z] = values.reshape(shape[1:])
-    return found
+        before = pulled(places, earlier)
+        near = np.flatnonzero(((before >= low[:, None]) & (before <= high[:, None])).all(axis=0))
+        if not near.size:
+            continue
+        for offset in offsets.T:
+            origin = pulled(places[:, near] + offset[:, None], earlier) if samples > 1 else before[:, near]
+            found[z, near] += nearest_ids(labels, origin, spacing_zyx) == lesion.lesion_id
+    found /= samples**3
+    return _spread(found.reshape(shape)) if samples > 1 else found.reshape(shape)
+
+
+def _spread(shares: Volume) -> Volume:
+    """A lesion that fills no node by half, as a blob of a few nodes: the field is linear over so little."""
+    if not 0 < shares.max() <= 0.5:
+        return shares
+    blob = ndimage.gaussian_filter(shares, 1.0, mode="constant")
+    return np.asarray(blob / blob.max(), np.float32)
 
 
 def _factor(

@@ -17,11 +17,19 @@ from .facts import LesionFacts, ScanFacts
 from .growth import Grown
 from .settings import SynthesisSettings
 
-VERSION = 1
+VERSION = 2
+
+# Volumes that differ by less count as alike; a lesion is a whole number of voxels, and deformed.
+_ALIKE = 0.03
+_NEAR_TARGET = 0.1
 
 
 class Fate(StrEnum):
-    """What became of a lesion; merged and split ones also grow or shrink."""
+    """What became of a lesion; merged and split ones also grow or shrink.
+
+    Grown, shrunk and unchanged (by less than 3 %) are by the volumes of the two labelmaps, the scaling of the
+    patient taken out. Split ones are in more than one part in the follow-up.
+    """
 
     GROWN = "grown"
     SHRUNK = "shrunk"
@@ -30,7 +38,7 @@ class Fate(StrEnum):
     MERGED = "merged"
     SPLIT = "split"
     NEW = "new"
-    OUT_OF_VIEW = "out-of-view"  # the patient has moved, and the lesion with him out of the scan
+    OUT_OF_VIEW = "out-of-view"  # no voxel is left: moved out of the scan, or crowded out by other lesions
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +55,11 @@ class LesionRecord:
 
     ``followup_ids`` are those whose union it is in the follow-up. ``growth_ratio`` is that of growth alone,
     which is steered to ``target_ratio``; ``achieved_ratio`` that of the two labelmaps, with the patient's
-    scaling, events and neighbours in it. ``propagated_point_xyz`` is where the true displacement takes the
-    baseline's centre.
+    scaling, events and neighbours in it. ``target_reached`` is whether growth came to its target and the
+    follow-up's labelmap still shows it: events left out and the patient's scaling taken out, its volume is
+    within 10 % (or a voxel) of the target's; lesions pushed by others or cut by the border miss it.
+    ``propagated_point_xyz`` is where the true displacement takes the baseline's centre, also out of the scan.
+    ``joined_again`` are those that were split and whose parts have grown together again.
     """
 
     lesion_id: int
@@ -69,6 +80,7 @@ class LesionRecord:
     touches_border: bool
     parts: tuple[Part, ...]
     donor: int | None = None
+    joined_again: bool = False
 
 
 def lesion_records(
@@ -77,6 +89,8 @@ def lesion_records(
     """Of all lesions of the baseline, by id, and then the new ones that found a place."""
     after = {lesion.lesion_id: lesion for lesion in followup.lesions}
     partners = _partners(followup)
+    # Places are looked up at so much larger distances: volumes are smaller by its cube.
+    scale = draw.motion.scaling**3
     targets = {growth.lesion_id: growth.target_ratio for growth in draw.growth}
     records = []
     for lesion in facts.lesions:
@@ -87,11 +101,12 @@ def lesion_records(
                 after.get(key),
                 followup,
                 geometry,
-                fate=_fate(lesion, after.get(key), followup, partners),
+                fate=_fate(lesion, after.get(key), followup, partners, scale),
                 followup_ids=tuple(i for i in sorted({key, *partners.get(key, ())}) if i in after)
                 if key in after
                 else (),
                 target=targets.get(key),
+                scale=scale,
             )  # fmt: skip
         )
     for new in followup.events.new:
@@ -109,7 +124,11 @@ def _partners(followup: Followup) -> dict[int, tuple[int, ...]]:
 
 
 def _fate(
-    lesion: LesionFacts, after: LesionFacts | None, followup: Followup, partners: dict[int, tuple[int, ...]]
+    lesion: LesionFacts,
+    after: LesionFacts | None,
+    followup: Followup,
+    partners: dict[int, tuple[int, ...]],
+    scale: float,
 ) -> Fate:
     key = lesion.lesion_id
     if key in followup.events.vanished:
@@ -118,10 +137,23 @@ def _fate(
         return Fate.OUT_OF_VIEW
     if key in partners:
         return Fate.MERGED
-    if any(split.lesion_id == key and split.parts_voxels for split in followup.events.split):
+    if _is_split(key, followup) and len(_parts(after, followup.labels)) > 1:
         return Fate.SPLIT
-    ratio = followup.growth[key].ratio if key in followup.growth else 1.0
-    return Fate.UNCHANGED if ratio == 1 else Fate.GROWN if ratio > 1 else Fate.SHRUNK
+    ratio = after.voxels * scale / lesion.voxels
+    return Fate.UNCHANGED if abs(ratio - 1) < _ALIKE else Fate.GROWN if ratio > 1 else Fate.SHRUNK
+
+
+def _is_split(lesion_id: int, followup: Followup) -> bool:
+    """Whether a lesion was cut before it grew."""
+    return any(split.lesion_id == lesion_id and split.parts_voxels for split in followup.events.split)
+
+
+def _is_reached(lesion_id: int, followup: Followup, voxels: int, target: float, scale: float) -> bool:
+    """Whether growth came to its target, and the follow-up's labelmap shows it."""
+    expected = followup.before_growth[lesion_id].voxels * target / scale
+    return followup.growth[lesion_id].is_reached and abs(voxels - expected) <= max(
+        1.0, _NEAR_TARGET * expected
+    )
 
 
 def _record(
@@ -132,10 +164,13 @@ def _record(
     fate: Fate,
     followup_ids: tuple[int, ...],
     target: float | None,
+    scale: float,
 ) -> LesionRecord:
     grown: Grown | None = followup.growth.get(before.lesion_id)
     place = np.reshape(np.multiply(before.centre_zyx, geometry.spacing_zyx), (3, 1))
     moved = pushed(followup.pull, place)[:, 0] / np.asarray(geometry.spacing_zyx)
+    parts = _parts(after, followup.labels) if after else ()
+    voxels = after.voxels if after else 0
     return LesionRecord(
         before.lesion_id,
         fate,
@@ -143,17 +178,18 @@ def _record(
         before.voxels,
         before.volume_ml,
         flip_order(before.centre_zyx),
-        after.voxels if after else 0,
+        voxels,
         after.volume_ml if after else 0.0,
         flip_order(after.centre_zyx) if after else None,
         flip_order((float(moved[0]), float(moved[1]), float(moved[2]))),
         (after.volume_ml if after else 0.0) / before.volume_ml,
         grown.ratio if grown else None,
         target,
-        grown.is_reached if grown else None,
+        _is_reached(before.lesion_id, followup, voxels, target, scale) if grown and target else None,
         grown.min_jacobian if grown else None,
         bool(after and _touches(after, followup.labels)),
-        _parts(after, followup.labels) if after else (),
+        parts,
+        joined_again=len(parts) == 1 and fate is not Fate.MERGED and _is_split(before.lesion_id, followup),
     )
 
 
@@ -205,6 +241,7 @@ def document(
         "settings": asdict(settings),
         "drawn": asdict(draw),
         "events": asdict(followup.events),
+        "applied_share": followup.share,
         "motion": {"elastic_share": motion.elastic_share, "min_jacobian": motion.min_jacobian},
         "growth": [
             {"lesion_id": key, "stages": [asdict(stage) for stage in grown.stages]}

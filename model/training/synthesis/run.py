@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,39 @@ import numpy as np
 from ...case.geometry import Array
 from ...case.images import IMAGE_SUFFIXES, read_geometry, read_image
 from ...case.scans import lesion_labels
-from ...errors import InputError, OutputError
+from ...errors import InputError, OutputError, one_line
 from ..cohort import Cohort, Pair, RawScan
-from ..manifest import read_manifest
+from ..manifest import NO_BASELINE, read_manifest
 from ..parallel import each
 from .compose import Baseline, compose
 from .draw import draw_followup
 from .facts import scan_facts
 from .output import (
     CT,
-    LESIONS,
-    MANIFEST,
     RECORD,
     Source,
+    check_same_source,
     fingerprint,
     finished_record,
     followup_folder,
+    followup_numbers,
+    whole_record,
     write_followup,
     write_record,
-    write_tables,
 )
 from .record import VERSION, document, lesion_records
 from .settings import SynthesisSettings
+from .tables import LESIONS, MANIFEST, earlier_rows, write_tables
 
 _MISSING_HU = -1024.0
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked for: ``ct`` and ``labels`` of one scan, or else a ``manifest``."""
+    """What is asked for: ``ct`` and ``labels`` of one scan, or else a ``manifest``.
+
+    ``patient`` is the name of the one scan's patient; None takes that of its file.
+    """
 
     ct: Path | None
     labels: Path | None
@@ -50,6 +54,7 @@ class Request:
     count: int
     workers: int
     settings: SynthesisSettings
+    patient: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,16 @@ def synthesize(request: Request) -> Iterator[str]:
     """Make what is not there yet; yields a line for each follow-up, and one at the end.
 
     Raises:
-        InputError: a scan that cannot be used; nothing is made then.
+        InputError: nothing is made where the manifest, a header, or what is in the output folder cannot be
+            used. A scan whose voxels cannot be, or a follow-up that cannot be made, is told at the end, when
+            all others are made and listed.
         OutputError: a file cannot be written.
     """
     sources = _sources(request)
     _check_folder(request.output)
+    earlier = earlier_rows(request.output)
+    for source in sources:
+        check_same_source(request.output, source)
     jobs = [
         _Job(source, number, request.output, request.seed, request.settings)
         for source in sources
@@ -77,15 +87,48 @@ def synthesize(request: Request) -> Iterator[str]:
     ]
     records: dict[tuple[str, int], Any] = {}
     kept = 0
-    for job, (record, is_made) in each(_make, jobs, request.workers, "synthetic follow-ups"):
+    faults: list[str] = []
+    for job, (record, is_made) in each(_try, jobs, request.workers, "synthetic follow-ups"):
+        if isinstance(record, str):
+            faults.append(record)
+            continue
         records[job.source.name, job.number] = record
         kept += not is_made
         yield _line(job, record, is_made)
-    write_tables(request.output, sources, records)
+    made = len(records)
+    for source in sources:
+        records |= _others(request.output, source, records)
+    write_tables(request.output, sources, records, earlier)
     yield (
-        f"{request.output}: {len(jobs)} follow-ups of {len(sources)} scans ({kept} were there already); "
+        f"{request.output}: {made} follow-ups of {len(sources)} scans ({kept} were there already); "
         f"{MANIFEST} and {LESIONS} list them"
     )
+    if faults:
+        raise InputError(f"{faults[0]} ({len(faults)} of {len(jobs)} follow-ups were not made)")
+
+
+def _others(
+    output: Path, source: Source, records: Mapping[tuple[str, int], Any]
+) -> dict[tuple[str, int], Any]:
+    """The records of a scan's further follow-ups that earlier runs made from the same files."""
+    further = [n for n in followup_numbers(output, source) if (source.name, n) not in records]
+    if not further:
+        return {}
+    same = {"ct": fingerprint(source.ct), "labels": fingerprint(source.labels)}
+    found: dict[tuple[str, int], Any] = {}
+    for number in further:
+        record = whole_record(followup_folder(output, source, number))
+        if record and all(record["source"].get(name) == value for name, value in same.items()):
+            found[source.name, number] = record
+    return found
+
+
+def _try(job: _Job) -> tuple[dict[str, Any] | str, bool]:
+    """`_make`, or what is wrong with the scan: one of them does not end all others."""
+    try:
+        return _make(job)
+    except InputError as error:
+        return one_line(error), False
 
 
 def _make(job: _Job) -> tuple[dict[str, Any], bool]:
@@ -93,19 +136,19 @@ def _make(job: _Job) -> tuple[dict[str, Any], bool]:
     source, settings = job.source, job.settings
     folder = followup_folder(job.output, source, job.number)
     sources = {"ct": fingerprint(source.ct), "labels": fingerprint(source.labels), "number": job.number,
-               "highest_id": source.highest_id}  # fmt: skip
+               "patient_ids": sorted(source.patient_ids)}  # fmt: skip
     if record := finished_record(folder, job.seed, settings, sources, VERSION):
         return record, False
     baseline = read_baseline(source.ct, source.labels)
     geometry = baseline.geometry
     facts = scan_facts(
-        baseline.labels, geometry.spacing_zyx, settings.events.merge_max_gap_mm, source.highest_id
+        baseline.labels, geometry.spacing_zyx, settings.events.merge_max_gap_mm, source.patient_ids
     )
     draw = draw_followup(facts, settings, job.seed, source.name, job.number)
     followup = compose(baseline, facts, draw, settings)
     lesions = lesion_records(facts, draw, followup, geometry)
     (folder / RECORD).unlink(missing_ok=True)  # of other settings: not whole from here on
-    files = write_followup(folder, followup, geometry)
+    files = write_followup(folder, followup, lesions, geometry)
     record = document(draw, settings, followup, lesions, sources, files)
     write_record(folder, record)
     return record, True
@@ -144,7 +187,8 @@ def _sources(request: Request) -> tuple[Source, ...]:
         sources = _of_cohort(request.manifest, read_manifest(request.manifest))
     else:
         assert request.ct is not None
-        sources = (Source(_stem(request.ct), "baseline", request.ct, request.labels),)
+        patient = request.patient or _stem(request.ct)
+        sources = (Source(patient, "baseline", request.ct, request.labels),)
     for source in sources:
         if source.labels is None:
             read_geometry(source.ct)
@@ -158,20 +202,28 @@ def _of_cohort(manifest: Path, cohort: Cohort) -> tuple[Source, ...]:
         first = cohort.problems[0]
         raise InputError(f"{first.file}: {first.text} ({len(cohort.problems)} such rows); expected none")
     pairs = {pair.followup: pair for pair in cohort.pairs}
-    highest: dict[str, int] = {}
+    taken: dict[str, set[int]] = {}
     patients = [scan.patient_id for scan in cohort.scans]
     for scan in cohort.scans:
         # New lesions must not get the id of another scan's lesion.
         if patients.count(scan.patient_id) > 1 and scan.labels is not None:
-            labels = lesion_labels(scan.labels, read_image(scan.labels).array)
-            highest[scan.patient_id] = max(highest.get(scan.patient_id, 0), int(labels.max()))
+            taken.setdefault(scan.patient_id, set()).update(_ids(scan.labels))
     return tuple(
-        _source(scan, highest.get(scan.patient_id, 0), pairs.get(scan.scan_id))
+        _source(scan, frozenset(taken.get(scan.patient_id, ())), pairs.get(scan.scan_id))
         for scan in sorted(cohort.scans, key=lambda scan: (patients.index(scan.patient_id), scan.order))
     )
 
 
-def _source(scan: RawScan, highest_id: int, pair: Pair | None) -> Source:
+def _ids(path: Path) -> set[int]:
+    """The lesion ids of a labelmap; none where it cannot be used, which is told when its turn comes."""
+    try:
+        labels = lesion_labels(path, read_image(path).array)
+    except InputError:
+        return set()
+    return {int(value) for plane in labels if plane.any() for value in np.unique(plane)} - {0}
+
+
+def _source(scan: RawScan, patient_ids: frozenset[int], pair: Pair | None) -> Source:
     """A scan of a manifest; ``pair`` is the one that it is the follow-up of."""
     links = "; ".join(f"{key}>{'+'.join(map(str, ids))}" for key, ids in pair.renamed) if pair else ""
     before = f"{scan.patient_id}_"
@@ -180,10 +232,10 @@ def _source(scan: RawScan, highest_id: int, pair: Pair | None) -> Source:
         scan.scan_id.removeprefix(before),
         scan.image,
         scan.labels,
-        highest_id,
+        patient_ids,
         links,
         scan.points,
-        pair.baseline.removeprefix(before) if pair else "",
+        pair.baseline.removeprefix(before) if pair else NO_BASELINE,
     )
 
 

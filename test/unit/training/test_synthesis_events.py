@@ -12,7 +12,7 @@ from model.case.case import MAX_LESION_ID
 from model.training.synthesis.compose import Baseline
 from model.training.synthesis.draw import draw_followup
 from model.training.synthesis.facts import LesionFacts, ScanFacts, near_pairs, scan_facts
-from model.training.synthesis.record import Fate, lesion_records
+from model.training.synthesis.record import Fate, LesionRecord, lesion_records
 
 from .synthesis_phantom import (
     BIG,
@@ -87,8 +87,49 @@ def test_a_split_lesion_keeps_its_id_in_parts() -> None:
     assert record.fate is Fate.SPLIT and record.followup_ids == (BIG,)
     assert len(record.parts) >= 2 and record.parts[1].voxels > 0.1 * record.parts[0].voxels
     assert sum(part.voxels for part in record.parts) == voxels(followup.labels, BIG)
+    assert not record.joined_again
     # Too small a lesion is not split.
     assert records[BORDER].fate in {Fate.GROWN, Fate.SHRUNK}
+
+
+def test_parts_that_grow_together_again_are_not_told_as_split() -> None:
+    baseline = scan(with_small=False)
+    facts = scan_facts(baseline.labels, SPACING, 10.0)
+    draw, followup = made(baseline, growth(events(p_split=1), amplitudes_mm2=(25.0,)))
+    assert draw.splitting and followup.events.split[0].parts_voxels
+    joined = replace(followup, labels=baseline.labels)  # as one piece, of the old size
+    record = next(r for r in lesion_records(facts, draw, joined, GRID) if r.lesion_id == BIG)
+    assert len(record.parts) == 1 and record.joined_again and record.fate is Fate.GROWN
+    assert all(not r.joined_again for r in lesion_records(facts, draw, joined, GRID) if r is not record
+               and r.lesion_id != BIG)  # fmt: skip
+
+
+def test_what_neighbours_do_to_a_lesion_is_told() -> None:
+    """A lesion that grew and was squeezed by the next one: its fate and target are the labelmap's."""
+    baseline = scan(with_small=False)
+    facts = scan_facts(baseline.labels, SPACING, 10.0)
+    draw, followup = made(baseline, growth(amplitudes_mm2=(25.0,)))
+    before = {r.lesion_id: r for r in lesion_records(facts, draw, followup, GRID)}
+    assert before[BIG].fate is Fate.GROWN and before[BIG].target_reached
+
+    def squeezed(share: float) -> LesionRecord:
+        count = round(voxels(baseline.labels, BIG) * share)
+        changed = [replace(x, voxels=count) if x.lesion_id == BIG else x for x in followup.lesions]
+        found = lesion_records(facts, draw, replace(followup, lesions=tuple(changed)), GRID)
+        return next(r for r in found if r.lesion_id == BIG)
+
+    assert squeezed(0.7).fate is Fate.SHRUNK and not squeezed(0.7).target_reached
+    assert squeezed(1.0).fate is Fate.UNCHANGED and squeezed(1.0).growth_ratio == before[BIG].growth_ratio
+
+
+def test_the_scaling_of_the_patient_is_no_growth() -> None:
+    baseline = scan(with_small=False)
+    scaled = replace(STILL.motion, p_scaling=1, scaling=(1.05, 1.05))
+    wanted = growth(replace(STILL, motion=scaled), amplitudes_mm2=(25.0,), growth_ratio=(1.1, 1.1))
+    _, records = _records(baseline, wanted)
+    record = records[BIG]
+    assert record.achieved_ratio is not None and record.achieved_ratio < 1
+    assert record.fate is Fate.GROWN and record.target_reached
 
 
 @pytest.mark.parametrize("copied", (0.0, 1.0))
@@ -115,12 +156,16 @@ def test_fresh_ids_are_unique_to_each_followup() -> None:
         ScanFacts((replace(lesion, lesion_id=12),), ()),
         ScanFacts((replace(lesion, lesion_id=12),), (), 40),
         ScanFacts((replace(lesion, lesion_id=MAX_LESION_ID - 1),), ()),
+        ScanFacts(
+            (replace(lesion, lesion_id=3),), (), MAX_LESION_ID, frozenset({*range(1, 6), MAX_LESION_ID})
+        ),
     ):
         drawn = [draw_followup(facts, wanted, 0, "scan", n).new for n in (1, 2, 3)]
         ids = [new.lesion_id for draws in drawn for new in draws]
         assert len(ids) == len(set(ids)) and min(ids) > 0 and max(ids) <= MAX_LESION_ID
         assert not {lesion.lesion_id for lesion in facts.lesions} & set(ids)
-        assert facts.highest_id == 0 or min(ids) > facts.highest_id
+        assert not facts.patient_ids & set(ids)
+        assert facts.highest_id in (0, MAX_LESION_ID) or min(ids) > facts.highest_id
 
 
 def test_other_lesions_and_followups_leave_a_draw_as_it_is() -> None:

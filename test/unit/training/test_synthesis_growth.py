@@ -50,6 +50,31 @@ def test_any_lesion_reaches_its_drawn_ratio_without_folding(
     assert np.abs(border).max() < 1e-4
 
 
+@pytest.mark.parametrize("spacing", ((0.2, 0.2, 0.2), (0.35, 0.3, 0.3)))
+def test_lesions_between_the_nodes_of_the_working_grid_grow(spacing: tuple[float, float, float]) -> None:
+    labels = np.zeros((12, 40, 40), np.uint16)
+    labels[6, 20, 20], labels[6, 5:9, 5:9] = 1, 2
+    for lesion in lesion_facts(labels, spacing):
+        grown = grow(
+            labels, spacing, lesion, (), GrowthDraw(lesion.lesion_id, 15.0, 2.5, 1), GrowthSettings()
+        )
+        assert grown.is_reached and grown.ratio == pytest.approx(2.5, rel=0.03)
+        # The tissue at its middle is stretched as much as the volume.
+        centre = np.reshape(np.multiply(lesion.centre_zyx, spacing), (3, 1))
+        ends = centre + 0.1 * np.concatenate([np.eye(3), -np.eye(3)], axis=1)
+        origin = ends + grown.field.displacement(ends)
+        stretch = np.linalg.det((origin[:, :3] - origin[:, 3:]) / 0.2)
+        assert 1 / stretch == pytest.approx(2.5, rel=0.2)
+
+
+def test_a_lesion_that_is_not_seen_has_not_reached_its_target() -> None:
+    labels = _ball(4.0, (1.0, 1.0, 1.0))
+    (lesion,) = lesion_facts(labels, (1.0, 1.0, 1.0))
+    away = LocalField((0, 0, 0), (99, 99, 99), np.full((3, 2, 2, 2), 500, np.float32), reaches_on=True)
+    grown = grow(labels, (1.0, 1.0, 1.0), lesion, (away,), GrowthDraw(1, 15.0, 2.0, 1), GrowthSettings())
+    assert grown.ratio == 1 and not grown.stages and not grown.is_reached
+
+
 def test_large_lesions_take_several_moderate_stages() -> None:
     labels = _ball(30.0, (3.0, 1.5, 1.5))
     (lesion,) = lesion_facts(labels, (3.0, 1.5, 1.5))

@@ -9,10 +9,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from model.case.geometry import Box
+from model.errors import InputError
 from model.propagation.propagate import Direction, propagate_points
+from model.propagation.register.field import FieldTransform, jacobian_determinants
+from model.propagation.register.linear import LinearTransform
 from model.propagation.register.stored import read_transform, save_transform
+from model.training.synthesis import compose, discrete
 from model.training.synthesis.appearance import changed, halo_slices
 from model.training.synthesis.draw import AppearanceDraw, MotionDraw
+from model.training.synthesis.facts import lesion_facts
 from model.training.synthesis.motion import motion_of
 from model.training.synthesis.settings import AppearanceSettings, MotionSettings, SynthesisSettings
 
@@ -68,6 +74,58 @@ def test_a_folding_elastic_field_is_weakened() -> None:
     draw = MotionDraw((0.0, 0.0, 0.0), 1.0, (0.0, 0.0, 0.0), (0.1,) * 3, (3.0,) * 3, 0)
     motion = motion_of(draw, GRID, MotionSettings())
     assert motion.elastic_share < 1 and motion.min_jacobian >= 0.3
+
+
+def test_a_followup_that_would_fold_is_weakened_and_one_that_still_does_is_refused() -> None:
+    def chosen(magnitude: float) -> SynthesisSettings:
+        motion = replace(
+            STILL.motion, p_elastic=1, min_jacobian=-1e9,
+            elastic_scale=(0.15, 0.15), elastic_magnitude=(magnitude, magnitude),
+        )  # fmt: skip
+        return replace(STILL, motion=motion)
+
+    baseline = scan(with_small=False)
+    assert made(baseline, chosen(0.1))[1].share == 1
+    _, followup = made(baseline, chosen(1.5))
+    assert followup.share < 1 and followup.min_jacobian > 0
+    with pytest.raises(InputError, match="phantom: its follow-up 1 folds even with 0.125"):
+        made(baseline, chosen(50.0))
+
+
+def test_the_smallest_determinant_does_not_depend_on_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for slices in (2, 3, 8, 13):
+        u = rng.normal(0, 1, (slices, 5, 6, 3)).astype(np.float32)
+        field = FieldTransform(LinearTransform.identity(), u, replace(GRID, size_xyz=(6, 5, slices)))
+        whole = float(jacobian_determinants(field).min())
+        for nodes in (1, 60, 90, 10_000):
+            monkeypatch.setattr(compose, "_JACOBIAN_NODES", nodes)
+            assert compose.smallest_jacobian(field) == whole
+
+
+def test_scattered_pieces_of_a_small_lesion_are_placed_near_to_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.zeros((36, 60, 60), np.uint16)
+    labels[9:11, 14:17, 14:17], labels[22:25, 40:43, 41:44] = 5, 5
+    spacing = (2.0, 1.5, 1.5)
+    (lesion,) = lesion_facts(labels, spacing)
+
+    def pull(places: np.ndarray) -> np.ndarray:
+        return 0.93 * places + np.reshape((0.7, 1.1, -0.4), (3, 1))
+
+    def placed(limit: int) -> np.ndarray:
+        monkeypatch.setattr(discrete, "_MAX_SAMPLED_VOXELS", limit)
+        followup = np.zeros_like(labels)
+        discrete.place_small(followup, labels, lesion, pull, spacing, lesion.voxels * 1.2)
+        return followup
+
+    whole = placed(10**9)
+    assert np.count_nonzero(whole) == round(lesion.voxels * 1.2)
+    # Only of voxels filled alike others are taken: those nearer to their own piece.
+    shares = discrete._filled(labels, lesion, pull, spacing, Box.of_shape(labels.shape))
+    near = placed(0)
+    assert np.count_nonzero(near) == np.count_nonzero(whole)
+    assert shares[near > 0].sum() == pytest.approx(shares[whole > 0].sum())
+    assert not near[14:20].any()  # nothing between the pieces
 
 
 def test_drawn_motion_keeps_to_the_paper() -> None:

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.case.clicks import write_clicks
+from model.case.clicks import read_clicks, write_clicks
 from model.case.images import read_image, write_image
 from model.errors import InputError
 from model.training import synthesize_command
 from model.training.manifest import read_manifest
-from model.training.synthesis.output import POINTS, followup_folder, write_tables
+from model.training.synthesis.output import POINTS, followup_folder
 from model.training.synthesis.record import LesionRecord
 from model.training.synthesis.run import Request, _sources
 from model.training.synthesis.settings import SynthesisSettings
+from model.training.synthesis.tables import write_tables
 
 from .synthesis_phantom import BIG, GRID, scan
 
@@ -99,7 +100,7 @@ def test_finished_followups_are_kept_and_broken_ones_made_again(
     first, second = (tmp_path / "ct_baseline" / f"followup-{n:03d}" for n in (1, 2))
     before = _contents(tmp_path)
     times = (first / "ct.mha").stat().st_mtime_ns
-    (second / "labels.mha").write_bytes(b"cut")
+    (second / POINTS).write_bytes(b"cut")
     capsys.readouterr()
     _run(*options)
     assert "(1 were there already)" in capsys.readouterr().out
@@ -176,8 +177,88 @@ def test_every_scan_follows_its_own_baseline(files: tuple[Path, Path], tmp_path:
     assert made[1].propagated_points == ((7, (1, 2, 2)),) and made[0].baseline_points
 
 
+def _write_ct(path: Path, shift: int, like: Path) -> Path:
+    image = read_image(like)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, (image.array + shift).astype(np.int16), image.geometry)
+    return path
+
+
+def test_runs_into_one_folder_add_up_and_never_mix_two_sources(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    ct, labels = files
+    out = tmp_path / "out"
+    first, other = (_write_ct(tmp_path / name / "ct.mha", n, ct) for n, name in enumerate("ab"))
+    _run("--ct", first, "--labels", labels, "-o", out, "--count", 2)
+    before = _contents(out)
+    with pytest.raises(
+        InputError, match=r"ct_baseline: holds follow-ups of another CT, ct\.mha .* than .*b/ct"
+    ):
+        _run("--ct", other, "--labels", labels, "-o", out)
+    assert _contents(out) == before
+    _run("--ct", other, "--labels", labels, "-o", out, "--patient", "other")
+    _run("--ct", first, "--labels", labels, "-o", out, "--count", 1)
+    cohort = read_manifest(out / "manifest.csv")
+    assert not cohort.problems
+    assert {scan.scan_id for scan in cohort.scans} == {
+        "ct_baseline", "ct_baseline-synthetic-001", "ct_baseline-synthetic-002",
+        "other_baseline", "other_baseline-synthetic-001",
+    }  # fmt: skip
+    assert len(cohort.pairs) == 3
+    rows = list(csv.DictReader((out / "lesions.csv").open()))
+    assert len({(row["patient"], row["followup"]) for row in rows}) == 3
+    # A follow-up that is no longer whole is no longer listed.
+    (out / "other_baseline/followup-001/labels.mha").write_bytes(b"cut")
+    _run("--ct", first, "--labels", labels, "-o", out, "--count", 1)
+    assert len(read_manifest(out / "manifest.csv").pairs) == 2
+
+
+def test_a_table_of_others_is_not_overwritten(files: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("name,age\nx,3\n")
+    with pytest.raises(InputError, match=r"manifest\.csv: is no table of train synthesize"):
+        _run("--ct", files[0], "--labels", files[1], "-o", tmp_path)
+
+
+def test_a_bad_labelmap_does_not_end_the_others(files: tuple[Path, Path], tmp_path: Path) -> None:
+    wrong = read_image(files[1]).array.astype(np.float32)
+    wrong[0, 0, 0] = 0.5
+    write_image(tmp_path / "bad.mha", wrong, GRID)
+    (tmp_path / "set.csv").write_text(
+        f"patient,timepoint,image,labels\nA,t0,{files[0]},bad.mha\nB,t0,{files[0]},{files[1]}\n"
+    )
+    with pytest.raises(InputError, match=r"bad\.mha: holds values that are not whole.*1 of 2 follow-ups"):
+        _run("--manifest", tmp_path / "set.csv", "-o", tmp_path / "out")
+    pairs = read_manifest(tmp_path / "out" / "manifest.csv").pairs
+    assert [pair.followup for pair in pairs] == ["B_t0-synthetic-001"]
+
+
+def test_points_out_of_the_scan_are_no_clicks(files: tuple[Path, Path], tmp_path: Path) -> None:
+    far = ("--set", "motion.translation_mm=60,60", "--set", "events.p_vanish=0", "--set", "events.new_mean=0")
+    _run("--ct", files[0], "--labels", files[1], "-o", tmp_path, *far)
+    folder = tmp_path / "ct_baseline" / "followup-001"
+    lesions = json.loads((folder / "record.json").read_text())["lesions"]
+    inside = {
+        lesion["lesion_id"] for lesion in lesions if GRID.depth_mm(lesion["propagated_point_xyz"][::-1]) >= 0
+    }
+    assert set(read_clicks(folder / POINTS)) == inside and len(inside) < len(lesions)
+
+
 def _request(manifest: Path, output: Path) -> Request:
     return Request(None, None, manifest, output, 0, 2, 1, SynthesisSettings())
+
+
+def test_a_scan_has_the_name_of_its_file_or_of_its_patient(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+    monkeypatch.setattr("model.training.synthesis.run.synthesize", lambda one: iter(asked.append(one) or ()))
+    for options in ((), ("--patient", "Müller 7")):
+        _run("--ct", files[0], "--labels", files[1], "-o", "out", *options)
+    plain, named = (_sources(one)[0] for one in asked)
+    assert (plain.patient, plain.name) == ("ct", "ct_baseline")
+    assert (named.patient, named.name) == ("Müller 7", "Müller 7_baseline")
+    assert named.folder.isascii() and named.ct == plain.ct
 
 
 def test_what_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -191,6 +272,8 @@ def test_what_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
         (("--ct", ct, "--labels", labels, "--count", 0, *output), "--count: is 0; expected"),
         (("--ct", ct, "--labels", labels, "--workers", 0, *output), "--workers: is 0; expected"),
         (("--ct", ct, *output), "--labels: is missing"),
+        (("--ct", ct, "--labels", labels, "--patient", " ", *output), "--patient: is ' '; expected a name"),
+        (("--manifest", tmp_path / "x.csv", "--patient", "P", *output), "--patient: given beside --manifest"),
         (("--ct", ct, "--manifest", ct, *output), "--manifest: given beside"),
         (("--ct", ct, "--labels", labels, "--set", "growth.sigma=3", *output), "'sigma' is unknown"),
         (("--ct", ct, "--labels", ct, *output), "expected lesion ids from 1 to 65535"),

@@ -48,7 +48,7 @@ def _answers(
     context = multiprocessing.get_context("spawn")
     # Ended by a signal, Python's own helper would have the last word on stderr, which is the user's.
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_enter) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=enter_process) as pool:
         pending = {pool.submit(work, job): job for job in jobs}
         try:
             for done in as_completed(pending):
@@ -58,7 +58,7 @@ def _answers(
             raise
 
 
-def _enter() -> None:
+def enter_process() -> None:
     """One thread for each process, and an end with its parent."""
     import torch
 

@@ -19,7 +19,7 @@ HELP = "train networks, fold after fold, into a model folder"
 _PRESETS = ("scratch", "pretraining", "finetuning")
 
 # Network, prompts and machine are the same in both stages, unless pretrain.key=value says otherwise.
-_OF_BOTH_STAGES = frozenset({
+OF_BOTH_STAGES = frozenset({
     "variant", "heat_map", "batch_dice", "deep_supervision", "precision", "compile", "deterministic",
     "workers", "prefetch", "seed",
 })  # fmt: skip
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     own = [text for text in arguments.overrides if not text.startswith("pretrain.")]
     config = with_overrides(PRESETS[preset], own)
     given = {text.partition("=")[0].strip() for text in first}
-    shared = [text for text in own if text.partition("=")[0].strip() in _OF_BOTH_STAGES - given]
+    shared = [text for text in own if text.partition("=")[0].strip() in OF_BOTH_STAGES - given]
     pretraining = with_overrides(PRESETS["pretraining"], [*shared, *first])
     if arguments.settings:
         for stage, settings in (("", config), ("pretrain.", pretraining)):

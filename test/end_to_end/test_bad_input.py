@@ -18,7 +18,7 @@ from .cases import CHECKOUT, SHAPE, CaseOnDisk, Finished, Grid, body
 CT = "primary-followup-ct"
 MASK = "primary-baseline-ct-tumor-lesion-seg"
 CLICKS = "primary-followup-lesion-clicks.json"
-WEIGHTS = CHECKOUT / "resources" / "weights"
+WEIGHTS = CHECKOUT / "test" / "golden" / "model"
 
 
 def assert_refused(run: Finished, code: int, *words: str) -> None:

@@ -275,7 +275,7 @@ def test_folds_tta_and_overlap(case: CaseOnDisk) -> None:
     run = good(case.run("--folds", "0,2", "--tta", "--overlap", "max-id", "--backend", "affine"))
     model = run.record["model"]
     assert model["folds"] == [0, 2] and set(model["sha256"]) == {
-        "plans.json", "fold_0/checkpoint_final.pth", "fold_2/checkpoint_final.pth",
+        "plans.json", "fold_0/checkpoint_final.safetensors", "fold_2/checkpoint_final.safetensors",
     }  # fmt: skip
     assert run.record["options"] == {
         "overlap": "max-id", "clicks": "voxel", "backend": "affine", "boost": "merged-probabilities",

@@ -31,6 +31,7 @@ class TrainingConfig:
         False  # the follow-up serves as baseline: the real scan of a synthetic pair comes last
     )
     heat_map: Literal["unit-peak", "unit-volume"] = "unit-peak"
+    draw: Literal["patients", "pairs"] = "patients"  # which are equally likely; then one of what they have
     propagated_fraction: float = 0.5  # how often the follow-up point is the propagated one, if both are known
     shift_voxels: int = 4  # -4 to +4; the published code has -4 to +3, as it rounds towards zero
     # Steps.

@@ -173,7 +173,10 @@ class _FoldRun:
                 source, target = job.plan_file.parent / name, job.output / name
                 source = job.plan_file if name == PLANS_FILE else source
                 if source.is_file() and source.resolve() != target.resolve():
-                    shutil.copyfile(source, target)
+                    # Another fold may begin at the same time, and must not read half of it.
+                    part = job.folder / f".writing-{name}"
+                    shutil.copyfile(source, part)
+                    part.replace(target)
         except OSError as error:
             raise OutputError(
                 f"{job.folder}: cannot be written ({one_line(error)}); expected a writable folder"

@@ -41,7 +41,10 @@ class Draw:
 
 
 class Sampler:
-    """Draws lesions: a patient, one of its pairs, one of the pair's lesions, each uniformly."""
+    """Draws lesions: a patient, one of its pairs, one of the pair's lesions, each uniformly.
+
+    With ``draw=pairs`` it begins with the pair, so that patients count by how many they have.
+    """
 
     def __init__(self, patients: Patients, patch_size: Index, config: TrainingConfig) -> None:
         """Raises InputError when no lesion has the points that the way of sampling needs."""
@@ -51,6 +54,8 @@ class Sampler:
             for pairs in patients.pairs
         )
         self._patients = [pairs for pairs in kept if pairs]
+        if config.draw == "pairs":
+            self._patients = [[pair] for pairs in self._patients for pair in pairs]
         self._patch_size, self._config = patch_size, config
         if not self._patients:
             raise InputError(

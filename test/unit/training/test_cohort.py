@@ -354,3 +354,24 @@ def test_excluded_patients_leave_nothing(tmp_path: Path) -> None:
     cohort = read_manifest(manifest_of_pairs(tmp_path, {"p": [ONE, MOVED], "q": [ONE, MOVED]}))
     left = cohort.without(frozenset({"q"}))
     assert left.patients == ("p",) and {pair.baseline for pair in left.pairs} == {"p_t0"}
+
+
+def test_scans_of_a_manifest_may_follow_none(tmp_path: Path) -> None:
+    rows = [
+        {"patient": "p", "timepoint": t, "image": "i", "labels": "l", "baseline": baseline}
+        for t, baseline in (("a", "-"), ("b", "-"), ("b2", "b"))
+    ]
+    cohort = read_manifest(write_manifest(tmp_path, rows))
+    assert [(pair.baseline, pair.followup) for pair in cohort.pairs] == [("p_b", "p_b2")]
+    assert not cohort.problems
+
+
+def test_a_baseline_is_looked_for_among_the_scans_of_its_patient(tmp_path: Path) -> None:
+    """Names that look alike when patient and time point are put together."""
+    rows = [
+        {"patient": patient, "timepoint": t, "image": "i", "labels": "l", "baseline": baseline}
+        for patient, t, baseline in (("a_b", "c", ""), ("a", "x", ""), ("a", "y", "b_c"))
+    ]
+    cohort = read_manifest(write_manifest(tmp_path, rows))
+    assert not cohort.pairs
+    assert "a_b_c of a_y is no other scan" in str(cohort.problems[0])

@@ -140,7 +140,7 @@ def test_a_plan_is_read_by_inference_and_has_the_keys_of_published_ones(tmp_path
     assert plan.architecture.blocks_per_stage == (1, 3, 4, 6, 6, 6, 6)
     assert plan.architecture.conv_bias and plan.architecture.norm_affine
     ours = json.loads((tmp_path / "plans.json").read_text())
-    weights = Path(__file__).resolve().parents[3] / "resources" / "weights"
+    weights = Path(__file__).resolve().parents[2] / "golden" / "model"
     theirs = json.loads((weights / "plans.json").read_text())
     assert _keys(ours) >= _keys(theirs)
     write_dataset(tmp_path, 12)
@@ -156,7 +156,7 @@ def _keys(document: object, path: str = "") -> set[str]:
 
 
 def test_a_plan_is_transferred_as_it_is(tmp_path: Path) -> None:
-    weights = Path(__file__).resolve().parents[3] / "resources" / "weights" / "plans.json"
+    weights = Path(__file__).resolve().parents[2] / "golden" / "model" / "plans.json"
     plan = transfer_plan(weights, tmp_path, "other")
     assert plan == read_plan(weights)
     assert json.loads((tmp_path / "plans.json").read_text())["dataset_name"] == "other"

@@ -149,7 +149,7 @@ def test_absent_lesions_of_the_release_keep_their_propagated_point(tmp_path: Pat
 
 
 def test_the_plan_of_another_data_set_is_taken_as_it_is(data: Path, tmp_path: Path) -> None:
-    weights = Path(__file__).resolve().parents[3] / "resources" / "weights" / "plans.json"
+    weights = Path(__file__).resolve().parents[2] / "golden" / "model" / "plans.json"
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     options = ["prepare", "--data", str(data), "-o", str(tmp_path), "--folds", "2", "--plan", str(weights)]

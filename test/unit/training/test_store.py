@@ -27,7 +27,7 @@ from model.training.voxels import MAX_VOXELS, sample_voxels
 
 from .cohorts import GRID, manifest_of_pairs, write_scan
 
-PLANS = Path(__file__).resolve().parents[3] / "resources" / "weights" / "plans.json"
+PLANS = Path(__file__).resolve().parents[2] / "golden" / "model" / "plans.json"
 LESIONS = {1: ((4, 5, 5), 2), 300: ((9, 15, 18), 3), 65535: ((9, 8, 20), 1), 7: ((1, 19, 2), 1)}
 TURNED = Geometry(GRID.size_xyz, GRID.spacing_xyz, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
 SAGITTAL = Geometry((14, 22, 26), (2.6, 1.2, 1.1), (0, 0, 0), (0, 0, 1, 1, 0, 0, 0, -1, 0))

@@ -44,6 +44,13 @@ def test_a_patient_with_many_lesions_is_not_drawn_more_often() -> None:
     assert _is_uniform(Counter(sampler.draw(rng).pair.patient_id for _ in range(1000)), 2)
 
 
+def test_by_pairs_a_patient_counts_as_often_as_there_are_pairs() -> None:
+    chosen = patients_of([pair("A"), pair("B"), pair("B"), pair("B")])
+    sampler, rng = Sampler(chosen, PATCH, config(draw="pairs")), np.random.default_rng(2)
+    drawn = Counter(sampler.draw(rng).pair.patient_id for _ in range(1200))
+    assert chisquare([drawn["A"], drawn["B"]], [300, 900]).pvalue > 1e-3
+
+
 def test_the_followup_point_is_propagated_or_true_half_and_half() -> None:
     draws = _draws(1000, which=1, shift_voxels=0)
     assert _is_uniform(Counter(draw.followup_point for draw in draws), 2)

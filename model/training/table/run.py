@@ -1,0 +1,107 @@
+"""The table from its first step to the last that the budget allows; called again, it goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..engine.job import Say
+from .heading import heading_of
+from .inputs import fitted, open_inputs
+from .layout import Layout
+from .ledger import Call, Ledger, read_ledger, write_ledger
+from .lines import lines_of
+from .picture import draw_noise
+from .pool import executor
+from .record import Site, renewed
+from .rows import ROWS, TWO_CORES, TablePreset, stages_of
+from .schedule import Schedule
+from .steps import Step, steps_of
+from .work import Place, Work, carry_out
+from .write import Table, write_table
+
+
+@dataclass(frozen=True, eq=False)
+class TableJob:
+    """What to compare, on what, and for how long.
+
+    ``rows`` are the names of those that are worked on; None: all. The table shows all rows in any case.
+    ``work`` and ``clock`` (seconds) are others in tests alone.
+    """
+
+    data: Path
+    pretraining: Path | None
+    test: Path | None
+    output: Path
+    budget_minutes: float
+    rows: tuple[str, ...] | None = None
+    jobs: int = 1
+    overrides: tuple[str, ...] = ()
+    device: str = "auto"
+    preset: TablePreset = TWO_CORES
+    work: Work = carry_out
+    clock: Callable[[], float] = time.monotonic
+
+
+def run_table(job: TableJob, say: Say = print) -> Table:
+    """Do what is not done yet, as far as the budget goes, and write the table.
+
+    The budget ends a training after its epoch, and asking after a pair of scans; both go on at the next call.
+    A fold that collapses stands so in the table. Says a line for each step, when it ends.
+
+    Raises:
+        InputError: data, settings or what is there already do not go together.
+        LongilesionError: of a step that could not be done; what others have done is kept.
+    """
+    begun, start = datetime.now(UTC).isoformat(timespec="seconds"), job.clock()
+    rows = [row for row in ROWS if job.rows is None or row.name in job.rows]
+    stages = {row.name: stages_of(row, job.preset, job.overrides) for row in ROWS}
+    layout = Layout(job.output)
+    known = read_ledger(layout.ledger)
+    inputs = open_inputs(job.data, job.pretraining, job.test, rows, stages, layout, say)
+    site = Site(layout, stages, inputs.folds)
+    ledger = renewed(site, fitted(known, inputs, layout))
+
+    def keep(now: Ledger) -> Ledger:
+        minutes = (job.clock() - start) / 60
+        call = Call(begun=begun, budget_minutes=job.budget_minutes, minutes=minutes)
+        kept = now.model_copy(update={"calls": (*known.calls, call)})
+        write_ledger(layout.ledger, kept)
+        return kept
+
+    schedule = Schedule(
+        site=site,
+        place=Place(layout, job.data, job.pretraining, job.test, job.preset, job.overrides, job.device),
+        ledger=ledger,
+        steps=steps_of(rows, inputs.folds, job.test is not None),
+        keep=keep,
+        until=start + 60 * job.budget_minutes,
+        work=job.work,
+        shares_pretraining=inputs.shares_pretraining,
+        clock=job.clock,
+    )
+    keep(ledger)
+    if schedule.left:
+        pool = executor(job.jobs)
+        try:
+            schedule.run(pool, job.jobs, say)
+        finally:
+            pool.shutdown(wait=False)  # nothing runs any more; processes take their time to end
+    left = schedule.left
+    say(_last_line(left))
+    ledger = keep(renewed(site, schedule.ledger))
+    lines = lines_of(ledger, layout, inputs.folds)
+    table = Table(lines, heading_of(inputs, job.preset, job.overrides, stages, ledger, len(left)))
+    write_table(table, layout)
+    draw_noise(lines, layout.noise_picture)
+    return table
+
+
+def _last_line(left: Sequence[Step]) -> str:
+    if not left:
+        return "all steps are done"
+    steps = "1 step is" if len(left) == 1 else f"{len(left)} steps are"
+    return f"{steps} left, beginning with {left[0]}; the same command goes on"

@@ -1,0 +1,145 @@
+"""One step, carried out: in this process, or in one of several side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ...errors import one_line
+from ..engine.health import CollapsedFoldError
+from ..engine.job import BudgetSpentError
+from ..engine.pipeline import EnsembleJob, PreparedData, train_ensemble
+from ..engine.prepared import open_prepared
+from ..heldout.ask import ask_many
+from ..heldout.cases import AskedPair, data_set_pairs, prepared_pairs
+from ..heldout.score import score
+from .layout import Layout
+from .ledger import State
+from .rows import TablePreset, stages_of
+from .steps import AskStep, Step, TestStep, TrainStep, answer_folders
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What all steps have in common; goes to other processes as it is."""
+
+    layout: Layout
+    data: Path
+    pretraining: Path | None
+    test: Path | None
+    preset: TablePreset
+    overrides: tuple[str, ...]
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended: "begun" is one that the budget has stopped."""
+
+    state: State
+    minutes: float
+    reason: str | None = None
+
+
+Work = Callable[[Step, Place, float], Outcome]
+
+
+def carry_out(step: Step, place: Place, until: float) -> Outcome:
+    """Do a step, or what is left of it.
+
+    Args:
+        until: a time of `time.monotonic`, which is the machine's, after which no other epoch and no other
+            answer begins.
+
+    Raises:
+        LongilesionError: whatever keeps it from being done.
+    """
+    begun = time.monotonic()
+    try:
+        if isinstance(step, TrainStep):
+            _train(step, place, until)
+        else:
+            _ask(step, place, until)
+    except CollapsedFoldError as error:
+        return Outcome("collapsed", _minutes_since(begun), one_line(error))
+    except BudgetSpentError:
+        return Outcome("begun", _minutes_since(begun))
+    return Outcome("finished", _minutes_since(begun))
+
+
+def _minutes_since(begun: float) -> float:
+    return (time.monotonic() - begun) / 60
+
+
+def _train(step: TrainStep, place: Place, until: float) -> None:
+    stages = stages_of(step.row, place.preset, place.overrides)
+    pretraining = None
+    if stages.pretraining is not None and place.pretraining is not None:
+        pretraining = _opened(place.pretraining, stages.pretraining.sampling == "pretraining")
+    train_ensemble(
+        EnsembleJob(
+            data=_opened(place.data, stages.config.sampling == "pretraining"),
+            output=place.layout.run(step.row.name),
+            config=stages.config,
+            folds=(step.fold,),
+            pretraining=pretraining,
+            pretraining_config=stages.pretraining,
+            device=place.device,
+            until=until,
+        ),
+        _silence,
+    )
+
+
+def _silence(line: str) -> None:
+    """Epochs are in the logs; the table says a line for each step."""
+
+
+def _ask(step: AskStep | TestStep, place: Place, until: float) -> None:
+    def watch(line: str) -> None:
+        if time.monotonic() >= until:
+            raise BudgetSpentError(f"{step}: no time is left; expected another call")
+
+    pairs = asked_pairs(step, place)
+    folders = answer_folders(step, place.layout)
+    with _quiet():
+        ask_many(pairs, place.layout.run(step.row.name), step.needs, folders, place.device, watch)
+    for _, folder in folders:
+        score(pairs, folder, _silence)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what inference logs of each network that it loads: a step has one line."""
+    log = logging.getLogger(__name__.partition(".")[0])
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def asked_pairs(step: AskStep | TestStep, place: Place) -> Sequence[AskedPair]:
+    """The pairs of a step: those of the fold's held-out patients, or the whole test set."""
+    if isinstance(step, AskStep):
+        held_out = set(_opened(place.data, False).splits[int(step.fold)].validation)
+        return [pair for pair in _prepared(place.data) if pair.patient_id in held_out]
+    assert place.test is not None
+    return data_set_pairs(place.test, surveys=place.layout.surveys)
+
+
+# A process does several steps on the same data.
+@lru_cache(maxsize=4)
+def _opened(folder: Path, with_tables: bool) -> PreparedData:
+    return open_prepared(folder, with_tables)
+
+
+@lru_cache(maxsize=1)
+def _prepared(folder: Path) -> tuple[AskedPair, ...]:
+    return prepared_pairs(folder)

@@ -1,0 +1,1 @@
+"""The cohort of real CTs that the demonstration weights are trained and measured on."""

@@ -499,6 +499,7 @@ def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
     temporary = path.with_suffix(".writing")
     try:
         save_file(state, temporary, metadata)
+        temporary.chmod(0o644)  # the library writes for its user alone, and containers run as others
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from .lines import lines_of
 from .picture import draw_noise
 from .pool import executor
 from .record import Site, renewed
-from .rows import ROWS, TWO_CORES, TablePreset, stages_of
+from .rows import ROWS, TWO_CORES, Row, TablePreset, stages_of
 from .schedule import Schedule
 from .steps import Step, steps_of
 from .work import Place, Work, carry_out
@@ -72,17 +72,20 @@ def run_table(job: TableJob, say: Say = print) -> Table:
         write_ledger(layout.ledger, kept)
         return kept
 
-    schedule = Schedule(
-        site=site,
-        place=Place(layout, job.data, job.pretraining, job.test, job.preset, job.overrides, job.device),
-        ledger=ledger,
-        steps=steps_of(rows, inputs.folds, job.test is not None),
-        keep=keep,
-        until=start + 60 * job.budget_minutes,
-        work=job.work,
-        shares_pretraining=inputs.shares_pretraining,
-        clock=job.clock,
-    )
+    def scheduled(ledger: Ledger, rows: Sequence[Row]) -> Schedule:
+        return Schedule(
+            site=site,
+            place=Place(layout, job.data, job.pretraining, job.test, job.preset, job.overrides, job.device),
+            ledger=ledger,
+            steps=steps_of(rows, inputs.folds, job.test is not None),
+            keep=keep,
+            until=start + 60 * job.budget_minutes,
+            work=job.work,
+            shares_pretraining=inputs.shares_pretraining,
+            clock=job.clock,
+        )
+
+    schedule = scheduled(ledger, rows)
     keep(ledger)
     if schedule.left:
         pool = executor(job.jobs)
@@ -90,10 +93,10 @@ def run_table(job: TableJob, say: Say = print) -> Table:
             schedule.run(pool, job.jobs, say)
         finally:
             pool.shutdown(wait=False)  # nothing runs any more; processes take their time to end
-    left = schedule.left
-    say(_last_line(left))
+    say(_last_line(schedule.left))
     ledger = keep(renewed(site, schedule.ledger))
     lines = lines_of(ledger, layout, inputs.folds)
+    left = scheduled(ledger, ROWS).left  # also of rows that this call was not to work on
     table = Table(lines, heading_of(inputs, job.preset, job.overrides, stages, ledger, len(left)))
     write_table(table, layout)
     draw_noise(lines, layout.noise_picture)

@@ -522,6 +522,7 @@ def test_packed_weights_are_preferred_and_the_same(tmp_path: Path) -> None:
     written = pack_weights(_model(tmp_path / "m"), tmp_path / "packed")
     assert [file.parent.name for file in written] == ["fold_0", "fold_1"]
     assert not list((tmp_path / "packed").rglob("*writing*"))
+    assert all(file.stat().st_mode & 0o044 == 0o044 for file in written)  # a container's user is another one
     assert (tmp_path / "packed" / "dataset.json").is_file()
     original, packed = load_fold(FOLD), load_fold(written[0])
     assert packed.state.keys() == original.state.keys()

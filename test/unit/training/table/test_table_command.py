@@ -67,6 +67,7 @@ def test_rows_can_be_chosen_and_all_are_shown(tmp_path: Path, inputs: Inputs) ->
     table = run_table(_job(tmp_path, 1e6, worker, ("point",)), lambda _: None)
     assert worker.done and all(step.startswith("point: ") for step in worker.done)
     assert {line.row for line in table.of("rows")} == {row.name for row in ROWS}
+    assert "everything was run" not in (tmp_path / "table.md").read_text()
 
 
 def test_a_collapsed_fold_is_in_the_table(tmp_path: Path, inputs: Inputs) -> None:

@@ -18,6 +18,9 @@ from .images import Image, read_image
 
 ClickUnits = Literal["voxel", "world"]
 
+# Of a voxel; arithmetic is off by less, and nobody clicks as exactly.
+_WORLD_CLICK_DECIMALS = 6
+
 # The range that a CT scanner can store in 12 bits; beyond it lie padding values and metal.
 _PLAUSIBLE_HU = (-1024, 3071)
 
@@ -76,8 +79,12 @@ def _clicks(path: Path | None, geometry: Geometry, units: ClickUnits) -> dict[in
     clicks = read_clicks(path) if path is not None else {}
     if units == "voxel":
         return clicks
-    worlds = {lesion_id: geometry.world_to_voxel(point) for lesion_id, point in clicks.items()}
-    return {lesion_id: (float(p[0]), float(p[1]), float(p[2])) for lesion_id, p in worlds.items()}
+    # What a voxel index comes to through a turned matrix and back would else decide which voxel it lies in.
+    found = {
+        lesion_id: np.round(geometry.world_to_voxel(point), _WORLD_CLICK_DECIMALS).tolist()
+        for lesion_id, point in clicks.items()
+    }
+    return {lesion_id: (x, y, z) for lesion_id, (x, y, z) in found.items()}
 
 
 def _voxel_warnings(name: str, array: Array) -> list[str]:

@@ -177,7 +177,9 @@ def _registered(followups: Path, folder: Path, workers: int) -> Iterator[Row]:
         baseline = (row["patient"], row["baseline"])
         clicks = folder / f"{'_'.join(baseline)}-clicks.json"
         folder.mkdir(parents=True, exist_ok=True)
-        clicks.write_text(json.dumps(_clicks(points.get(baseline, {}))))
+        text = json.dumps(_clicks(points.get(baseline, {})))
+        if not clicks.exists() or clicks.read_text() != text:
+            clicks.write_text(text)
         return _with_propagated(by_scan[baseline], row, clicks, folder)
 
     with ThreadPoolExecutor(workers) as pool:
@@ -187,7 +189,8 @@ def _registered(followups: Path, folder: Path, workers: int) -> Iterator[Row]:
 def _with_propagated(baseline: Row, followup: Row, clicks: Path, folder: Path) -> Row:
     """A follow-up's row with the baseline's clicks as a registration brings them there."""
     answer = folder / f"{followup['patient']}_{followup['timepoint']}.json"
-    if not answer.exists():
+    files = (Path(baseline["image"]), Path(followup["image"]), clicks)
+    if not answer.exists() or answer.stat().st_mtime < max(file.stat().st_mtime for file in files):
         _model(
             "propagate", "--from", baseline["image"], "--to", followup["image"], "--points", clicks,
             "-o", answer, "--backend", "affine", "--no-reverse",

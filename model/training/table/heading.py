@@ -101,8 +101,12 @@ def _rules(inputs: Inputs) -> Iterator[str]:
 
 def _state(ledger: Ledger, left: int) -> Iterator[str]:
     minutes = sum(call.minutes for call in ledger.calls)
-    done = "everything was run" if not left else f"{left} steps are left; what they are for stands as not run"
-    yield f"{minutes:.0f} minutes by the clock, in {len(ledger.calls)} calls: {done}."
+    done = (
+        "everything was run"
+        if not left
+        else f"{_counted(left, 'step')} left; what is not done stands as not run"
+    )
+    yield f"{minutes:.0f} minutes by the clock, in {_counted(len(ledger.calls), 'call')}: {done}."
     for training in ledger.trainings:
         if training.state == "collapsed":
             yield (
@@ -114,3 +118,7 @@ def _state(ledger: Ledger, left: int) -> Iterator[str]:
                 f"{training.row}: fold {training.fold} was stopped after {training.epochs} of "
                 f"{training.of_epochs} epochs, and goes on at the next call."
             )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

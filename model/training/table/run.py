@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ...errors import LongilesionError
 from ..engine.job import Say
 from .heading import heading_of
 from .inputs import fitted, open_inputs
@@ -86,21 +87,28 @@ def run_table(job: TableJob, say: Say = print) -> Table:
         )
 
     schedule = scheduled(ledger, rows)
+
+    def written() -> Table:
+        ledger = keep(renewed(site, schedule.ledger))
+        lines = lines_of(ledger, layout, inputs.folds)
+        left = scheduled(ledger, ROWS).left  # also of rows that this call was not to work on
+        table = Table(lines, heading_of(inputs, job.preset, job.overrides, stages, ledger, len(left)))
+        write_table(table, layout)
+        draw_noise(lines, layout.noise_picture)
+        return table
+
     keep(ledger)
     if schedule.left:
         pool = executor(job.jobs)
         try:
             schedule.run(pool, job.jobs, say)
+        except LongilesionError:
+            written()  # with what was done before the step that failed
+            raise
         finally:
             pool.shutdown(wait=False)  # nothing runs any more; processes take their time to end
     say(_last_line(schedule.left))
-    ledger = keep(renewed(site, schedule.ledger))
-    lines = lines_of(ledger, layout, inputs.folds)
-    left = scheduled(ledger, ROWS).left  # also of rows that this call was not to work on
-    table = Table(lines, heading_of(inputs, job.preset, job.overrides, stages, ledger, len(left)))
-    write_table(table, layout)
-    draw_noise(lines, layout.noise_picture)
-    return table
+    return written()
 
 
 def _last_line(left: Sequence[Step]) -> str:

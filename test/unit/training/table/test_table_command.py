@@ -19,6 +19,8 @@ from model.training.table.layout import Layout
 from model.training.table.ledger import Ledger, read_ledger
 from model.training.table.rows import HEADLINE, ROWS
 from model.training.table.run import TableJob, run_table
+from model.training.table.steps import Step
+from model.training.table.work import Outcome, Place
 from model.training.table.write import Table
 
 from ..engine.phantoms import plan
@@ -51,7 +53,7 @@ def test_calls_go_on_until_the_table_is_whole(tmp_path: Path, inputs: Inputs) ->
     assert said[-1].endswith("the same command goes on") and len(said) == 8
     assert [line.score is None for line in table.of("rows")] == [False, False] + [True] * 6
     text = (tmp_path / "table.md").read_text()
-    assert "70 minutes by the clock, in 1 calls:" in text and "not run" in text
+    assert "70 minutes by the clock, in 1 call:" in text and "not run" in text
     second = Worker(where, clock)
     table = run_table(_job(tmp_path, 1e6, second), said.append)
     assert said[-1] == "all steps are done" and not set(first.done) & set(second.done)
@@ -68,6 +70,21 @@ def test_rows_can_be_chosen_and_all_are_shown(tmp_path: Path, inputs: Inputs) ->
     assert worker.done and all(step.startswith("point: ") for step in worker.done)
     assert {line.row for line in table.of("rows")} == {row.name for row in ROWS}
     assert "everything was run" not in (tmp_path / "table.md").read_text()
+
+
+class _Failing(Worker):
+    def __call__(self, step: Step, place: Place, until: float) -> Outcome:
+        if str(step).startswith("mask-and-point"):
+            raise InputError("scan.nii.gz: is missing; expected a CT")
+        return super().__call__(step, place, until)
+
+
+def test_what_was_done_before_an_error_is_in_the_table(tmp_path: Path, inputs: Inputs) -> None:
+    with pytest.raises(InputError, match="is missing; expected a CT"):
+        run_table(_job(tmp_path, 1e6, _Failing(site(tmp_path))), lambda _: None)
+    rows = (tmp_path / "table.md").read_text().split("## Rows")[1].splitlines()
+    assert "not run" not in next(row for row in rows if "Pretrained Synth. Longitudinal" in row)
+    assert "not run" in next(row for row in rows if "Cross Sectional + Mask" in row)
 
 
 def test_a_collapsed_fold_is_in_the_table(tmp_path: Path, inputs: Inputs) -> None:

@@ -294,10 +294,10 @@ def test_an_old_answer_does_not_survive_a_failure(case: CaseOnDisk) -> None:
 ONE_FAILS = """
 from model.inference import segmenter
 encode = segmenter.encode_lesion
-def fail_for_one(prompt, plan):
+def fail_for_one(prompt, *settings):
     if prompt.lesion_id == 1:
         raise RuntimeError("lesion 1 is jinxed")
-    return encode(prompt, plan)
+    return encode(prompt, *settings)
 segmenter.encode_lesion = fail_for_one
 """
 

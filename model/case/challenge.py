@@ -25,8 +25,9 @@ from .case import (
 )
 from .clicks import read_clicks
 from .geometry import Array, Geometry
-from .images import TEMPORARY_PREFIX, find_image, read_geometry, write_image
+from .images import find_image, read_geometry, write_image
 from .scans import ClickUnits, read_scans
+from .whole import TEMPORARY_PREFIX
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,10 @@ An entry of such a file belongs to a lesion by its name: the lesion id is the ru
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -19,13 +17,13 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from ..errors import InputError, OutputError
 from .case import MAX_LESION_ID
+from .whole import write_text
 
 Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 """Three finite numbers x, y, z of a file."""
 
 _TRAILING_DIGITS = re.compile(r"([0-9]+)\s*$")
 _NEGATIVE_NUMBER = re.compile(r"\s*-[0-9]+\s*")
-_TEMPORARY_PREFIX = ".writing-"  # that of images.py, which would bring SimpleITK with it
 
 Document = TypeVar("Document", bound=BaseModel)
 Value = TypeVar("Value")
@@ -109,24 +107,7 @@ def write_json(path: Path, document: Mapping[str, Any], decimals: int | None = 6
         OutputError: it cannot be written; a file that was there before stays as it was.
     """
     text = json.dumps(_plain(document, decimals), indent=1, allow_nan=False) + "\n"
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY_PREFIX, suffix=".json", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        # The temporary file is private by default; results belong to whoever mounted the folder.
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); expected a writable folder"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+    write_text(path, text)
 
 
 def check_writable(path: Path) -> None:

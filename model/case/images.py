@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import os
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +12,13 @@ import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
 from .geometry import Array, Geometry
+from .whole import written_whole
 
 # Unusable files are told in our own words; ITK's would follow them on stderr, whose last line is the user's.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 IMAGE_SUFFIXES = (".mha", ".mhd", ".nii.gz", ".nii", ".nrrd")
 _EXPECTED = "one 3-D image (" + ", ".join(IMAGE_SUFFIXES) + ")"
-TEMPORARY_PREFIX = ".writing-"
 _NIFTI_HEADER_BYTES = 352
 _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 
@@ -213,29 +210,11 @@ def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = Tru
     image.SetSpacing(geometry.spacing_xyz)
     image.SetOrigin(geometry.origin_xyz)
     image.SetDirection(geometry.direction)
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=TEMPORARY_PREFIX, suffix="".join(path.suffixes[-2:]), dir=path.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
-        sitk.WriteImage(image, name, useCompression=True)
+    with written_whole(path, "".join(path.suffixes[-2:]), _reason) as temporary:
+        sitk.WriteImage(image, str(temporary), useCompression=True)
         del image  # before the file is read back: one copy less at the run's peak of memory
         if verify:
             _verify(temporary, path, array, geometry)
-        # The temporary file is private by default; results belong to whoever mounted the folder.
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise OutputError(
-            f"{path}: cannot be written ({_reason(error)}); expected a writable folder"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
 
 
 def _verify(temporary: Path, path: Path, array: Array, geometry: Geometry) -> None:

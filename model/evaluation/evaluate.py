@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..case.documents import check_writable, write_json
+from ..case.whole import write_text
 from .cases import measure_case
 from .compare import Comparison, compare, read_run
 from .definitions import DEFAULT_DEFINITION, DEFINITIONS
-from .files import write_text
 from .lesion_map import LesionMap, read_lesion_map
 from .pairing import PairedScan, pair_files
 from .records import RECORDS_NAME, LesionRecord, write_records

@@ -14,8 +14,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from ..case.whole import write_text
 from ..errors import InputError
-from .files import write_text
 
 RECORDS_NAME = "lesions.csv"
 

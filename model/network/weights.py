@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import __version__
+from ..case.whole import written_whole
 from ..errors import WeightsError, one_line
 from .plan import DEFAULT_CONFIGURATION, PLANS_FILE, Plan, read_plan
 from .prompts import HeatMap
@@ -495,12 +496,6 @@ def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
         "source_sha256": sha256(weights.path),
         "packed_by": f"longilesion {__version__}",
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".writing")
-    try:
+    with written_whole(path) as temporary:
         save_file(state, temporary, metadata)
-        temporary.chmod(0o644)  # the library writes for its user alone, and containers run as others
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from ..case.documents import write_json
-from ..errors import InputError, OutputError
+from ..case.whole import write_text
+from ..errors import InputError
 
 SPLITS_FILE = "splits_final.json"
 FOLDS_FILE = "folds.json"
@@ -77,20 +78,10 @@ def write_folds(folder: Path, folds: Sequence[Fold], document: FoldsDocument) ->
                 "another folder, as networks may have been trained on them (delete it to draw them anew)"
             )
     else:
-        _write(path, [fold.model_dump(mode="json") for fold in folds])
+        # A list, which nnU-Net wants.
+        entries = [fold.model_dump(mode="json") for fold in folds]
+        write_text(path, json.dumps(entries, indent=1) + "\n")
     write_json(folder / FOLDS_FILE, document.model_dump(mode="json"))
-
-
-def _write(path: Path, folds: list[dict[str, list[str]]]) -> None:
-    """A list, which nnU-Net wants, written whole or not at all."""
-    temporary = path.with_name(f".writing-{path.name}")
-    try:
-        temporary.write_text(json.dumps(folds, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); expected a writable folder"
-        ) from error
 
 
 def read_folds(folder: Path) -> tuple[Fold, ...]:

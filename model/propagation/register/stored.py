@@ -10,17 +10,15 @@ A folder holds one file per pair, named ``FIXED_to_MOVING`` by the scans' names 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from itertools import product
 from pathlib import Path
 
 import SimpleITK as sitk
 
 from ...case.geometry import Geometry
-from ...case.images import IMAGE_SUFFIXES, TEMPORARY_PREFIX
-from ...errors import InputError, OutputError
+from ...case.images import IMAGE_SUFFIXES
+from ...case.whole import written_whole
+from ...errors import InputError
 from . import Registration, RegistrationImage, Transform
 from .itk import Inverse, from_field, from_itk, to_field, to_itk
 from .names import scan_keys
@@ -139,27 +137,11 @@ def written_suffix(path: Path) -> str:
 
 def _put(path: Path, suffix: str, content: sitk.Transform | sitk.Image) -> None:
     """Write under a temporary name of the same kind, and only then give the file its own."""
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+    with written_whole(path, suffix, _reason) as temporary:
         if isinstance(content, sitk.Image):
-            sitk.WriteImage(content, name, useCompression=True)
+            sitk.WriteImage(content, str(temporary), useCompression=True)
         else:
-            sitk.WriteTransform(content, name)
-        # The temporary file is private by default; results belong to whoever mounted the folder.
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise OutputError(
-            f"{path}: cannot be written ({_reason(error)}); expected a writable folder"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+            sitk.WriteTransform(content, str(temporary))
 
 
 def _reason(error: Exception) -> str:

@@ -6,10 +6,8 @@ Only tensors and plain values are written, and nothing else is read.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import OutputError, WeightsError, one_line
+from ...case.whole import written_whole
+from ...errors import WeightsError, one_line
 from ...network.resenc_unet import ResEncUNet, canonical_state
 from ...network.weights import HEAT_MAP_KEY
 from .config import TrainingConfig, from_plain, to_plain
@@ -97,25 +96,10 @@ def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written; one that was there before stays as it was.
     """
-    temporary: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=".pth", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise OutputError(
-            f"{path}: cannot be written ({one_line(error)}); expected a writable folder"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
+    with written_whole(path, ".pth", one_line) as temporary, temporary.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_latest(path: Path) -> Resumed:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...case.documents import write_json
+from ...case.whole import write_text
 from ...errors import InputError
 from ...evaluation.averages import Average
 from ...evaluation.definitions import DEFINITIONS
 from ...evaluation.evaluate import Evaluation
-from ...evaluation.files import write_text
 from ...evaluation.measure import read_labelmap
 from ...evaluation.metrics import Metric
 from ...evaluation.records import RECORDS_NAME, LesionRecord, Scope, read_records, write_records

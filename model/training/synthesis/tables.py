@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...case.images import TEMPORARY_PREFIX
-from ...errors import InputError, OutputError
+from ...case.whole import write_text
+from ...errors import InputError
 from ..manifest import NO_BASELINE, REQUIRED_COLUMNS
 from .output import (
     CT,
@@ -172,14 +171,4 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=".csv", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text.getvalue())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); expected a writable folder"
-        ) from error
+    write_text(path, text.getvalue())

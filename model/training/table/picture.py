@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...case.whole import written_whole
 from .lines import Line
 from .steps import NOISE_QUESTIONS
 
@@ -25,9 +26,8 @@ def draw_noise(lines: Sequence[Line], path: Path) -> None:
     axes.set(xlabel="noise of the follow-up point in voxels, uniform from -n to n", ylabel="Dice in percent")
     axes.grid(alpha=0.3)
     axes.legend()
-    temporary = path.with_name(f".writing-{path.name}")
-    figure.savefig(temporary, dpi=120, format="png")
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 def _curves(lines: Sequence[Line]) -> dict[str, list[tuple[int, float]]]:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-from ...evaluation.files import write_text
+from ...case.whole import write_text
 from ..heldout.score import Score
 from .layout import Layout
 from .lines import Line, Section

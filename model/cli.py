@@ -81,7 +81,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from .network.weights import pack_weights
+    from .network.pack import pack_weights
 
     for path in pack_weights(arguments.source, arguments.target, arguments.dtype):
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

@@ -53,20 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the model (default: /opt/ml/model if it holds one, else resources/weights)",
     )
-    add(
-        "--device",
-        type=device_name,
-        default=defaults.device,
-        metavar="auto|cpu|cuda|cuda:N",
-        help="where the network runs (default: auto)",
-    )
-    add(
-        "--precision",
-        choices=("auto", "fp32", "fp16", "bf16"),
-        default=defaults.precision,
-        help="auto: bf16 where the GPU has it, fp16 on other GPUs, fp32 on the CPU",
-    )
-    add("--folds", type=fold_list, default=defaults.folds, metavar="0,1,2,3,4", help="folds of the ensemble")
+    add_network(parser)
     add(
         "--overlap",
         choices=("probability", "max-id"),
@@ -97,8 +84,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--save-probabilities", action="store_true", help="each lesion's patch of probabilities into --extras"
     )
+
+
+def add_network(group: argparse._ActionsContainer) -> None:
+    """Add how an ensemble is computed, to a parser or a group of one."""
+    defaults = Options()
+    add = group.add_argument
+    add_device(group, "where the network runs")
+    add(
+        "--precision",
+        choices=("auto", "fp32", "fp16", "bf16"),
+        default=defaults.precision,
+        help="auto: bf16 where the GPU has it, fp16 on other GPUs, fp32 on the CPU",
+    )
+    add("--folds", type=fold_list, default=defaults.folds, metavar="0,1,2,3,4", help="folds of the ensemble")
     add("--tta", action="store_true", help="average over the mirrored views that the checkpoint names")
     add("--deterministic", action="store_true", help="the same result bit for bit on the same machine")
+
+
+def add_device(group: argparse._ActionsContainer, what: str = "where it computes") -> None:
+    """Add ``--device``, to a parser or a group of one."""
+    group.add_argument(
+        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N",
+        help=f"{what} (default: auto)",
+    )  # fmt: skip
 
 
 def from_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Options:

@@ -30,7 +30,8 @@ from ..network.plan import Plan
 from ..network.prompts import HeatMap
 from ..network.resample import FloatVolume
 from ..network.resenc_unet import ResEncUNet
-from ..network.weights import FoldWeights, InputVariant, build_network, check_fold
+from ..network.variants import InputVariant
+from ..network.weights import FoldWeights, build_network, check_fold
 
 log = logging.getLogger(__name__)
 

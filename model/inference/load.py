@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ..errors import WeightsError
 from ..network.plan import Plan
+from ..network.variants import Family, PromptNetwork
 from ..network.weights import (
-    Family,
-    PromptNetwork,
     WeightsManifest,
     find_prompt_network,
     find_weights,

@@ -20,7 +20,7 @@ from ..network.patches import NetworkGrid, network_grid
 from ..network.plan import Plan
 from ..network.prompts import PromptMap, ball_prompt, box_prompt, encode_prompted, mask_prompt
 from ..network.tiles import bounding_box, centred_tile, window_tiles
-from ..network.weights import PromptNetwork
+from ..network.variants import PromptNetwork
 from ..timing import Timings
 from .load import LoadedModel
 from .segmenter import LesionFailure, TiledLesion, segment_tiles

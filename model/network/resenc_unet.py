@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from ..case.geometry import Index
 from .plan import Architecture
 
+STEM = "encoder.stem.convs.0.conv.weight"
+"""The tensor whose shape tells how many channels a network takes."""
+
 _WRAPPERS = ("module.", "_orig_mod.", "backbone.")
 # The decoder lists the encoder a second time, and each convolution block lists its parts a second time.
 _DECODER_TWIN = "decoder.encoder."

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..options import device_name
+from ..options import add_device
 
 _DESCRIPTION = """\
 Registers two scans of one patient and carries the lesions' points, boxes and masks from one to the other.
@@ -70,10 +70,7 @@ def _add_registration(group: argparse._ArgumentGroup) -> None:
         help="forward: --to is the follow-up, which is the fixed scan of the registration (default); "
         "backward: --from is. It matters for files of transforms and landmarks, which have a direction",
     )  # fmt: skip
-    add(
-        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N",
-        help="where back ends that use torch run (default: auto)",
-    )  # fmt: skip
+    add_device(group, "where back ends that use torch run")
     add(
         "--save-transform", type=Path, metavar="FILE",
         help="write the transform, fixed to moving, for --backend transform:FILE",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..options import device_name
+from ..options import add_device
 from . import sampling
 
 POINT_RULES = ("deepest", "centre", "uniform", "weighted", "border", "challenge")
@@ -59,10 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", type=Path, metavar="DIR",
         help="the longitudinal model of --sample-probability (default: that at hand)",
     )  # fmt: skip
-    group.add_argument(
-        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N",
-        help="where it computes (default: auto)",
-    )  # fmt: skip
+    add_device(group)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..options import BOOSTS, DEFAULT_BOOST, DEFAULT_FOLDS, device_name, fold_list
+from ..options import BOOSTS, DEFAULT_BOOST, add_network
 from . import sampling
 
 TOPOLOGIES = ("star", "chain", "recentre", "recentre-mask")
@@ -58,11 +58,7 @@ def _add_segmenter(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="the model (default: the longitudinal one that is at hand)",
     )
-    add("--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N", help="(default: auto)")
-    add("--precision", choices=("auto", "fp32", "fp16", "bf16"), default="auto", help="(default: auto)")
-    add("--folds", type=fold_list, default=DEFAULT_FOLDS, metavar="0,1,2,3,4", help="folds of the ensemble")
-    add("--tta", action="store_true", help="average over the mirrored views that the checkpoint names")
-    add("--deterministic", action="store_true", help="the same result bit for bit on the same machine")
+    add_network(group)
     add(
         "--boost", choices=BOOSTS, default=DEFAULT_BOOST,
         help="ask more than once for each lesion whose point was propagated (default: %(default)s)",

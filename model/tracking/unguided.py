@@ -24,7 +24,7 @@ from ..network.patches import extract_ct, network_grid, place
 from ..network.plan import Plan
 from ..network.prompts import CHANNELS, encode_patches, place_lesion
 from ..network.resample import FloatVolume
-from ..network.weights import PromptNetwork
+from ..network.variants import PromptNetwork
 from ..timing import Timings
 from .components import point_voxel
 

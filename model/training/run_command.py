@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..options import device_name
+from ..options import add_device
 
 if TYPE_CHECKING:  # brings torch
     from .engine.config import TrainingConfig
@@ -57,10 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where settings begin: scratch (default), pretraining (points drawn inside lesions), finetuning "
         "(a tenth of the learning rate; default with --pretrain or --initial)",
     )  # fmt: skip
-    parser.add_argument(
-        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N",
-        help="where it computes (default: auto)",
-    )  # fmt: skip
+    add_device(parser)
     parser.add_argument("--restart", action="store_true", help="begin anew, whatever is there")
     parser.add_argument(
         "--no-cross-validation",

@@ -33,6 +33,11 @@ class LesionVoxels:
     voxels_zyx: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float32]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no point can be drawn from it."""
+        return len(self.voxels_zyx) == 0 or not float(self.weights.sum()) > 0
+
 
 NO_VOXELS = LesionVoxels(np.zeros((0, 3), np.int32), np.zeros(0, np.float32))
 

@@ -20,7 +20,8 @@ import torch
 
 from model.inference.ensemble import Ensemble, EnsembleOptions
 from model.network.plan import Plan, read_plan
-from model.network.weights import FoldWeights, InputVariant
+from model.network.variants import InputVariant
+from model.network.weights import FoldWeights
 
 from .network import REAL_SIZE_PLANS, random_network
 

@@ -15,7 +15,7 @@ from ...case.geometry import AxisMap, Box, Index
 from ...network.patches import NetworkGrid
 from ...network.prompts import CHANNELS, HeatMap, heat_map
 from ...network.resample import FloatVolume
-from ...network.weights import InputVariant
+from ...network.variants import InputVariant
 from .config import TrainingConfig, Variant
 from .intensity import change_intensities
 from .sampling import Draw

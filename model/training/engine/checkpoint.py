@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ...case.whole import written_whole
 from ...errors import WeightsError, one_line
+from ...network.checkpoint_file import HEAT_MAP_KEY
 from ...network.resenc_unet import ResEncUNet, canonical_state
-from ...network.weights import HEAT_MAP_KEY
 from .config import TrainingConfig, from_plain, to_plain
 from .network import MIRROR_AXES, published_state, trainer_name
 

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ...errors import WeightsError
-from ...network import weights as weight_files
+from ...network.checkpoint_file import read_checkpoint
 from ...network.prompts import CHANNELS
-from ...network.resenc_unet import ResEncUNet, canonical_state
+from ...network.resenc_unet import STEM, ResEncUNet, canonical_state
 
-_STEM = "encoder.stem.convs.0.conv.weight"
 _HEADS = "decoder.seg_layers."
 # What the channels of other networks are in `prompts.CHANNELS`. The first one of all is a CT.
 _PROMPTED = (0, 3)  # CT and prompt, as LesionLocator's
@@ -48,7 +47,7 @@ def load_initial(
         )
     lines, state = [], dict[str, Tensor]()
     for name, fresh in wanted.items():
-        if name == _STEM:
+        if name == STEM:
             state[name], line = _stem(path, given[name], fresh, channels)
             lines.append(line)
         elif name.startswith(_HEADS) and not (
@@ -73,9 +72,7 @@ def load_initial(
 def _stem(path: Path, given: Tensor, fresh: Tensor, channels: Sequence[int]) -> tuple[Tensor, str]:
     """The stem's weight [features, inputs, kernel] with the given one's channels where they match."""
     if given.shape[0] != fresh.shape[0] or given.shape[2:] != fresh.shape[2:]:
-        raise WeightsError(
-            f"{path}: {_STEM} is {list(given.shape)}; expected {list(fresh.shape)} by the plan"
-        )
+        raise WeightsError(f"{path}: {STEM} is {list(given.shape)}; expected {list(fresh.shape)} by the plan")
     meanings = _BY_COUNT.get(given.shape[1], (0,))
     weight, copied, initialised = fresh.clone(), [], []
     for number, channel in enumerate(channels):
@@ -92,12 +89,12 @@ def _stem(path: Path, given: Tensor, fresh: Tensor, channels: Sequence[int]) -> 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     """The U-Net's tensors under canonical names, whatever wrapper they lie in."""
-    raw = weight_files.read_checkpoint(path).state
+    raw = read_checkpoint(path).state
     try:
         state = canonical_state(raw)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}; expected a checkpoint of the residual-encoder U-Net") from error
-    prefixes = [name.removesuffix(_STEM) for name in state if name.endswith(_STEM)]
+    prefixes = [name.removesuffix(STEM) for name in state if name.endswith(STEM)]
     if len(prefixes) != 1:
         count = "several U-Nets" if prefixes else "no U-Net"
         raise WeightsError(f"{path}: holds {count}; expected one residual-encoder U-Net")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ...errors import OutputError
+from ...case.whole import written_whole
 
 LOG_FILE, CURVE_FILE = "log.csv", "curve.png"
 _SECONDS_BETWEEN_PICTURES = 60.0
@@ -39,12 +40,10 @@ class EpochLog:
     def __init__(self, folder: Path, first_epoch: int) -> None:
         """Raises OutputError when the folder cannot be written to."""
         self._folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.records = _read(folder / LOG_FILE, first_epoch)
-            self._rewrite()
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be written ({error.strerror}); expected a folder") from error
+        path = folder / LOG_FILE
+        with written_whole(path) as temporary:
+            self.records = _read(path, first_epoch)
+            _write(temporary, self.records)
         self._board = _tensorboard(folder, first_epoch)
         self._drawn = time.monotonic()
 
@@ -84,17 +83,8 @@ class EpochLog:
         for axes in (losses, dices):
             axes.grid(alpha=0.3)
             axes.legend()
-        temporary = self._folder / f".writing-{CURVE_FILE}"
-        figure.savefig(temporary, dpi=120, format="png")
-        temporary.replace(self._folder / CURVE_FILE)
-
-    def _rewrite(self) -> None:
-        temporary = self._folder / f".writing-{LOG_FILE}"
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(field.name for field in fields(EpochRecord))
-            writer.writerows(asdict(record).values() for record in self.records)
-        temporary.replace(self._folder / LOG_FILE)
+        with written_whole(self._folder / CURVE_FILE) as temporary:
+            figure.savefig(temporary, dpi=120, format="png")
 
 
 def _read(path: Path, first_epoch: int) -> list[EpochRecord]:
@@ -111,6 +101,13 @@ def _read(path: Path, first_epoch: int) -> list[EpochRecord]:
             if math.isfinite(values["epoch"]) and values["epoch"] < first_epoch:
                 records.append(EpochRecord(**(values | {"epoch": int(values["epoch"])})))
     return records
+
+
+def _write(path: Path, records: Sequence[EpochRecord]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(field.name for field in fields(EpochRecord))
+        writer.writerows(asdict(record).values() for record in records)
 
 
 def _tensorboard(folder: Path, first_epoch: int) -> Any:

@@ -15,6 +15,7 @@ from typing import NoReturn
 import torch
 
 from ...case.documents import write_json
+from ...case.whole import written_whole
 from ...errors import InputError, OutputError, one_line
 from ...network.plan import PLANS_FILE, read_plan
 from .augment import VARIANTS
@@ -174,9 +175,8 @@ class _FoldRun:
                 source = job.plan_file if name == PLANS_FILE else source
                 if source.is_file() and source.resolve() != target.resolve():
                     # Another fold may begin at the same time, and must not read half of it.
-                    part = job.folder / f".writing-{name}"
-                    shutil.copyfile(source, part)
-                    part.replace(target)
+                    with written_whole(target) as temporary:
+                        shutil.copyfile(source, temporary)
         except OSError as error:
             raise OutputError(
                 f"{job.folder}: cannot be written ({one_line(error)}); expected a writable folder"

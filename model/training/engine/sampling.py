@@ -11,8 +11,9 @@ import numpy as np
 
 from ...case.geometry import Box, Index, Vector
 from ...errors import InputError
+from ..voxels import LesionVoxels
 from .config import TrainingConfig
-from .source import LesionPair, Patients, ScanPair, VoxelTable
+from .source import LesionPair, Patients, ScanPair
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +132,7 @@ def _drawn_points(lesion: LesionPair, rng: np.random.Generator) -> tuple[Vector,
     return _drawn_voxel(lesion.followup_table, rng), baseline
 
 
-def _drawn_voxel(table: VoxelTable, rng: np.random.Generator) -> Vector:
+def _drawn_voxel(table: LesionVoxels, rng: np.random.Generator) -> Vector:
     reach = np.cumsum(table.weights, dtype=np.float64)
     row = int(np.searchsorted(reach, rng.random() * reach[-1], side="right"))
     z, y, x = (float(v) for v in table.voxels_zyx[min(row, len(reach) - 1)])

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from ...case.geometry import Array, Box, Index, Vector
 from ...errors import InputError
 from ...network.resample import FloatVolume
+from ..voxels import LesionVoxels
 
 
 class ScanSource(Protocol):
@@ -36,18 +34,6 @@ class ScanSource(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class VoxelTable:
-    """Voxels (N, 3) zyx of a lesion from which a point is drawn, with weights (N,), their squared depth."""
-
-    voxels_zyx: npt.NDArray[np.integer]
-    weights: npt.NDArray[np.floating]
-
-    @property
-    def is_empty(self) -> bool:
-        return len(self.voxels_zyx) == 0 or not float(self.weights.sum()) > 0
-
-
-@dataclass(frozen=True, eq=False)
 class LesionPair:
     """One lesion of the baseline and what became of it.
 
@@ -60,8 +46,8 @@ class LesionPair:
     baseline_point_zyx: Vector | None
     followup_point_zyx: Vector | None
     propagated_point_zyx: Vector | None
-    baseline_table: VoxelTable | None = None
-    followup_table: VoxelTable | None = None
+    baseline_table: LesionVoxels | None = None
+    followup_table: LesionVoxels | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,14 +18,8 @@ from model.errors import InputError, MemoryExhaustedError, WeightsError
 from model.inference import ensemble as module
 from model.inference.ensemble import Ensemble, EnsembleOptions
 from model.network.resenc_unet import ResEncUNet
-from model.network.weights import (
-    FoldWeights,
-    InputVariant,
-    build_network,
-    inspect_weights,
-    load_folds,
-    load_plan,
-)
+from model.network.variants import InputVariant
+from model.network.weights import FoldWeights, build_network, inspect_weights, load_folds, load_plan
 
 # The tests' own model: the one that ships may change.
 MODEL = Path(__file__).parents[2] / "golden" / "model"

@@ -18,7 +18,8 @@ from model.network.normalize import normalize_ct
 from model.network.plan import Architecture, CtNormalization, Plan
 from model.network.prompts import HeatMap
 from model.network.resenc_unet import ResEncUNet
-from model.network.weights import FoldWeights, InputVariant, build_network
+from model.network.variants import InputVariant
+from model.network.weights import FoldWeights, build_network
 
 PATCH = (12, 16, 16)
 ARCHITECTURE = Architecture(

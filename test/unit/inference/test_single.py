@@ -41,7 +41,8 @@ from model.inference.single import SingleTimePointSegmenter, prompt_tiles
 from model.network.patches import network_grid
 from model.network.prompts import PromptMap, ball_prompt, box_prompt, mask_prompt
 from model.network.tiles import bounding_box
-from model.network.weights import PromptNetwork, find_prompt_network
+from model.network.variants import PromptNetwork
+from model.network.weights import find_prompt_network
 
 POINT, BOX, TRACK = PromptNetwork.POINT, PromptNetwork.BOX, PromptNetwork.TRACK
 PATCH = (16, 16, 16)

@@ -16,7 +16,7 @@ from model.inference.ensemble import Encode, Prediction
 from model.inference.load import LoadedModel
 from model.network.plan import Architecture, CtNormalization, Plan
 from model.network.resample import FloatVolume
-from model.network.weights import PromptNetwork
+from model.network.variants import PromptNetwork
 from model.tracking import unguided
 from model.tracking.choice import ChoiceOptions, Sampling, SamplingOptions
 from model.tracking.follow import follow_each

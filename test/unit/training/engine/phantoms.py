@@ -14,7 +14,8 @@ from model.case.geometry import Box, Index, Vector
 from model.network.plan import Architecture, CtNormalization, Plan
 from model.network.resample import FloatVolume
 from model.training.engine.config import TrainingConfig
-from model.training.engine.source import LesionPair, Patients, ScanPair, VoxelTable, patients_of
+from model.training.engine.source import LesionPair, Patients, ScanPair, patients_of
+from model.training.voxels import LesionVoxels
 
 PATCH: Index = (24, 24, 24)
 SHAPE: Index = (40, 44, 48)
@@ -60,10 +61,10 @@ def scan(
     return MemoryScan(scan_id, (noise + 2.0 * (labels > 0)).astype(np.float32), labels)
 
 
-def table(one: MemoryScan, lesion_id: int) -> VoxelTable:
+def table(one: MemoryScan, lesion_id: int) -> LesionVoxels:
     voxels = np.argwhere(one.labels == lesion_id)
     depth = 10 - np.linalg.norm(voxels - voxels.mean(0), axis=1)
-    return VoxelTable(voxels, depth**2)
+    return LesionVoxels(voxels.astype(np.int32), np.square(depth).astype(np.float32))
 
 
 def pair(patient: str, seed: int = 0) -> ScanPair:

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from model.errors import WeightsError
+from model.network.pack import pack_weights
 from model.network.plan import read_plan
-from model.network.weights import InputVariant, build_network, load_fold, pack_weights
+from model.network.variants import InputVariant
+from model.network.weights import build_network, load_fold
 from model.training.engine.augment import VARIANTS
 from model.training.engine.checkpoint import Progress, RunIdentity, network_checkpoint, write_checkpoint
 from model.training.engine.initial import load_initial

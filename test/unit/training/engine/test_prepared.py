@@ -20,7 +20,7 @@ from model.training import run_command
 from model.training.engine.prepared import open_prepared
 from model.training.plan_files import preparation_of
 from model.training.store import CT_FILE, LABELS_FILE, VOXELS_FILE, scan_folder
-from model.training.voxels import LesionVoxels, write_voxels
+from model.training.voxels import write_voxels
 
 from . import phantoms
 from .phantoms import MemoryScan
@@ -35,8 +35,7 @@ def _write_scan(folder: Path, patient: str, scan: MemoryScan) -> None:
         blosc2.asarray(np.ascontiguousarray(array), urlpath=str(place / name), mode="w")
     tables = {}
     for lesion_id in set(np.unique(scan.labels).tolist()) - {0}:
-        table = phantoms.table(scan, lesion_id)
-        tables[lesion_id] = LesionVoxels(table.voxels_zyx.astype(np.int32), table.weights.astype(np.float32))
+        tables[lesion_id] = phantoms.table(scan, lesion_id)
     write_voxels(place / VOXELS_FILE, tables)
     document = {
         "stamp": _STAMP,

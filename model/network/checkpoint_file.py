@@ -1,0 +1,162 @@
+"""One file of weights, read safely.
+
+A `.pth` is a pickle from outside: only tensors, plain containers and a few numpy number types named here are
+let through. A `.safetensors` holds nothing but tensors and notes.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import WeightsError, one_line
+from .plan import DEFAULT_CONFIGURATION
+from .prompts import HeatMap
+from .resenc_unet import STEM
+
+# Under which a checkpoint, and packed weights, name the kind of their heat maps.
+HEAT_MAP_KEY = "heat_map"
+
+# Torch keeps one allow-list for the process: a thread that is done would take it from one that still reads.
+_ALLOW_LIST = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class RawCheckpoint:
+    """What a file says, whichever kind of network it holds; names and types of tensors as they are stored."""
+
+    state: dict[str, Tensor]
+    trainer_name: str
+    configuration: str
+    mirror_axes: tuple[int, ...]
+    heat_map: HeatMap
+
+
+def read_checkpoint(path: Path) -> RawCheckpoint:
+    """Read a `.safetensors`, or else a pickle, of which nothing is run.
+
+    Raises:
+        WeightsError: corrupt, truncated, refused as unsafe, or no checkpoint of the trainer family.
+    """
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+def _read_pickle(path: Path) -> RawCheckpoint:
+    try:
+        with _ALLOW_LIST, torch.serialization.safe_globals(_allowed_globals()):
+            checkpoint = _load(path)
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, error) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a spoilt pickle can end in any of them
+        raise WeightsError(
+            f"{path}: is corrupt or truncated ({one_line(error)[:120]}); expected a checkpoint"
+        ) from error
+    return _checked_checkpoint(path, checkpoint)
+
+
+def _allowed_globals() -> list[Any]:
+    """The numpy number types that training logs leave in checkpoints, also by their names of numpy 1."""
+    scalar = np.float64(0).__reduce__()[0]  # numpy hides its name
+    kinds = ("Float64", "Float32", "Float16", "Int64", "Int32", "Int16", "Int8", "UInt8", "Bool")
+    return [
+        (scalar, "numpy._core.multiarray.scalar"),
+        (scalar, "numpy.core.multiarray.scalar"),
+        np.dtype,
+        *(getattr(np.dtypes, f"{kind}DType") for kind in kinds),
+    ]
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)  # a file of torch's old format
+
+
+def _refusal(path: Path, error: pickle.UnpicklingError) -> WeightsError:
+    """Torch's long message in one line: what the file asked for, where it says so."""
+    refused = re.search(r"GLOBAL (\S+)|class (\S+)|global (\S+)", str(error))
+    name = next((name for name in refused.groups() if name), None) if refused else None
+    asked = (
+        f"is refused, it asks to run {name.strip(chr(39))} while loading, and that"
+        if name
+        else ("cannot be read safely, it is corrupt or holds other things than weights, and")
+    )
+    return WeightsError(f"{path}: {asked} was not run; expected tensors and plain values only")
+
+
+def _checked_checkpoint(path: Path, checkpoint: Any) -> RawCheckpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("network_weights"), dict):
+        raise WeightsError(f"{path}: holds no 'network_weights'; expected a checkpoint of the trainer family")
+    state = checkpoint["network_weights"]
+    if not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()):
+        raise WeightsError(f"{path}: 'network_weights' is not a state dict; expected names and tensors")
+    arguments = checkpoint.get("init_args")
+    configuration = arguments.get("configuration") if isinstance(arguments, dict) else None
+    axes = checkpoint.get("inference_allowed_mirroring_axes")
+    return RawCheckpoint(
+        state,
+        str(checkpoint.get("trainer_name", "")),
+        str(configuration or DEFAULT_CONFIGURATION),
+        _mirror_axes(path, () if axes is None else axes),
+        _heat_map(path, _named_heat_map(checkpoint)),
+    )
+
+
+def _read_safetensors(path: Path) -> RawCheckpoint:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+        axes = json.loads(metadata.get("mirror_axes", "[]"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: is corrupt or truncated ({one_line(error)[:120]}); expected packed weights"
+        ) from error
+    count = str(state[STEM].shape[1]) if STEM in state and state[STEM].ndim == 5 else "no"
+    if metadata.get("channels", count) != count:
+        raise WeightsError(
+            f"{path}: has {count} input channels; expected {metadata['channels']} by its notes"
+        )
+    configuration = metadata.get("configuration", DEFAULT_CONFIGURATION)
+    return RawCheckpoint(
+        state,
+        metadata.get("trainer_name", ""),
+        configuration,
+        _mirror_axes(path, axes),
+        _heat_map(path, metadata.get(HEAT_MAP_KEY)),
+    )
+
+
+def _named_heat_map(checkpoint: dict[str, Any]) -> Any:
+    """What a checkpoint says, or the settings that it keeps: the first ones of `train run` say it there."""
+    settings = checkpoint.get("training_config")
+    return checkpoint.get(HEAT_MAP_KEY, settings.get(HEAT_MAP_KEY) if isinstance(settings, dict) else None)
+
+
+def _heat_map(path: Path, name: Any) -> HeatMap:
+    """The kind that a checkpoint names; published ones name none."""
+    try:
+        return HeatMap.UNIT_PEAK if name is None else HeatMap(name)
+    except ValueError:
+        raise WeightsError(f"{path}: its heat maps are {name!r}; expected {' or '.join(HeatMap)}") from None
+
+
+def _mirror_axes(path: Path, axes: Any) -> tuple[int, ...]:
+    if not isinstance(axes, list | tuple) or any(axis not in (0, 1, 2) for axis in axes):
+        raise WeightsError(f"{path}: mirroring axes are {axes!r}; expected some of 0, 1, 2")
+    return tuple(int(axis) for axis in axes)

@@ -1,0 +1,68 @@
+"""Weights made small and safe to read: safetensors, without what only training needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import save_file
+
+from .. import __version__
+from ..case.whole import written_whole
+from ..errors import WeightsError
+from .checkpoint_file import HEAT_MAP_KEY
+from .plan import PLANS_FILE
+from .weights import (
+    PACKED,
+    PICKLED,
+    FoldWeights,
+    find_weights,
+    first_not_finite,
+    fold_file,
+    load_fold,
+    sha256,
+)
+
+
+def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "fp32") -> list[Path]:
+    """Write each fold of a model as safetensors, without optimizer state, beside its plan.
+
+    Returns the files written. WeightsError for anything that cannot be loaded.
+    """
+    folder = find_weights(source)
+    folds = sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdigit())
+    if not folds:
+        raise WeightsError(f"{folder}: holds no folds; expected fold_0 ... fold_4")
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for fold in folds:
+        weights = load_fold(fold_file(folder, fold, (PICKLED, PACKED)))  # from the original where it is
+        written.append(_pack_fold(weights, target / f"fold_{fold}" / PACKED, dtype))
+    for name in (PLANS_FILE, "dataset.json"):
+        if (folder / name).is_file() and folder.resolve() != target.resolve():
+            shutil.copyfile(folder / name, target / name)
+    return written
+
+
+def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
+    kind = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
+    state = {name: tensor.to(kind).contiguous() for name, tensor in weights.state.items()}
+    beyond = first_not_finite(state)
+    if beyond is not None:
+        raise WeightsError(f"{weights.path}: {beyond} does not fit {dtype}; expected --dtype fp32")
+    metadata = {
+        "format": "pt",
+        "trainer_name": weights.trainer_name,
+        "configuration": weights.configuration,
+        "channels": str(len(weights.variant.channels)),
+        "mirror_axes": json.dumps(weights.mirror_axes),
+        HEAT_MAP_KEY: str(weights.heat_map),
+        "source_sha256": sha256(weights.path),
+        "packed_by": f"longilesion {__version__}",
+    }
+    with written_whole(path) as temporary:
+        save_file(state, temporary, metadata)
+    return path

@@ -32,7 +32,16 @@ from .cohort import RawScan
 from .grids import prepared_grid
 from .plan_files import preparation_of
 from .stamps import Stamp, stamp_of
-from .store import CT_FILE, LABELS_FILE, SCAN_FILE, VOXELS_FILE, LesionDocument, ScanDocument, read_document
+from .store import (
+    CT_FILE,
+    LABELS_FILE,
+    SCAN_FILE,
+    VOXELS_FILE,
+    LesionDocument,
+    ScanDocument,
+    read_document,
+    voxel_digest,
+)
 from .survey import load_scan
 from .voxels import lesion_random, sample_voxels, write_voxels
 
@@ -97,6 +106,7 @@ def prepare_scan(job: PreparationJob) -> None:
             for lesion in lesions
         }  # fmt: skip
         write_voxels(job.folder / VOXELS_FILE, tables)
+        digest = voxel_digest(job.folder)
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"{job.folder}: cannot be written ({error}); expected a writable folder with enough space"
@@ -112,6 +122,7 @@ def prepare_scan(job: PreparationJob) -> None:
         axis_order=grid.axes.order,
         axis_flipped=grid.axes.flipped,
         lesions=tuple(_document(lesion) for lesion in lesions),
+        digest=digest,
     )
     write_json(job.folder / SCAN_FILE, document.model_dump(mode="json"), decimals=None)
 

@@ -17,9 +17,10 @@ Volumes lie on the network grid (z, y, x), points are voxel indices of it. Nothi
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -52,7 +53,10 @@ class LesionDocument(BaseModel):
 
 
 class ScanDocument(BaseModel):
-    """What `scan.json` says; order and flips lead from the scan's axial array to the prepared one."""
+    """What `scan.json` says; order and flips lead from the scan's axial array to the prepared one.
+
+    ``digest`` is the `voxel_digest`; an earlier version did not write it down.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,6 +70,7 @@ class ScanDocument(BaseModel):
     axis_order: Index
     axis_flipped: tuple[bool, bool, bool]
     lesions: tuple[LesionDocument, ...]
+    digest: str | None = None
 
 
 class PreparedLesion(BaseModel):
@@ -128,6 +133,13 @@ class PreparedScan:
 
     def __reduce__(self) -> tuple[type[PreparedScan], tuple[Path]]:
         return PreparedScan, (self.folder,)
+
+    @property
+    def digest(self) -> str:
+        """The `voxel_digest`: what the scan shows, whenever and wherever it was prepared."""
+        if self.document.digest is not None:
+            return self.document.digest
+        return _known_digest(self.folder, (self.folder / SCAN_FILE).stat().st_mtime_ns)
 
     def read_ct(self, box: Box) -> FloatVolume:
         """The normalised CT in a box, float32 (z, y, x); 0, the mean HU, beyond the scan."""
@@ -222,6 +234,27 @@ def read_prepared(folder: Path) -> PreparedCohort:
         for pair in index.pairs
     )
     return PreparedCohort(folder, index.name, index.preparation, index.excluded, pairs)
+
+
+def voxel_digest(folder: Path) -> str:
+    """SHA-256 of a stored scan's voxels, CT and lesions, however they are packed.
+
+    Raises:
+        InputError: a volume cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in (CT_FILE, LABELS_FILE):
+        array = _open(folder / name)
+        digest.update(repr((name, array.shape, str(array.dtype))).encode())
+        for start in range(0, array.shape[0], array.chunks[0]):
+            digest.update(array[start : start + array.chunks[0]].tobytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _known_digest(folder: Path, mtime_ns: int) -> str:
+    """That of a scan which does not say it, read once by a process as long as it is not prepared anew."""
+    return voxel_digest(folder)
 
 
 def _open(path: Path) -> blosc2.NDArray:

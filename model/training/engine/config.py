@@ -74,6 +74,9 @@ class TrainingConfig:
     health_warmup: int = -1
     health_patience: int = -1  # epochs without a hit that end the run; -1: a tenth of it, 3 to 20
     health_floor: float = 0.01  # validation Dice below it is no hit
+    # What it is made of, as SHA-256; "" is not known. Nobody sets these: `origin` fills them in.
+    scans: str = ""
+    initial_weights: str = ""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -117,6 +120,9 @@ _LEAST = {
 # Settings that change how fast a result comes, not which one: a resumed run may have others.
 FREE_ON_RESUME = frozenset({"workers", "prefetch", "checkpoint_every", "health_warmup", "health_patience"})
 
+# No settings, though they stand beside them.
+_ORIGIN = frozenset({"scans", "initial_weights"})
+
 PRESETS: dict[str, TrainingConfig] = {
     "scratch": TrainingConfig(),
     "pretraining": TrainingConfig(sampling="pretraining"),
@@ -130,7 +136,8 @@ def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> Training
     Raises:
         InputError: an unknown key, a value of another type or out of range, or one key twice.
     """
-    kinds, values = get_type_hints(TrainingConfig), dict[str, Any]()
+    kinds = {key: kind for key, kind in get_type_hints(TrainingConfig).items() if key not in _ORIGIN}
+    values = dict[str, Any]()
     for text in overrides:
         key, separator, value = text.partition("=")
         key = key.strip()
@@ -165,6 +172,8 @@ def settled(config: TrainingConfig, plan_file: Path, configuration: str) -> Trai
 def lines_of(config: TrainingConfig) -> Iterator[str]:
     """Each setting as ``key=value``, as the command line takes it; it is noted what the plan decides."""
     for key, value in to_plain(config).items():
+        if key in _ORIGIN:
+            continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
         yield f"{key}={text}" + ("  # the plan's" if _is_open(key, value) else "")
 
@@ -212,7 +221,7 @@ def from_plain(values: Mapping[str, Any]) -> TrainingConfig:
 def first_difference(one: TrainingConfig, other: TrainingConfig) -> str | None:
     """The first setting that makes two runs different; None when they are the same run.
 
-    What one of them leaves to the plan is no difference.
+    What one of them leaves to the plan, or does not know, is no difference.
     """
     for field in fields(one):
         ours, others = getattr(one, field.name), getattr(other, field.name)
@@ -223,5 +232,7 @@ def first_difference(one: TrainingConfig, other: TrainingConfig) -> str | None:
 
 
 def _is_open(name: str, value: Any) -> bool:
-    """Whether a setting is left to the plan."""
+    """Whether a setting is left to the plan, or an origin is not known."""
+    if name in _ORIGIN:
+        return value == ""
     return (name == "batch_size" and value == 0) or (name == "batch_dice" and value == "auto")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import LongilesionError
+from ...errors import InputError, LongilesionError
 from ...network.plan import Plan
-from .config import TrainingConfig
+from .config import TrainingConfig, from_plain
 from .source import LesionPair, Patients
 
 HEALTH_FILE, CONFIG_FILE, DATASET_FILE = "health.json", "config.json", "dataset.json"
@@ -59,7 +59,10 @@ class FoldResult:
 
 
 def data_digest(plan: Plan, training: Patients, validation: Patients) -> str:
-    """A fingerprint of what samples are drawn from: plan, patients, scans, lesions and their points."""
+    """A fingerprint of what samples are drawn from: plan, patients, scans, lesions and their points.
+
+    What the scans show is not in it: see `origin`.
+    """
     digest = hashlib.sha256(repr(plan).encode())
     for patients in (training, validation):
         for name, pairs in zip(patients.names, patients.pairs, strict=True):
@@ -77,6 +80,14 @@ def finished_data(folder: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return str(known)
+
+
+def saved_config(folder: Path) -> TrainingConfig | None:
+    """The settings that a fold was begun with, as its folder says; None where it does not."""
+    try:
+        return from_plain(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, InputError):
+        return None
 
 
 def _lesion(lesion: LesionPair) -> tuple[object, ...]:

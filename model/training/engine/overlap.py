@@ -1,4 +1,4 @@
-"""Whether pretraining data show patients of the data set, whatever they are called there.
+"""Whether data of a pretraining, or of a test, show patients of a data set, whatever they are called there.
 
 Synthetic follow-ups come with the scans that they were made from. A scan is known by the file that it was
 prepared from, and under any other file by its voxels: both data sets are prepared by one plan, so that the
@@ -23,10 +23,19 @@ _BLOCK = 64  # voxels along an axis that are read of a scan to look for others l
 
 @dataclass(frozen=True, eq=False)
 class PatientScan:
-    """A scan and the name of its patient in one data set."""
+    """A scan and the name of its patient in one data set. ``image``: its file, if the scan does not say."""
 
     patient_id: str
     scan: ScanSource
+    image: Path | None = None
+
+
+def stored_scans(folder: Path) -> Iterator[PatientScan]:
+    """All scans of a prepared data set, also of patients without a pair."""
+    for place in sorted((folder / SCANS_FOLDER).glob("*")):
+        if read_document(place) is not None:
+            scan = PreparedScan(place)
+            yield PatientScan(scan.patient_id, scan)
 
 
 def scans_of(folder: Path, pairs: Iterable[ScanPair]) -> tuple[PatientScan, ...]:
@@ -38,19 +47,14 @@ def scans_of(folder: Path, pairs: Iterable[ScanPair]) -> tuple[PatientScan, ...]
         for pair in known
         for scan in (pair.baseline, pair.followup)
     }
-    for place in sorted((folder / SCANS_FOLDER).glob("*")):
-        document = read_document(place)
-        if document is None or document.patient_id not in patients:
-            continue
-        if document.scan_id not in found:
-            found[document.scan_id] = PatientScan(document.patient_id, PreparedScan(place))
+    for one in stored_scans(folder):
+        if one.patient_id in patients:
+            found.setdefault(one.scan.scan_id, one)
     return tuple(found.values())
 
 
-def shared_patients(
-    data: Iterable[PatientScan], pretraining: Iterable[PatientScan]
-) -> dict[str, frozenset[str]]:
-    """The patients of pretraining data who are patients of the data set, with their names there.
+def shared_patients(data: Iterable[PatientScan], others: Iterable[PatientScan]) -> dict[str, frozenset[str]]:
+    """The patients of other data who are patients of the data set, with their names there.
 
     They have the name of one, a scan from the same file, or a scan with the same voxels. A scan that was
     turned to other axis signs is known by its file alone.
@@ -58,20 +62,20 @@ def shared_patients(
     Raises:
         InputError: a prepared scan cannot be read.
     """
-    own, asked = tuple(data), tuple(pretraining)
+    own, asked = tuple(data), tuple(others)
     names = {one.patient_id for one in own}
     shapes = {one.scan.shape_zyx for one in asked}
     files: dict[Path, set[str]] = {}
     prints: dict[tuple[Index, str], list[PatientScan]] = {}
     for one in own:
-        if (file := _file(one.scan)) is not None:
+        if (file := _file(one)) is not None:
             files.setdefault(file, set()).add(one.patient_id)
         if one.scan.shape_zyx in shapes:
             prints.setdefault(_print(one.scan), []).append(one)
     shared: dict[str, set[str]] = {}
     for other in asked:
         same = {other.patient_id} & names
-        if (file := _file(other.scan)) is not None:
+        if (file := _file(other)) is not None:
             same |= files.get(file, set())
         if prints:
             alike = prints.get(_print(other.scan), [])
@@ -102,9 +106,11 @@ def line_of(shared: Mapping[str, frozenset[str]], left_out: Mapping[str, frozens
     return f"pretraining keeps out {', '.join(told)}, on whom the fold is validated"
 
 
-def _file(scan: ScanSource) -> Path | None:
+def _file(one: PatientScan) -> Path | None:
     """The file that a scan was prepared from."""
-    files = scan.document.stamp.files if isinstance(scan, PreparedScan) else ()
+    if one.image is not None:
+        return one.image.resolve()
+    files = one.scan.document.stamp.files if isinstance(one.scan, PreparedScan) else ()
     return Path(files[0].path).resolve() if files else None
 
 

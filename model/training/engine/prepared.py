@@ -12,8 +12,9 @@ from ...network.plan import PLANS_FILE, read_plan
 from ..folds import SPLITS_FILE, read_folds
 from ..plan_files import preparation_of
 from ..store import PreparedLesion, PreparedPair, PreparedScan, read_prepared
+from ..voxels import LesionVoxels
 from .pipeline import PreparedData, Split
-from .source import LesionPair, ScanPair, VoxelTable
+from .source import LesionPair, ScanPair
 
 
 def open_prepared(folder: Path, with_tables: bool) -> PreparedData:
@@ -76,12 +77,12 @@ def _lesion(pair: PreparedPair, lesion: PreparedLesion, with_tables: bool) -> Le
     )
 
 
-def _table(scan: PreparedScan, ids: Sequence[int]) -> VoxelTable | None:
+def _table(scan: PreparedScan, ids: Sequence[int]) -> LesionVoxels | None:
     """The voxels of all parts of a lesion; None when there are none."""
     tables = [table for lesion_id in ids if len((table := scan.voxels(lesion_id)).weights)]
     if not tables:
         return None
-    return VoxelTable(
+    return LesionVoxels(
         np.concatenate([table.voxels_zyx for table in tables]),
         np.concatenate([table.weights for table in tables]),
     )

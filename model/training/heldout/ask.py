@@ -5,19 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from ...case.images import write_image
 from ...errors import InputError
 from ...evaluation.measure import Labelmap
-from ...evaluation.records import write_records
+from ...evaluation.records import RECORDS_NAME, write_records
 from ...inference.load import LoadedModel, load_model
 from ...inference.segmenter import Segmenter
-from ...network.weights import find_weights, inspect_weights
 from ...options import Options
-from ..engine.job import Say
+from ..engine.job import BudgetSpentError, Say
 from .answer import Answer, answer
-from .asked import Asked, labelmap_path, new_asked, read_asked, records_path, write_asked
+from .asked import (
+    ASKED_FILE,
+    Answered,
+    Asked,
+    answered_now,
+    asked_now,
+    fold_numbers,
+    labelmap_path,
+    read_asked,
+    records_path,
+    write_asked,
+)
 from .cases import AskedPair
 from .measuring import measure_pair, reference_of
 from .question import Question
@@ -44,19 +53,23 @@ def ask_many(
     questions: Sequence[tuple[Question, Path]],
     device: str = "auto",
     say: Say = print,
+    until: float | None = None,
 ) -> None:
     """Ask several questions, each into a folder of its own; scans and networks are read once for all.
 
-    Pairs that are answered there are passed over; answers to another question, or of other weights, are asked
-    anew. A lesion that fails is told, counts as missing, and is asked again the next time.
+    Pairs that are answered there are passed over; answers to another question, of other weights, or about
+    other points or files are asked anew. A lesion that fails is told, counts as missing, and is asked again
+    the next time.
 
     Args:
         weights: a model folder.
         folds: its folds, one or an ensemble.
         questions: with the folder of its answers each.
         say: takes a line for each pair.
+        until: a time of `time.monotonic` after which no other pair begins.
 
     Raises:
+        BudgetSpentError: the time is over; the same call goes on from there.
         InputError: original files are not there any more, or cannot be read; two questions have one folder.
         WeightsError: a fold is missing or cannot be used.
         OutputError: an answer cannot be written.
@@ -64,33 +77,27 @@ def ask_many(
     """
     if len({path.resolve() for _, path in questions}) < len(questions):
         raise InputError(f"{questions[0][1]}: is the folder of two questions; expected one for each")
-    numbers = _numbers(folds)
-    hashes = inspect_weights(find_weights(weights), numbers).hashes()
-    names = tuple(map(str, folds))
-    sheets = [
-        _Sheet(question, output, new_asked(question, names, hashes), say) for question, output in questions
-    ]
+    sheets = [_Sheet(one, output, asked_now(one, weights, folds), say) for one, output in questions]
     open_pairs = [pair for pair in pairs if any(not sheet.has(pair) for sheet in sheets)]
     if not open_pairs:
         return
     check_files(open_pairs)
-    model = load_model(Options(weights_dir=weights, device=device, folds=numbers))
+    model = load_model(Options(weights_dir=weights, device=device, folds=fold_numbers(folds)))
     segmenter, reader = Segmenter(model.plan, model.ensemble), ScanReader()
     for number, pair in enumerate(open_pairs, 1):
+        if until is not None and time.monotonic() >= until:
+            raise BudgetSpentError(
+                f"{weights}: no time is left to ask about {pair.name}; expected another call, which goes on"
+            )
         started = time.perf_counter()
+        asked = answered_now(pair)
         baseline, followup = reader.read(pair)
         reference = reference_of(pair, followup)
         for sheet in sheets:
             if not sheet.has(pair):
-                sheet.fill(pair, baseline, followup, reference, model, segmenter)
+                sheet.fill(pair, asked, baseline, followup, reference, model, segmenter)
         seconds = time.perf_counter() - started
         say(f"{pair.name}: {len(pair.lesions)} lesions, {seconds:.1f} s ({number}/{len(open_pairs)})")
-
-
-def _numbers(folds: Sequence[str | int]) -> tuple[int, ...]:
-    """Folds as inference names them; that of all patients has a name for a number, which it takes as well."""
-    found = [int(fold) if str(fold).isdecimal() else fold for fold in folds]
-    return cast(tuple[int, ...], tuple(found))
 
 
 class _Sheet:
@@ -99,19 +106,23 @@ class _Sheet:
     def __init__(self, question: Question, folder: Path, wanted: Asked, say: Say) -> None:
         self._question, self._folder, self._say = question, folder, say
         kept = read_asked(folder)
-        if kept is not None and not kept.is_same(wanted):
-            say(f"{folder}: holds answers to another question or of other weights; it is asked anew")
-            kept = None
-        self._asked = kept or wanted
-        if kept is None:
-            write_asked(folder, wanted)
+        if kept is not None and kept.is_same(wanted):
+            self._asked = kept
+            return
+        if (folder / ASKED_FILE).exists():
+            say(
+                f"{folder}: holds answers to another question or of other weights, or of an earlier version; "
+                "it is asked anew"
+            )
+        self._asked = wanted
+        self._write()
 
     def has(self, pair: AskedPair) -> bool:
         return self._asked.has(pair, self._folder)
 
     def fill(
-        self, pair: AskedPair, baseline: LoadedScan, followup: LoadedScan, reference: Labelmap,
-        model: LoadedModel, segmenter: Segmenter,
+        self, pair: AskedPair, asked: Answered, baseline: LoadedScan, followup: LoadedScan,
+        reference: Labelmap, model: LoadedModel, segmenter: Segmenter,
     ) -> None:  # fmt: skip
         """Answer for one pair; that it is answered is written down last."""
         given = answer(pair, baseline, followup, self._question, model.plan, segmenter)
@@ -121,7 +132,12 @@ class _Sheet:
         prediction = Labelmap(path, given.labels, grid)
         records = measure_pair(pair, baseline, reference, prediction, frozenset(given.failed))
         write_records(records_path(self._folder, pair), records)
-        self._asked = self._asked.with_answer(pair, given.failed)
+        self._asked = self._asked.with_answer(pair, asked, given.failed)
+        self._write()
+
+    def _write(self) -> None:
+        """Write down what is asked; a score of what was there before is none any more."""
+        (self._folder / RECORDS_NAME).unlink(missing_ok=True)
         write_asked(self._folder, self._asked)
 
     def _tell_failures(self, pair: AskedPair, given: Answer) -> None:

@@ -2,27 +2,46 @@
 
 ::
 
-    asked.json            the question, whom it was put to, and the pairs that are answered
+    asked.json            the question, the network by its files, and the pairs that are answered by theirs
     <pair>.mha            the answer: labelmap on the follow-up's grid, ids of the baseline
     records/<pair>.csv    what was measured of it
+    lesions.csv           the same of all pairs, once they are scored; gone while they are asked anew
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict
 
 from ...case.documents import write_json
+from ...network.weights import find_weights, inspect_weights
+from ..digests import FileMark, file_digest, mark_of
 from .cases import AskedPair
 from .question import Points, Question
 
 ASKED_FILE = "asked.json"
-_VERSION = 1
+_VERSION = 2  # 1 did not know the files
+
+
+class Answered(BaseModel):
+    """A pair as it was asked about: a digest of its lesions and points, and its files."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lesions: str
+    files: tuple[FileMark, ...]
+
+    def is_of(self, pair: AskedPair) -> bool:
+        """Whether the pair is the same now. Files that are gone say nothing, and pass."""
+        if self.lesions != pair_digest(pair) or len(self.files) != len(pair.files):
+            return False
+        return all(mark.fits(path) for mark, path in zip(self.files, pair.files, strict=True))
 
 
 class Asked(BaseModel):
@@ -30,13 +49,13 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    version: int = _VERSION
+    version: int
     points: Points
     noise_voxels: int
     seed: int
     folds: tuple[str, ...]
     weights: dict[str, str]
-    answered: dict[str, str] = {}
+    answered: dict[str, Answered] = {}
     failed: dict[str, dict[int, str]] = {}
 
     def is_same(self, other: Asked) -> bool:
@@ -47,24 +66,64 @@ class Asked(BaseModel):
     def _identity(self) -> tuple[object, ...]:
         return (self.version, self.points, self.noise_voxels, self.seed, self.folds, self.weights)
 
+    def knows(self, pair: AskedPair) -> bool:
+        """Whether the pair was asked about as it is now."""
+        known = self.answered.get(pair.name)
+        return known is not None and known.is_of(pair)
+
+    def is_answered(self, pair: AskedPair, folder: Path) -> bool:
+        """Whether the answer is there, also where lesions have failed."""
+        files = (labelmap_path(folder, pair), records_path(folder, pair))
+        return self.knows(pair) and all(path.is_file() for path in files)
+
     def has(self, pair: AskedPair, folder: Path) -> bool:
         """Whether the pair is answered, as it is now, for all of its lesions."""
-        is_known = self.answered.get(pair.name) == pair_digest(pair) and pair.name not in self.failed
-        return is_known and labelmap_path(folder, pair).is_file() and records_path(folder, pair).is_file()
+        return pair.name not in self.failed and self.is_answered(pair, folder)
 
-    def with_answer(self, pair: AskedPair, failed: Mapping[int, str]) -> Asked:
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """A line for each lesion without an answer."""
+        return tuple(
+            f"{pair}: lesion {lesion_id}: {reason}"
+            for pair, reasons in self.failed.items()
+            for lesion_id, reason in reasons.items()
+        )
+
+    def with_answer(self, pair: AskedPair, asked: Answered, failed: Mapping[int, str]) -> Asked:
+        """With the answer for a pair; ``asked`` is the pair before its files were read."""
         others = {name: reasons for name, reasons in self.failed.items() if name != pair.name}
         own = {pair.name: dict(failed)} if failed else {}
-        answered = self.answered | {pair.name: pair_digest(pair)}
+        answered = self.answered | {pair.name: asked}
         return self.model_copy(update={"answered": answered, "failed": others | own})
 
 
-def new_asked(question: Question, folds: tuple[str, ...], weights: Mapping[str, str]) -> Asked:
-    """Nothing is answered yet."""
+def asked_now(question: Question, weights: Path, folds: Sequence[str | int]) -> Asked:
+    """What is to be asked of a network as it is now; nothing is answered yet.
+
+    Args:
+        weights: a model folder.
+        folds: its folds, one or an ensemble.
+
+    Raises:
+        WeightsError: a fold is missing.
+    """
+    found = inspect_weights(find_weights(weights), fold_numbers(folds))
+    hashes = {str(p.relative_to(found.folder)): file_digest(p) for p in (found.plan_file, *found.files)}
     return Asked(
-        points=question.points, noise_voxels=question.noise_voxels, seed=question.seed, folds=folds,
-        weights=dict(weights),
+        version=_VERSION, points=question.points, noise_voxels=question.noise_voxels, seed=question.seed,
+        folds=tuple(map(str, folds)), weights=hashes,
     )  # fmt: skip
+
+
+def fold_numbers(folds: Sequence[str | int]) -> tuple[int, ...]:
+    """Folds as inference names them; that of all patients has a name for a number, which it takes as well."""
+    found = [int(fold) if str(fold).isdecimal() else fold for fold in folds]
+    return cast(tuple[int, ...], tuple(found))
+
+
+def answered_now(pair: AskedPair) -> Answered:
+    """A pair as it is now. OSError where a file cannot be read."""
+    return Answered(lesions=pair_digest(pair), files=tuple(map(mark_of, pair.files)))
 
 
 def labelmap_path(folder: Path, pair: AskedPair) -> Path:
@@ -89,10 +148,7 @@ def write_asked(folder: Path, asked: Asked) -> None:
 
 
 def pair_digest(pair: AskedPair) -> str:
-    """A fingerprint of the lesions that are asked about and of their points, not of the files.
-
-    Files may be gone when all is answered; whoever changes them prepares and trains anew.
-    """
+    """A fingerprint of the lesions that are asked about and of their points."""
     lesions = [tuple(asdict(lesion).values()) for lesion in pair.lesions]
     scans = (pair.baseline.scan_id, pair.followup.scan_id)
     return hashlib.sha256(repr((pair.patient_id, scans, lesions)).encode()).hexdigest()

@@ -19,7 +19,7 @@ from ...evaluation.score import score as score_records
 from ...evaluation.surface import NSD_KIND
 from ...evaluation.tables import markdown, metric_tables, summary
 from ..engine.job import Say
-from .asked import Asked, labelmap_path, pair_digest, read_asked, records_path
+from .asked import Asked, labelmap_path, read_asked, records_path
 from .cases import AskedPair
 from .measuring import measure_pair, reference_of
 from .scans import ScanReader, check_files
@@ -82,16 +82,12 @@ def read_answers(pairs: Sequence[AskedPair], output: Path, say: Say = print) -> 
 
 def _kept_records(pair: AskedPair, output: Path, asked: Asked | None) -> tuple[LesionRecord, ...]:
     """What was measured when it was asked; () where that is not known."""
-    if not _is_answered(pair, asked):
+    if asked is None or not asked.knows(pair):
         return ()
     try:
         return read_records(records_path(output, pair))
     except InputError:
         return ()  # of another version: the labelmap is measured again
-
-
-def _is_answered(pair: AskedPair, asked: Asked | None) -> bool:
-    return asked is not None and asked.answered.get(pair.name) == pair_digest(pair)
 
 
 def _measured(
@@ -100,7 +96,7 @@ def _measured(
     check_files([pair])
     baseline, followup = reader.read(pair)
     reference, path = reference_of(pair, followup), labelmap_path(output, pair)
-    if asked is None or not _is_answered(pair, asked) or not path.is_file():
+    if asked is None or not asked.knows(pair) or not path.is_file():
         say(f"warning: {path}: MISSING answer; its {len(pair.lesions)} lesions get the worst score")
         return measure_pair(pair, baseline, reference, None)
     prediction = read_labelmap(path)

@@ -8,7 +8,7 @@ from dataclasses import fields
 from ...network.plan import Plan
 from ..engine.config import TrainingConfig
 from .inputs import DataSet, Inputs
-from .ledger import Ledger
+from .ledger import Ledger, Training
 from .rows import FEW_FOLDS, HEADLINE, ROWS, Stages, TablePreset
 
 _OF_ROWS = ("variant", "heat_map")
@@ -107,17 +107,29 @@ def _state(ledger: Ledger, left: int) -> Iterator[str]:
         else f"{_counted(left, 'step')} left; what is not done stands as not run"
     )
     yield f"{minutes:.0f} minutes by the clock, in {_counted(len(ledger.calls), 'call')}: {done}."
-    for training in ledger.trainings:
-        if training.state == "collapsed":
+    for line in dict.fromkeys(_trained(training) for training in ledger.trainings):
+        if line:
+            yield line
+    for answer in ledger.answers:
+        if answer.failed:
+            who = f"fold {answer.folds[0]}" if len(answer.folds) == 1 else f"folds {', '.join(answer.folds)}"
             yield (
-                f"**{training.row}: fold {training.fold} has collapsed** after {training.epochs} of "
-                f"{training.of_epochs} epochs: {training.reason}."
+                f"**{answer.row}: {who} left {_counted(len(answer.failed), 'lesion')} without an answer** "
+                f"({answer.asked}, {answer.question}), with the worst score; asked about again by the next "
+                f"call: {'; '.join(answer.failed)}."
             )
-        elif training.state == "begun":
-            yield (
-                f"{training.row}: fold {training.fold} was stopped after {training.epochs} of "
-                f"{training.of_epochs} epochs, and goes on at the next call."
-            )
+
+
+def _trained(training: Training) -> str:
+    """What has to be said of a fold; of a pretraining that serves all folds the same for each."""
+    after = f"after {training.epochs} of {training.of_epochs} epochs"
+    if training.state == "collapsed" and training.in_pretraining and training.shares_pretraining:
+        return f"**{training.row}: all folds have collapsed** {after}: {training.reason}."
+    if training.state == "collapsed":
+        return f"**{training.row}: fold {training.fold} has collapsed** {after}: {training.reason}."
+    if training.state == "begun":
+        return f"{training.row}: fold {training.fold} was stopped {after}, and goes on at the next call."
+    return ""
 
 
 def _counted(number: int, noun: str) -> str:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import InputError
 from ...network.plan import Plan
-from ..engine.job import Say, finished_data
-from ..engine.overlap import PatientScan, scans_of, shared_patients
-from ..engine.pipeline import EnsembleJob, PreparedData, check_plans, finished_folds
+from ..engine.checkpoint import FINAL
+from ..engine.job import Say
+from ..engine.origin import other_origin
+from ..engine.overlap import kept_out, line_of
+from ..engine.pipeline import EnsembleJob, PreparedData, check_plans, fold_stages, overlap_of
 from ..engine.prepared import open_prepared
 from ..heldout.cases import AskedPair, data_set_pairs, prepared_pairs
 from .layout import Layout
 from .ledger import Ledger
 from .rows import ROWS, Row, Stages, folds_of
-from .survey import training_of
+from .steps import AskedPairs
+from .survey import pretraining_folder
 from .unseen import check_unseen
 
 
@@ -34,15 +37,21 @@ class DataSet:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """``folds`` is how many the splits have. ``shares_pretraining``: one pretraining serves all folds, as it
-    has none of their patients."""
+    """``pairs`` are those who are asked about. ``shares_pretraining``: one pretraining serves all folds, as
+    it has none of their patients; ``kept_out`` are lines that say who of it is kept out of which fold's."""
 
     plan: Plan
     data: DataSet
     pretraining: DataSet | None
     test: DataSet | None
-    folds: int
+    pairs: AskedPairs
     shares_pretraining: bool
+    kept_out: tuple[str, ...] = ()
+
+    @property
+    def folds(self) -> int:
+        """How many the splits have."""
+        return len(self.pairs.held_out)
 
 
 def open_inputs(
@@ -56,7 +65,8 @@ def open_inputs(
         stages: the settings of all rows, by name.
 
     Raises:
-        InputError: something is missing, does not go together, or the test set is not unseen.
+        InputError: something is missing, does not go together, the test set is not unseen, or what is
+            trained there was made of other data.
     """
     needing = [row.name for row in rows if row.is_pretrained]
     if needing and pretraining is None:
@@ -68,38 +78,54 @@ def open_inputs(
     if not real.splits:
         raise InputError(f"{data}: has no folds; expected those of 'train prepare --folds K'")
     asked = prepared_pairs(data)
-    known = _data_set(data, asked, repr(real.splits))
     first = open_prepared(pretraining, False) if pretraining is not None else None
     if first is not None:
         check_plans(real, first)
-    _check_trained_on(real, stages, layout)
+    tested = None
+    if test is not None:
+        tested = data_set_pairs(test, surveys=layout.surveys, say=say)
+        check_unseen(tested, [real, *([first] if first is not None else [])])
+    _check_trained_on(real, first, stages, layout)
+    held_out = tuple(
+        tuple(pair for pair in asked if pair.patient_id in split.validation) for split in real.splits
+    )
     return Inputs(
         plan=real.plan,
-        data=known,
+        data=_data_set(data, asked, repr(real.splits)),
         pretraining=_prepared_set(first) if first is not None else None,
-        test=_tested(test, [real, *([first] if first is not None else [])], layout, say),
-        folds=len(real.splits),
-        shares_pretraining=first is not None and not shared_patients(_scans(real), _scans(first)),
+        test=_data_set(test, tested) if test is not None and tested is not None else None,
+        pairs=AskedPairs(held_out, tested),
+        shares_pretraining=first is not None and not overlap_of(real, first),
+        kept_out=_told(real, first) if first is not None and needing else (),
     )
 
 
-def _check_trained_on(data: PreparedData, stages: Mapping[str, Stages], layout: Layout) -> None:
-    """Raises InputError where a finished fold says that it was trained on others than the data hold now."""
-    for row in ROWS:
-        job = EnsembleJob(data, layout.run(row.name), stages[row.name].config, folds=())
-        known = finished_folds(job)
+def _told(data: PreparedData, pretraining: PreparedData) -> tuple[str, ...]:
+    """Who is kept out of a pretraining, in a line for each fold."""
+    overlap = overlap_of(data, pretraining)
+    if not overlap:
+        return (line_of({}, {}),)
+    return tuple(
+        f"fold {fold}: {line_of(overlap, kept_out(overlap, split.validation))}"
+        for fold, split in enumerate(data.splits)
+    )
+
+
+def _check_trained_on(
+    data: PreparedData, pretraining: PreparedData | None, stages: Mapping[str, Stages], layout: Layout
+) -> None:
+    """Raises InputError where a fold, or its pretraining, is there and was made of other data or weights."""
+    for row in (row for row in ROWS if layout.run(row.name).is_dir()):
         for fold in folds_of(row, len(data.splits)):
-            training_of(layout, row, fold, stages[row.name])  # says which setting is another
-            final = layout.final(row.name, fold)
-            if final.is_file() and fold not in known and finished_data(final.parent) is not None:
-                raise InputError(
-                    f"{final}: was trained on other patients, scans or lesions than {data.folder} holds; "
-                    "expected the same, or another -o"
-                )
-
-
-def _scans(data: PreparedData) -> tuple[PatientScan, ...]:
-    return scans_of(data.folder, data.pairs)
+            job = EnsembleJob(data, layout.run(row.name), stages[row.name].config)
+            if row.is_pretrained and pretraining is not None:
+                first = stages[row.name].pretraining
+                job = replace(job, pretraining=pretraining, pretraining_config=first)
+            elif row.is_pretrained:  # by whatever data, these are its weights
+                job = replace(job, initial=pretraining_folder(layout, row, fold) / FINAL)
+            for stage in fold_stages(job, fold):
+                if (other := other_origin(stage)) is not None:
+                    raise InputError(f"{stage.folder}: {other}; expected the same, or another -o")
 
 
 def _patients(data: PreparedData) -> set[str]:
@@ -128,14 +154,6 @@ def _data_set(path: Path, pairs: Sequence[AskedPair], folds: str = "") -> DataSe
 
 def _digest(values: Sequence[object]) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
-
-
-def _tested(path: Path | None, prepared: Sequence[PreparedData], layout: Layout, say: Say) -> DataSet | None:
-    if path is None:
-        return None
-    pairs = data_set_pairs(path, surveys=layout.surveys, say=say)
-    check_unseen(pairs, [data.folder for data in prepared])
-    return _data_set(path, pairs)
 
 
 def fitted(ledger: Ledger, inputs: Inputs, layout: Layout) -> Ledger:

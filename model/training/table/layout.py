@@ -5,7 +5,7 @@
     ledger.json, table.md, table.csv, noise.png
     runs/<row>/                  a model folder, as `train run` writes it
     runs/<row>/held_out/<question>/fold_N/   answers about the fold's held-out patients, and their records
-    runs/<row>/test/<question>/fold_N/, ensemble/   the same about patients that are in no fold
+    runs/<row>/test/<question>/fold_N/, ensemble_N-M-.../   the same about patients that are in no fold
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine.checkpoint import FINAL
-
-ENSEMBLE = "ensemble"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,6 @@ class Layout:
         return self.run(row) / "held_out" / question / f"fold_{fold}"
 
     def test(self, row: str, question: str, folds: tuple[str, ...]) -> Path:
-        """Of a single fold, or of the ensemble of several."""
-        name = f"fold_{folds[0]}" if len(folds) == 1 else ENSEMBLE
+        """Of a single fold, or of the ensemble of several, by their names: a smaller one is another."""
+        name = f"fold_{folds[0]}" if len(folds) == 1 else f"ensemble_{'-'.join(folds)}"
         return self.run(row) / "test" / question / name

@@ -17,7 +17,7 @@ from ...errors import InputError
 from ..heldout.score import Score
 
 State = Literal["not run", "begun", "finished", "collapsed"]
-Asked = Literal["held-out", "test"]
+AskedAbout = Literal["held-out", "test"]
 
 
 class _Entry(BaseModel):
@@ -28,7 +28,7 @@ class Training(_Entry):
     """One fold of a row. Minutes are those of the epochs that count; ``reason`` is why it has collapsed.
 
     ``pretraining_minutes`` of a pretraining that serves all folds stand at each of them, and
-    ``shares_pretraining`` says so.
+    ``shares_pretraining`` says so. ``in_pretraining``: it was that which has collapsed.
     """
 
     row: str
@@ -39,6 +39,7 @@ class Training(_Entry):
     minutes: float
     pretraining_minutes: float = 0.0
     shares_pretraining: bool = False
+    in_pretraining: bool = False
     reason: str | None = None
 
 
@@ -46,16 +47,17 @@ class Answer(_Entry):
     """The answers of a network, or of an ensemble of folds, to one question, and their score.
 
     ``minutes`` are those of all calls as far as they are known: answers to several questions that were given
-    in one go have equal parts.
+    in one go have equal parts. ``failed`` has a line for each lesion without an answer.
     """
 
     row: str
-    asked: Asked
+    asked: AskedAbout
     question: str
     folds: tuple[str, ...]
     state: State
     minutes: float | None = None
     score: Score | None = None
+    failed: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str, tuple[str, ...]]:
@@ -83,7 +85,7 @@ class Ledger(_Entry):
     def training(self, row: str, fold: str) -> Training | None:
         return next((entry for entry in self.trainings if (entry.row, entry.fold) == (row, fold)), None)
 
-    def answer(self, row: str, asked: Asked, question: str, folds: tuple[str, ...]) -> Answer | None:
+    def answer(self, row: str, asked: AskedAbout, question: str, folds: tuple[str, ...]) -> Answer | None:
         key = (row, asked, question, folds)
         return next((entry for entry in self.answers if entry.key == key), None)
 

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ...evaluation.records import RECORDS_NAME, read_records
 from ..heldout.question import Question
-from ..heldout.score import score_of
 from .layout import Layout
-from .ledger import Answer, Asked, Ledger, State, Training
+from .ledger import Answer, AskedAbout, Ledger, State, Training
 from .rows import ROWS, Row, Stages, folds_of
-from .steps import AskStep, Step, TestStep, TrainStep, answer_folders, steps_of
-from .survey import is_current, training_of
+from .steps import AskedPairs, AskStep, Step, TestStep, TrainStep, answer_folders, steps_of
+from .survey import Answers, answers_of, training_of
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What is looked at: the folder, the settings of all rows by name, and how many folds there are."""
+    """What is looked at: the folder, the settings of all rows by name, and who is asked about."""
 
     layout: Layout
     stages: Mapping[str, Stages]
-    folds: int
+    pairs: AskedPairs
+
+    @property
+    def folds(self) -> int:
+        """How many the splits have."""
+        return len(self.pairs.held_out)
 
 
 def renewed(site: Site, ledger: Ledger) -> Ledger:
     """The ledger as the folders have it; minutes of calls and answers stay as they are known.
 
+    Answers that are whole, but not scored yet, are scored.
+
     Raises:
-        InputError: something was trained with other settings.
+        InputError: something was trained with other settings, or cannot be scored.
+        OutputError: a score cannot be written.
     """
-    trainings = [
-        training_of(site.layout, row, fold, site.stages[row.name])
-        for row in ROWS
-        for fold in folds_of(row, site.folds)
-    ]
+    trainings = [training for row in ROWS for training in _trainings(site, row)]
     trained = ledger.model_copy(update={"trainings": tuple(trainings)})
     answers = [
         answer
@@ -43,6 +45,11 @@ def renewed(site: Site, ledger: Ledger) -> Ledger:
         for answer in _answers(site, asked, ledger, 0.0)
     ]
     return trained.model_copy(update={"answers": tuple(answers)})
+
+
+def _trainings(site: Site, row: Row) -> list[Training]:
+    stages = site.stages[row.name]
+    return [training_of(site.layout, row, fold, stages) for fold in folds_of(row, site.folds)]
 
 
 def settled(step: Step, ledger: Ledger) -> Step | None:
@@ -63,12 +70,20 @@ def state_of(ledger: Ledger, row: Row, fold: str) -> State:
 
 
 def with_training(site: Site, ledger: Ledger, step: TrainStep, reason: str | None) -> Ledger:
-    """The ledger after a training; ``reason``: why it collapsed, where its folder does not say so."""
-    entry = training_of(site.layout, step.row, step.fold, site.stages[step.row.name])
-    if reason is not None and entry.state != "collapsed":
-        entry = entry.model_copy(update={"state": "collapsed", "reason": reason})
-    key = (entry.row, entry.fold)
-    trainings: Sequence[Training] = [entry if (t.row, t.fold) == key else t for t in ledger.trainings]
+    """The ledger after a training, which says something of all folds that share its pretraining.
+
+    Args:
+        reason: why it collapsed, where its folder does not say so.
+    """
+    entries = {entry.fold: entry for entry in _trainings(site, step.row)}
+    if reason is not None and entries[step.fold].state != "collapsed":
+        told = {"state": "collapsed", "reason": reason}
+        entries[step.fold] = entries[step.fold].model_copy(update=told)
+    # Of other folds of the row stays what they were told to be, where their folders do not say it.
+    trainings = [
+        entries[t.fold] if t.row == step.row.name and (t.fold == step.fold or t.state != "collapsed") else t
+        for t in ledger.trainings
+    ]
     return ledger.model_copy(update={"trainings": tuple(trainings)})
 
 
@@ -81,25 +96,31 @@ def with_answers(site: Site, ledger: Ledger, step: AskStep | TestStep, minutes: 
 
 def _answers(site: Site, step: AskStep | TestStep, ledger: Ledger, minutes: float) -> Iterator[Answer]:
     """The entries of a step's questions; ``minutes`` are those that it took in all."""
-    asked: Asked = "held-out" if isinstance(step, AskStep) else "test"
-    finals = [site.layout.final(step.row.name, fold) for fold in step.needs]
+    asked: AskedAbout = "held-out" if isinstance(step, AskStep) else "test"
+    run, pairs = site.layout.run(step.row.name), site.pairs.of(step)
+    is_trained = all(site.layout.final(step.row.name, fold).is_file() for fold in step.needs)
     for question, folder in answer_folders(step, site.layout):
-        records = folder / RECORDS_NAME
-        is_there = is_current(records, finals)
-        spent = _minutes(ledger, step, asked, question, minutes / len(step.questions))
+        found = answers_of(question, folder, run, step.needs, pairs) if is_trained else Answers("not run")
         yield Answer(
             row=step.row.name,
             asked=asked,
             question=question.name,
             folds=step.needs,
-            state="finished" if is_there else "begun" if folder.is_dir() else "not run",
-            minutes=spent,
-            score=score_of(read_records(records)) if is_there else None,
+            state=found.state,
+            minutes=_minutes(ledger, step, asked, question, minutes / len(step.questions)),
+            score=found.score,
+            failed=found.failed,
         )
 
 
+def answers_to(ledger: Ledger, step: AskStep | TestStep) -> tuple[Answer | None, ...]:
+    """The entries of a step's questions."""
+    asked: AskedAbout = "held-out" if isinstance(step, AskStep) else "test"
+    return tuple(ledger.answer(step.row.name, asked, q.name, step.needs) for q in step.questions)
+
+
 def _minutes(
-    ledger: Ledger, step: AskStep | TestStep, asked: Asked, question: Question, more: float
+    ledger: Ledger, step: AskStep | TestStep, asked: AskedAbout, question: Question, more: float
 ) -> float | None:
     before = ledger.answer(step.row.name, asked, question.name, step.needs)
     known = before.minutes if before is not None else None

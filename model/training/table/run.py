@@ -51,7 +51,8 @@ def run_table(job: TableJob, say: Say = print) -> Table:
     """Do what is not done yet, as far as the budget goes, and write the table.
 
     The budget ends a training after its epoch, and asking after a pair of scans; both go on at the next call.
-    A fold that collapses stands so in the table. Says a line for each step, when it ends.
+    A fold that collapses stands so in the table, and a lesion without an answer, which the next call asks
+    about again. Says whom the pretraining keeps out, and a line for each step, when it ends.
 
     Raises:
         InputError: data, settings or what is there already do not go together.
@@ -63,7 +64,9 @@ def run_table(job: TableJob, say: Say = print) -> Table:
     layout = Layout(job.output)
     known = read_ledger(layout.ledger)
     inputs = open_inputs(job.data, job.pretraining, job.test, rows, stages, layout, say)
-    site = Site(layout, stages, inputs.folds)
+    for line in inputs.kept_out:
+        say(line)
+    site = Site(layout, stages, inputs.pairs)
     ledger = renewed(site, fitted(known, inputs, layout))
 
     def keep(now: Ledger) -> Ledger:
@@ -76,7 +79,9 @@ def run_table(job: TableJob, say: Say = print) -> Table:
     def scheduled(ledger: Ledger, rows: Sequence[Row]) -> Schedule:
         return Schedule(
             site=site,
-            place=Place(layout, job.data, job.pretraining, job.test, job.preset, job.overrides, job.device),
+            place=Place(
+                layout, job.data, job.pretraining, inputs.pairs, job.preset, job.overrides, job.device
+            ),
             ledger=ledger,
             steps=steps_of(rows, inputs.folds, job.test is not None),
             keep=keep,
@@ -107,7 +112,7 @@ def run_table(job: TableJob, say: Say = print) -> Table:
             raise
         finally:
             pool.shutdown(wait=False)  # nothing runs any more; processes take their time to end
-    say(_last_line(schedule.left))
+    say(_last_line(scheduled(schedule.ledger, rows).left))
     return written()
 
 

@@ -11,9 +11,9 @@ from ...errors import LongilesionError, MemoryExhaustedError, one_line
 from ..engine.job import Say
 from ..engine.pipeline import SHARED
 from .ledger import Ledger
-from .record import Site, settled, state_of, with_answers, with_training
-from .steps import Step, TrainStep
-from .survey import is_answered, pretraining_folder
+from .record import Site, answers_to, settled, state_of, with_answers, with_training
+from .steps import AskStep, Step, TestStep, TrainStep
+from .survey import pretraining_folder
 from .work import Outcome, Place, Work
 
 Keep = Callable[[Ledger], object]
@@ -41,7 +41,10 @@ class Schedule:
 
     @property
     def left(self) -> tuple[Step, ...]:
-        """The steps that are still to be done, begun or not; without those of folds that have collapsed."""
+        """The steps that are still to be done, begun or not; without those of folds that have collapsed.
+
+        Lesions without an answer are asked about again by another call, not by this one.
+        """
         steps = (settled(step, self.ledger) for step in self._waiting)
         return tuple(step for step in steps if step is not None and not self._is_done(step))
 
@@ -74,7 +77,10 @@ class Schedule:
     def _is_done(self, step: Step) -> bool:
         if isinstance(step, TrainStep):
             return state_of(self.ledger, step.row, step.fold) in ("finished", "collapsed")
-        return is_answered(step, self._site.layout)
+        return all(
+            answer is not None and answer.state == "finished" and not answer.failed
+            for answer in answers_to(self.ledger, step)
+        )
 
     def _next(self, running: Sequence[Step]) -> Step | None:
         """The first step that can begin now."""
@@ -116,7 +122,15 @@ class Schedule:
             if entry is not None and outcome.state == "begun":
                 text += f" after {entry.epochs} of {entry.of_epochs} epochs"
         text += f", {outcome.minutes:.1f} min"
+        if not isinstance(step, TrainStep) and (failed := self._failed(step)):
+            text += f"; {len(failed)} lesions have NO ANSWER, get the worst score, and are asked about again "
+            text += f"by the next call: {'; '.join(failed)}"
         return text + (f" ({outcome.reason})" if outcome.reason else "")
+
+    def _failed(self, step: AskStep | TestStep) -> list[str]:
+        """A line for each lesion without an answer, with the question."""
+        answers = [answer for answer in answers_to(self.ledger, step) if answer is not None]
+        return [f"{answer.question}, {line}" for answer in answers for line in answer.failed]
 
 
 def _result(step: Step, future: Future[Outcome]) -> Outcome:

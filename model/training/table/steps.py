@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..heldout.cases import AskedPair
 from ..heldout.question import Question
 from .layout import Layout
 from .rows import HEADLINE, NOISE_VOXELS, Row, folds_of
@@ -63,6 +64,18 @@ class TestStep:
 
 
 Step = TrainStep | AskStep | TestStep
+
+
+@dataclass(frozen=True, eq=False)
+class AskedPairs:
+    """Who is asked about: the pairs of each fold's held-out patients, and those of the test set, if any."""
+
+    held_out: tuple[tuple[AskedPair, ...], ...]
+    test: tuple[AskedPair, ...] | None = None
+
+    def of(self, step: AskStep | TestStep) -> tuple[AskedPair, ...] | None:
+        """Whom a step asks about; None where nobody says who they are."""
+        return self.held_out[int(step.fold)] if isinstance(step, AskStep) else self.test
 
 
 def _names(step: AskStep | TestStep) -> str:

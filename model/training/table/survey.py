@@ -5,19 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InputError
-from ...evaluation.records import RECORDS_NAME
-from ..engine.config import TrainingConfig, first_difference, from_plain
-from ..engine.job import CONFIG_FILE, HEALTH_FILE
+from ...evaluation.records import RECORDS_NAME, LesionRecord, read_records
+from ..engine.config import TrainingConfig, first_difference
+from ..engine.job import CONFIG_FILE, HEALTH_FILE, saved_config
 from ..engine.logs import LOG_FILE
 from ..engine.pipeline import PRETRAINING_FOLDER, SHARED
+from ..heldout.asked import asked_now, read_asked
+from ..heldout.cases import AskedPair
+from ..heldout.question import Question
+from ..heldout.score import Score, score, score_of
 from .layout import Layout
 from .ledger import State, Training
 from .rows import Row, Stages
-from .steps import AskStep, TestStep, answer_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,10 @@ def training_of(layout: Layout, row: Row, fold: str, stages: Stages) -> Training
         )  # fmt: skip
     folder = pretraining_folder(layout, row, fold)
     first = _stage(folder, final.name, stages.pretraining)
-    if own.state == "finished" and not (folder / CONFIG_FILE).is_file():
+    if own.state == "finished" and not first.is_finished:
         raise InputError(
-            f"{final.parent}: was finished without a pretraining in {folder}; expected one, or another folder"
+            f"{final.parent}: was finished, but its pretraining in {folder} is not; expected both, or "
+            "another -o"
         )
     state: State = "collapsed" if first.state == "collapsed" else own.state
     if state == "not run" and first.state != "not run":
@@ -67,6 +72,7 @@ def training_of(layout: Layout, row: Row, fold: str, stages: Stages) -> Training
         minutes=own.minutes,
         pretraining_minutes=first.minutes,
         shares_pretraining=folder.name == f"fold_{SHARED}",
+        in_pretraining=first.state == "collapsed",
         reason=own.reason or (f"in pretraining: {first.reason}" if first.reason else None),
     )
 
@@ -79,22 +85,21 @@ def pretraining_folder(layout: Layout, row: Row, fold: str) -> Path:
 
 
 def _stage(folder: Path, final: str, config: TrainingConfig) -> _Stage:
-    _check_settings(folder / CONFIG_FILE, config)
+    _check_settings(folder, config)
     epochs, seconds = _logged(folder / LOG_FILE)
     is_finished = (folder / final).is_file()
     return _Stage(is_finished, epochs, seconds / 60, None if is_finished else _collapse(folder / HEALTH_FILE))
 
 
-def _check_settings(path: Path, config: TrainingConfig) -> None:
-    try:
-        saved = from_plain(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, InputError):
+def _check_settings(folder: Path, config: TrainingConfig) -> None:
+    saved = saved_config(folder)
+    if saved is None:
         return  # nothing was begun, or the folder was moved without it
     name = first_difference(saved, config)
     if name is not None:
         raise InputError(
-            f"{path}: was trained with {name}={getattr(saved, name)}, not {getattr(config, name)}; expected "
-            "the row's settings, or another -o"
+            f"{folder / CONFIG_FILE}: was trained with {name}={getattr(saved, name)}, not "
+            f"{getattr(config, name)}; expected the row's settings, or another -o"
         )
 
 
@@ -127,16 +132,45 @@ def _collapse(path: Path) -> str | None:
     return str(document.get("reason") or "no reason was written down")
 
 
-def is_answered(step: AskStep | TestStep, layout: Layout) -> bool:
-    """Whether all answers of a step are there and scored, by the networks as they are now."""
-    finals = [layout.final(step.row.name, fold) for fold in step.needs]
-    return all(is_current(folder / RECORDS_NAME, finals) for _, folder in answer_folders(step, layout))
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a folder says of the answers to a question; ``failed`` has a line for each lesion without one."""
+
+    state: State
+    score: Score | None = None
+    failed: tuple[str, ...] = ()
 
 
-def is_current(records: Path, finals: list[Path]) -> bool:
-    """Whether records were written after the weights that they are of."""
+def answers_of(
+    question: Question, folder: Path, run: Path, folds: tuple[str, ...], pairs: Sequence[AskedPair] | None
+) -> Answers:
+    """How far the answers of a network are, as it is now; they are scored where they are whole.
+
+    Args:
+        run: the model folder.
+        folds: those that were asked, which are finished.
+        pairs: all who are asked about, as they are now; None takes what was answered, if it was scored.
+
+    Raises:
+        InputError: they have to be measured again, and original files are not there any more.
+        OutputError: a table cannot be written.
+    """
+    asked = read_asked(folder)
+    if asked is None or not asked.is_same(asked_now(question, run, folds)):
+        return Answers("not run")
+    kept = _kept_records(folder)
+    if pairs is None:
+        return Answers("finished", score_of(kept), asked.failures) if kept else Answers("begun")
+    if not all(asked.is_answered(pair, folder) for pair in pairs):
+        return Answers("begun")
+    is_whole = {record.scan for record in kept} == {pair.name for pair in pairs}
+    found = score_of(kept) if is_whole else score(pairs, folder, lambda line: None)
+    return Answers("finished", found, asked.failures)
+
+
+def _kept_records(folder: Path) -> tuple[LesionRecord, ...]:
+    """What was scored; () where it was not, or by another version."""
     try:
-        written = records.stat().st_mtime_ns
-        return all(final.stat().st_mtime_ns <= written for final in finals)
-    except OSError:
-        return False
+        return read_records(folder / RECORDS_NAME)
+    except InputError:
+        return ()

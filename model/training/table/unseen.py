@@ -1,77 +1,79 @@
-"""Whether the patients of a test set are unseen: by their names, and by the files that scans come from."""
+"""Whether the patients of a test set are unseen: by name, by the files of their scans, and by voxels."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 
+from ...case.case import Scan
+from ...case.geometry import Array, Box, Index
+from ...case.images import read_geometry
 from ...errors import InputError
+from ...network.patches import NetworkGrid, extract_ct
+from ...network.plan import Plan
+from ...network.resample import FloatVolume
+from ..cohort import RawScan
+from ..engine.overlap import PatientScan, shared_patients, stored_scans
+from ..engine.pipeline import PreparedData
+from ..grids import prepared_grid
 from ..heldout.cases import AskedPair
-from ..store import SCANS_FOLDER, read_document
+from ..survey import load_scan
 
 
-@dataclass(frozen=True)
-class _Known:
-    """All scans of a prepared data set, also those without a pair: they had a part in the plan."""
+def check_unseen(test: Sequence[AskedPair], prepared: Iterable[PreparedData]) -> None:
+    """Compare a test set with prepared data sets, as `train run` compares those with each other.
 
-    folder: Path
-    patients: frozenset[str]
-    images: frozenset[Path]
-    sizes: frozenset[int]
-
-    @cached_property
-    def digests(self) -> frozenset[str]:
-        return frozenset(_digest(image) for image in self.images if image.is_file())
-
-
-def check_unseen(test: Sequence[AskedPair], prepared: Iterable[Path]) -> None:
-    """Compare a test set with prepared data sets.
-
-    A scan is known by the path of its image, and by its content under any other: where sizes are equal the
-    files are read. Of a file that a data set was prepared from, and that is gone, only the path is compared.
+    All scans of the data sets count, also those without a pair: they had a part in the plan. Test scans are
+    read only where a prepared one has their shape.
 
     Raises:
         InputError: a test patient, or a test scan, is in one of the data sets.
     """
-    for known in map(_known, prepared):
-        for pair in test:
-            if pair.patient_id in known.patients:
-                raise _seen(pair, f"patient {pair.patient_id} is a patient of {known.folder}")
-            for image in (pair.baseline.image, pair.followup.image):
-                if image.resolve() in known.images:
-                    raise _seen(pair, f"{image} is a scan of {known.folder}")
-                if (
-                    image.is_file()
-                    and image.stat().st_size in known.sizes
-                    and _digest(image) in known.digests
-                ):
-                    raise _seen(pair, f"{image} has the content of a scan of {known.folder}")
+    for data in prepared:
+        given = [one for pair in test for one in _scans(pair, data.plan)]
+        for patient, names in shared_patients(stored_scans(data.folder), given).items():
+            known = f" as {', '.join(sorted(names))}" if patient not in names else ""
+            raise InputError(
+                f"--test: patient {patient} is in {data.folder} too{known}, by name or by a scan; expected "
+                "patients that no network was trained or chosen on"
+            )
 
 
-def _has_content_of(known: _Known, image: Path) -> bool:
-    return image.is_file() and image.stat().st_size in known.sizes and _digest(image) in known.digests
+def _scans(pair: AskedPair, plan: Plan) -> Iterator[PatientScan]:
+    """Both scans as they would be prepared, with axis signs of their own, and with the follow-up's."""
+    like = read_geometry(pair.followup.image)
+    for scan in (pair.baseline, pair.followup):
+        geometry = read_geometry(scan.image)
+        grids = [prepared_grid(geometry, signs, plan) for signs in (geometry, like)]
+        for grid in grids[: 1 if grids[0] == grids[1] else 2]:
+            yield PatientScan(pair.patient_id, _Unprepared(scan, grid, plan), scan.image)
 
 
-def _known(folder: Path) -> _Known:
-    found = (read_document(path) for path in sorted((folder / SCANS_FOLDER).glob("*")))
-    documents = [document for document in found if document is not None]
-    return _Known(
-        folder=folder,
-        patients=frozenset(document.patient_id for document in documents),
-        images=frozenset(Path(document.stamp.files[0].path).resolve() for document in documents),
-        sizes=frozenset(document.stamp.files[0].size for document in documents),
-    )
+@dataclass(frozen=True, eq=False)
+class _Unprepared:
+    """A scan that is resampled when it is looked at."""
+
+    raw: RawScan
+    grid: NetworkGrid
+    plan: Plan
+
+    @property
+    def scan_id(self) -> str:
+        return self.raw.scan_id
+
+    @property
+    def shape_zyx(self) -> Index:
+        return self.grid.shape
+
+    def read_ct(self, box: Box) -> FloatVolume:
+        return extract_ct(_loaded(self.raw.image), self.grid, box, self.plan.normalization)
+
+    def read_labels(self, box: Box) -> Array:
+        raise NotImplementedError("scans are compared by their CTs")
 
 
-def _seen(pair: AskedPair, what: str) -> InputError:
-    return InputError(
-        f"--test: {pair.name}: {what}; expected patients that no network was trained or chosen on"
-    )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@lru_cache(maxsize=1)
+def _loaded(image: Path) -> Scan:
+    return load_scan(RawScan(image.name, "", 0, image))

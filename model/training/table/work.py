@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,12 +16,10 @@ from ..engine.job import BudgetSpentError
 from ..engine.pipeline import EnsembleJob, PreparedData, train_ensemble
 from ..engine.prepared import open_prepared
 from ..heldout.ask import ask_many
-from ..heldout.cases import AskedPair, data_set_pairs, prepared_pairs
-from ..heldout.score import score
 from .layout import Layout
 from .ledger import State
 from .rows import TablePreset, stages_of
-from .steps import AskStep, Step, TestStep, TrainStep, answer_folders
+from .steps import AskedPairs, AskStep, Step, TestStep, TrainStep, answer_folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,7 @@ class Place:
     layout: Layout
     data: Path
     pretraining: Path | None
-    test: Path | None
+    pairs: AskedPairs
     preset: TablePreset
     overrides: tuple[str, ...]
     device: str
@@ -97,20 +95,15 @@ def _train(step: TrainStep, place: Place, until: float) -> None:
 
 
 def _silence(line: str) -> None:
-    """Epochs are in the logs; the table says a line for each step."""
+    """Epochs are in the logs, answers in their folders; the table says a line for each step."""
 
 
 def _ask(step: AskStep | TestStep, place: Place, until: float) -> None:
-    def watch(line: str) -> None:
-        if time.monotonic() >= until:
-            raise BudgetSpentError(f"{step}: no time is left; expected another call")
-
-    pairs = asked_pairs(step, place)
-    folders = answer_folders(step, place.layout)
+    pairs = place.pairs.of(step)
+    assert pairs is not None, "a step about the test patients is made of those"
+    run, folders = place.layout.run(step.row.name), answer_folders(step, place.layout)
     with _quiet():
-        ask_many(pairs, place.layout.run(step.row.name), step.needs, folders, place.device, watch)
-    for _, folder in folders:
-        score(pairs, folder, _silence)
+        ask_many(pairs, run, step.needs, folders, place.device, _silence, until)
 
 
 @contextlib.contextmanager
@@ -125,21 +118,7 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
-def asked_pairs(step: AskStep | TestStep, place: Place) -> Sequence[AskedPair]:
-    """The pairs of a step: those of the fold's held-out patients, or the whole test set."""
-    if isinstance(step, AskStep):
-        held_out = set(_opened(place.data, False).splits[int(step.fold)].validation)
-        return [pair for pair in _prepared(place.data) if pair.patient_id in held_out]
-    assert place.test is not None
-    return data_set_pairs(place.test, surveys=place.layout.surveys)
-
-
 # A process does several steps on the same data.
 @lru_cache(maxsize=4)
 def _opened(folder: Path, with_tables: bool) -> PreparedData:
     return open_prepared(folder, with_tables)
-
-
-@lru_cache(maxsize=1)
-def _prepared(folder: Path) -> tuple[AskedPair, ...]:
-    return prepared_pairs(folder)

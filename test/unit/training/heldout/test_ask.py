@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from model.case.clicks import write_clicks
-from model.case.images import read_geometry, read_image
+from model.case.images import read_geometry, read_image, write_image
 from model.errors import InputError
 from model.inference.run import Run
 from model.inference.segmenter import LesionFailure, Segmenter
 from model.network.plan import read_plan
 from model.options import Options
+from model.training.engine.job import BudgetSpentError
 from model.training.heldout import ask as asking
 from model.training.heldout.ask import ask, ask_many
 from model.training.heldout.asked import labelmap_path, records_path
-from model.training.heldout.cases import AskedPair
+from model.training.heldout.cases import AskedPair, data_set_pairs
 from model.training.heldout.question import Question
 from model.training.heldout.score import read_answers, score, score_of
 
-from .made import write_model
+from .made import write_data_set, write_model
 
 
 def _case(folder: Path, pair: AskedPair, question: Question, weights: Path) -> Path:
@@ -90,6 +95,66 @@ def test_what_is_answered_is_not_asked_again(
     fewer = replace(pairs[0], lesions=pairs[0].lesions[1:])
     with pytest.raises(AssertionError):
         ask([fewer], weights, ["0"], Question(), tmp_path / "a", "cpu", said.append)
+
+
+def test_files_that_have_changed_are_asked_about_anew(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pair,) = data_set_pairs(write_data_set(tmp_path / "raw", ("anna",)))
+    ask([pair], weights, ["0"], Question(), tmp_path / "a", "cpu", lambda line: None)
+    score([pair], tmp_path / "a")
+    monkeypatch.setattr(asking, "load_model", _no_model)
+    labels = pair.followup.labels
+    assert labels is not None
+    os.utime(labels, ns=(1, 1))  # as a copy of it
+    ask([pair], weights, ["0"], Question(), tmp_path / "a", "cpu", lambda line: None)
+    image = read_image(labels)
+    write_image(labels, np.where(image.array == 2, 0, image.array), image.geometry)
+    with pytest.raises(AssertionError, match="the model is not needed"):
+        ask([pair], weights, ["0"], Question(), tmp_path / "a", "cpu", lambda line: None)
+    with pytest.raises(InputError):  # nothing old is counted
+        score([replace(pair, followup=replace(pair.followup, image=tmp_path / "none"))], tmp_path / "a")
+    for path in pair.files:
+        path.unlink()  # nobody can tell that it is another
+    ask([pair], weights, ["0"], Question(), tmp_path / "a", "cpu", lambda line: None)
+
+
+def test_answers_of_an_earlier_version_are_asked_anew(
+    pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", said.append)
+    document = json.loads((tmp_path / "asked.json").read_text())
+    answered = {name: known["lesions"] for name, known in document["answered"].items()}
+    (tmp_path / "asked.json").write_text(json.dumps(document | {"version": 1, "answered": answered}))
+    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", said.append)
+    assert "or of an earlier version; it is asked anew" in said[1] and said[2].endswith("(1/1)")
+
+
+def test_a_score_goes_when_something_is_asked_anew(
+    pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path
+) -> None:
+    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", lambda line: None)
+    score(pairs[:1], tmp_path)
+    assert (tmp_path / "lesions.csv").is_file()
+    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", lambda line: None)
+    assert (tmp_path / "lesions.csv").is_file()
+    ask(pairs, weights, ["0"], Question(), tmp_path, "cpu", lambda line: None)
+    assert not (tmp_path / "lesions.csv").exists()
+
+
+def test_the_time_ends_before_a_pair_and_never_after_the_last(
+    pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter((0.0, 9.0, 0.0, 9.0))
+    clock = SimpleNamespace(monotonic=lambda: next(now), perf_counter=time.perf_counter)
+    monkeypatch.setattr(asking, "time", clock)
+    said: list[str] = []
+    asked = [(Question(), tmp_path)]
+    with pytest.raises(BudgetSpentError, match=f"no time is left to ask about {pairs[1].name}"):
+        ask_many(pairs, weights, ["0"], asked, "cpu", said.append, until=5.0)
+    ask_many(pairs, weights, ["0"], asked, "cpu", said.append, until=5.0)
+    assert len(said) == 2 and score(pairs, tmp_path).failed == 0
 
 
 def test_other_weights_and_questions_are_asked_anew(

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.evaluation.records import RECORDS_NAME, LesionRecord, Scope, write_records
+from model.evaluation.records import LesionRecord, Scope, write_records
+from model.training.cohort import RawScan
 from model.training.engine.config import TrainingConfig, to_plain
+from model.training.heldout.asked import answered_now, asked_now, labelmap_path, records_path, write_asked
+from model.training.heldout.cases import AskedLesion, AskedPair
 from model.training.table.layout import Layout
 from model.training.table.record import Site
 from model.training.table.rows import ROWS, TWO_CORES, Row, Stages, stages_of
-from model.training.table.steps import Step, TrainStep, answer_folders
+from model.training.table.steps import (
+    MAIN_QUESTIONS,
+    NOISE_QUESTIONS,
+    AskedPairs,
+    AskStep,
+    Step,
+    TestStep,
+    TrainStep,
+    answer_folders,
+)
 from model.training.table.survey import pretraining_folder
 from model.training.table.work import Outcome, Place
 
 SETTINGS = ("epochs=4", "pretrain.epochs=2")
 MINUTES_OF_EPOCH = 1.5
+QUESTIONS = {question.name: question for question in (*MAIN_QUESTIONS, *NOISE_QUESTIONS)}
 
 
 def stages() -> dict[str, Stages]:
@@ -26,16 +39,34 @@ def stages() -> dict[str, Stages]:
 
 
 def site(folder: Path, folds: int = 3) -> Site:
-    return Site(Layout(folder), stages(), folds)
+    """Fold N holds back patient pN; patient t is tested."""
+    held_out = tuple((pair(folder, f"p{number}"),) for number in range(folds))
+    return Site(Layout(folder), stages(), AskedPairs(held_out, (pair(folder, "t"),)))
 
 
-def place(folder: Path) -> Place:
-    return Place(Layout(folder), folder, folder, folder, TWO_CORES, SETTINGS, "cpu")
+def pair(folder: Path, patient: str) -> AskedPair:
+    """A pair of scans of one lesion, whose files hold a few bytes."""
+    scans = []
+    for order in (0, 1):
+        image, labels = (folder / "raw" / f"{patient}_{order}_{kind}.mha" for kind in ("ct", "labels"))
+        for path in (image, labels):
+            path.parent.mkdir(exist_ok=True)
+            if not path.exists():
+                path.write_bytes(path.name.encode())
+        scans.append(RawScan(f"{patient}_{order}", patient, order, image, labels))
+    point = (1.0, 2.0, 3.0)
+    return AskedPair(patient, f"{patient}-1", *scans, (AskedLesion(1, (1,), point, point, None),))
+
+
+def place(where: Site) -> Place:
+    root = where.layout.root
+    return Place(where.layout, root, root, where.pairs, TWO_CORES, SETTINGS, "cpu")
 
 
 def write_stage(folder: Path, config: TrainingConfig, epochs: int, state: str = "finished") -> None:
     """A stage of a fold; ``state`` is finished, begun or collapsed."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder.parent / "plans.json").touch()
     (folder / "config.json").write_text(json.dumps(to_plain(config)))
     with (folder / "log.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -70,8 +101,23 @@ def record(patient: str, lesion: int = 1, common: int = 50, reference: int = 100
     )  # fmt: skip
 
 
-def write_answers(folder: Path, records: Sequence[LesionRecord]) -> None:
-    write_records(folder / RECORDS_NAME, records)
+def write_answers(
+    where: Site, step: AskStep | TestStep, common: int = 50, failed: Mapping[int, str] | None = None
+) -> None:
+    """Answers about all pairs of a step, which nobody has scored yet."""
+    pairs = where.pairs.of(step)
+    assert pairs is not None
+    for question, folder in answer_folders(step, where.layout):
+        asked = asked_now(question, where.layout.run(step.row.name), step.needs)
+        for one in pairs:
+            write_records(records_path(folder, one), [record(one.patient_id, common=common)])
+            labelmap_path(folder, one).touch()
+            asked = asked.with_answer(one, answered_now(one), failed or {})
+        write_asked(folder, asked)
+
+
+def asking(row: Row, question: str, fold: str) -> AskStep:
+    return AskStep(row, fold, (QUESTIONS[question],))
 
 
 @dataclass
@@ -92,14 +138,14 @@ class Worker:
     clock: Clock = field(default_factory=Clock)
     collapsing: frozenset[tuple[str, str]] = frozenset()
     stopping: bool = False
+    failed: Mapping[int, str] = field(default_factory=dict)  # lesions without an answer, in all questions
     done: list[str] = field(default_factory=list)
 
     def __call__(self, step: Step, place: Place, until: float) -> Outcome:
         self.done.append(str(step))
         self.clock.now += 600
         if not isinstance(step, TrainStep):
-            for _, folder in answer_folders(step, self.where.layout):
-                write_answers(folder, [record(f"p{fold}") for fold in step.needs])
+            write_answers(self.where, step, failed=self.failed)
             return Outcome("finished", 10.0)
         if (step.row.name, step.fold) in self.collapsing:
             write_fold(self.where, step.row, step.fold, "collapsed", 3)

@@ -19,6 +19,7 @@ def test_settings_of_a_row_are_settings(row: Row) -> None:
     assert isinstance(stages.config, TrainingConfig)
     assert (stages.config.epochs, stages.config.iterations, stages.config.batch_size) == (15, 100, 2)
     assert (stages.config.precision, stages.config.workers, stages.config.sampling) == ("bf16", 1, "pairs")
+    assert stages.config.checkpoint_every == 1
     assert (stages.pretraining is not None) == row.is_pretrained
     if stages.pretraining is not None:
         assert (stages.pretraining.epochs, stages.pretraining.sampling) == (15, "pretraining")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from model.errors import InputError
+from model.training.table.heading import _trained
 from model.training.table.ledger import Ledger, read_ledger, write_ledger
 from model.training.table.pool import Here, executor, threads_of
 from model.training.table.record import Site, renewed
@@ -19,7 +20,7 @@ from model.training.table.schedule import Schedule
 from model.training.table.steps import Step, TrainStep, steps_of
 from model.training.table.work import Outcome, Place
 
-from .stand_ins import Worker, place, site
+from .stand_ins import Worker, place, site, write_stage
 
 TWO_ROWS = ROWS[:2]
 
@@ -30,7 +31,7 @@ def _run(
 ) -> Schedule:  # fmt: skip
     path = where.layout.ledger
     schedule = Schedule(
-        where, place(where.layout.root), renewed(where, read_ledger(path)),
+        where, place(where), renewed(where, read_ledger(path)),
         steps_of(rows, where.folds, has_test=True), lambda now: write_ledger(path, now),
         worker.clock() + 60 * minutes, worker, shared, worker.clock,
     )  # fmt: skip
@@ -111,6 +112,48 @@ def test_a_collapsed_fold_stops_no_other(tmp_path: Path) -> None:
     again = Worker(where)
     _run(where, again, 1e6)
     assert again.done == []
+
+
+def test_a_pretraining_of_all_folds_that_collapses_is_begun_once(tmp_path: Path) -> None:
+    where, said = site(tmp_path), list[str]()
+
+    class _Collapsing(Worker):
+        def __call__(self, step: Step, place: Place, until: float) -> Outcome:
+            if not isinstance(step, TrainStep) or not step.row.is_pretrained:
+                return super().__call__(step, place, until)
+            self.done.append(str(step))
+            config = where.stages[step.row.name].pretraining
+            assert config is not None
+            shared = where.layout.run(step.row.name) / "pretraining" / "fold_shared"
+            write_stage(shared, config, 1, "collapsed")
+            return Outcome("collapsed", 10.0, "fold shared has collapsed: all background")
+
+    worker = _Collapsing(where)
+    schedule = _run(where, worker, 1e6, shared=True, said=said)
+    assert not schedule.left
+    assert [step for step in worker.done if HEADLINE.name in step] == [f"{HEADLINE.name}: training of fold 0"]
+    ledger = read_ledger(where.layout.ledger)
+    assert [ledger.training(HEADLINE.name, fold).state for fold in "012"] == ["collapsed"] * 3
+    assert len({_trained(ledger.training(HEADLINE.name, fold)) for fold in "012"}) == 1
+    again = _Collapsing(where)
+    _run(where, again, 1e6, shared=True)
+    assert again.done == []
+
+
+def test_lesions_without_an_answer_are_asked_about_by_the_next_call(tmp_path: Path) -> None:
+    where, said = site(tmp_path), list[str]()
+    worker = Worker(where, failed={1: "out of luck"})
+    _run(where, worker, 1e6, said=said)
+    assert len(worker.done) == len(set(worker.done))
+    line = next(line for line in said if "longitudinal: fold 0 asked about its held-out" in line)
+    assert "; 2 lesions have NO ANSWER, get the worst score, and are asked about again by" in line
+    assert "propagated, p0-1: lesion 1: out of luck; given, p0-1: lesion 1: out of luck" in line
+    again = Worker(where)
+    assert not _run(where, again, 1e6).left
+    assert again.done == [step for step in worker.done if "training" not in step]
+    third = Worker(where)
+    _run(where, third, 1e6)
+    assert third.done == []
 
 
 def test_minutes_of_answers_are_kept_and_summed(tmp_path: Path) -> None:

@@ -9,15 +9,19 @@ from pathlib import Path
 import pytest
 
 from model.errors import InputError
-from model.training.table.ledger import Ledger
-from model.training.table.record import renewed
+from model.evaluation.records import RECORDS_NAME
+from model.training.heldout.cases import AskedPair
+from model.training.table import steps
+from model.training.table.ledger import Answer, Ledger
+from model.training.table.record import Site, renewed
 from model.training.table.rows import HEADLINE, ROWS
-from model.training.table.steps import MAIN_QUESTIONS, AskStep, answer_folders
-from model.training.table.survey import is_answered, training_of
+from model.training.table.steps import MAIN_QUESTIONS, AskedPairs
+from model.training.table.survey import training_of
 
-from .stand_ins import MINUTES_OF_EPOCH, record, site, write_answers, write_fold, write_stage
+from .stand_ins import MINUTES_OF_EPOCH, asking, site, write_answers, write_fold, write_stage
 
 PLAIN = ROWS[1]
+TESTING = steps.TestStep(HEADLINE, ("0",), MAIN_QUESTIONS)
 
 
 def test_a_fold_trained_by_any_command_is_finished(tmp_path: Path) -> None:
@@ -77,7 +81,7 @@ def test_other_settings_are_refused_but_not_those_that_change_nothing(tmp_path: 
 def test_a_pretrained_row_needs_its_pretraining(tmp_path: Path) -> None:
     where = site(tmp_path)
     write_stage(where.layout.final(HEADLINE.name, "0").parent, where.stages[HEADLINE.name].config, 4)
-    with pytest.raises(InputError, match="was finished without a pretraining"):
+    with pytest.raises(InputError, match="was finished, but its pretraining in .* is not"):
         renewed(where, Ledger())
 
 
@@ -91,17 +95,96 @@ def test_a_torn_log_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert found.minutes == pytest.approx(MINUTES_OF_EPOCH + 1)
 
 
-def test_answers_of_older_weights_are_no_answers(tmp_path: Path) -> None:
-    where, step = site(tmp_path), AskStep(PLAIN, "0", MAIN_QUESTIONS)
-    write_fold(where, PLAIN, "0")
-    assert not is_answered(step, where.layout)
-    for _, folder in answer_folders(step, where.layout):
-        write_answers(folder, [record("p")])
-    assert is_answered(step, where.layout)
+def _answer(where: Site) -> Answer:
     answer = renewed(where, Ledger()).answer(PLAIN.name, "held-out", "given", ("0",))
-    assert answer is not None and answer.score is not None
-    assert answer.score.dice == pytest.approx(2 / 3)
-    later = os.stat(folder / "lesions.csv").st_mtime_ns + 10**9
-    os.utime(where.layout.final(PLAIN.name, "0"), ns=(later, later))
-    assert not is_answered(step, where.layout)
-    assert renewed(where, Ledger()).answer(PLAIN.name, "held-out", "given", ("0",)).state == "begun"
+    assert answer is not None
+    return answer
+
+
+def _with_test(where: Site, pairs: tuple[AskedPair, ...] | None) -> Site:
+    return replace(where, pairs=AskedPairs(where.pairs.held_out, pairs))
+
+
+def _tested(where: Site, folds: tuple[str, ...] = ("0",)) -> Answer | None:
+    return renewed(where, Ledger()).answer(HEADLINE.name, "test", "given", folds)
+
+
+@pytest.fixture
+def answered(tmp_path: Path) -> Site:
+    """Fold 0 of a row, which was asked and not scored."""
+    where = site(tmp_path)
+    write_fold(where, PLAIN, "0")
+    assert _answer(where).state == "not run"
+    write_answers(where, asking(PLAIN, "given", "0"))
+    return where
+
+
+def test_answers_that_are_all_there_are_scored(answered: Site) -> None:
+    """Also where the budget, or a signal, came between the last answer and the score."""
+    records = answered.layout.held_out(PLAIN.name, "given", "0") / RECORDS_NAME
+    assert not records.exists()
+    answer = _answer(answered)
+    assert (answer.state, answer.score.dice) == ("finished", pytest.approx(2 / 3))
+    written = records.stat().st_mtime_ns
+    assert _answer(answered).score == answer.score and records.stat().st_mtime_ns == written
+
+
+def test_answers_are_those_of_the_weights_by_their_content(answered: Site) -> None:
+    final = answered.layout.final(PLAIN.name, "0")
+    before = final.stat()
+    os.utime(final, ns=(before.st_mtime_ns + 10**12,) * 2)  # copied
+    assert _answer(answered).state == "finished"
+    final.write_bytes(b"trained anew, and older than the answers")
+    os.utime(final, ns=(before.st_mtime_ns,) * 2)
+    assert _answer(answered).state == "not run"
+
+
+def test_answers_are_those_about_the_files_as_they_are(answered: Site) -> None:
+    ((pair,), *_) = answered.pairs.held_out
+    labels = pair.followup.labels
+    assert labels is not None
+    before = labels.read_bytes()
+    labels.write_bytes(b"a corrected labelmap")
+    assert _answer(answered).state == "begun"
+    labels.write_bytes(before)
+    os.utime(labels, ns=(1, 1))
+    assert _answer(answered).state == "finished"
+    for path in pair.files:
+        path.unlink()  # nobody can tell
+    assert _answer(answered).state == "finished"
+
+
+def test_answers_are_those_to_the_points_as_they_are(tmp_path: Path) -> None:
+    where = site(tmp_path)
+    write_fold(where, HEADLINE, "0")
+    write_answers(where, TESTING)
+    assert _tested(where).state == "finished"
+    assert _tested(_with_test(where, None)).state == "finished"  # nobody says that they are others
+    (pair,) = where.pairs.test or ()
+    moved = replace(pair.lesions[0], given_point_xyz=(4.0, 4.0, 4.0))
+    assert _tested(_with_test(where, (replace(pair, lesions=(moved,)),))).state == "begun"
+    more = _with_test(where, (pair, replace(pair, name="another")))
+    assert _tested(more).state == "begun"
+
+
+def test_a_smaller_ensemble_is_another(tmp_path: Path) -> None:
+    where, folds = site(tmp_path), ("0", "1", "2")
+    for fold in folds:
+        write_fold(where, HEADLINE, fold)
+    write_answers(where, steps.TestStep(HEADLINE, folds, MAIN_QUESTIONS))
+    write_fold(where, HEADLINE, "1", "collapsed")
+    where.layout.final(HEADLINE.name, "1").unlink()
+    assert _tested(where, folds) is None and _tested(where, ("0", "2")).state == "not run"
+    write_answers(where, steps.TestStep(HEADLINE, ("0", "2"), MAIN_QUESTIONS))
+    write_fold(where, HEADLINE, "1")
+    (where.layout.final(HEADLINE.name, "1").parent / "health.json").unlink()
+    assert _tested(where, folds).state == "finished"
+    where.layout.final(HEADLINE.name, "1").write_bytes(b"trained anew")
+    assert _tested(where, folds).state == "not run"
+
+
+def test_lesions_without_an_answer_are_told(tmp_path: Path) -> None:
+    where = site(tmp_path)
+    write_fold(where, PLAIN, "0")
+    write_answers(where, asking(PLAIN, "given", "0"), failed={1: "out of luck"})
+    assert (_answer(where).state, _answer(where).failed) == ("finished", ("p0-1: lesion 1: out of luck",))

@@ -31,9 +31,8 @@ DATA = DataSet(Path("real"), 5, 6, 30, "d1")
 
 @pytest.fixture
 def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Inputs:
-    found = Inputs(
-        plan(), DATA, DataSet(Path("syn"), 1, 1, 1, "p1"), DataSet(Path("x"), 1, 1, 2, "t1"), 3, False
-    )
+    pretraining, test = DataSet(Path("syn"), 1, 1, 1, "p1"), DataSet(Path("x"), 1, 1, 2, "t1")
+    found = Inputs(plan(), DATA, pretraining, test, site(tmp_path).pairs, False)
     monkeypatch.setattr(run_module, "open_inputs", lambda *_: found)
     return found
 
@@ -70,6 +69,30 @@ def test_rows_can_be_chosen_and_all_are_shown(tmp_path: Path, inputs: Inputs) ->
     assert worker.done and all(step.startswith("point: ") for step in worker.done)
     assert {line.row for line in table.of("rows")} == {row.name for row in ROWS}
     assert "everything was run" not in (tmp_path / "table.md").read_text()
+
+
+def test_lesions_without_an_answer_stand_in_the_table(tmp_path: Path, inputs: Inputs) -> None:
+    where, said = site(tmp_path), list[str]()
+    worker = Worker(where, failed={1: "out of luck"})
+    table = run_table(_job(tmp_path, 1e6, worker, ("point",)), said.append)
+    assert all(line.score is not None for line in table.of("rows") if line.row == "point")
+    text = (tmp_path / "table.md").read_text()
+    assert "**point: fold 0 left 1 lesion without an answer** (held-out, propagated), with the worst" in text
+    assert "asked about again by the next call: p0-1: lesion 1: out of luck." in text
+    assert said[-1].startswith("2 steps are left, beginning with point: fold 0 asked")
+    again = Worker(where, worker.clock)
+    run_table(_job(tmp_path, 1e6, again, ("point",)), said.append)
+    assert len(again.done) == 2 and "without an answer" not in (tmp_path / "table.md").read_text()
+
+
+def test_whom_the_pretraining_keeps_out_is_told_once(
+    tmp_path: Path, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ("fold 0: pretraining keeps out A, on whom the fold is validated",)
+    monkeypatch.setattr(run_module, "open_inputs", lambda *_: replace(inputs, kept_out=lines))
+    said: list[str] = []
+    run_table(_job(tmp_path, 1e6, Worker(site(tmp_path))), said.append)
+    assert said[0] == lines[0] and said.count(lines[0]) == 1
 
 
 class _Failing(Worker):

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from model.training.heldout.score import Score
+from model.training.table import steps
 from model.training.table.ledger import Ledger
 from model.training.table.lines import Line, Section, lines_of, undrawn
 from model.training.table.picture import _curves
 from model.training.table.record import Site, renewed
 from model.training.table.rows import HEADLINE, ROWS
+from model.training.table.steps import MAIN_QUESTIONS
 from model.training.table.write import NOT_RUN, Table, csv_text, folds_text, markdown, write_table
 
-from .stand_ins import MINUTES_OF_EPOCH, record, site, write_answers, write_fold
+from .stand_ins import MINUTES_OF_EPOCH, asking, record, site, write_answers, write_fold
 
 PLAIN = ROWS[1]
 SCORE = Score(
@@ -81,8 +83,7 @@ def test_the_csv_has_every_number() -> None:
 
 
 def _answer(where: Site, question: str, fold: str, common: int, row: int = 0) -> None:
-    folder = where.layout.held_out(ROWS[row].name, question, fold)
-    write_answers(folder, [record(f"p{fold}", common=common)])
+    write_answers(where, asking(ROWS[row], question, fold), common)
 
 
 def _lines(where: Site, section: Section, row: int = 0) -> list[Line]:
@@ -141,7 +142,7 @@ def test_the_ensemble_stands_beside_its_folds(tmp_path: Path) -> None:
     write_fold(where, HEADLINE, "1")
     write_fold(where, HEADLINE, "2", "collapsed")
     for folds in (("0",), ("0", "1")):
-        write_answers(where.layout.test(HEADLINE.name, "propagated", folds), [record("x")])
+        write_answers(where, steps.TestStep(HEADLINE, folds, MAIN_QUESTIONS[:1]))
     lines = [line for line in _lines(where, "ensemble") if line.question == "propagated"]
     assert [line.title for line in lines] == ["Fold 0", "Fold 1", "Fold 2", "Ensemble of 2"]
     assert [line.score is not None for line in lines] == [True, False, False, True]
@@ -150,8 +151,6 @@ def test_the_ensemble_stands_beside_its_folds(tmp_path: Path) -> None:
 
 def test_files_and_curves(tmp_path: Path) -> None:
     where = site(tmp_path)
-    for name in ("propagated", "propagated-noise2"):
-        _answer(where, name, "0", 100 if name == "propagated" else 50)
     write_fold(where, HEADLINE, "0")
     for name in ("propagated", "propagated-noise2"):
         _answer(where, name, "0", 100 if name == "propagated" else 50)

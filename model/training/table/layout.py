@@ -2,7 +2,7 @@
 
 ::
 
-    ledger.json, table.md, table.csv, noise.png
+    ledger.json, table.md, table.csv, paired.csv, noise.png
     runs/<row>/                  a model folder, as `train run` writes it
     runs/<row>/held_out/<question>/fold_N/   answers about the fold's held-out patients, and their records
     runs/<row>/test/<question>/fold_N/, ensemble_N-M-.../   the same about patients that are in no fold
@@ -33,6 +33,10 @@ class Layout:
     @property
     def csv(self) -> Path:
         return self.root / "table.csv"
+
+    @property
+    def paired_csv(self) -> Path:
+        return self.root / "paired.csv"
 
     @property
     def noise_picture(self) -> Path:

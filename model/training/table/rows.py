@@ -62,6 +62,17 @@ ROWS: tuple[Row, ...] = (
 )
 HEADLINE = ROWS[0]
 ROW_NAMES = tuple(row.name for row in ROWS)
+# Which rows are compared lesion by lesion: each differs from the other by one thing.
+PAIRED_ROWS = (
+    ("longitudinal-pretrained", "longitudinal"),
+    ("mask-and-point-pretrained", "mask-and-point"),
+    ("point-pretrained", "point"),
+    ("longitudinal", "mask-and-point"),
+    ("longitudinal-pretrained", "mask-and-point-pretrained"),
+    ("mask-and-point", "point"),
+    ("mask-and-point-pretrained", "point-pretrained"),
+    ("longitudinal", "longitudinal-unit-volume"),
+)
 HEAT_MAP_ROWS = ("longitudinal", "longitudinal-unit-volume")  # unit peak and unit volume, else alike
 
 _OF_ROWS = frozenset({"variant", "heat_map", "sampling"})

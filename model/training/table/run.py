@@ -15,6 +15,7 @@ from .inputs import fitted, open_inputs
 from .layout import Layout
 from .ledger import Call, Ledger, read_ledger, write_ledger
 from .lines import lines_of
+from .paired import paired_lines
 from .picture import draw_noise
 from .pool import executor
 from .record import Site, renewed
@@ -97,7 +98,8 @@ def run_table(job: TableJob, say: Say = print) -> Table:
         ledger = keep(renewed(site, schedule.ledger))
         lines = lines_of(ledger, layout, inputs.folds)
         left = scheduled(ledger, ROWS).left  # also of rows that this call was not to work on
-        table = Table(lines, heading_of(inputs, job.preset, job.overrides, stages, ledger, len(left)))
+        heading = heading_of(inputs, job.preset, job.overrides, stages, ledger, len(left))
+        table = Table(lines, heading, paired_lines(ledger, layout, inputs.folds))
         write_table(table, layout)
         draw_noise(lines, layout.noise_picture)
         return table

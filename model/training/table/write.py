@@ -1,20 +1,20 @@
-"""The table as Markdown, for people, and as CSV, a line for each line of it."""
+"""The table as Markdown, for people, and as CSV, a line for each line of it; paired rows have their own."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from ...case.whole import write_text
 from ..heldout.score import Score
+from .grid import NOT_RUN, NOTHING, Column, cell, grid, run_of
 from .layout import Layout
 from .lines import Line, Section
+from .paired import PairedLine
+from .paired_text import PAIRED_WORDS, paired_csv_text, paired_grid
 from .rows import HEAT_MAP_ROWS
-
-NOT_RUN = "not run"
-_NOTHING = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,27 +23,22 @@ class Table:
 
     lines: tuple[Line, ...]
     heading: tuple[str, ...] = ()
+    paired: tuple[PairedLine, ...] = ()
 
     def of(self, section: Section) -> tuple[Line, ...]:
         return tuple(line for line in self.lines if line.section == section)
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    title: str
-    text: Callable[[Line], str]
-
-
 def _of_score(show: Callable[[Score], str]) -> Callable[[Line], str]:
-    return lambda line: _NOTHING if line.score is None else show(line.score)
+    return lambda line: NOTHING if line.score is None else show(line.score)
 
 
 def _percent(value: float | None) -> str:
-    return _NOTHING if value is None else f"{100 * value:.2f}"
+    return NOTHING if value is None else f"{100 * value:.2f}"
 
 
 def _number(decimals: int) -> Callable[[float | None], str]:
-    return lambda value: _NOTHING if value is None else f"{value:.{decimals}f}"
+    return lambda value: NOTHING if value is None else f"{value:.{decimals}f}"
 
 
 _voxels, _ml = _number(0), _number(2)
@@ -51,7 +46,7 @@ _voxels, _ml = _number(0), _number(2)
 
 def _interval(score: Score) -> str:
     if score.dice_low is None or score.dice_high is None:
-        return _NOTHING
+        return NOTHING
     return f"{_percent(score.dice_low)} to {_percent(score.dice_high)}"
 
 
@@ -63,53 +58,46 @@ def _dice(line: Line) -> str:
 
 def _minutes(line: Line) -> str:
     if line.minutes is None:
-        return _NOTHING
+        return NOTHING
     first = f"{line.pretraining_minutes:.0f} + " if line.pretraining_minutes else ""
     return f"{first}{line.minutes:.0f}"
-
-
-def _run_of(names: Sequence[str]) -> str:
-    numbers = [int(name) for name in names]
-    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
-        return f"{names[0]}-{names[-1]}"
-    return ", ".join(names)
 
 
 def folds_text(line: Line) -> str:
     """Such as "0-4", or "0, 2 (1 collapsed; 3, 4 not run)"."""
     missing = [
-        f"{_run_of(names)} {what}"
+        f"{run_of(names)} {what}"
         for names, what in ((line.collapsed, "collapsed"), (line.not_run, NOT_RUN))
         if names
     ]
     if not line.folds:
-        return "; ".join(missing) or _NOTHING
-    return _run_of(line.folds) + (f" ({'; '.join(missing)})" if missing else "")
+        return "; ".join(missing) or NOTHING
+    return run_of(line.folds) + (f" ({'; '.join(missing)})" if missing else "")
 
 
 _SCORES = (
-    _Column("Dice ↑", _dice),
-    _Column("95 % interval", _of_score(_interval)),
-    _Column("FNvol ↓ (voxels)", _of_score(lambda score: _voxels(score.fn_voxels))),
-    _Column("FPvol ↓ (voxels)", _of_score(lambda score: _voxels(score.fp_voxels))),
-    _Column("FNvol ↓ (ml)", _of_score(lambda score: _ml(score.fn_ml))),
-    _Column("FPvol ↓ (ml)", _of_score(lambda score: _ml(score.fp_ml))),
+    Column("Dice ↑", _dice),
+    Column("95 % interval", _of_score(_interval)),
+    Column("FNvol ↓ (voxels)", _of_score(lambda score: _voxels(score.fn_voxels))),
+    Column("FPvol ↓ (voxels)", _of_score(lambda score: _voxels(score.fp_voxels))),
+    Column("FNvol ↓ (ml)", _of_score(lambda score: _ml(score.fn_ml))),
+    Column("FPvol ↓ (ml)", _of_score(lambda score: _ml(score.fp_ml))),
 )
 _COUNTS = (
-    _Column("lesions", _of_score(lambda score: str(score.lesions))),
-    _Column("patients", _of_score(lambda score: str(score.patients))),
+    Column("lesions", _of_score(lambda score: str(score.lesions))),
+    Column("patients", _of_score(lambda score: str(score.patients))),
 )
-_SETTING = _Column("Setting", lambda line: line.title)
-_FOLDS = _Column("folds", folds_text)
+_SETTING: Column[Line] = Column("Setting", lambda line: line.title)
+_FOLDS = Column("folds", folds_text)
 _MORE = (
-    _Column("recall", _of_score(lambda score: _percent(score.recall))),
-    _Column("precision", _of_score(lambda score: _percent(score.precision))),
-    _Column("NSD 2 mm", _of_score(lambda score: _percent(score.nsd))),
-    _Column("vanished found", _of_score(lambda score: f"{score.vanished_found} of {score.vanished}")),
-    _Column("failed", _of_score(lambda score: str(score.failed))),
+    Column("recall", _of_score(lambda score: _percent(score.recall))),
+    Column("precision", _of_score(lambda score: _percent(score.precision))),
+    Column("NSD 2 mm", _of_score(lambda score: _percent(score.nsd))),
+    Column("vanished found", _of_score(lambda score: f"{score.vanished_found} of {score.vanished}")),
+    Column("failed", _of_score(lambda score: str(score.failed))),
 )
-_TRAINED = _Column("minutes trained", _minutes)
-_QUESTION = _Column("points", lambda line: line.question)
+_TRAINED = Column("minutes trained", _minutes)
+_QUESTION: Column[Line] = Column("points", lambda line: line.question)
 _ASKED = (_SETTING, _FOLDS, _QUESTION, *_SCORES, *_COUNTS)
 
 
@@ -130,7 +118,9 @@ def markdown(table: Table) -> str:
     parts = [*table.heading]
     for title, words, lines, columns in sections:
         if lines:
-            parts += [f"## {title}", *([words] if words else []), _grid(lines, columns)]
+            parts += [f"## {title}", *([words] if words else []), grid(lines, columns)]
+        if title == "Rows" and table.paired:
+            parts += ["## Rows against each other", PAIRED_WORDS, paired_grid(table.paired)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -148,16 +138,6 @@ _NOISE = (
 _TEST = "About patients who are in no fold and no pretraining."
 
 
-def _grid(lines: Sequence[Line], columns: Sequence[_Column]) -> str:
-    """A Markdown table."""
-    rows = [[column.title for column in columns]]
-    rows += [[column.text(line) for column in columns] for line in lines]
-    widths = [max(3, *(len(row[place]) for row in rows)) for place in range(len(columns))]
-    padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
-    padded.insert(1, ["-" * width for width in widths])
-    return "\n".join("| " + " | ".join(row) + " |" for row in padded)
-
-
 _OF_LINE = ("section", "row", "title", "question", "folds", "not_run", "collapsed", "pretraining_minutes",
             "minutes")  # fmt: skip
 
@@ -170,21 +150,16 @@ def csv_text(table: Table) -> str:
     writer.writerow([*_OF_LINE, *scores])
     for line in table.lines:
         found = [getattr(line.score, name) if line.score is not None else None for name in scores]
-        writer.writerow([_cell(value) for value in (*(getattr(line, name) for name in _OF_LINE), *found)])
+        writer.writerow([cell(value) for value in (*(getattr(line, name) for name in _OF_LINE), *found)])
     return text.getvalue()
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def write_table(table: Table, layout: Layout) -> None:
-    """Write both files.
+    """Write all files.
 
     Raises:
         OutputError: one cannot be written.
     """
     write_text(layout.markdown, markdown(table))
     write_text(layout.csv, csv_text(table))
+    write_text(layout.paired_csv, paired_csv_text(table.paired))

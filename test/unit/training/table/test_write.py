@@ -11,13 +11,14 @@ import pytest
 
 from model.training.heldout.score import Score
 from model.training.table import steps
+from model.training.table.grid import NOT_RUN
 from model.training.table.ledger import Ledger
 from model.training.table.lines import Line, Section, lines_of, undrawn
 from model.training.table.picture import _curves
 from model.training.table.record import Site, renewed
 from model.training.table.rows import HEADLINE, ROWS
 from model.training.table.steps import MAIN_QUESTIONS
-from model.training.table.write import NOT_RUN, Table, csv_text, folds_text, markdown, write_table
+from model.training.table.write import Table, csv_text, folds_text, markdown, write_table
 
 from .stand_ins import MINUTES_OF_EPOCH, asking, record, site, write_answers, write_fold
 

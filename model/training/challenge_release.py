@@ -7,7 +7,8 @@ x, y, z.
 
 What merged and split is told, as in the challenge's own script, by equal points: lesions of one ``cog_fu``
 have merged, lesions of one ``cog_bl`` have split. Which of their ids a labelmap holds is only known once it
-is read: the links of this cohort are candidates.
+is read: the links of this cohort are candidates. A lesion with a ``cog_bl`` is in the baseline, one with a
+``cog_fu`` in the follow-up; one without ``cog_fu`` has vanished unless the labelmap holds it all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from ..case.case import MAX_LESION_ID
 from ..case.geometry import Vector
 from ..case.images import IMAGE_SUFFIXES
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .cohort import Cohort, Links, Problem, RawLesion, RawScan
 
 COLUMNS = ("lesion_id", "img_id_bl", "img_id_fu", "cog_bl", "cog_fu", "cog_propagated")
@@ -44,11 +45,13 @@ class _Row:
 def is_challenge_table(path: Path) -> bool:
     """Whether a CSV has the header of the release."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open("rb") as file:
             header = file.readline()
-    except (OSError, UnicodeDecodeError):
-        return False
-    return set(COLUMNS) <= {name.strip().strip('"') for name in header.split(",")}
+    except OSError:
+        return path.is_file()  # whatever it is: that it cannot be read is told when it is
+    # As far as it can be read: a table in another encoding is one as well. In UTF-16 each letter has a zero.
+    text = header.decode("utf-8-sig", "replace").replace("\0", "")
+    return set(COLUMNS) <= {name.strip('\ufffd" \t\r\n') for name in text.split(",")}
 
 
 def challenge_tables(folder: Path) -> list[Path]:
@@ -60,8 +63,8 @@ def read_challenge(folder: Path) -> Cohort:
     """The scans and lesions of the release; no image is opened.
 
     Raises:
-        InputError: the folder holds none of its tables. What is wrong with single rows is among the
-            cohort's problems.
+        InputError: the folder holds none of its tables. What is wrong with single tables and rows is among
+            the cohort's problems.
     """
     tables = challenge_tables(folder)
     if not tables:
@@ -105,21 +108,35 @@ def parse_point(cell: str) -> Vector | None:
 
 
 def _rows(table: Path, problems: list[Problem]) -> Iterator[_Row]:
-    reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""))
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     known: set[tuple[int, int, int]] = set()
-    for cells in reader:
+    for number, cells in _entries(table, problems):
         try:
-            row = _row(
-                {name: (value or "").strip() for name, value in cells.items() if isinstance(name, str)}
-            )
+            row = _row(cells)
             if (row.lesion_id, row.baseline, row.followup) in known:
                 raise InputError(f"lesion {row.lesion_id} is there twice for these scans")
         except InputError as error:
-            problems.append(Problem(table, f"row {reader.line_num}: {error}", "the row is left out"))
+            problems.append(Problem(table, f"row {number}: {error}", "the row is left out"))
             continue
         known.add((row.lesion_id, row.baseline, row.followup))
         yield row
+
+
+def _entries(table: Path, problems: list[Problem]) -> list[tuple[int, dict[str, str]]]:
+    """The cells of each row with its number, as a table program counts; none where it cannot be read."""
+    try:
+        reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""))
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        return [
+            (
+                reader.line_num,
+                {name: (value or "").strip() for name, value in cells.items() if isinstance(name, str)},
+            )
+            for cells in reader
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = f"cannot be read ({one_line(error)}); expected a table (CSV) in UTF-8"
+        problems.append(Problem(table, text, f"patient {table.stem} is left out"))
+        return []
 
 
 def _row(cells: Mapping[str, str]) -> _Row:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..case.geometry import Geometry, Vector, flip_order
 from .cohort import Cohort, Problem, RawLesion, RawScan
-from .links import resolve_links
+from .links import resolve_links, shown_point
 from .survey import LesionFacts, ScanSurvey
 
 # A point this far from its lesion's box means something else, most often another order of its axes. As far
@@ -49,7 +49,7 @@ def check_cohort(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> CheckedCo
         problems += found
         if mended is not None:
             kept.append(mended)
-    problems += _empty_masks(cohort, surveys)
+    problems += _empty_masks(cohort, surveys, kept)
     problems += _orientations(usable, lesions, surveys)
     used = {name for lesion in kept for name in (lesion.baseline, lesion.followup)}
     problems += _unused(usable, used)
@@ -96,8 +96,6 @@ def _with_points(
         b = centre_xyz(before.geometry, own)
     if f is None and largest is not None:
         f = centre_xyz(after.geometry, largest)
-    if largest is None:  # a true point of a lesion that is not there would be a promise
-        f = None
     if b is None:
         text = f"lesion {lesion.lesion_id} has neither a point nor voxels"
         problems.append(Problem(baseline.labels or baseline.image, text, "the lesion is left out"))
@@ -108,6 +106,10 @@ def _with_points(
         file = followup.labels or followup.image
         problems.append(Problem(file, text, "nothing asks for it: left out", note))
         return None, problems
+    if own is None:
+        text = f"lesion {lesion.lesion_id} is asked about from {lesion.baseline}, which does not show it"
+        rest = "its baseline mask is empty, and its baseline point the propagated one"
+        problems.append(Problem(baseline.labels or baseline.image, text, rest, is_note=True))
     return replace(lesion, baseline_point_xyz=b, followup_point_xyz=f, propagated_point_xyz=p), problems
 
 
@@ -118,8 +120,7 @@ def _checked(
     """A point that lies in its scan; None where it does not, which is a problem, or where none was given."""
     if point is None:
         return None
-    file, shown = scan.labels or scan.image, "[" + ", ".join(f"{value:g}" for value in point) + "]"
-    what = f"the {noun} {shown} of lesion {lesion_id}"
+    file, what = scan.labels or scan.image, f"the {noun} {shown_point(point)} of lesion {lesion_id}"
     if grid.depth_mm(flip_order(point)) < 0:
         text = f"{what} lies outside; expected it within the scan's {grid.size_xyz} voxels"
         problems.append(Problem(file, text, "the point is not used"))
@@ -146,13 +147,31 @@ def centre_xyz(grid: Geometry, facts: LesionFacts) -> Vector:
     return (x, y, z)
 
 
-def _empty_masks(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> Iterator[Problem]:
-    baselines = {lesion.baseline for lesion in cohort.lesions} | {pair.baseline for pair in cohort.pairs}
+def _empty_masks(
+    cohort: Cohort, surveys: Mapping[str, ScanSurvey], kept: Sequence[RawLesion]
+) -> Iterator[Problem]:
+    """Scans that show no lesion: wrong in a mere baseline; in a follow-up all may have vanished."""
+    linked = {(one.baseline, one.followup) for one in cohort.lesions}
+    linked |= {(one.baseline, one.followup) for one in cohort.pairs}
+    baselines, followups = {before for before, _ in linked}, {after for _, after in linked}
     for scan in cohort.scans:
-        if not surveys[scan.scan_id].faults and not surveys[scan.scan_id].lesions:
-            is_baseline = scan.scan_id in baselines
-            rest = "it shows no lesion to follow" if is_baseline else "all lesions are absent there"
-            yield Problem(scan.labels or scan.image, "is empty; expected lesions", rest, not is_baseline)
+        name = scan.scan_id
+        if surveys[name].faults or surveys[name].lesions:
+            continue
+        absent = sum(lesion.followup == name for lesion in kept)
+        followed = sum(lesion.baseline == name for lesion in kept)
+        rest = [f"{_lesions_are(absent)} absent there"] if name in followups else []
+        if followed:
+            rest.append(f"{_lesions_are(followed)} followed from a propagated point")
+        elif name in baselines:
+            rest.append("it shows no lesion to follow")
+        is_note = name in followups or name not in baselines
+        told = ", and ".join(rest) or "nothing is asked about it"
+        yield Problem(scan.labels or scan.image, "is empty; expected lesions", told, is_note)
+
+
+def _lesions_are(count: int) -> str:
+    return "1 lesion is" if count == 1 else f"{count} lesions are"
 
 
 def _orientations(

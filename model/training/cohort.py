@@ -76,7 +76,8 @@ class Pair:
 class Problem:
     """Something that is wrong with a data set, and what is done about it.
 
-    A note is worth knowing, but nothing is left out for it, and ``--strict`` does not stop for it.
+    A note is worth knowing, but nothing that could be used is left out for it, and ``--strict`` does not stop
+    for it.
     """
 
     file: Path

@@ -7,7 +7,7 @@ split scans, which puts a patient on both sides.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,15 +73,41 @@ def write_folds(folder: Path, folds: Sequence[Fold], document: FoldsDocument) ->
     path = folder / SPLITS_FILE
     if path.exists():
         if read_folds(folder) != tuple(folds):
-            raise InputError(
-                f"{path}: holds other folds than these options and patients give; expected the same, or "
-                "another folder, as networks may have been trained on them (delete it to draw them anew)"
-            )
+            raise _other_folds(folder)
     else:
         # A list, which nnU-Net wants.
         entries = [fold.model_dump(mode="json") for fold in folds]
         write_text(path, json.dumps(entries, indent=1) + "\n")
     write_json(folder / FOLDS_FILE, document.model_dump(mode="json"))
+
+
+def check_folds(
+    folder: Path, patients: Iterable[str], count: int, seed: int, added: Iterable[str] = ()
+) -> None:
+    """Refuse early what `write_folds` would refuse after the work; a folder without folds takes all.
+
+    Args:
+        patients: all who may be in the folds; some can get lost on the way.
+        added: of these, those of whom the folder holds nothing, so that its folds were drawn without them.
+
+    Raises:
+        InputError: the folder's folds were drawn with another seed, in another number, or of other patients,
+            or cannot be read.
+    """
+    if not (folder / SPLITS_FILE).exists():
+        return
+    held = read_folds(folder)
+    names = {name for fold in held for name in fold.val}
+    is_same_draw = 2 <= count <= len(names) and patient_folds(sorted(names), count, seed) == held
+    if not is_same_draw or not names <= set(patients) or not names >= set(added):
+        raise _other_folds(folder)
+
+
+def _other_folds(folder: Path) -> InputError:
+    return InputError(
+        f"{folder / SPLITS_FILE}: holds other folds than these options and patients give; expected the same, "
+        "or another folder, as networks may have been trained on them (delete it to draw them anew)"
+    )
 
 
 def read_folds(folder: Path) -> tuple[Fold, ...]:

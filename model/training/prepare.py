@@ -14,7 +14,7 @@ from ..network.plan import Plan
 from .checks import CheckedCohort, check_cohort
 from .cohort import Cohort, Problem, RawScan
 from .fingerprint import fingerprint_of, write_fingerprint
-from .folds import FoldsDocument, patient_folds, write_folds
+from .folds import FoldsDocument, check_folds, patient_folds, write_folds
 from .grids import prepared_grid
 from .pairing import prepared_pairs
 from .parallel import each
@@ -23,7 +23,7 @@ from .planner import PlanOptions, plan_configuration
 from .preprocess import PreparationJob, is_prepared, prepare_scan
 from .readers import read_cohort
 from .sources import write_sources
-from .store import INDEX_FILE, IndexDocument, PairDocument, scan_folder
+from .store import INDEX_FILE, IndexDocument, PairDocument, read_document, scan_folder
 from .survey import ScanSurvey, SurveyJob, known_survey, survey_scan
 
 CHECKS_FILE = "checks.json"
@@ -86,11 +86,16 @@ def prepare(options: PrepareOptions, say: Callable[[str], None]) -> None:
 def _checked(
     options: PrepareOptions, say: Callable[[str], None]
 ) -> tuple[CheckedCohort, dict[str, ScanSurvey]]:
-    """Read and check the data set; every problem is told before anything is given up."""
+    """Read and check the data set; every problem of it is told before it is given up.
+
+    Folds that the folder's own ones forbid are refused as soon as that is certain.
+    """
     cohort = read_cohort(options.data, options.form)
     for name in sorted(set(options.excluded) - set(cohort.patients)):
         say(f"note: {options.data}: has no patient {name}; nothing of them is excluded, as nothing is there")
     cohort = cohort.without(frozenset(options.excluded))
+    if options.folds:  # before anything is written
+        check_folds(options.output, cohort.patients, options.folds, options.seed)
     surveys = _surveys(options, cohort)
     checked = check_cohort(cohort, surveys)
     for problem in checked.problems:
@@ -114,7 +119,18 @@ def _checked(
         )
     if options.folds:  # better refused now than after hours
         patient_folds(kept.patients, options.folds, options.seed)
+        added = set(kept.patients) - _prepared_patients(options.output, kept)
+        check_folds(options.output, kept.patients, options.folds, options.seed, added)
     return checked, surveys
+
+
+def _prepared_patients(output: Path, cohort: Cohort) -> set[str]:
+    """Patients of whom the folder holds a prepared scan already, whatever it was made from."""
+    return {
+        scan.patient_id
+        for scan in cohort.scans
+        if read_document(scan_folder(output, scan.scan_id)) is not None
+    }
 
 
 def _surveys(options: PrepareOptions, cohort: Cohort) -> dict[str, ScanSurvey]:

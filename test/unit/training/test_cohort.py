@@ -23,6 +23,7 @@ from model.training.survey import SurveyJob, known_survey, survey_scan
 
 from .cohorts import (
     GRID,
+    Lesions,
     manifest_of_pairs,
     text,
     write_challenge,
@@ -90,15 +91,15 @@ def test_the_release_is_read_with_what_merged_split_vanished_and_is_new(tmp_path
         {"lesion_id": "3", "cog_bl": parted, "cog_fu": "5 14 9", "cog_propagated": "nan"},
         {"lesion_id": "5", "cog_bl": parted, "cog_fu": "6 18 9", "cog_propagated": ""},
         {"lesion_id": "4", "cog_bl": "18 15 9", "cog_fu": "", "cog_propagated": "17 15 9"},
-        {"lesion_id": "6.0", "cog_bl": "20 16 4", "cog_fu": "20 16 4", "cog_propagated": ""},
+        {"lesion_id": "6.0", "cog_bl": "", "cog_fu": "20 16 4", "cog_propagated": ""},
     ]
     write_challenge(tmp_path, "p1", rows, before, after)
     cohort = read_cohort(tmp_path)
     assert cohort.links is Links.CANDIDATES and cohort.patients == ("p1",) and not cohort.problems
     checked = _checked(cohort, tmp_path / "survey")
     ids = {lesion.lesion_id: lesion.followup_ids for lesion in checked.cohort.lesions}
-    assert ids == {1: (1,), 2: (1,), 3: (3, 5), 4: (), 6: (6,)}
-    assert not checked.faults
+    assert ids == {1: (1,), 2: (1,), 3: (3, 5), 4: ()}
+    assert not checked.faults and "lesion 6 is new" in _only(checked, "note")
     by_id = {lesion.lesion_id: lesion for lesion in checked.cohort.lesions}
     assert by_id[1].propagated_point_xyz == (6, 5, 4) and by_id[4].followup_point_xyz is None
 
@@ -131,7 +132,165 @@ def test_rows_that_cannot_be_used_are_told_and_left_out(tmp_path: Path) -> None:
     assert [problem.text.split(":")[0] for problem in cohort.problems] == [f"row {n}" for n in range(3, 8)]
 
 
+def _release(folder: Path, rows: list[tuple[str, str, str, str]], before: Lesions, after: Lesions):
+    """A patient of the release, read and checked; rows are lesion, baseline, follow-up, propagated point."""
+    columns = ("lesion_id", "cog_bl", "cog_fu", "cog_propagated")
+    write_challenge(folder, "p", [dict(zip(columns, row, strict=True)) for row in rows], before, after)
+    checked = _checked(read_challenge(folder), folder / "survey")
+    return checked, {lesion.lesion_id: lesion.followup_ids for lesion in checked.cohort.lesions}
+
+
+TWO = {**ONE, 2: ((9, 15, 18), 1)}
+
+
+def test_a_lesion_that_the_table_places_in_a_followup_without_it_is_no_vanished_one(tmp_path: Path) -> None:
+    rows = [("1", "9 8 5", "10 9 6", "10 9 5"), ("2", "18 15 9", "17 15 9", "17 14 9")]
+    checked, ids = _release(tmp_path, rows, TWO, MOVED)
+    assert ids == {1: (1,)}
+    assert _only(checked, "problem") == (
+        f"problem: {tmp_path}/targetsTr/p_FU_mask_FU_img_00.nii.gz: does not hold lesion 2, whose "
+        "follow-up point is [17, 15, 9]; expected voxels of it; lesion 2 is left out of the pair with "
+        "p_BL_img_00"
+    )
+
+
+def test_a_lesion_that_the_table_places_in_a_baseline_without_it_is_left_out(tmp_path: Path) -> None:
+    rows = [("1", "9 8 5", "10 9 6", "10 9 5"), ("2", "18 15 9", "17 15 9", "17 14 9")]
+    checked, ids = _release(tmp_path, rows, ONE, {**MOVED, 2: ((9, 15, 17), 1)})
+    assert ids == {1: (1,)}
+    assert _only(checked, "problem") == (
+        f"problem: {tmp_path}/inputsTr/p_BL_mask_BL_img_00.nii.gz: does not hold lesion 2, whose baseline "
+        "point is [18, 15, 9]; expected voxels of it; lesion 2 is left out of the pair with p_FU_img_00"
+    )
+
+
+def test_a_lesion_that_no_labelmap_holds_is_missing_where_the_table_places_it(tmp_path: Path) -> None:
+    rows = [("1", "9 8 5", "10 9 6", ""), ("7", "", "3 3 3", ""), ("8", "", "", "4 4 4"), ("9", "", "", "")]
+    checked, ids = _release(tmp_path, rows, ONE, MOVED)
+    assert ids == {1: (1,)}
+    assert "FU_mask" in _only(checked, "hold lesion 7")
+    assert "BL_mask" in _only(checked, "hold lesion 8") and "BL_mask" in _only(checked, "hold lesion 9")
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_of_merged_lesions_the_followup_may_hold_any_one(tmp_path: Path, kept: int) -> None:
+    rows = [("1", "9 8 5", "12 10 6", ""), ("2", "18 15 9", "12 10 6", "")]
+    checked, ids = _release(tmp_path, rows, TWO, {kept: ((6, 10, 12), 2)})
+    assert ids == {1: (kept,), 2: (kept,)} and not checked.faults
+
+
+def test_merged_lesions_whose_target_is_missing_are_all_left_out(tmp_path: Path) -> None:
+    rows = [("1", "9 8 5", "12 10 6", "9 8 5"), ("2", "18 15 9", "12 10 6", "12 10 6")]
+    checked, ids = _release(tmp_path, rows, TWO, {3: ((6, 10, 12), 2)})
+    assert not ids and len(checked.faults) == 2
+
+
+def test_a_merged_lesion_that_the_baseline_lacks_is_missing(tmp_path: Path) -> None:
+    rows = [("1", "9 8 5", "12 10 6", ""), ("2", "18 15 9", "12 10 6", "")]
+    checked, ids = _release(tmp_path, rows, ONE, {1: ((6, 10, 12), 2)})
+    assert ids == {1: (1,)}
+    assert "whose baseline point is [18, 15, 9]" in _only(checked, "problem")
+
+
+@pytest.mark.parametrize(
+    ("after", "expected"),
+    [
+        ({1: ((4, 5, 5), 1), 2: ((9, 15, 18), 1)}, {1: (1, 2)}),
+        ({2: ((9, 15, 18), 1)}, {}),
+        ({1: ((4, 5, 5), 1)}, {}),
+    ],
+)
+def test_a_split_lesion_needs_all_parts_that_have_a_point(tmp_path: Path, after: Lesions, expected) -> None:
+    rows = [("1", "9 8 5", "5 5 4", "9 8 5"), ("2", "9 8 5", "18 15 9", "")]
+    checked, ids = _release(tmp_path, rows, ONE, after)
+    assert ids == expected and len(checked.faults) == 1 - len(expected)
+
+
+def test_a_part_may_merge_with_another_lesion_or_vanish(tmp_path: Path) -> None:
+    rows = [("1", "9 8 5", "5 5 4", ""), ("3", "9 8 5", "18 15 9", ""), ("4", "9 8 5", "", "")]
+    rows.append(("2", "18 15 9", "18 15 9", ""))
+    checked, ids = _release(tmp_path, rows, TWO, {1: ((4, 5, 5), 1), 2: ((9, 15, 18), 1)})
+    assert ids == {1: (1, 2), 2: (2,)} and not checked.faults
+
+
+def test_a_table_that_is_not_in_utf8_is_one_problem_and_the_others_go_on(tmp_path: Path) -> None:
+    for patient in ("early", "good", "late", "wide"):
+        row = {"lesion_id": "1", "cog_bl": "9 8 5", "cog_fu": "10 9 6"}
+        write_challenge(tmp_path, patient, [row], ONE, MOVED)
+    tables = {name: tmp_path / "inputsTr" / f"{name}.csv" for name in ("early", "late", "wide")}
+    head, rest = tables["early"].read_bytes().split(b"\n", 1)
+    tables["early"].write_bytes(head.rstrip() + b",Gr\xf6\xdfe\n" + rest)
+    tables["late"].write_bytes(head + b"\n" + 3000 * b",,,,,\n" + b"2,0,0,\xfc,,\n")
+    tables["wide"].write_bytes(tables["wide"].read_text().encode("utf-16"))
+    cohort = read_cohort(tmp_path)
+    assert cohort.patients == ("good",)
+    found = {problem.file.stem: problem for problem in cohort.problems if "cannot be read" in problem.text}
+    assert len(cohort.problems) == len(found) == 3
+    for name, problem in found.items():
+        assert str(problem).startswith(f"problem: {tables[name]}: cannot be read (")
+        assert str(problem).endswith(f"expected a table (CSV) in UTF-8; patient {name} is left out")
+
+
+# --- new lesions, and labelmaps that are empty -------------------------------------------------------------
+
+
+def _new_lesion(folder: Path, form: str) -> CheckedCohort:
+    """A pair whose follow-up shows lesion 4 too, in a layout."""
+    after = {**MOVED, 4: ((9, 15, 18), 1)}
+    if form == "challenge":
+        return _release(folder, [("1", "9 8 5", "10 9 6", ""), ("4", "", "18 15 9", "")], ONE, after)[0]
+    if form == "manifest":
+        return _checked(read_manifest(manifest_of_pairs(folder, {"p": [ONE, after]})), folder / "survey")
+    entry = {"img_bl": "b", "img_fu": "f", "fu_point_prop": float("nan")}
+    old = {**entry, "bl_point": [9, 8, 5], "fu_point": [10, 9, 6], "merged_lesions": [1]}
+    new = {**entry, "bl_point": float("nan"), "fu_point": [18, 15, 9], "merged_lesions": [4]}
+    write_longiseg(folder, {"p": {"b": ONE, "f": after}}, {"p": {"1": old, "4": new}}, "trackingTr.json")
+    return _checked(read_longiseg(folder), folder / "survey")
+
+
+@pytest.mark.parametrize("form", ["challenge", "longiseg", "manifest"])
+def test_an_ordinary_new_lesion_is_a_note(tmp_path: Path, form: str) -> None:
+    checked = _new_lesion(tmp_path, form)
+    (note,) = checked.problems
+    assert note.is_note and [lesion.lesion_id for lesion in checked.cohort.lesions] == [1]
+    baseline = checked.cohort.lesions[0].baseline
+    assert note.text == f"lesion 4 is new, with neither voxels nor a point in {baseline}"
+    assert note.consequence == "new lesions cannot be asked for, and are left out"
+    assert note.file == checked.cohort.scan(checked.cohort.lesions[0].followup).labels
+
+
+def test_new_lesions_of_a_pair_are_one_note(tmp_path: Path) -> None:
+    after = {**MOVED, 4: ((9, 15, 18), 1), 6: ((3, 15, 4), 1)}
+    checked, _ = _release(tmp_path, [("6", "", "4 15 3", ""), ("4", "", "18 15 9", "")], ONE, after)
+    assert "lesions 4, 6 are new, with" in _only(checked, "note: " + str(tmp_path / "targetsTr"))
+
+
+def test_an_empty_baseline_follows_nothing_and_says_so(tmp_path: Path) -> None:
+    rows = [("1", "9 8 5", "10 9 6", "10 9 6"), ("2", "18 15 9", "", "17 15 9")]
+    checked, ids = _release(tmp_path, rows, {}, MOVED)
+    assert not ids and "it shows no lesion to follow" in _only(checked, "is empty")
+    assert len(checked.faults) == 3
+
+
+def test_an_empty_followup_says_what_is_absent_there(tmp_path: Path) -> None:
+    rows = [("1", "9 8 5", "10 9 6", "10 9 6"), ("2", "18 15 9", "", "17 15 9")]
+    checked, ids = _release(tmp_path, rows, TWO, {})
+    assert ids == {2: ()} and len(checked.faults) == 1
+    assert _only(checked, "note").endswith("is empty; expected lesions; 1 lesion is absent there")
+
+
 # --- LongiSeg ----------------------------------------------------------------------------------------------
+
+
+def test_an_absent_lesion_of_longiseg_has_no_true_point(tmp_path: Path) -> None:
+    entry = {"img_bl": "b", "img_fu": "f", "bl_point": [9, 8, 5], "fu_point_prop": [10, 9, 6]}
+    gone = {**entry, "bl_point": [18, 15, 9], "fu_point": [17, 15, 9], "merged_lesions": [0]}
+    tracking = {"p": {"1": {**entry, "merged_lesions": [1]}, "2": gone}}
+    write_longiseg(tmp_path, {"p": {"b": TWO, "f": MOVED}}, tracking, "trackingTr.json")
+    checked = _checked(read_longiseg(tmp_path), tmp_path / "survey")
+    assert [lesion.lesion_id for lesion in checked.cohort.lesions] == [1]
+    told = "f.nii.gz: lesion 2 is absent by the links, but has the follow-up point [17, 15, 9]; expected"
+    assert told in _only(checked, "problem")
 
 
 def test_the_first_generation_of_longiseg(tmp_path: Path) -> None:
@@ -196,7 +355,7 @@ def test_a_manifest_pairs_consecutive_scans_by_order(tmp_path: Path) -> None:
     checked = _checked(read_manifest(path), tmp_path / "survey")
     pairs = [(lesion.baseline, lesion.followup, lesion.followup_ids) for lesion in checked.cohort.lesions]
     assert pairs == [("p_t0", "p_t1", (1,)), ("p_t1", "p_t2", (1,))]
-    assert "lesion 2 is not in p_t1" in _only(checked, "note")
+    assert "lesion 2 is new, with neither voxels nor a point in p_t1" in _only(checked, "note")
 
 
 def test_a_manifest_tells_points_and_links(tmp_path: Path) -> None:
@@ -217,8 +376,10 @@ def test_a_manifest_tells_points_and_links(tmp_path: Path) -> None:
     path = write_manifest(tmp_path, [{"timepoint": "x", **row}, {"timepoint": "y", **row, **later}])
     checked = _checked(read_manifest(path), tmp_path / "survey")
     ids = {lesion.lesion_id: lesion.followup_ids for lesion in checked.cohort.lesions}
-    assert ids == {1: (7,), 2: (7,), 3: (), 4: (4,)}
-    assert not checked.problems
+    assert ids == {1: (7,), 2: (7,), 3: ()}
+    # The points of a first scan say where its lesions are.
+    assert "al.mha: does not hold lesion 4, whose baseline point is [18, 15, 9]" in _only(checked, "problem")
+    assert len(checked.problems) == 1
 
 
 def test_links_hold_where_the_followup_uses_an_id_again(tmp_path: Path) -> None:
@@ -253,6 +414,24 @@ def test_a_later_baseline_is_asked_for_the_centres_of_its_masks(tmp_path: Path) 
     # A lesion that the later baseline does not show has only the place that it was propagated to.
     assert found == [(1, "p_t0", (8, 8, 5)), (1, "p_t1", (10, 9, 6)), (2, "p_t1", (17, 15, 9))]
     assert [lesion.propagated_point_xyz for lesion in lesions[:2]] == [(2, 3, 4), (8, 7, 5)]
+    assert "lesion 2 is asked about from p_t1, which does not show it; its baseline mask is empty" in _only(
+        checked, "p_1_labels"
+    )
+
+
+def test_a_scan_between_two_may_show_nothing(tmp_path: Path) -> None:
+    manifest_of_pairs(tmp_path, {"p": [ONE, {}, MOVED]})
+    for number in (1, 2):
+        write_clicks(tmp_path / f"{number}.json", {1: (9, 8, 5)})
+    rows = [
+        {"patient": "p", "timepoint": f"t{n}", "image": f"p_{n}_ct.nii.gz",
+         "labels": f"p_{n}_labels.nii.gz", "points": f"{n}.json" if n else ""}
+        for n in range(3)
+    ]  # fmt: skip
+    checked = _checked(read_manifest(write_manifest(tmp_path, rows)), tmp_path / "survey")
+    assert len(checked.cohort.lesions) == 2 and not checked.faults
+    told = "1 lesion is absent there, and 1 lesion is followed from a propagated point"
+    assert told in _only(checked, "p_1_labels.nii.gz: is empty")
 
 
 def test_a_manifest_may_name_the_baseline(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import InputError
-from model.training.folds import FoldsDocument, patient_folds, read_folds, write_folds
+from model.training.folds import FoldsDocument, check_folds, patient_folds, read_folds, write_folds
 
 NAMES = [f"p{number:02d}" for number in range(23)]
 
@@ -54,3 +54,22 @@ def test_other_folds_are_not_overwritten(tmp_path: Path) -> None:
     write_folds(tmp_path, patient_folds(NAMES, 5, 3), document)
     with pytest.raises(InputError, match="holds other folds"):
         write_folds(tmp_path, patient_folds(NAMES, 5, 4), document)
+
+
+def test_other_folds_are_known_before_the_work(tmp_path: Path) -> None:
+    check_folds(tmp_path, NAMES, 5, 3)
+    write_folds(tmp_path, patient_folds(NAMES, 5, 3), FoldsDocument(seed=3, count=5, patients=23))
+    check_folds(tmp_path, NAMES, 5, 3)
+    check_folds(tmp_path, [*NAMES, "lost on the way"], 5, 3)
+    for patients, count, seed, added in (
+        (NAMES, 5, 4, ()),
+        (NAMES, 4, 3, ()),
+        (NAMES, 99, 3, ()),
+        (NAMES[1:], 5, 3, ()),
+        ([*NAMES, "new"], 5, 3, ("new",)),
+    ):
+        with pytest.raises(InputError, match="holds other folds"):
+            check_folds(tmp_path, patients, count, seed, added)
+    (tmp_path / "splits_final.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        check_folds(tmp_path, NAMES, 5, 3)

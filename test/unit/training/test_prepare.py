@@ -94,6 +94,43 @@ def test_processes_give_the_same_data(data: Path, tmp_path: Path) -> None:
     assert (alone / "plans.json").read_bytes() == (many / "plans.json").read_bytes()
 
 
+@pytest.mark.parametrize("options", [("--seed", 1), ("--folds", 3), ("--exclude", "ben")])
+def test_other_folds_are_refused_before_anything_is_written(
+    data: Path, tmp_path: Path, monkeypatch, options
+) -> None:
+    _run("--data", data, "-o", tmp_path, "--workers", 1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(prepare, "prepare_scan", lambda job: pytest.fail("prepared anew"))
+    name, value = options
+    with pytest.raises(InputError, match=r"splits_final\.json: holds other folds"):
+        if name == "--folds":
+            _run("--data", data, "-o", tmp_path, "--workers", 1, folds=value)
+        else:
+            _run("--data", data, "-o", tmp_path, "--workers", 1, name, value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_patient_more_is_refused_before_scans_are_prepared(tmp_path: Path) -> None:
+    folder, out = tmp_path / "data", tmp_path / "out"
+    patients = {name: [BEFORE, AFTER] for name in ("a", "b")}
+    _run("--data", manifest_of_pairs(folder, patients), "-o", out, "--workers", 1)
+    index = (out / "index.json").read_bytes()
+    more = manifest_of_pairs(folder, {**patients, "c": [BEFORE, AFTER]})
+    with pytest.raises(InputError, match="holds other folds"):
+        _run("--data", more, "-o", out, "--workers", 1)
+    assert (out / "index.json").read_bytes() == index and len(list((out / "scans").iterdir())) == 4
+
+
+def test_a_patient_whom_resampling_takes_forbids_no_second_run(tmp_path: Path, capsys) -> None:
+    speck = [BEFORE, {2: ((9, 14, 17), 0)}]
+    path = manifest_of_pairs(tmp_path, {"a": [BEFORE, AFTER], "b": [BEFORE, AFTER], "c": speck})
+    options = ("--data", path, "-o", tmp_path / "out", "--workers", 1, "--spacing", 6, 2.4, 2.4)
+    _run(*options)
+    assert sorted(name for fold in read_folds(tmp_path / "out") for name in fold.val) == ["a", "b"]
+    assert _run(*options) == 0
+    assert "0 scans prepared, 6 were already" in capsys.readouterr().out
+
+
 def test_an_excluded_patient_is_in_nothing_that_is_written(data: Path, tmp_path: Path) -> None:
     _run("--data", data, "-o", tmp_path, "--workers", 1, "--exclude", "LIDC-0314")
     names = [path.name for path in tmp_path.rglob("*") if "0314" in path.name]

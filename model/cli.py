@@ -48,7 +48,7 @@ _HELP = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser, segment = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parsed(parser, argv)
     try:
         if arguments.command == "segment":
             return supervise(from_arguments(segment, arguments))
@@ -58,6 +58,18 @@ def main(argv: list[str] | None = None) -> int:
     except LongilesionError as error:
         print(one_line(error), file=sys.stderr)
         return error.exit_code
+
+
+def _parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The command line. Of settings (key=value) before and after an option argparse takes the first alone."""
+    arguments, rest = parser.parse_known_args(argv)
+    takes_settings = hasattr(arguments, "overrides")
+    settings = [text for text in rest if takes_settings and "=" in text and not text.startswith("-")]
+    if unknown := [text for text in rest if text not in settings]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if settings:
+        arguments.overrides += settings
+    return arguments
 
 
 def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from ..options import add_device
 
 if TYPE_CHECKING:  # brings torch
     from .engine.config import TrainingConfig
+    from .engine.distributed import World
     from .engine.pipeline import EnsembleJob
 
 HELP = "train networks, fold after fold, into a model folder"
@@ -27,10 +29,10 @@ OF_BOTH_STAGES = frozenset({
 _DESCRIPTION = """\
 Trains folds one after the other, into a model folder as --weights takes it. What is there already goes on
 where it stopped, and finished folds are passed over. Then each fold is asked about its held-out patients, on
-their original files: cross_validation in the model folder holds answers and tables. Settings are key=value
-and come last, those of --pretrain begin with pretrain., as in: epochs=200 batch_size=4 pretrain.epochs=500.
-On several GPUs: torchrun --nproc-per-node N -m model train run ... Paper 000's best row: --pretrain SYNTHETIC
---data REAL.
+their original files: cross_validation in the model folder holds answers and tables. Settings are key=value,
+those of --pretrain begin with pretrain., as in: epochs=200 batch_size=4 pretrain.epochs=500.
+On several GPUs: torchrun --nproc-per-node N -m model train run ..., where N divides the batches of both
+stages. Paper 000's best row: --pretrain SYNTHETIC --data REAL.
 """
 
 
@@ -101,6 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, option) is None:
             raise InputError(f"--{option}: is missing; expected a folder")
 
+    from .engine.distributed import joined
     from .engine.health import CollapsedFoldError
     from .engine.pipeline import EnsembleJob, train_ensemble
     from .engine.prepared import open_prepared
@@ -118,10 +121,13 @@ def run(arguments: argparse.Namespace) -> int:
         restart=arguments.restart,
     )
     collapsed: CollapsedFoldError | None = None
-    try:
-        train_ensemble(job, _say)
-    except CollapsedFoldError as error:
-        collapsed = error  # the folds that learned are validated all the same
+    with joined(job.device) as world:
+        if _is_refused(job, world):
+            return InputError.exit_code
+        try:
+            train_ensemble(job, _say)
+        except CollapsedFoldError as error:
+            collapsed = error  # the folds that learned are validated all the same
     if not arguments.no_cross_validation and _is_first():
         _cross_validate(job)
     if collapsed is not None:
@@ -141,6 +147,20 @@ def _planned(settings: TrainingConfig, data: Path | None) -> TrainingConfig:
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _is_refused(job: EnsembleJob, world: World) -> bool:
+    """Whether batches do not divide among the processes: the first one says so, before any of them ends."""
+    from .engine.pipeline import check_shares
+
+    try:
+        check_shares(job, world.size)
+    except InputError as error:
+        if world.is_first:
+            print(one_line(error), file=sys.stderr, flush=True)
+        world.wait()  # torchrun ends all when the first one has ended
+        return True
+    return False
 
 
 def _is_first() -> bool:

@@ -8,13 +8,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
 
 from model.case.clicks import write_clicks
-from model.case.geometry import Geometry
+from model.case.geometry import Array, Geometry
 from model.case.images import read_image, write_image
+from model.evaluation.compare import read_run
+from model.evaluation.records import LesionRecord, Scope
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PATIENTS = ("p1", "p2", "p3", "p4")
@@ -101,13 +104,84 @@ def test_two_folds_are_trained_of_patients_apart(work: Path) -> None:
         assert len((work / "model" / fold / "log.csv").read_text().splitlines()) == 3
 
 
+def _dice(truth: Array, answer: Array, lesion_id: int) -> float:
+    real, drawn = truth == lesion_id, answer == lesion_id
+    return float(2 * (real & drawn).sum() / (real.sum() + drawn.sum()))
+
+
+def _check_record(record: LesionRecord, truth: Array, answer: Array) -> None:
+    """That a lesion's record is what its masks say, and that its other figures can be."""
+    lesion_id = int(record.lesion)
+    real, drawn = truth == lesion_id, answer == lesion_id
+    assert record.reference_ids == (lesion_id,) and not record.is_missing
+    counts = (record.reference_voxels, record.prediction_voxels, record.common_voxels)
+    assert counts == (real.sum(), drawn.sum(), (real & drawn).sum())
+    assert 0 <= record.fn_voxels <= real.sum() > 0 and 0 <= record.fp_voxels <= drawn.sum()
+    assert record.voxel_ml == pytest.approx(1.5 * 1.5 * 2 / 1000)
+    distances = (record.hd95_mm, record.assd_mm, record.centre_mm)
+    if not drawn.any():  # which a network of so few steps may do
+        assert record.nsd_2mm in (None, 0) and distances == (None, None, None)
+        return
+    assert record.nsd_2mm is not None and 0 <= record.nsd_2mm <= 1
+    assert all(d is not None and 0 <= d <= record.diagonal_mm for d in distances)
+
+
+def _check_tables(folder: Path, dice: dict[tuple[str, str], float]) -> None:
+    """That the tables hold the Dice of each lesion (scan, lesion), and means in the order lesions, scans."""
+    with (folder / "per_lesion.csv").open(newline="") as file:
+        rows = {(row["scan"], row["lesion"]): row for row in csv.DictReader(file) if row["scope"] == "lesion"}
+    assert rows.keys() == dice.keys()
+    assert {key: float(row["dice"]) for key, row in rows.items()} == pytest.approx(dice, rel=1e-5)
+    scans = {
+        scan: fmean(value for key, value in dice.items() if key[0] == scan)
+        for scan in {scan for scan, _ in dice}
+    }
+    with (folder / "per_scan.csv").open(newline="") as file:
+        found = {row["scan"]: float(row["dice"]) for row in csv.DictReader(file) if row["scope"] == "lesion"}
+    assert found == pytest.approx(scans, rel=1e-5)
+    summary = json.loads((folder / "summary.json").read_text())
+    (step,) = (one for one in summary["steps"] if one["scope"] == "lesion")
+    mean = step["metrics"]["dice"]
+    assert mean["mean"] == pytest.approx(fmean(scans.values()))
+    assert (mean["lesions"], mean["left_out"], mean["scans"]) == (len(dice), 0, len(scans))
+    assert f"| dice | {mean['mean']:.4g} |" in (folder / "summary.md").read_text()
+    assert summary["missing_predictions"] == []
+
+
 def test_what_was_trained_segments_and_is_evaluated(work: Path) -> None:
-    case, output = _case(work, "p1"), work / "answers" / "p1"
+    case, output, scores = _case(work, "p1"), work / "answers" / "p1", work / "scores"
     weights = ("--weights", work / "model", "--folds", "0,1", "--device", "cpu")
     _command("segment", "--input", case, "--output", output, *weights)
     (answer,) = output.rglob("*.mha")
-    summary = json.loads(
-        _command("evaluate", "--reference", work / "truth" / "p1.mha", "--prediction", answer, "--json")
-    )
-    assert summary["definition"] == "longitudinal"
-    assert answer.stat().st_size > 0 and read_image(answer).geometry.same_grid(GRID)
+    reference = work / "truth" / "p1.mha"
+    told = _command("evaluate", "--reference", reference, "--prediction", answer, "-o", scores, "--json")
+    assert json.loads(told) == json.loads((scores / "summary.json").read_text())
+    assert json.loads(told)["definition"] == "longitudinal"
+    truth, drawn = read_image(reference), read_image(answer)
+    assert drawn.geometry.same_grid(GRID) and set(np.unique(drawn.array)) <= {0, 1, 2}
+    records = [one for one in read_run(scores) if one.scope is Scope.LESION]
+    assert [one.lesion for one in records] == ["1", "2"]
+    for record in records:
+        _check_record(record, truth.array, drawn.array)
+    _check_tables(scores, {("p1", str(i)): _dice(truth.array, drawn.array, i) for i in (1, 2)})
+
+
+def test_each_held_out_lesion_is_asked_about_and_scored(work: Path) -> None:
+    """What `train run` has left: labelmaps by the fold that held the patient back, records, tables."""
+    folder = work / "model" / "cross_validation"
+    records = {(one.scan, one.lesion): one for one in read_run(folder) if one.scope is Scope.LESION}
+    with (work / "synthetic" / "manifest.csv").open(newline="") as file:
+        labels = {row["patient"]: row["labels"] for row in csv.DictReader(file) if row["timepoint"] != "t0"}
+    splits = json.loads((work / "prepared" / "splits_final.json").read_text())
+    dice: dict[tuple[str, str], float] = {}
+    for number, split in enumerate(splits):
+        for patient in split["val"]:
+            scan = f"{patient}_t0-to-{patient}_t0-synthetic-001"
+            truth = read_image(work / "synthetic" / labels[patient]).array
+            drawn = read_image(folder / f"fold_{number}" / f"{scan}.mha").array
+            for lesion_id in (1, 2):  # new ones are nobody's question
+                key = (scan, str(lesion_id))
+                _check_record(records[key], truth, drawn)
+                dice[key] = _dice(truth, drawn, lesion_id)
+    assert records.keys() == dice.keys() and len(dice) == 2 * len(PATIENTS)
+    _check_tables(folder, dice)

@@ -32,10 +32,7 @@ class World:
         Raises:
             InputError: the batch does not divide.
         """
-        if batch_size % self.size:
-            raise InputError(
-                f"batch_size: is {batch_size} for {self.size} processes; expected a multiple of them"
-            )
+        check_share("batch_size", batch_size, self.size)
         local = batch_size // self.size
         return range(self.rank * local, (self.rank + 1) * local)
 
@@ -51,6 +48,15 @@ class World:
         """Until all processes are here."""
         if self.size > 1:
             dist.barrier()
+
+
+def check_share(name: str, batch_size: int, processes: int) -> None:
+    """Raises InputError, which calls it by ``name``, for a batch that does not divide among processes."""
+    if batch_size % processes:
+        raise InputError(
+            f"{name}: is {batch_size} for {processes} processes; expected a multiple of {processes}, as it "
+            "counts for all of them together, or fewer processes"
+        )
 
 
 @contextmanager

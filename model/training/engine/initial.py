@@ -37,8 +37,12 @@ def load_initial(
         Lines that say what was copied and what was not.
 
     Raises:
-        WeightsError: the file cannot be read, or a layer other than stem and heads does not fit.
+        WeightsError: the file is not there or cannot be read, or a layer other than stem and heads does not
+            fit.
     """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is missing"
+        raise WeightsError(f"{path}: {what}; expected a checkpoint, .pth or .safetensors")
     given, wanted = _read_state(path), network.state_dict()
     missing = [name for name in wanted if not name.startswith(_HEADS) and name not in given]
     if missing:

@@ -16,7 +16,7 @@ from ...errors import InputError, one_line
 from ...network.plan import Plan
 from .checkpoint import FINAL, LATEST
 from .config import TrainingConfig, first_difference, settled
-from .distributed import joined
+from .distributed import check_share, joined
 from .health import CollapsedFoldError
 from .job import FoldJob, FoldResult, Say, finished_data, saved_config
 from .origin import check_origin, other_origin, with_origin
@@ -92,6 +92,7 @@ def train_ensemble(job: EnsembleJob, say: Say = print) -> list[FoldResult]:
         check_plans(job.data, job.pretraining)
     results, collapsed = list[FoldResult](), list[str]()
     with joined(job.device) as world:
+        check_shares(job, world.size)
         spoken: Say = say if world.is_first else _silence
         ensemble = _Ensemble(job, spoken)
         for name in names:
@@ -105,6 +106,21 @@ def train_ensemble(job: EnsembleJob, say: Say = print) -> list[FoldResult]:
         raise CollapsedFoldError(" | ".join(collapsed))
     spoken(f"{job.output}: holds {', '.join(f'fold_{name}' for name in names)}, ready for --weights")
     return results
+
+
+def check_shares(job: EnsembleJob, processes: int) -> None:
+    """Raises InputError where the batch of either stage does not divide: also of the last one at once."""
+    stages = [("", job.config)]
+    if job.pretraining is not None:
+        stages.append(("pretrain.", _first_config(job)))
+    for prefix, config in stages:
+        whole = settled(config, job.data.plan_file, job.data.plan.configuration)
+        name = f"{prefix}batch_size" + ("" if config.batch_size else " (the plan's)")
+        check_share(name, whole.batch_size, processes)
+
+
+def _first_config(job: EnsembleJob) -> TrainingConfig:
+    return job.pretraining_config or TrainingConfig(sampling="pretraining")
 
 
 def _silence(line: str) -> None:
@@ -248,7 +264,7 @@ def _first_stage(job: EnsembleJob, name: str, data: PreparedData) -> FoldJob:
     One serves all folds, unless its patients are also patients of the folds, by name or by scan: then each
     fold has its own, that has not seen those whom the fold is validated on, and is watched on them.
     """
-    config = job.pretraining_config or TrainingConfig(sampling="pretraining")
+    config = _first_config(job)
     overlap = overlap_of(job.data, data)
     left_out = _kept_out(job, name, overlap)
     kept = {pair.patient_id for pair in data.pairs} - left_out.keys()

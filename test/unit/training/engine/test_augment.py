@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from model.case.geometry import AxisMap, Box
+from model.case.geometry import AxisMap, Box, Index
 from model.network.patches import NetworkGrid
 from model.network.prompts import HeatMap, heat_map
+from model.training.engine import augment
 from model.training.engine.augment import make_sample, prompt_map
 from model.training.engine.config import TrainingConfig
+from model.training.engine.intensity import _transforms
 from model.training.engine.sampling import Sampler
 from model.training.engine.source import patients_of
-from model.training.engine.spatial import Spatial, draw_spatial, identity
+from model.training.engine.spatial import Spatial, draw_spatial, identity, is_flat
 
 from .phantoms import PATCH, SHAPE, config, only, pair, patients, scan
 
@@ -131,6 +133,105 @@ def test_flat_patches_are_rotated_in_their_plane() -> None:
             TrainingConfig(**_ALWAYS), (8, 64, 64), (4, 30, 30), np.random.default_rng(seed)
         )
         assert np.allclose(transform.matrix[0], (1, 0, 0)) and np.allclose(transform.matrix[:, 0], (1, 0, 0))
+
+
+_DRAWS = 6000
+
+
+def _drawn(shape: Index) -> list[Spatial]:
+    rng, pivot = np.random.default_rng(11), (shape[0] // 2, shape[1] // 2, shape[2] // 2)
+    return [draw_spatial(TrainingConfig(), shape, pivot, rng) for _ in range(_DRAWS)]
+
+
+def test_spatial_changes_have_the_papers_parameters() -> None:
+    """Rotation: p 0.2, up to 30 degrees about each axis; scaling: p 0.2, 0.7 to 1.4; mirroring: each axis."""
+    drawn = _drawn((24, 24, 24))
+    matrices = np.stack([one.matrix for one in drawn])
+    factors = np.cbrt(np.linalg.det(matrices))
+    turns = matrices / factors[:, None, None]
+    assert np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3))  # one factor for all axes
+    scaled = ~np.isclose(factors, 1)
+    assert scaled.mean() == pytest.approx(0.2, abs=0.03)
+    assert 0.7 <= factors.min() < 0.71 and 1.39 < factors.max() <= 1.4
+    assert factors[scaled].mean() == pytest.approx(1.05, abs=0.03)
+    turned = np.abs(turns - np.eye(3)).max((1, 2)) > 1e-9
+    assert turned.mean() == pytest.approx(0.2, abs=0.03)
+    assert (turned & scaled).mean() == pytest.approx(0.04, abs=0.015)  # one does not depend on the other
+    r = turns[turned]
+    angles = np.degrees([
+        np.arctan2(-r[:, 1, 2], r[:, 2, 2]), np.arcsin(-r[:, 0, 2]), np.arctan2(-r[:, 0, 1], r[:, 0, 0]),
+    ])  # fmt: skip
+    assert (np.abs(angles) <= 30 + 1e-6).all() and (angles.min(1) < -29).all() and (angles.max(1) > 29).all()
+    assert np.abs(angles).mean(1) == pytest.approx([15] * 3, abs=1)
+    mirrored = np.array([one.mirrored for one in drawn])
+    assert mirrored.mean(0) == pytest.approx([0.5] * 3, abs=0.03)
+
+
+def test_spatial_changes_of_flat_patches_have_the_papers_parameters() -> None:
+    """By any angle in the plane, and scaled there alone."""
+    assert not is_flat((20, 60, 60)) and is_flat((19, 60, 60))  # more than three times as wide as deep
+    matrices = np.stack([one.matrix for one in _drawn((8, 64, 64))])
+    planes, rest = matrices[:, 1:, 1:], matrices.copy()
+    rest[:, 1:, 1:] = np.eye(2)
+    assert np.allclose(rest, np.eye(3))
+    factors = np.sqrt(np.linalg.det(planes))
+    turns = planes / factors[:, None, None]
+    assert np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(2))
+    assert (~np.isclose(factors, 1)).mean() == pytest.approx(0.2, abs=0.03)
+    assert 0.7 <= factors.min() < 0.71 and 1.39 < factors.max() <= 1.4
+    angles = np.degrees(np.arctan2(turns[:, 1, 0], turns[:, 0, 0]))
+    turned = np.abs(angles) > 1e-6
+    assert turned.mean() == pytest.approx(0.2, abs=0.03)
+    assert angles.min() < -175 and angles.max() > 175
+    assert np.abs(angles[turned]).mean() == pytest.approx(90, abs=5)
+
+
+def _facts(transform: object) -> dict[str, object]:
+    """What a transform of the library draws from, by its own names; ranges as (low, high)."""
+    ranges = {name: getattr(value, "contrast_range", value) for name, value in vars(transform).items()}
+    return {name: tuple(map(float, v)) if isinstance(v, tuple) else v for name, v in ranges.items()}
+
+
+@pytest.mark.parametrize(("flat", "planes"), [(False, None), (True, (0.0,))])
+def test_intensity_changes_have_the_papers_parameters(flat: bool, planes: tuple | None) -> None:
+    """nnU-Net's set in its order: probability, transform, and what it draws from."""
+    each = {"synchronize_channels": False, "p_per_channel": 1}
+    some = {"synchronize_channels": False, "p_per_channel": 0.5}
+    gamma = {"gamma": (0.7, 1.5), "p_retain_stats": 1}
+    expected = [
+        (0.1, "GaussianNoiseTransform",
+         {"noise_variance": (0, 0.1), "synchronize_channels": True, "p_per_channel": 1}),
+        (0.2, "GaussianBlurTransform", {"blur_sigma": (0.5, 1), "synchronize_axes": False} | some),
+        (0.15, "MultiplicativeBrightnessTransform", {"multiplier_range": (0.75, 1.25)} | each),
+        (0.15, "ContrastTransform", {"contrast_range": (0.75, 1.25), "preserve_range": True} | each),
+        (0.25, "SimulateLowResolutionTransform",
+         {"scale": (0.5, 1), "synchronize_axes": True, "ignore_axes": planes} | some),
+        (0.1, "GammaTransform", gamma | {"p_invert_image": 1} | each),
+        (0.3, "GammaTransform", gamma | {"p_invert_image": 0} | each),
+    ]  # fmt: skip
+    steps = _transforms(flat).transforms
+    assert [(step.apply_probability, type(step.transform).__name__) for step in steps] == [
+        (probability, name) for probability, name, _ in expected
+    ]
+    for step, (_, name, facts) in zip(steps, expected, strict=True):
+        found = _facts(step.transform)
+        assert {key: found[key] for key in facts} == facts, name
+
+
+@pytest.mark.parametrize(("shape", "flat"), [(PATCH, False), ((7, 24, 24), True)])
+def test_flat_patches_are_made_coarser_in_their_plane(
+    shape: Index, flat: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, bool]] = []
+
+    def record(images: np.ndarray, is_flat_: bool, rng: np.random.Generator) -> np.ndarray:
+        asked.append((len(images), is_flat_))
+        return images
+
+    monkeypatch.setattr(augment, "change_intensities", record)
+    draw = Sampler(patients(), shape, config()).draw(np.random.default_rng(3))
+    make_sample(draw, config(), np.random.default_rng(0), augmented=True)
+    assert asked == [(2, flat)]  # both scans
 
 
 def test_a_map_of_unit_volume_sums_to_one() -> None:

@@ -61,6 +61,29 @@ def test_presets_are_the_papers() -> None:
     assert (PRESETS["scratch"].epochs, PRESETS["scratch"].iterations) == (1000, 250)
 
 
+def test_defaults_are_the_papers() -> None:
+    """What paper 000 and its published code say, written out."""
+    expected = {
+        "variant": "longitudinal", "heat_map": "unit-peak", "draw": "patients", "sampling": "pairs",
+        "propagated_fraction": 0.5, "shift_voxels": 4, "reverse_pairs": False,
+        "epochs": 1000, "iterations": 250, "validation_iterations": 50, "checkpoint_every": 50,
+        "learning_rate": 1e-2, "poly_exponent": 0.9, "momentum": 0.99, "weight_decay": 3e-5,
+        "gradient_clip": 12.0, "dice_smooth": 1e-5, "deep_supervision": True, "ema_momentum": 0.9,
+        "batch_size": 0, "batch_dice": "auto", "precision": "auto", "initial_heads": False,
+        "augment": True, "mirror": True, "intensity": True,
+        "rotation_probability": 0.2, "rotation_degrees": 30.0,
+        "scaling_probability": 0.2, "scaling_low": 0.7, "scaling_high": 1.4,
+    }  # fmt: skip
+    for preset, own in (
+        ("scratch", {}),
+        ("pretraining", {"sampling": "pretraining"}),
+        ("finetuning", {"learning_rate": 1e-3}),
+    ):
+        found = to_plain(PRESETS[preset])
+        assert {name: found[name] for name in expected} == expected | own
+    assert TrainingConfig() == PRESETS["scratch"]
+
+
 def test_plain_values_make_the_same_settings() -> None:
     config = TrainingConfig(variant="point", epochs=7)
     assert from_plain(to_plain(config)) == config

@@ -127,6 +127,18 @@ def test_a_network_of_another_kind_gives_its_ct(tmp_path: Path) -> None:
     assert "7 left out" in lines[0] and lines[2].startswith("1 tensors of other.pth")
 
 
+@pytest.mark.parametrize("name", ["gone.pth", "gone.safetensors"])
+def test_weights_that_are_not_there_are_told(tmp_path: Path, name: str) -> None:
+    network = new_network(plan(features=4), config())
+    message = "{}: {}; expected a checkpoint, .pth or .safetensors"
+    with pytest.raises(WeightsError) as caught:
+        load_initial(network, tmp_path / name, (0, 1, 2, 3, 4), with_heads=False)
+    assert str(caught.value) == message.format(tmp_path / name, "is missing")
+    with pytest.raises(WeightsError) as caught:
+        load_initial(network, tmp_path, (0, 1, 2, 3, 4), with_heads=False)
+    assert str(caught.value) == message.format(tmp_path, "is a folder")
+
+
 def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
     path = _saved(tmp_path)
     with pytest.raises(WeightsError, match=r"other|by the plan"):

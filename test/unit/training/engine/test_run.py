@@ -9,6 +9,8 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +21,22 @@ import torch
 from model.errors import InputError, WeightsError
 from model.network.prompts import HeatMap
 from model.network.weights import load_fold
+from model.training.engine import pipeline
 from model.training.engine.checkpoint import BEST, FINAL, LATEST, read_latest
 from model.training.engine.config import TrainingConfig
 from model.training.engine.distributed import World
 from model.training.engine.health import CollapsedFoldError, HealthCheck
 from model.training.engine.job import FoldJob, data_digest
 from model.training.engine.loader import Batch, Step, batches, schedule
-from model.training.engine.loop import Trainer, run_epoch
+from model.training.engine.loop import Trainer, Validation, run_epoch
 from model.training.engine.network import new_network, scales_of
+from model.training.engine.pipeline import (
+    EnsembleJob,
+    PreparedData,
+    Split,
+    check_shares,
+    train_ensemble,
+)
 from model.training.engine.run import train_fold
 from model.training.engine.sampling import Sampler
 from model.training.engine.source import patients_of
@@ -281,10 +291,127 @@ def test_the_learning_rate_falls_by_the_schedule() -> None:
     assert rates == pytest.approx([0.01 * (1 - n / 10) ** 0.9 for n in range(10)])
 
 
+def test_the_optimiser_is_the_papers() -> None:
+    settings = TrainingConfig(batch_size=2, batch_dice=True)
+    optimizer = Trainer(new_network(plan(features=4), settings), settings, HERE).optimizer
+    assert isinstance(optimizer, torch.optim.SGD)
+    (group,) = optimizer.param_groups
+    names = ("lr", "momentum", "nesterov", "weight_decay", "dampening")
+    assert [group[name] for name in names] == [0.01, 0.99, True, 3e-5, 0]
+
+
+@pytest.mark.parametrize(("size", "step"), [(500.0, 12.0), (13.0, 12.0), (5.0, 5.0)])
+def test_gradients_are_clipped(size: float, step: float) -> None:
+    """Their norm over all weights is 12 at most; smaller ones are as they are."""
+    settings = config(learning_rate=1.0, momentum=0.0, weight_decay=0.0)
+    trainer = Trainer(new_network(plan(features=4), settings), settings, HERE)
+    weights = list(trainer.network.parameters())
+    torch.manual_seed(0)
+    gradients = [torch.randn_like(weight) for weight in weights]
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    before = [weight.detach().clone() for weight in weights]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient * (size / norm)
+    trainer.update()
+    moved = torch.cat([(old - new.detach()).flatten() for old, new in zip(before, weights, strict=True)])
+    assert float(moved.norm()) == pytest.approx(step, rel=1e-4)
+
+
+def test_the_best_checkpoint_is_that_of_the_best_moving_average(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of averages that keep 0.9 of the one before; the best single epoch is another one here."""
+    dice, averages = [0.5, 0.9, 0.6, 0.7, 0.1], [0.5, 0.54, 0.546, 0.5614, 0.51526]
+    weights: list[dict[str, torch.Tensor]] = []
+    validate = Trainer.validate
+
+    def told(self: Trainer, stream: Iterator[Batch]) -> Validation:
+        validation = validate(self, stream)
+        weights.append({name: tensor.clone() for name, tensor in self.network.state_dict().items()})
+        return replace(validation, dice=dice[len(weights) - 1])
+
+    monkeypatch.setattr(Trainer, "validate", told)
+    job = _job(tmp_path, epochs=5, iterations=1)
+    assert train_fold(job, _quiet).best_ema == pytest.approx(0.5614)
+    with (job.folder / "log.csv").open() as file:
+        assert [float(row["ema_dice"]) for row in csv.DictReader(file)] == pytest.approx(averages)
+    best = torch.load(job.folder / BEST, weights_only=True)
+    assert best["current_epoch"] == 4 and best["_best_ema"] == pytest.approx(0.5614)
+    kept = load_fold(job.folder / BEST).state
+    assert all(torch.equal(kept[name], tensor) for name, tensor in weights[3].items())
+    assert any(not torch.equal(kept[name], tensor) for name, tensor in weights[4].items())
+    progress = read_latest(job.folder / LATEST).progress
+    assert (progress.ema, progress.best_ema) == (pytest.approx(0.51526), pytest.approx(0.5614))
+
+
 def test_a_batch_that_does_not_divide_is_told() -> None:
     assert list(World(1, 2, torch.device("cpu")).share(4)) == [2, 3]
-    with pytest.raises(InputError, match="batch_size: is 3 for 2 processes"):
+    with pytest.raises(InputError, match="batch_size: is 3 for 2 processes; expected a multiple of 2"):
         World(0, 2, torch.device("cpu")).share(3)
+
+
+@pytest.mark.parametrize(
+    ("own", "first", "processes", "name"),
+    [
+        (2, 24, 4, r"batch_size: is 2"),
+        (0, 24, 2, r"batch_size \(the plan's\): is 3"),
+        (4, 6, 4, r"pretrain\.batch_size: is 6"),
+        (4, 0, 2, r"pretrain\.batch_size \(the plan's\): is 3"),
+    ],
+)
+def test_batches_of_both_stages_are_looked_at_before_the_first_one_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: int, first: int, processes: int, name: str
+) -> None:
+    job = _ensemble(tmp_path, own, first)
+
+    @contextmanager
+    def several(device: str) -> Iterator[World]:
+        yield World(0, processes, torch.device("cpu"))
+
+    def never(job_: FoldJob, say: object) -> None:
+        raise AssertionError(f"{job_.folder} has begun")
+
+    monkeypatch.setattr(pipeline, "joined", several)
+    monkeypatch.setattr(pipeline, "train_fold", never)
+    with pytest.raises(InputError, match=f"^{name} for {processes} processes; expected a multiple of"):
+        train_ensemble(job, _quiet)
+    assert not job.output.exists()
+    for alike in (1, 2, 3, 6):
+        check_shares(_ensemble(tmp_path, 6, 24), alike)
+    check_shares(replace(_ensemble(tmp_path, 6, 7), pretraining=None), 3)
+
+
+def _ensemble(folder: Path, own: int, first: int) -> EnsembleJob:
+    """Two data sets that share no patient, with the batches of both stages."""
+    small, everyone = plan(features=4), tuple(phantoms.pair(name) for name in ("A", "B"))
+    file = phantoms.write_plan(folder / "data", small)
+    data = PreparedData(folder / "data", small, file, everyone, (Split(("A",), ("B",)),))
+    synthetic = replace(data, pairs=tuple(replace(one, patient_id=one.patient_id + "x") for one in everyone))
+    return EnsembleJob(
+        data, folder / "out", config(batch_size=own), pretraining=synthetic,
+        pretraining_config=config(batch_size=first, sampling="pretraining"), device="cpu",
+    )  # fmt: skip
+
+
+def two_processes(script: str, *arguments: object) -> tuple[list[int], list[str], list[str]]:
+    """Run a script twice, as torchrun does it; exit codes, and what each has written to stdout and stderr."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            cwd=CHECKOUT,
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [process.communicate(timeout=180) for process in both]
+    return [process.returncode for process in both], [one for one, _ in told], [other for _, other in told]
 
 
 _SCRIPT = """
@@ -302,22 +429,8 @@ train_fold(job, lambda line: print(line, flush=True))
 def test_two_processes_learn_what_one_does(tmp_path: Path, deep: bool) -> None:
     alone = _job(tmp_path / "one", epochs=2, iterations=2, deep_supervision=deep)
     train_fold(alone, _quiet)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", _SCRIPT, str(tmp_path / "two"), str(deep)],
-            cwd=CHECKOUT,
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=60)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    codes, said, _ = two_processes(_SCRIPT, tmp_path / "two", deep)
+    assert codes == [0, 0]
     assert "epoch 2/2" in said[0] and "fold" not in said[1]
     one, two = (read_latest(tmp_path / name / "out" / "fold_0" / LATEST) for name in ("one", "two"))
     for name in one.network:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from model.cli import main
 from model.errors import InputError
 from model.training import run_command
 
 from . import phantoms
+from .test_run import two_processes
 
 
 def _parsed(*texts: str) -> argparse.Namespace:
@@ -51,6 +53,60 @@ def test_batches_are_those_of_the_plan_where_one_is_given(
     found = _settings(capsys, "--data", str(tmp_path), "--pretrain", "synthetic", "pretrain.batch_size=7")
     assert (found["batch_size"], found["pretrain.batch_size"]) == ("3", "7")
     assert (found["batch_dice"], found["pretrain.batch_dice"]) == ("true", "true")
+
+
+def test_settings_may_stand_on_both_sides_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "run", "workers=0", "--fold", "0", "epochs=7", "--settings", "seed=3"]) == 0
+    found = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
+    assert (found["workers"], found["epochs"], found["seed"]) == ("0", "7", "3")
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (["train", "run", "epochs=7", "--fold", "0", "much"], "much"),
+        (["train", "run", "epochs=7", "--nothing=1", "seed=3"], "--nothing=1"),
+        (["train", "prepare", "--data", "x", "-o", "y", "epochs=7"], "epochs=7"),
+    ],
+)
+def test_what_is_no_setting_is_told(texts: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(texts)
+    assert ended.value.code == 2
+    assert f"error: unrecognized arguments: {told}\n" in capsys.readouterr().err
+
+
+# As process.py and `-m model` end, but on data in memory.
+_SCRIPT = """
+import sys
+from pathlib import Path
+from model.cli import main
+from model.training.engine import prepared
+from test.unit.training.engine.test_run import _ensemble
+job = _ensemble(Path(sys.argv[1]), 2, 24)
+prepared.open_prepared = lambda folder, tables: job.pretraining if folder.name == "synthetic" else job.data
+words = ["train", "run", "--data", "real", "--pretrain", "synthetic", "-o", sys.argv[2], "--device", "cpu"]
+sys.exit(main([*words, *sys.argv[3:]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (("pretrain.batch_size=24",), "batch_size (the plan's): is 3 for 2 processes"),
+        (("batch_size=2", "pretrain.batch_size=5"), "pretrain.batch_size: is 5 for 2 processes"),
+    ],
+)
+def test_batches_that_do_not_divide_are_told_once_and_at_once(
+    tmp_path: Path, settings: tuple[str, ...], line: str
+) -> None:
+    """By the first of all processes, with one line, before anything is written."""
+    codes, said, errors = two_processes(_SCRIPT, tmp_path, tmp_path / "out", *settings)
+    assert codes == [InputError.exit_code] * 2 and said == ["", ""]
+    assert [one for one in errors[0].splitlines() if "expected" in one] == [
+        f"{line}; expected a multiple of 2, as it counts for all of them together, or fewer processes"
+    ]
+    assert "batch_size" not in errors[1] and not (tmp_path / "out").exists()
 
 
 def test_wrong_settings_are_told() -> None:

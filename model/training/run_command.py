@@ -14,7 +14,7 @@ from ..options import add_device
 if TYPE_CHECKING:  # brings torch
     from .engine.config import TrainingConfig
     from .engine.distributed import World
-    from .engine.pipeline import EnsembleJob
+    from .engine.stages import EnsembleJob
 
 HELP = "train networks, fold after fold, into a model folder"
 
@@ -105,8 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     from .engine.distributed import joined
     from .engine.health import CollapsedFoldError
-    from .engine.pipeline import EnsembleJob, train_ensemble
+    from .engine.pipeline import train_ensemble
     from .engine.prepared import open_prepared
+    from .engine.stages import EnsembleJob
 
     tables = pretraining.sampling == "pretraining"
     job = EnsembleJob(
@@ -151,7 +152,7 @@ def _say(line: str) -> None:
 
 def _is_refused(job: EnsembleJob, world: World) -> bool:
     """Whether batches do not divide among the processes: the first one says so, before any of them ends."""
-    from .engine.pipeline import check_shares
+    from .engine.stages import check_shares
 
     try:
         check_shares(job, world.size)
@@ -170,7 +171,8 @@ def _is_first() -> bool:
 
 def _cross_validate(job: EnsembleJob) -> None:
     """Ask the finished folds about their held-out patients; what was trained stands, whatever comes of it."""
-    from .engine.pipeline import EVERYTHING, finished_folds
+    from .engine.pipeline import finished_folds
+    from .engine.stages import EVERYTHING
     from .heldout.cases import prepared_pairs
     from .heldout.cross_validation import CROSS_VALIDATION_FOLDER, cross_validate
 

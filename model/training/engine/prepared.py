@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import InputError
-from ...network.plan import PLANS_FILE, read_plan
+from ...network.plan import PLANS_FILE, Plan, read_plan
 from ..folds import SPLITS_FILE, read_folds
 from ..plan_files import preparation_of
 from ..store import PreparedLesion, PreparedPair, PreparedScan, read_prepared
 from ..voxels import LesionVoxels
-from .pipeline import PreparedData, Split
 from .source import LesionPair, ScanPair
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The patients of one fold."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedData:
+    """A data set as `train prepare` leaves it, opened."""
+
+    folder: Path
+    plan: Plan
+    plan_file: Path
+    pairs: tuple[ScanPair, ...]
+    splits: tuple[Split, ...]
 
 
 def open_prepared(folder: Path, with_tables: bool) -> PreparedData:

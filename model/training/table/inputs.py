@@ -13,8 +13,8 @@ from ..engine.checkpoint import FINAL
 from ..engine.job import Say
 from ..engine.origin import other_origin
 from ..engine.overlap import kept_out, line_of
-from ..engine.pipeline import EnsembleJob, PreparedData, check_plans, fold_stages, overlap_of
-from ..engine.prepared import open_prepared
+from ..engine.prepared import PreparedData, open_prepared
+from ..engine.stages import EnsembleJob, check_plans, fold_stages, overlap_of
 from ..heldout.cases import AskedPair, data_set_pairs, prepared_pairs
 from .layout import Layout
 from .ledger import Ledger

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from ...errors import LongilesionError, MemoryExhaustedError, one_line
 from ..engine.job import Say
-from ..engine.pipeline import SHARED
+from ..engine.stages import SHARED
 from .ledger import Ledger
 from .record import Site, answers_to, settled, state_of, with_answers, with_training
 from .steps import AskStep, Step, TestStep, TrainStep

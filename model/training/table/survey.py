@@ -14,7 +14,7 @@ from ...evaluation.records import RECORDS_NAME, LesionRecord, read_records
 from ..engine.config import TrainingConfig, first_difference
 from ..engine.job import CONFIG_FILE, HEALTH_FILE, saved_config
 from ..engine.logs import LOG_FILE
-from ..engine.pipeline import PRETRAINING_FOLDER, SHARED
+from ..engine.stages import PRETRAINING_FOLDER, SHARED
 from ..heldout.asked import asked_now, read_asked
 from ..heldout.cases import AskedPair
 from ..heldout.question import Question

@@ -16,7 +16,7 @@ from ...network.plan import Plan
 from ...network.resample import FloatVolume
 from ..cohort import RawScan
 from ..engine.overlap import PatientScan, shared_patients, stored_scans
-from ..engine.pipeline import PreparedData
+from ..engine.prepared import PreparedData
 from ..grids import prepared_grid
 from ..heldout.cases import AskedPair
 from ..survey import load_scan

@@ -13,8 +13,9 @@ from pathlib import Path
 from ...errors import one_line
 from ..engine.health import CollapsedFoldError
 from ..engine.job import BudgetSpentError
-from ..engine.pipeline import EnsembleJob, PreparedData, train_ensemble
-from ..engine.prepared import open_prepared
+from ..engine.pipeline import train_ensemble
+from ..engine.prepared import PreparedData, open_prepared
+from ..engine.stages import EnsembleJob
 from ..heldout.ask import ask_many
 from .layout import Layout
 from .ledger import State

@@ -19,8 +19,9 @@ from model.training.engine.checkpoint import FINAL, LATEST
 from model.training.engine.config import TrainingConfig, first_difference, lines_of, with_overrides
 from model.training.engine.health import CollapsedFoldError
 from model.training.engine.job import FoldJob, FoldResult, saved_config
-from model.training.engine.pipeline import EnsembleJob, finished_folds, fold_stages, train_ensemble
+from model.training.engine.pipeline import finished_folds, train_ensemble
 from model.training.engine.prepared import open_prepared
+from model.training.engine.stages import EnsembleJob, fold_stages
 from model.training.planner import PlanOptions
 from model.training.prepare import PrepareOptions, prepare
 from model.training.store import PreparedScan, voxel_digest

@@ -14,8 +14,10 @@ from model.training.engine import pipeline
 from model.training.engine.config import PRESETS, TrainingConfig
 from model.training.engine.health import CollapsedFoldError
 from model.training.engine.job import FoldJob, FoldResult
-from model.training.engine.pipeline import EnsembleJob, PreparedData, Split, train_ensemble
+from model.training.engine.pipeline import train_ensemble
+from model.training.engine.prepared import PreparedData, Split
 from model.training.engine.source import ScanPair
+from model.training.engine.stages import EnsembleJob
 
 from . import phantoms
 from .phantoms import config, pair, plan

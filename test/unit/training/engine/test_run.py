@@ -30,16 +30,12 @@ from model.training.engine.job import FoldJob, data_digest
 from model.training.engine.loader import Batch, Step, batches, schedule
 from model.training.engine.loop import Trainer, Validation, run_epoch
 from model.training.engine.network import new_network, scales_of
-from model.training.engine.pipeline import (
-    EnsembleJob,
-    PreparedData,
-    Split,
-    check_shares,
-    train_ensemble,
-)
+from model.training.engine.pipeline import train_ensemble
+from model.training.engine.prepared import PreparedData, Split
 from model.training.engine.run import train_fold
 from model.training.engine.sampling import Sampler
 from model.training.engine.source import patients_of
+from model.training.engine.stages import EnsembleJob, check_shares
 
 from . import phantoms
 from .phantoms import PATCH, config, patients, plan

@@ -16,9 +16,10 @@ from model.evaluation.compare import read_run
 from model.training import command
 from model.training.engine.checkpoint import FINAL, LATEST, read_latest
 from model.training.engine.job import BudgetSpentError, FoldJob
-from model.training.engine.pipeline import EnsembleJob, finished_folds, train_ensemble
+from model.training.engine.pipeline import finished_folds, train_ensemble
 from model.training.engine.prepared import open_prepared
 from model.training.engine.run import train_fold
+from model.training.engine.stages import EnsembleJob
 from model.training.folds import read_folds
 from model.training.heldout.cross_validation import cross_validate
 

@@ -13,8 +13,8 @@ from model.errors import InputError
 from model.training.engine.checkpoint import FINAL
 from model.training.engine.config import to_plain
 from model.training.engine.job import FoldJob, data_digest
-from model.training.engine.pipeline import EnsembleJob, fold_stages
 from model.training.engine.prepared import open_prepared
+from model.training.engine.stages import EnsembleJob, fold_stages
 from model.training.planner import PlanOptions
 from model.training.prepare import PrepareOptions, prepare
 from model.training.table.inputs import Inputs, open_inputs

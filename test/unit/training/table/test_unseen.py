@@ -13,8 +13,7 @@ from model.case.geometry import Geometry
 from model.case.images import read_image, write_image
 from model.errors import InputError
 from model.training.cohort import RawScan
-from model.training.engine.pipeline import PreparedData
-from model.training.engine.prepared import open_prepared
+from model.training.engine.prepared import PreparedData, open_prepared
 from model.training.heldout.cases import AskedPair
 from model.training.planner import PlanOptions
 from model.training.prepare import PrepareOptions, prepare

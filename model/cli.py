@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             return supervise(from_arguments(segment, arguments))
         if arguments.command in _COMMANDS:
             return supervise_command(partial(_COMMANDS[arguments.command].run, arguments))
-        return _pack(arguments)
+        return supervise_command(partial(_pack, arguments))
     except LongilesionError as error:
         print(one_line(error), file=sys.stderr)
         return error.exit_code

@@ -2,19 +2,22 @@
 
 The work is done in a thread, so that this one can answer a signal at once, also while the network or a
 registration computes. Logs go to stdout; stderr gets nothing but sentences for the user, because the
-platform shows its last line.
+platform shows its last line. Where nobody reads stdout any more (``| head``), logs are dropped and the run of
+a case goes on, as its answer is a file; a command that prints its answer ends without a word.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Thread
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from .errors import EXIT_TERMINATED, LongilesionError, MemoryExhaustedError, one_line
 from .options import Options
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
+_EXIT_UNREAD = 141  # 128 + SIGPIPE, as shells have it of programs that end so
 
 
 class _SignalReceived(BaseException):
@@ -85,6 +89,14 @@ class _Command(Thread):
             self.error = error
 
 
+class _Log(logging.StreamHandler[TextIO]):
+    """Logs for people: where nobody reads them any more they are dropped, without a word on stderr."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), BrokenPipeError):
+            super().handleError(record)
+
+
 def supervise(options: Options) -> int:
     """Run one case and say in one line what went wrong, if anything did. Returns the exit code."""
     _prepare()
@@ -97,30 +109,35 @@ def supervise(options: Options) -> int:
     if worker.current is not None and worker.current.failed_ids:
         failed = ", ".join(str(lesion_id) for lesion_id in worker.current.failed_ids)
         _say(f"lesions that could not be computed and were left empty: {failed}; all others are complete")
+    _flush()
     return 0
 
 
 def supervise_command(work: Callable[[], int]) -> int:
     """Run a command other than that of a case, as `supervise` does. Returns the exit code.
 
-    A signal ends it at once; files are written whole or not at all.
+    A signal ends it at once, and so does an output that nobody reads; files are written whole or not at all.
     """
     _prepare()
     worker = _Command(work)
     if (number := _wait_for(worker)) is not None:
         _end(number, "what was written until then is whole")
-    return worker.code if worker.error is None else _explain(worker.error)
+    if isinstance(worker.error, BrokenPipeError) and _is_unread():
+        os._exit(_EXIT_UNREAD)  # its processes, and what is left to print, are not waited for
+    code = worker.code if worker.error is None else _explain(worker.error)
+    return code if _flush() or code else _EXIT_UNREAD
 
 
 def leave(code: int) -> NoReturn:
     """End the process at once: all is written, and taking torch apart would cost half a second."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    _flush()
     os._exit(code)
 
 
 def _prepare() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    # There is no stdout where the shell has closed it; logs must not go to stderr then.
+    handler = _Log(sys.stdout) if sys.stdout is not None else logging.NullHandler()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
     # Patches are cut beside the network's threads: those that wait must not spin on the cores of others.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.getLogger("numexpr").setLevel(logging.WARNING)  # a guest's guest that greets on import
@@ -178,5 +195,31 @@ def _explain(error: BaseException) -> int:
 
 
 def _say(text: str) -> None:
-    sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)
+    _flush()
+    with suppress(BrokenPipeError):  # of stderr: then there is nobody to tell
+        print(text, file=sys.stderr, flush=True)
+
+
+def _flush() -> bool:
+    """Write what is left for stdout and stderr; False where nobody reads the former.
+
+    What cannot be written is dropped, as Python would try again at its end, and complain.
+    """
+    is_read = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            is_read = is_read and stream is not sys.stdout
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return is_read
+
+
+def _is_unread() -> bool:
+    """Whether stdout or stderr is a pipe without a reader: pipes to other processes break, too."""
+    ends = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError):  # no file, or closed
+            ends.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in ends.poll(0))

@@ -31,9 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "or paper 001 (tracking)",
     )  # fmt: skip
     parser.add_argument(
-        "--lesion-map", type=Path, metavar="tracking.json|CSV",
+        "--lesion-map", type=Path, metavar="tracking.json|CSV|DIR",
         help="which lesions of the baseline became which of the follow-up: LongiSeg's tracking.json, the "
-        "challenge's CSV, or baseline_id,followup_ids[,patient,scan] (default: ids pair with themselves)",
+        "challenge's CSV or the folder of its patients' CSVs, or a CSV with "
+        "baseline_id,followup_ids[,patient,scan] (default: ids pair with themselves)",
     )  # fmt: skip
     parser.add_argument(
         "--baseline", type=Path, metavar="FILE|DIR",

@@ -13,7 +13,8 @@ from ..case.whole import write_text
 from .cases import measure_case
 from .compare import Comparison, compare, read_run
 from .definitions import DEFAULT_DEFINITION, DEFINITIONS
-from .lesion_map import LesionMap, read_lesion_map
+from .lesion_map import LesionMap
+from .map_files import read_lesion_map
 from .pairing import PairedScan, pair_files
 from .records import RECORDS_NAME, LesionRecord, write_records
 from .score import Scores, score
@@ -61,8 +62,7 @@ def run_evaluation(options: EvaluateOptions) -> Evaluation:
             write_text(options.output / f"{name}.csv", table)
         if evaluation.comparison is not None:
             write_text(options.output / "comparison.csv", comparison_csv(evaluation.comparison))
-    print(json.dumps(document, indent=1, allow_nan=False) if options.as_json else text)
-    sys.stdout.flush()
+    print(json.dumps(document, indent=1, allow_nan=False) if options.as_json else text, flush=True)
     for warning in evaluation.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return evaluation

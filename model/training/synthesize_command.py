@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes; each holds a scan and its follow-up in memory (default: 1)",
     )  # fmt: skip
     parser.add_argument(
-        "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", dest="overrides",
+        "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", dest="changes",
         help="change a parameter, as in growth.amplitudes_mm2=-22,25 or events.p_vanish=0.2; see "
         "docs/synthetic_followups.md",
     )  # fmt: skip
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     from .synthesis.run import Request, synthesize
     from .synthesis.settings import SynthesisSettings
 
-    settings = SynthesisSettings().with_overrides(arguments.overrides)
+    settings = SynthesisSettings().with_overrides(arguments.changes)
     request = Request(
         ct=arguments.ct,
         labels=arguments.labels,

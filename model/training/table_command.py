@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from ..errors import InputError
-from ..options import device_name
+from ..options import add_device
 from .table.rows import ROW_NAMES
 
 HELP = "the rows of paper 000's Table 1 on your own data, within a budget of minutes"
@@ -54,10 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rows", nargs="+", action="extend", metavar="NAME",
         help=f"work on these alone: {', '.join(ROW_NAMES)}",
     )  # fmt: skip
-    parser.add_argument(
-        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N",
-        help="where it computes (default: auto)",
-    )  # fmt: skip
+    add_device(parser)
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings, see `train run --settings`"
     )

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,20 @@ def measure(*arguments: object) -> dict[str, float]:
     return {"seconds": time.perf_counter() - begin, "peak_memory_mib": usage.ru_maxrss / 1024}
 
 
+def write_case(folder: Path, size: str, lesions: int, seed: int) -> None:
+    x, y, z = (int(part) for part in size.split(","))
+    write_phantom_case(folder, (x, y, z), lesions, seed)
+
+
+def _apart(work: Callable[..., None], *arguments: object) -> None:
+    """Do it in another process: what this one has held counts as a peak of those that it starts."""
+    process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{work.__name__}: failed")
+
+
 def make_samples(prepared: Path, count: int, seed: int) -> list[float]:
     """Seconds of each sample, augmented, in the patch of the plan."""
     data, config = open_prepared(prepared, True), PRESETS["pretraining"]
@@ -56,8 +72,7 @@ def make_samples(prepared: Path, count: int, seed: int) -> list[float]:
 
 
 def _stages(work: Path, arguments: argparse.Namespace) -> dict[str, object]:
-    x, y, z = (int(part) for part in arguments.size.split(","))
-    write_phantom_case(work / "case", (x, y, z), arguments.lesions, arguments.seed)
+    _apart(write_case, work / "case", arguments.size, arguments.lesions, arguments.seed)
     images, train = work / "case" / "images", ("-m", "model", "train")
     grown = measure(
         *train, "synthesize", "--ct", images / "primary-baseline-ct" / "baseline.mha",

@@ -132,37 +132,70 @@ def finished_record(
     return record if same else None
 
 
-def followup_numbers(output: Path, source: Source) -> tuple[int, ...]:
-    """Which follow-ups of a scan are whole, whoever made them."""
-    found = []
-    for path in (output / source.folder).glob(f"followup-*/{RECORD}"):
+def whole_followups(output: Path, source: Source) -> dict[int, dict[str, Any]]:
+    """The records of a scan's follow-ups that are whole, by number, whoever made them."""
+    found = {}
+    for path in sorted((output / source.folder).glob(f"followup-*/{RECORD}")):
         number = path.parent.name.removeprefix("followup-")
-        if (
-            number.isdecimal()
-            and path.parent.name == f"followup-{int(number):03d}"
-            and whole_record(path.parent)
-        ):
-            found.append(int(number))
-    return tuple(sorted(found))
+        is_number = number.isdecimal() and path.parent == followup_folder(output, source, int(number))
+        if is_number and (record := whole_record(path.parent)):
+            found[int(number)] = record
+    return found
 
 
-def check_same_source(output: Path, source: Source) -> None:
-    """Look whether what is there of a scan's name was made from the same CT.
+def check_same_origin(
+    output: Path, source: Source, seed: int, settings: SynthesisSettings, version: int
+) -> None:
+    """Look whether what is there of a scan's name was made from the same CT, with the same seed and settings.
+
+    A scan's follow-ups are of one run, which may be gone on with; those of other scans are not looked at.
 
     Raises:
-        InputError: it was made from another file.
+        InputError: it was made from another file, or by another run.
     """
-    for number in followup_numbers(output, source):
+    there = whole_followups(output, source)
+    now = fingerprint(source.ct) if there else None
+    for number, record in there.items():
         folder = followup_folder(output, source, number)
-        record = whole_record(folder)
-        now = fingerprint(source.ct)
-        before = record["source"]["ct"] if record else now
-        if now and before and any(now[key] != before.get(key) for key in ("bytes", "crc32")):
+        before = record["source"]["ct"]
+        if now and any(now[key] != before.get(key) for key in ("bytes", "crc32")):
             raise InputError(
                 f"{folder.parent}: holds follow-ups of another CT, {before.get('name')} (checksum "
                 f"{before.get('crc32')}), than {source.ct} (checksum {now['crc32']}); expected the same "
                 "file, another --patient, or another --output"
             )
+        _check_same_run(folder, record, seed, settings, version)
+
+
+def _check_same_run(
+    folder: Path, record: Mapping[str, Any], seed: int, settings: SynthesisSettings, version: int
+) -> None:
+    """Raises InputError for another seed, or other settings; of records of earlier versions they may be
+    called otherwise, so that the seed alone is compared."""
+    before, now = {"seed": record.get("seed")}, {"seed": seed}
+    if record.get("version") == version:
+        before |= _flat(record.get("settings"))
+        now |= _flat(json.loads(json.dumps(asdict(settings))))
+    odd = [name for name in now if now[name] != before.get(name)]
+    if odd:
+        has, wants = (", ".join(f"{name}={_shown(of.get(name))}" for name in odd) for of in (before, now))
+        raise InputError(
+            f"{folder.parent}: holds follow-ups of {has} ({folder.name}), but {wants} was asked for; "
+            "expected the same seed and settings, or another --output"
+        )
+
+
+def _flat(settings: Any, before: str = "") -> dict[str, Any]:
+    """Settings of a record by the names that ``--set`` has for them."""
+    found: dict[str, Any] = {}
+    for name, value in (settings if isinstance(settings, dict) else {}).items():
+        found |= _flat(value, f"{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return found
+
+
+def _shown(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def write_record(folder: Path, document: Mapping[str, Any]) -> None:

@@ -23,12 +23,11 @@ from .output import (
     CT,
     RECORD,
     Source,
-    check_same_source,
+    check_same_origin,
     fingerprint,
     finished_record,
     followup_folder,
-    followup_numbers,
-    whole_record,
+    whole_followups,
     write_followup,
     write_record,
 )
@@ -71,15 +70,15 @@ def synthesize(request: Request) -> Iterator[str]:
 
     Raises:
         InputError: nothing is made where the manifest, a header, or what is in the output folder cannot be
-            used. A scan whose voxels cannot be, or a follow-up that cannot be made, is told at the end, when
-            all others are made and listed.
+            used, or is of another seed or of other settings. A scan whose voxels cannot be, or a follow-up
+            that cannot be made, is told at the end, when all others are made and listed.
         OutputError: a file cannot be written.
     """
     sources = _sources(request)
     _check_folder(request.output)
     earlier = earlier_rows(request.output)
     for source in sources:
-        check_same_source(request.output, source)
+        check_same_origin(request.output, source, request.seed, request.settings, VERSION)
     jobs = [
         _Job(source, number, request.output, request.seed, request.settings)
         for source in sources
@@ -111,16 +110,19 @@ def _others(
     output: Path, source: Source, records: Mapping[tuple[str, int], Any]
 ) -> dict[tuple[str, int], Any]:
     """The records of a scan's further follow-ups that earlier runs made from the same files."""
-    further = [n for n in followup_numbers(output, source) if (source.name, n) not in records]
+    further = {
+        number: record
+        for number, record in whole_followups(output, source).items()
+        if (source.name, number) not in records
+    }
     if not further:
         return {}
     same = {"ct": fingerprint(source.ct), "labels": fingerprint(source.labels)}
-    found: dict[tuple[str, int], Any] = {}
-    for number in further:
-        record = whole_record(followup_folder(output, source, number))
-        if record and all(record["source"].get(name) == value for name, value in same.items()):
-            found[source.name, number] = record
-    return found
+    return {
+        (source.name, number): record
+        for number, record in further.items()
+        if all(record["source"].get(name) == value for name, value in same.items())
+    }
 
 
 def _try(job: _Job) -> tuple[dict[str, Any] | str, bool]:

@@ -6,8 +6,8 @@ parameters below are already in mm for 1 mm, the factor is applied where they ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, get_type_hints
 
 from ...errors import InputError
 
@@ -131,40 +131,74 @@ class SynthesisSettings:
         return settings
 
 
+_HU = (-32768.0, 32767.0)  # what int16 holds
+_PROBABILITY = (0.0, 1.0)
+
+# What a value (both ends of a range) may be: outside of it the generator has no meaning, or does not end. It
+# is no advice: most of what is allowed is far from any patient.
+LIMITS: dict[str, tuple[float, float]] = {
+    "growth.amplitudes_mm2": (-1000, 1000), "growth.sigma_mm": (0.1, 50), "growth.sigma_radii_mm": (0, 1000),
+    "growth.modulation": (-100, 100), "growth.modulation_sigma_mm": (0.1, 50),
+    "growth.modulation_gain": (0, 100), "growth.growth_ratio": (1, 100), "growth.shrinkage_ratio": (0.001, 1),
+    "growth.step": (0.001, 1), "growth.max_stages": (0, 1000), "growth.ratio_tolerance": (0.001, 0.5),
+    "growth.min_jacobian": (0, 0.9),
+    "events.p_vanish": _PROBABILITY, "events.vanish_max_ml": (0, 1e6), "events.p_merge": _PROBABILITY,
+    "events.merge_max_gap_mm": (0, 1000), "events.p_split": _PROBABILITY,
+    "events.split_min_radius_mm": (0, 1000), "events.split_gap_mm": (0, 1000), "events.new_mean": (0, 1000),
+    "events.new_max": (0, 1000), "events.p_new_copied": _PROBABILITY, "events.new_max_ml": (0, 1e6),
+    "events.new_radius_mm": (0.1, 100), "events.new_lung_hu": _HU, "events.new_contrast_hu": (0, _HU[1]),
+    "motion.p_elastic": _PROBABILITY, "motion.elastic_scale": (0.001, 1), "motion.elastic_magnitude": (0, 10),
+    "motion.p_rotation": _PROBABILITY, "motion.rotation_deg": (-180, 180), "motion.p_scaling": _PROBABILITY,
+    "motion.scaling": (0.1, 10), "motion.p_translation": _PROBABILITY, "motion.translation_mm": (-1000, 1000),
+    "motion.min_jacobian": (0, 0.9),
+    "appearance.mean_hu": _HU, "appearance.std_hu": (1, _HU[1]), "appearance.clip_hu": _HU,
+    "appearance.p_noise": _PROBABILITY, "appearance.noise_variance": (0, 100),
+    "appearance.p_blur": _PROBABILITY, "appearance.blur_mm": (0, 100),
+    "appearance.p_brightness": _PROBABILITY, "appearance.brightness": (0.01, 100),
+    "appearance.p_contrast": _PROBABILITY, "appearance.contrast": (0.01, 100),
+    "voxel_mm": (0.01, 100), "field_spacing_mm": (0.1, 1000),
+}  # fmt: skip
+
+# Values whose sign says something.
+_NOT_ZERO = frozenset({"growth.amplitudes_mm2"})
+
+
 def _replaced(group: Any, path: list[str], value: str, text: str) -> Any:
     known = {entry.name for entry in fields(group)}
     if path[0] not in known:
         raise InputError(f"--set {text}: {path[0]!r} is unknown; expected one of: {', '.join(sorted(known))}")
     current = getattr(group, path[0])
-    is_group = hasattr(current, "__dataclass_fields__")
-    if is_group != (len(path) == 2):
+    if is_dataclass(current) != (len(path) == 2):
         raise InputError(f"--set {text}: is no setting; expected GROUP.NAME=VALUE")
-    return replace(
-        group,
-        **{path[0]: _replaced(current, path[1:], value, text) if is_group else _parsed(current, value, text)},
-    )
+    if is_dataclass(current):
+        return replace(group, **{path[0]: _replaced(current, path[1:], value, text)})
+    key = text.partition("=")[0].strip()
+    return replace(group, **{path[0]: _parsed(key, get_type_hints(type(group))[path[0]], value.strip())})
 
 
-def _parsed(current: Any, value: str, text: str) -> Any:
-    """A value of the same type as the current one."""
+def _parsed(key: str, kind: Any, value: str) -> Any:
+    """A value of the setting's own type, within its limits."""
+    if kind is bool:
+        known = {"true": True, "1": True, "false": False, "0": False}
+        if value.lower() not in known:
+            raise InputError(f"--set {key}: is {value!r}; expected true or false")
+        return known[value.lower()]
+    low, high = LIMITS[key]
+    expected = f"from {low:g} to {high:g}" + (", none of them 0" if key in _NOT_ZERO else "")
     try:
-        if isinstance(current, bool):
-            return {"true": True, "false": False, "1": True, "0": False}[value.strip().lower()]
-        if isinstance(current, tuple):
-            numbers = tuple(_number(part) for part in value.split(","))
-            if len(numbers) != len(current) and len(current) == 2:
-                raise ValueError
-            if len(current) == 2 and numbers[0] > numbers[1]:
-                raise ValueError
-            return numbers
-        return int(value) if isinstance(current, int) else _number(value)
-    except (ValueError, KeyError) as error:
-        shown = ",".join(map(str, current)) if isinstance(current, tuple) else str(current)
-        raise InputError(f"--set {text}: cannot be used; expected something like {shown}") from error
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not abs(number) < 1e9:
-        raise ValueError
-    return number
+        numbers = tuple(int(part) if kind is int else float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    # Comparisons are false for NaN, too.
+    fits = bool(numbers) and all(low <= n <= high and (n or key not in _NOT_ZERO) for n in numbers)
+    if kind == Range:
+        expected = f"two numbers {expected}, the lower one first"
+        fits = fits and len(numbers) == 2 and numbers[0] <= numbers[1]
+    elif kind in (int, float):
+        expected = f"a {'whole ' if kind is int else ''}number {expected}"
+        fits = fits and len(numbers) == 1
+    else:
+        expected = f"numbers {expected}"
+    if not fits:
+        raise InputError(f"--set {key}: is {value}; expected {expected}")
+    return numbers[0] if kind in (int, float) else numbers

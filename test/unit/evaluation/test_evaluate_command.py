@@ -356,3 +356,24 @@ def test_heavy_libraries_are_not_imported(module: str, absent: tuple[str, ...]) 
     code = f"import sys, {module}; print([name for name in {absent!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_challenges_release_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two patients, a CSV each beside their masks; of one two lesions have merged into its mask 1."""
+    release = tmp_path / "release"
+    for patient in ("aaaaaaaaaa", "bbbbbbbbbb"):
+        write(release / f"{patient}_BL_mask_BL_img_00.nii.gz", block(1), block(2, z=8))
+        write(tmp_path / "out" / f"{patient}_FU_mask_FU_img_00.nii.gz", block(1), block(2, z=8))
+    write(release / "aaaaaaaaaa_FU_mask_FU_img_00.nii.gz", block(1), block(1, z=8))
+    write(release / "bbbbbbbbbb_FU_mask_FU_img_00.nii.gz", block(1), block(2, z=8))
+    header = "lesion_id,img_id_bl,img_id_fu,cog_bl,cog_fu,cog_propagated\n"
+    (release / "aaaaaaaaaa.csv").write_text(header + "1,0,0,3 2 2,3 2 5,\n2,0,0,3 2 8,3 2 5,\n")
+    (release / "bbbbbbbbbb.csv").write_text(header + "1,0,0,3 2 2,3 2 2,\n2,0,0,3 2 8,3 2 8,\n")
+    given = ("--reference", release, "--prediction", tmp_path / "out", "--lesion-map", release)
+    summary = _summary(capsys, *given, "--baseline", release, "-o", tmp_path / "evaluation")
+    assert _metrics(summary)["dice"] == 1.0 and not summary["warnings"]
+    assert f"lesions pair by {release}" in summary["notes"]
+    records = read_records(tmp_path / "evaluation" / "lesions.csv")
+    assert [(r.patient, r.lesion, r.existed) for r in records if r.lesion != "all"] == [
+        ("aaaaaaaaaa", "1+2", True), ("bbbbbbbbbb", "1", True), ("bbbbbbbbbb", "2", True)
+    ]  # fmt: skip

@@ -10,7 +10,8 @@ import pytest
 from model.case.case import Slot
 from model.errors import InputError
 from model.evaluation.groups import LesionGroup, lesion_groups
-from model.evaluation.lesion_map import MappedLesion, read_lesion_map
+from model.evaluation.lesion_map import MappedLesion
+from model.evaluation.map_files import read_lesion_map
 
 LESION = {"bl_point": [1, 2, 3], "fu_point_prop": [1, 2, 3], "fu_point": [1, 2, 3], "img_bl": 0, "img_fu": 0}
 NAN = float("nan")
@@ -73,6 +74,51 @@ def test_the_challenges_csv(tmp_path: Path) -> None:
         MappedLesion((), (4,), "0", "0"),
     )
     assert read_lesion_map(path).patients[0].patient == "0123456789"
+
+
+HEADER = "lesion_id,img_id_bl,img_id_fu,cog_bl,cog_fu,cog_propagated\n"
+
+
+def test_the_challenges_release_is_a_folder_of_csvs(tmp_path: Path) -> None:
+    """Each is of the patient that it is named after; other tables and hidden files do not matter."""
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "0123456789.csv").write_text(HEADER + "1,0,0,1 2 3,4 5 6,\n2,0,0,2 2 3,4 5 6,\n")
+    (tmp_path / "deeper" / "any name.csv").write_text("\ufeff" + HEADER + '1,0,1,1 2 3,"[7, 7, 7]",\n')
+    (tmp_path / "about.csv").write_text("patient,age\n0123456789,70\n")
+    (tmp_path / "._0123456789.csv").write_bytes(b"\xff\xfe")
+    found = read_lesion_map(tmp_path)
+    assert found.path == tmp_path
+    assert [(entry.patient, len(entry.lesions)) for entry in found.patients] == [
+        ("0123456789", 2),
+        ("any name", 1),
+    ]
+    assert found.lesions_of("0123456789_FU_mask_FU_img_00") == (
+        MappedLesion((1,), (1, 2), "0", "0"),
+        MappedLesion((2,), (1, 2), "0", "0"),
+    )
+    assert found.lesions_of("any name_FU_img_01") == (MappedLesion((1,), (1,), "0", "1"),)
+    assert found.lesions_of("any name_FU_img_00") is None and found.lesions_of("other_FU_img_00") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("p.csv", b"a,b\n1,2\n", ": holds no CSV of the challenge; expected one for each patient"),
+        ("p.csv", b"baseline_id,followup_ids\n1,2\n", ": holds no CSV of the challenge"),
+        ("p.txt", b"", ": holds no CSV of the challenge"),
+        ("p.csv", b"lesion_id,cog_fu\n1,\xff\n", "/p.csv: cannot be read"),
+        ("p.csv", b"lesion_id,cog_fu\n1,4 5\n", "/p.csv: line 2: cog_fu is '4 5'; expected three numbers"),
+        ("p.csv", b"lesion_id,cog_fu\n1,4 5 6\n1,4 5 6\n", "/p.csv: lesion 1 of patient p is listed twice"),
+        ("p.csv", b"lesion_id,cog_fu\n70000,\n", "/p.csv: lesion id 70000; expected 1 to 65535"),
+        ("b/q.csv", b"lesion_id,cog_fu\n1,\n", "/b/q.csv: is of patient q, as .*/a/q.csv is; expected one"),
+    ],
+)
+def test_folders_that_are_no_map(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    for path in (tmp_path / name, *([tmp_path / "a/q.csv"] if name == "b/q.csv" else ())):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"^{tmp_path}{reason}"):
+        read_lesion_map(tmp_path)
 
 
 def test_the_plain_csv(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,8 +107,44 @@ def test_finished_followups_are_kept_and_broken_ones_made_again(
     assert "(1 were there already)" in capsys.readouterr().out
     assert (first / "ct.mha").stat().st_mtime_ns == times
     assert _contents(tmp_path) == before
-    _run(*options, "--seed", 1)
-    assert _contents(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("options", "has", "wants"),
+    [
+        (("--seed", 4), "seed=5", "seed=4"),
+        (("--seed", 5, "--set", "events.p_vanish=0.2"), "events.p_vanish=0.1", "events.p_vanish=0.2"),
+        (
+            ("--seed", 0, "--set", "growth.sigma_mm=4,5", "--set", "voxel_mm=0.8"),
+            "seed=5, growth.sigma_mm=4.0,5.5, voxel_mm=1.0",
+            "seed=0, growth.sigma_mm=4.0,5.0, voxel_mm=0.8",
+        ),
+    ],
+)
+def test_followups_of_a_scan_are_of_one_seed_and_of_the_same_settings(
+    files: tuple[Path, Path], two: Path, tmp_path: Path, options: tuple[object, ...], has: str, wants: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(two, out)
+    shutil.rmtree(out / "ct_baseline" / "followup-001")  # also where it would not be overwritten
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(InputError) as told:
+        _run("--ct", files[0], "--labels", files[1], "-o", out, *options)
+    assert str(told.value) == (
+        f"{out / 'ct_baseline'}: holds follow-ups of {has} (followup-002), but {wants} was asked for; "
+        "expected the same seed and settings, or another --output"
+    )
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_scans_of_other_seeds_and_settings_share_a_folder(files: tuple[Path, Path], tmp_path: Path) -> None:
+    for patient, seed, p_vanish in (("one", 3, 0.1), ("other", 4, 0.2)):
+        _run(
+            "--ct", files[0], "--labels", files[1], "-o", tmp_path, "--patient", patient, "--seed", seed,
+            "--set", f"events.p_vanish={p_vanish}",
+        )  # fmt: skip
+    cohort = read_manifest(tmp_path / "manifest.csv")
+    assert len(cohort.pairs) == 2 and not cohort.problems
 
 
 def test_tables_list_the_pairs(two: Path) -> None:
@@ -276,6 +313,10 @@ def test_what_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
         (("--manifest", tmp_path / "x.csv", "--patient", "P", *output), "--patient: given beside --manifest"),
         (("--ct", ct, "--manifest", ct, *output), "--manifest: given beside"),
         (("--ct", ct, "--labels", labels, "--set", "growth.sigma=3", *output), "'sigma' is unknown"),
+        (
+            ("--ct", ct, "--labels", labels, "--set", "appearance.noise_variance=-1,-1", *output),
+            "--set appearance.noise_variance: is -1,-1; expected two numbers from 0 to 100",
+        ),
         (("--ct", ct, "--labels", ct, *output), "expected lesion ids from 1 to 65535"),
         (("--manifest", tmp_path / "none.csv", *output), "none.csv: cannot be read"),
     ):

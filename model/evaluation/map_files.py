@@ -1,0 +1,241 @@
+"""Lesion maps from their files.
+
+Read from LongiSeg's ``tracking.json`` (a dictionary per patient; of its second generation,
+``trackingTr.json``, also a list of them, one per pair of scans), from the challenge's CSV (``lesion_id,
+img_id_bl, img_id_fu, cog_bl, cog_fu, cog_propagated``: lesions that share their centre in one follow-up scan
+have merged) or a folder of them as its release has it, one ``<patient>.csv`` each, or from a plain CSV
+(``baseline_id, followup_ids`` and optionally ``patient`` and ``scan``).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..case.case import MAX_LESION_ID
+from ..errors import InputError
+from .lesion_map import LesionMap, MappedLesion, PatientLesions
+
+_EXPECTED = (
+    "LongiSeg's tracking.json, the challenge's CSV (lesion_id, img_id_bl, img_id_fu, cog_bl, cog_fu, "
+    "cog_propagated) or a folder of them, or a CSV with baseline_id, followup_ids[, patient, scan]"
+)
+_PLAIN_COLUMNS = {"baseline_id", "followup_ids"}
+_CHALLENGE_COLUMNS = {"lesion_id", "cog_fu"}
+_NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>"}
+
+
+def read_lesion_map(path: Path) -> LesionMap:
+    """Read the map in any of its formats: a file, or a folder of the challenge's CSVs.
+
+    Raises:
+        InputError: not readable, another format, an id out of range, or a baseline id twice in a scan; of a
+            folder also one without any CSV of the challenge, or with two of one patient.
+    """
+    if path.is_dir():
+        return LesionMap(path, tuple(_of_folder(path)))
+    text = _text(path)
+    patients = _from_tracking(path, text) if path.suffix.lower() == ".json" else _from_csv(path, text)
+    for entry in patients:
+        _check(path, entry)
+    return LesionMap(path, tuple(patients))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected {_EXPECTED}") from error
+
+
+def _of_folder(folder: Path) -> Iterable[PatientLesions]:
+    """The patients of the challenge's release: in a folder a file's name is its patient's, whatever it is.
+
+    Other tables may lie beside them and are not looked at.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.csv")):
+        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        columns, rows = _table(path, _text(path))
+        if not columns.keys() >= _CHALLENGE_COLUMNS:
+            continue
+        if path.stem in found:
+            raise InputError(
+                f"{path}: is of patient {path.stem}, as {found[path.stem]} is; expected one CSV for each"
+            )
+        found[path.stem] = path
+        entry = PatientLesions(path.stem, tuple(_from_challenge(path, rows)))
+        _check(path, entry)
+        yield entry
+    if not found:
+        raise InputError(
+            f"{folder}: holds no CSV of the challenge; expected one for each patient, PATIENT.csv with "
+            "lesion_id, img_id_bl, img_id_fu, cog_bl, cog_fu, cog_propagated"
+        )
+
+
+def _check(path: Path, entry: PatientLesions) -> None:
+    seen: set[tuple[int, str | None, str | None]] = set()
+    for lesion in entry.lesions:
+        for lesion_id in (*lesion.baseline_ids, *lesion.followup_ids):
+            if not 0 < lesion_id <= MAX_LESION_ID:
+                raise InputError(f"{path}: lesion id {lesion_id}; expected 1 to {MAX_LESION_ID}")
+        for lesion_id in lesion.baseline_ids:
+            key = (lesion_id, lesion.baseline_scan, lesion.followup_scan)
+            if key in seen:
+                where = "" if entry.patient is None else f" of patient {entry.patient}"
+                raise InputError(f"{path}: lesion {lesion_id}{where} is listed twice; expected it once")
+            seen.add(key)
+
+
+def _from_tracking(path: Path, text: str) -> list[PatientLesions]:
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: is not valid JSON ({error}); expected {_EXPECTED}") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: is no dictionary of patients; expected {_EXPECTED}")
+    return [
+        PatientLesions(
+            str(patient),
+            tuple(
+                _tracked(path, str(patient), str(name), lesion)
+                for pair in (pairs if isinstance(pairs, list) else [pairs])
+                for name, lesion in _items(path, str(patient), pair)
+            ),
+        )
+        for patient, pairs in document.items()
+    ]
+
+
+def _items(path: Path, patient: str, pair: Any) -> Iterable[tuple[Any, Any]]:
+    if not isinstance(pair, dict) or not all(isinstance(lesion, dict) for lesion in pair.values()):
+        raise InputError(f"{path}: patient {patient} holds no dictionary of lesions; expected {_EXPECTED}")
+    return pair.items()
+
+
+def _tracked(path: Path, patient: str, name: str, lesion: Mapping[str, Any]) -> MappedLesion:
+    own = _numbers(path, f"lesion {name!r} of patient {patient}", name)
+    merged = lesion.get("merged_lesions", list(own))
+    joined = merged if isinstance(merged, list) else [merged]
+    ids = _numbers(path, f"merged_lesions of lesion {name} of patient {patient}", *joined)
+    # A lesion that is new has no point in the baseline.
+    is_new = "bl_point" in lesion and _is_nothing(lesion["bl_point"])
+    return MappedLesion(
+        () if is_new else own, ids, _scan_name(lesion.get("img_bl")), _scan_name(lesion.get("img_fu"))
+    )
+
+
+def _is_nothing(value: Any) -> bool:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return True
+    if isinstance(value, list):
+        return not value or all(_is_nothing(entry) for entry in value)
+    return isinstance(value, str) and value.strip().lower() in _NOTHING
+
+
+def _scan_name(value: Any) -> str | None:
+    if _is_nothing(value):
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = str(value).strip()
+    return text[:-2] if re.fullmatch(r"[0-9]+\.0", text) else text
+
+
+def _numbers(path: Path, where: str, *values: Any) -> tuple[int, ...]:
+    """Ids without 0 (= absent), in order and once each."""
+    found: dict[int, None] = {}
+    for value in values:
+        if _is_nothing(value):
+            continue
+        try:
+            number = float(value)
+            if isinstance(value, bool) or not number.is_integer():
+                raise ValueError
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: {where}: {value!r} is no lesion id; expected a whole number"
+            ) from error
+        if number:
+            found[int(number)] = None
+    return tuple(found)
+
+
+def _table(path: Path, text: str) -> tuple[dict[str, None], list[dict[str, str]]]:
+    """The columns of a CSV, in order, and its rows by them."""
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+        columns = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    except (csv.Error, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: is no CSV ({error}); expected {_EXPECTED}") from error
+    return dict.fromkeys(columns), rows
+
+
+def _from_csv(path: Path, text: str) -> list[PatientLesions]:
+    columns, rows = _table(path, text)
+    if columns.keys() >= _PLAIN_COLUMNS:
+        return _from_plain(path, rows)
+    if columns.keys() >= _CHALLENGE_COLUMNS:
+        return [PatientLesions(_patient_of_file(path), tuple(_from_challenge(path, rows)))]
+    raise InputError(f"{path}: has the columns {', '.join(columns) or '(none)'}; expected {_EXPECTED}")
+
+
+def _patient_of_file(path: Path) -> str | None:
+    """The challenge names its files by patient; a hash of hexadecimal digits tells that it did."""
+    return path.stem if re.fullmatch(r"[0-9a-f]{10}", path.stem) else None
+
+
+def _from_plain(path: Path, rows: Iterable[Mapping[str, str]]) -> list[PatientLesions]:
+    by_patient: dict[str | None, list[MappedLesion]] = {}
+    for line, row in enumerate(rows, start=2):
+        where = f"line {line}"
+        lesion = MappedLesion(
+            _numbers(path, where, *re.split(r"[\s;|+,]+", row["baseline_id"])),
+            _numbers(path, where, *re.split(r"[\s;|+,]+", row["followup_ids"])),
+            followup_scan=row.get("scan") or None,
+        )
+        by_patient.setdefault(row.get("patient") or None, []).append(lesion)
+    return [PatientLesions(patient, tuple(lesions)) for patient, lesions in by_patient.items()]
+
+
+def _from_challenge(path: Path, rows: Iterable[Mapping[str, str]]) -> list[MappedLesion]:
+    """Lesions that share a centre in a follow-up scan share their mask there."""
+    entries = []
+    for line, row in enumerate(rows, start=2):
+        ids = _numbers(path, f"line {line}", row["lesion_id"])
+        if len(ids) != 1:
+            raise InputError(f"{path}: line {line} holds no lesion_id; expected a whole number from 1 on")
+        centre = _centre(path, line, row["cog_fu"])
+        scan = _scan_name(row.get("img_id_fu", ""))
+        is_new = "cog_bl" in row and _is_nothing(row["cog_bl"])
+        entries.append((ids[0], is_new, _scan_name(row.get("img_id_bl", "")), scan, centre))
+    lesions = []
+    for own, is_new, baseline_scan, scan, centre in entries:
+        # The mask of a merged lesion bears one of the ids: which one is left to the mask.
+        shared = [e[0] for e in entries if e[3] == scan and e[4] == centre] if centre else [own]
+        lesions.append(MappedLesion(() if is_new else (own,), tuple(shared), baseline_scan, scan, not centre))
+    return lesions
+
+
+def _centre(path: Path, line: int, text: str) -> tuple[float, ...]:
+    """Three numbers, whatever separates or encloses them; () for none."""
+    parts = re.sub(r"[\[\](){}]", " ", text).replace(",", " ").replace(";", " ").split()
+    if all(_is_nothing(part) for part in parts):
+        return ()
+    try:
+        centre = tuple(float(part) for part in parts)
+    except ValueError:
+        centre = ()
+    if len(centre) != 3 or not all(map(math.isfinite, centre)):
+        raise InputError(f"{path}: line {line}: cog_fu is {text!r}; expected three numbers, or nothing")
+    return centre

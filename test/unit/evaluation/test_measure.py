@@ -1,0 +1,68 @@
+"""Distances of centres are in mm, on grids of any spacing and direction: hand-computed."""
+
+from __future__ import annotations
+
+import json
+from math import cos, radians, sin, sqrt
+from pathlib import Path
+
+import pytest
+
+from model.case.geometry import Geometry
+from model.evaluation.records import read_records
+
+from .made import Block, command, write
+
+SIZE, SPACING, ORIGIN = (48, 40, 20), (0.7, 0.9, 3.0), (-100.0, 31.5, 700.25)
+_C, _S = cos(radians(25)), sin(radians(25))
+DIRECTIONS = {
+    "plain": (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+    "flipped": (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0),
+    "upside down": (1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, -1.0),
+    "tilted": (1.0, 0.0, 0.0, 0.0, _C, -_S, 0.0, _S, _C),
+    "coronal": (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0),
+}
+
+# Of each lesion: place and size (z, y, x) in the reference and in the prediction, and the distance.
+LESIONS = {
+    # 2, 10 and 20 voxels away: 6, 9 and 14 mm.
+    1: ((1, 2, 2), (2, 2, 2), (3, 12, 22), (2, 2, 2), sqrt(36 + 81 + 196)),
+    # 8, 5 and 4 voxels: 24, 4.5 and 2.8 mm.
+    2: ((9, 20, 2), (2, 2, 2), (17, 25, 6), (2, 2, 2), sqrt(24**2 + 4.5**2 + 2.8**2)),
+    # 8, 9 and 2 voxels: 24, 8.1 and 1.4 mm, further than 25 mm though it is not in voxels.
+    3: ((9, 2, 2), (2, 2, 2), (17, 11, 4), (2, 2, 2), sqrt(24**2 + 8.1**2 + 1.4**2)),
+    # 29 voxels along x: 20.3 mm, near though it is not in voxels.
+    4: ((5, 30, 10), (1, 1, 1), (5, 30, 39), (1, 1, 1), 20.3),
+    # A prediction twice as deep and three times as wide: half a voxel and one.
+    5: ((13, 30, 30), (1, 2, 2), (13, 30, 30), (2, 2, 4), sqrt(1.5**2 + 0.7**2)),
+}
+MATCHED = (1, 2, 4, 5)
+
+
+def _block(value: int, place: tuple[int, ...], size: tuple[int, ...]) -> Block:
+    z, y, x = (slice(start, start + length) for start, length in zip(place, size, strict=True))
+    return (value, z, y, x)
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("suffix", [".mha", ".nii.gz"])
+def test_centres_are_compared_in_mm(tmp_path: Path, direction: str, suffix: str) -> None:
+    grid = Geometry(SIZE, SPACING, ORIGIN, DIRECTIONS[direction])
+    for name, at in (("reference", 0), ("prediction", 2)):
+        blocks = [_block(value, *lesion[at : at + 2]) for value, lesion in LESIONS.items()]
+        write(tmp_path / f"{name}{suffix}", *blocks, grid=grid)
+    command(
+        "--reference", tmp_path / f"reference{suffix}", "--prediction", tmp_path / f"prediction{suffix}",
+        "-o", tmp_path / "out", "--definition", "tracking",
+    )  # fmt: skip
+    records = {record.lesion: record for record in read_records(tmp_path / "out" / "lesions.csv")}
+    expected = {value: lesion[-1] for value, lesion in LESIONS.items()}
+    assert {value: records[str(value)].centre_mm for value in LESIONS} == pytest.approx(expected, rel=1e-5)
+    (step,) = (s for s in json.loads((tmp_path / "out" / "summary.json").read_text())["steps"]
+               if s["scope"] == "lesion")  # fmt: skip
+    means = {name: metric["mean"] for name, metric in step["metrics"].items()}
+    assert means["med_mm"] == pytest.approx(sum(expected.values()) / 5, rel=1e-5)
+    assert means["cpm_25"] == pytest.approx(len(MATCHED) / 5)
+    # Only the last one overlaps: 4 voxels of 4 and of 16.
+    assert means["dice_25"] == pytest.approx(2 * 4 / 20 / len(MATCHED))
+    assert means["dice"] == pytest.approx(2 * 4 / 20 / 5)

@@ -178,11 +178,11 @@ def _cross_validate(job: EnsembleJob) -> None:
 
     if job.folds is not None and set(job.folds) == {EVERYTHING}:
         return
-    held_out = {name: split.validation for name, split in finished_folds(job).items()}
-    if not held_out:
-        return
     output = job.output / CROSS_VALIDATION_FOLDER
     try:
+        held_out = {name: split.validation for name, split in finished_folds(job).items()}
+        if not held_out:
+            return
         cross_validate(prepared_pairs(job.data.folder), held_out, job.output, output, job.device, _say)
     except InputError as error:
         _say(f"cross-validation: could not be done, what was trained stands: {error}")

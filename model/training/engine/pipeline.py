@@ -137,7 +137,12 @@ def _is_finished(job: EnsembleJob, name: str, is_asked: bool) -> bool:
     """Whether a fold is finished, and as the job would train it; one that it was to train need not say so."""
     if not (job.output / f"fold_{name}" / FINAL).is_file():
         return False
-    stages = fold_stages(job, name)
+    try:
+        stages = fold_stages(job, name)
+    except InputError:
+        if is_asked:
+            raise
+        return False  # of another call, as this one could not train it
     for stage in stages:
         if not (stage.folder / FINAL).is_file() or other_origin(stage) is not None:
             return False

@@ -109,7 +109,7 @@ def synthesize(request: Request) -> Iterator[str]:
 def _others(
     output: Path, source: Source, records: Mapping[tuple[str, int], Any]
 ) -> dict[tuple[str, int], Any]:
-    """The records of a scan's further follow-ups that earlier runs made from the same files."""
+    """The records of a scan's further follow-ups that runs of this version made from the same files."""
     further = {
         number: record
         for number, record in whole_followups(output, source).items()
@@ -121,7 +121,8 @@ def _others(
     return {
         (source.name, number): record
         for number, record in further.items()
-        if all(record["source"].get(name) == value for name, value in same.items())
+        if record.get("version") == VERSION
+        and all(record["source"].get(name) == value for name, value in same.items())
     }
 
 
@@ -149,7 +150,7 @@ def _make(job: _Job) -> tuple[dict[str, Any], bool]:
     draw = draw_followup(facts, settings, job.seed, source.name, job.number)
     followup = compose(baseline, facts, draw, settings)
     lesions = lesion_records(facts, draw, followup, geometry)
-    (folder / RECORD).unlink(missing_ok=True)  # of other settings: not whole from here on
+    (folder / RECORD).unlink(missing_ok=True)  # of an earlier version, or spoilt: not whole from here on
     files = write_followup(folder, followup, lesions, geometry)
     record = document(draw, settings, followup, lesions, sources, files)
     write_record(folder, record)

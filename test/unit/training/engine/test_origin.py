@@ -139,6 +139,20 @@ def test_a_fold_goes_on_from_its_own_pretraining_alone(work: Path, state: str) -
     assert finished_folds(_job(work)) == {}
 
 
+def test_folds_that_this_call_could_not_pretrain_are_of_another(work: Path) -> None:
+    plain = replace(_job(work, pretrained=False), folds=("1",))
+    train_ensemble(plain, _quiet)
+    assert finished_folds(plain).keys() == {"1"}
+    job = _job(work)
+    assert job.pretraining is not None
+    held_out = job.data.splits[1].validation[0]  # nobody else is left to pretrain fold 1 on
+    pairs = tuple(replace(pair, patient_id=held_out) for pair in job.pretraining.pairs)
+    job = replace(job, pretraining=replace(job.pretraining, pairs=pairs))
+    assert finished_folds(job) == {}
+    with pytest.raises(InputError, match="validation patients of fold 1 alone"):
+        finished_folds(replace(job, folds=("1",)))
+
+
 def test_folds_of_earlier_versions_pass_where_all_is_older(work: Path) -> None:
     job = _job(work)
     train_ensemble(job, _quiet)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, replace
 
 from .lesion_map import MappedLesion
@@ -27,7 +27,8 @@ def lesion_groups(
 ) -> tuple[LesionGroup, ...]:
     """The lesions of a scan, by their first id; no two have one name.
 
-    With a map, baseline lesions that share a follow-up lesion are one, and all their follow-up lesions. Its
+    With a map, baseline lesions that share a follow-up lesion are one, and all their follow-up lesions. What
+    the map calls parts of one baseline lesion goes by the id that the baseline holds, else by the lowest. Its
     prediction is what bears one of its baseline ids, or a follow-up id that no other lesion has in the
     baseline. Labels that the map does not list, and all labels without one, stand for themselves. A lesion
     that is not in the baseline, but bears the id of one that is, is called "new ID".
@@ -37,7 +38,8 @@ def lesion_groups(
         reference_ids: labels of the reference; ``prediction_ids``: of the prediction, at any step.
         baseline_ids: labels of the baseline, None where it was not given.
     """
-    groups = [] if mapped is None else _named([_mapped(ids, mapped) for ids in _joined(mapped)])
+    lesions = None if mapped is None else tuple(_with_parts(mapped, baseline_ids or frozenset()))
+    groups = [] if lesions is None else _named([_mapped(ids, lesions) for ids in _joined(lesions)])
     taken = {group.name for group in groups}
     listed_reference = {lesion_id for group in groups for lesion_id in group.reference_ids}
     listed_prediction = {lesion_id for group in groups for lesion_id in group.prediction_ids}
@@ -73,6 +75,27 @@ def _free_name(name: str, taken: Set[str]) -> str:
 
 def _order(group: LesionGroup) -> tuple[int, str]:
     return (min((*group.baseline_ids, *group.reference_ids, *group.prediction_ids)), group.name)
+
+
+def _with_parts(mapped: tuple[MappedLesion, ...], baseline_ids: Set[int]) -> Iterator[MappedLesion]:
+    """The same with what a baseline lesion has split into as one lesion.
+
+    Of the ids of its parts the baseline holds one. If it holds several, these are lesions of their own, and
+    only the others are parts.
+    """
+    for lesion in mapped:
+        if not lesion.split_ids:
+            yield lesion
+            continue
+        ids = {*lesion.baseline_ids, *lesion.split_ids}
+        held = ids & baseline_ids or {min(ids)}
+        if held.isdisjoint(lesion.baseline_ids):
+            continue  # it is a part of the one that is held
+        scans = (lesion.baseline_scan, lesion.followup_scan)
+        same = [other for other in mapped if (other.baseline_scan, other.followup_scan) == scans]
+        parts = [other for other in same if (ids - held).intersection(other.baseline_ids)]
+        after = {i for part in (lesion, *parts) for i in part.followup_ids}
+        yield replace(lesion, followup_ids=tuple(sorted(after)), split_ids=())
 
 
 def _joined(mapped: tuple[MappedLesion, ...]) -> list[tuple[set[int], set[int]]]:

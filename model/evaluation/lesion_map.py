@@ -17,7 +17,8 @@ _CHALLENGE_NAME = re.compile(r"^(.+?)_(BL|FU)(?:_mask_(?:BL|FU))?_img_([0-9]+)$"
 class MappedLesion:
     """Ids of one lesion in both scans; () where it is absent. Scans are names, numbers as texts, or None.
 
-    ``may_be_absent``: the map leaves it to the masks whether the follow-up has the lesion.
+    ``may_be_absent``: the map leaves it to the masks whether the follow-up has the lesion. ``split_ids``: ids
+    of the map's other lesions that were one with this one in the baseline, whose mask bears any of the ids.
     """
 
     baseline_ids: tuple[int, ...]
@@ -25,6 +26,7 @@ class MappedLesion:
     baseline_scan: str | None = None
     followup_scan: str | None = None
     may_be_absent: bool = False
+    split_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 Read from LongiSeg's ``tracking.json`` (a dictionary per patient; of its second generation,
 ``trackingTr.json``, also a list of them, one per pair of scans), from the challenge's CSV (``lesion_id,
 img_id_bl, img_id_fu, cog_bl, cog_fu, cog_propagated``: lesions that share their centre in one follow-up scan
-have merged) or a folder of them as its release has it, one ``<patient>.csv`` each, or from a plain CSV
-(``baseline_id, followup_ids`` and optionally ``patient`` and ``scan``).
+have merged, those that share it in the baseline are what one lesion has split into) or a folder of them as
+its release has it, one ``<patient>.csv`` each, or from a plain CSV (``baseline_id, followup_ids`` and
+optionally ``patient`` and ``scan``).
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..case.case import MAX_LESION_ID
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .lesion_map import LesionMap, MappedLesion, PatientLesions
 
 _EXPECTED = (
@@ -28,6 +30,7 @@ _EXPECTED = (
 )
 _PLAIN_COLUMNS = {"baseline_id", "followup_ids"}
 _CHALLENGE_COLUMNS = {"lesion_id", "cog_fu"}
+_LONGEST_HEADER = 65536  # bytes
 _NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>"}
 
 
@@ -51,7 +54,9 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected {_EXPECTED}") from error
+        raise InputError(
+            f"{path}: cannot be read ({one_line(error)}); expected {_EXPECTED}, in UTF-8"
+        ) from error
 
 
 def _of_folder(folder: Path) -> Iterable[PatientLesions]:
@@ -63,9 +68,11 @@ def _of_folder(folder: Path) -> Iterable[PatientLesions]:
     for path in sorted(folder.rglob("*.csv")):
         if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
-        columns, rows = _table(path, _text(path))
-        if not columns.keys() >= _CHALLENGE_COLUMNS:
+        if not _is_challenge_table(path):
             continue
+        columns, rows = _table(path, _text(path))
+        if not columns.keys() >= _CHALLENGE_COLUMNS:  # letters as UTF-8 has them, with zeros between
+            raise InputError(f"{path}: cannot be read; expected the challenge's CSV in UTF-8")
         if path.stem in found:
             raise InputError(
                 f"{path}: is of patient {path.stem}, as {found[path.stem]} is; expected one CSV for each"
@@ -79,6 +86,19 @@ def _of_folder(folder: Path) -> Iterable[PatientLesions]:
             f"{folder}: holds no CSV of the challenge; expected one for each patient, PATIENT.csv with "
             "lesion_id, img_id_bl, img_id_fu, cog_bl, cog_fu, cog_propagated"
         )
+
+
+def _is_challenge_table(path: Path) -> bool:
+    """Whether a CSV has the challenge's columns, as far as its first line can be read."""
+    try:
+        with path.open("rb") as file:
+            header = file.readline(_LONGEST_HEADER)
+    except OSError:
+        return True  # whatever it is: that it cannot be read is told when it is
+    # A table in another encoding is one as well. In UTF-16 each letter has a zero.
+    text = header.decode("utf-8-sig", "replace").replace("\0", "").lstrip("\ufffd")
+    names = next(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), [])
+    return {name.strip() for name in names} >= _CHALLENGE_COLUMNS
 
 
 def _check(path: Path, entry: PatientLesions) -> None:
@@ -208,26 +228,51 @@ def _from_plain(path: Path, rows: Iterable[Mapping[str, str]]) -> list[PatientLe
     return [PatientLesions(patient, tuple(lesions)) for patient, lesions in by_patient.items()]
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of the challenge's CSV: scans and centres of baseline and follow-up, () for no centre."""
+
+    lesion_id: int
+    scans: tuple[str | None, str | None]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    is_new: bool
+
+
 def _from_challenge(path: Path, rows: Iterable[Mapping[str, str]]) -> list[MappedLesion]:
-    """Lesions that share a centre in a follow-up scan share their mask there."""
-    entries = []
-    for line, row in enumerate(rows, start=2):
-        ids = _numbers(path, f"line {line}", row["lesion_id"])
-        if len(ids) != 1:
-            raise InputError(f"{path}: line {line} holds no lesion_id; expected a whole number from 1 on")
-        centre = _centre(path, line, row["cog_fu"])
-        scan = _scan_name(row.get("img_id_fu", ""))
-        is_new = "cog_bl" in row and _is_nothing(row["cog_bl"])
-        entries.append((ids[0], is_new, _scan_name(row.get("img_id_bl", "")), scan, centre))
+    """Lesions that share a centre in a follow-up scan share their mask there; so in the baseline of a pair.
+
+    Such a mask bears one of the ids: which one is left to the mask.
+    """
+    entries = [_challenge_row(path, line, row) for line, row in enumerate(rows, start=2)]
     lesions = []
-    for own, is_new, baseline_scan, scan, centre in entries:
-        # The mask of a merged lesion bears one of the ids: which one is left to the mask.
-        shared = [e[0] for e in entries if e[3] == scan and e[4] == centre] if centre else [own]
-        lesions.append(MappedLesion(() if is_new else (own,), tuple(shared), baseline_scan, scan, not centre))
+    for row in entries:
+        own, (baseline_scan, scan) = row.lesion_id, row.scans
+        merged = [e for e in entries if e.scans[1] == scan and e.after == row.after] if row.after else [row]
+        split = [e for e in entries if e.scans == row.scans and e.before == row.before] if row.before else []
+        lesions.append(
+            MappedLesion(
+                () if row.is_new else (own,),
+                tuple(e.lesion_id for e in merged),
+                baseline_scan,
+                scan,
+                may_be_absent=not row.after,
+                split_ids=tuple(e.lesion_id for e in split if e is not row),
+            )
+        )
     return lesions
 
 
-def _centre(path: Path, line: int, text: str) -> tuple[float, ...]:
+def _challenge_row(path: Path, line: int, row: Mapping[str, str]) -> _Row:
+    ids = _numbers(path, f"line {line}", row["lesion_id"])
+    if len(ids) != 1:
+        raise InputError(f"{path}: line {line} holds no lesion_id; expected a whole number from 1 on")
+    scans = (_scan_name(row.get("img_id_bl", "")), _scan_name(row.get("img_id_fu", "")))
+    before, after = (_centre(path, line, column, row.get(column, "")) for column in ("cog_bl", "cog_fu"))
+    return _Row(ids[0], scans, before, after, is_new="cog_bl" in row and not before)
+
+
+def _centre(path: Path, line: int, column: str, text: str) -> tuple[float, ...]:
     """Three numbers, whatever separates or encloses them; () for none."""
     parts = re.sub(r"[\[\](){}]", " ", text).replace(",", " ").replace(";", " ").split()
     if all(_is_nothing(part) for part in parts):
@@ -237,5 +282,5 @@ def _centre(path: Path, line: int, text: str) -> tuple[float, ...]:
     except ValueError:
         centre = ()
     if len(centre) != 3 or not all(map(math.isfinite, centre)):
-        raise InputError(f"{path}: line {line}: cog_fu is {text!r}; expected three numbers, or nothing")
+        raise InputError(f"{path}: line {line}: {column} is {text!r}; expected three numbers, or nothing")
     return centre

@@ -101,13 +101,37 @@ def test_the_challenges_release_is_a_folder_of_csvs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "Größe,x\n1,2\n".encode("latin-1"),
+        "name,x\nJürgen,2\n".encode("latin-1"),
+        "patient,age\n1,2\n".encode("utf-16"),
+        b"\xff\xfe",
+        b"\x00\r\n",
+        b"",
+        b'"lesion_id,cog_fu",x\n1,2\n',
+        b"x" * 200_000,
+    ],
+)
+def test_tables_of_other_columns_are_not_looked_at_whatever_they_hold(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "p.csv").write_bytes(b'"lesion_id" , cog_fu\r1,4 5 6\r')
+    (tmp_path / "clinic.csv").write_bytes(content)
+    (entry,) = read_lesion_map(tmp_path).patients
+    assert entry.patient == "p" and entry.lesions == (MappedLesion((1,), (1,)),)
+
+
+@pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
         ("p.csv", b"a,b\n1,2\n", ": holds no CSV of the challenge; expected one for each patient"),
         ("p.csv", b"baseline_id,followup_ids\n1,2\n", ": holds no CSV of the challenge"),
         ("p.txt", b"", ": holds no CSV of the challenge"),
-        ("p.csv", b"lesion_id,cog_fu\n1,\xff\n", "/p.csv: cannot be read"),
+        ("p.csv", b"lesion_id,cog_fu\n1,\xff\n", r"/p.csv: cannot be read \(.*\); expected .* in UTF-8$"),
+        ("p.csv", b"cog_fu,lesion_id,Gr\xf6\xdfe\n,1,\n", r"/p.csv: cannot be read \(.*in UTF-8$"),
+        ("p.csv", "lesion_id,cog_fu\n1,\n".encode("utf-16"), r"/p.csv: cannot be read \(.*in UTF-8$"),
+        ("p.csv", "lesion_id,cog_fu\n1,\n".encode("utf-16-le"), "/p.csv: cannot be read; .* in UTF-8$"),
         ("p.csv", b"lesion_id,cog_fu\n1,4 5\n", "/p.csv: line 2: cog_fu is '4 5'; expected three numbers"),
+        ("p.csv", b"lesion_id,cog_bl,cog_fu\n1,4 5,\n", "/p.csv: line 2: cog_bl is '4 5'; expected three"),
         ("p.csv", b"lesion_id,cog_fu\n1,4 5 6\n1,4 5 6\n", "/p.csv: lesion 1 of patient p is listed twice"),
         ("p.csv", b"lesion_id,cog_fu\n70000,\n", "/p.csv: lesion id 70000; expected 1 to 65535"),
         ("b/q.csv", b"lesion_id,cog_fu\n1,\n", "/b/q.csv: is of patient q, as .*/a/q.csv is; expected one"),

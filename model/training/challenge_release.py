@@ -75,7 +75,13 @@ def read_challenge(folder: Path) -> Cohort:
     scans: dict[str, RawScan] = {}
     lesions: list[RawLesion] = []
     problems: list[Problem] = []
+    known: dict[str, Path] = {}
     for table in tables:
+        first = known.setdefault(table.stem, table)
+        if first != table:  # a copy would count all lesions twice, another one contradict the first
+            text = f"patient {table.stem} is in {first} already; expected one table for each patient"
+            problems.append(Problem(table, text, "the table is left out"))
+            continue
         rows = list(_rows(table, problems))
         for scan in _scans(table, rows, images):
             scans[scan.scan_id] = scan

@@ -41,7 +41,7 @@ def check_cohort(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> CheckedCo
     """Check a data set whose scans have all been looked at."""
     problems = [*cohort.problems, *_broken_scans(cohort, surveys), *_orphans(cohort)]
     usable = cohort.with_scans(tuple(scan for scan in cohort.scans if not surveys[scan.scan_id].faults))
-    lesions, wrong = resolve_links(usable, surveys)
+    lesions, wrong = resolve_links(usable, surveys, cohort.lesions)
     problems += wrong
     kept: list[RawLesion] = []
     for lesion in lesions:

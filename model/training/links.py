@@ -2,11 +2,12 @@
 
 A data set that says of a lesion that a scan shows it, by a point or by a link, is held to it: where the
 labelmap lacks the lesion, it is left out of that pair. Trained as absent it would teach to draw nothing.
+What a labelmap shows and the data set does not name is told and left out as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 
 from ..case.geometry import Vector
@@ -18,16 +19,16 @@ _Rows = Mapping[tuple[str, str, int], RawLesion]
 
 
 def resolve_links(
-    cohort: Cohort, surveys: Mapping[str, ScanSurvey]
+    cohort: Cohort, surveys: Mapping[str, ScanSurvey], listed: Iterable[RawLesion]
 ) -> tuple[tuple[RawLesion, ...], tuple[Problem, ...]]:
     """The lesions of a data set with the ids that they have in the follow-up, and what was left out.
 
     Args:
         surveys: of all scans, without faults.
+        listed: the lesions that the data set names, also those of scans that cannot be used.
     """
     lesions: list[RawLesion] = []
     problems: list[Problem] = []
-    new: dict[tuple[str, str], list[int]] = {}
     for pair in cohort.pairs:
         found, wrong = _by_ids(cohort, pair, surveys)
         lesions += found
@@ -35,7 +36,6 @@ def resolve_links(
     rows = {(lesion.baseline, lesion.followup, lesion.lesion_id): lesion for lesion in cohort.lesions}
     for lesion in cohort.lesions:
         if _is_new(lesion, surveys):
-            new.setdefault((lesion.baseline, lesion.followup), []).append(lesion.lesion_id)
             continue
         is_told = cohort.links is Links.TOLD
         answer = _told(cohort, lesion, surveys) if is_told else _candidate(cohort, lesion, rows, surveys)
@@ -43,7 +43,7 @@ def resolve_links(
             lesions.append(answer)
         elif answer is not None:
             problems.append(answer)
-    problems += [_new(cohort, *scans, ids) for scans, ids in new.items()]
+    problems += _not_linked(cohort, surveys, lesions, tuple(listed))
     return tuple(lesions), tuple(problems)
 
 
@@ -53,6 +53,49 @@ def _is_new(lesion: RawLesion, surveys: Mapping[str, ScanSurvey]) -> bool:
     if is_said or lesion.lesion_id in surveys[lesion.baseline].by_id:
         return False
     return bool({lesion.lesion_id, *lesion.followup_ids} & surveys[lesion.followup].by_id.keys())
+
+
+def _not_linked(
+    cohort: Cohort, surveys: Mapping[str, ScanSurvey], kept: Iterable[RawLesion], listed: Iterable[RawLesion]
+) -> Iterator[Problem]:
+    """What the labelmaps of a listed pair hold without being linked: gaps of the table, and new lesions.
+
+    A lesion that both scans of a pair show needs a row for this pair; one that the baseline alone shows needs
+    one for any of its follow-ups, as these may each cover a part of the body.
+    """
+    before: dict[str, set[int]] = {}
+    after: dict[str, set[int]] = {}
+    for row in listed:
+        before.setdefault(row.baseline, set()).add(row.lesion_id)
+        after.setdefault(row.followup, set()).update((row.lesion_id, *row.followup_ids))
+    used = _by_pair(kept)
+    for (baseline, followup), rows in _by_pair(cohort.lesions).items():
+        pair, linked = Pair(baseline, followup), used.get((baseline, followup), [])
+        one, other = surveys[baseline].by_id.keys(), surveys[followup].by_id.keys()
+        named = {number for row in rows for number in (row.lesion_id, *row.followup_ids)}
+        if gaps := (one - before[baseline]) | ((one & other) - named):
+            yield _gap(cohort, pair, sorted(gaps))
+        new = other - after[followup]
+        for row in rows:
+            if _is_new(row, surveys):
+                new |= {row.lesion_id} & other or set(row.followup_ids)
+        free = other - {number for lesion in linked for number in lesion.followup_ids}
+        reused = free & {lesion.lesion_id for lesion in linked}
+        yield from _left_out(cohort, pair, sorted((new & free) - one), sorted(reused))
+
+
+def _by_pair(lesions: Iterable[RawLesion]) -> dict[tuple[str, str], list[RawLesion]]:
+    """Lesions by baseline and follow-up, in the order of the rows."""
+    found: dict[tuple[str, str], list[RawLesion]] = {}
+    for lesion in lesions:
+        found.setdefault((lesion.baseline, lesion.followup), []).append(lesion)
+    return found
+
+
+def _gap(cohort: Cohort, pair: Pair, ids: list[int]) -> Problem:
+    scan = cohort.scan(pair.baseline)
+    text = f"holds {_noun(ids)}, which no usable row links to {pair.followup}; expected a row for each lesion"
+    return Problem(scan.labels or scan.image, text, f"{_named(ids)} left out of that pair")
 
 
 def _told(cohort: Cohort, lesion: RawLesion, surveys: Mapping[str, ScanSurvey]) -> RawLesion | Problem:
@@ -175,18 +218,20 @@ def _missing_before(cohort: Cohort, lesion: RawLesion) -> Problem:
         scan_id, why = lesion.baseline, f"whose baseline point is {shown_point(baseline)}"
     elif followup is not None and lesion.propagated_point_xyz is None:
         scan_id, why = lesion.followup, f"whose follow-up point is {shown_point(followup)}"
+    elif lesion.propagated_point_xyz is not None:
+        point = shown_point(lesion.propagated_point_xyz)
+        scan_id, why = lesion.baseline, f"which has the propagated point {point} but no baseline point"
     else:
-        scan_id, why = lesion.baseline, "which the data set places there"
+        scan_id, why = lesion.baseline, f"which is listed without a point, and neither does {lesion.followup}"
     return _missing(cohort, scan_id, [lesion.lesion_id], why, lesion)
 
 
 def _missing(cohort: Cohort, scan_id: str, ids: list[int], why: str, lesion: RawLesion) -> Problem:
     scan = cohort.scan(scan_id)
-    named = f"lesion{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"
     other = lesion.followup if scan_id == lesion.baseline else lesion.baseline
     return Problem(
         scan.labels or scan.image,
-        f"does not hold {named}, {why}; expected voxels of {'each' if len(ids) > 1 else 'it'}",
+        f"does not hold {_noun(ids)}, {why}; expected voxels of {'each' if len(ids) > 1 else 'it'}",
         f"lesion {lesion.lesion_id} is left out of the pair with {other}",
     )
 
@@ -197,4 +242,8 @@ def shown_point(point: Vector) -> str:
 
 
 def _named(ids: list[int]) -> str:
-    return f"lesion{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))} {'are' if len(ids) > 1 else 'is'}"
+    return f"{_noun(ids)} {'are' if len(ids) > 1 else 'is'}"
+
+
+def _noun(ids: list[int]) -> str:
+    return f"lesion{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +14,7 @@ from ..network.plan import Plan
 from .checks import CheckedCohort, check_cohort
 from .cohort import Cohort, Problem, RawScan
 from .fingerprint import fingerprint_of, write_fingerprint
-from .folds import FoldsDocument, check_folds, patient_folds, write_folds
+from .folds import FoldsDocument, added_patients, check_folds, patient_folds, write_folds
 from .grids import prepared_grid
 from .pairing import prepared_pairs
 from .parallel import each
@@ -65,6 +65,7 @@ def prepare(options: PrepareOptions, say: Callable[[str], None]) -> None:
     if options.check_only:
         return
     cohort = checked.cohort
+    _check_folds(options, cohort)
     plan = _planned(options, cohort, surveys)
     architecture = plan.architecture
     say(
@@ -79,8 +80,11 @@ def prepare(options: PrepareOptions, say: Callable[[str], None]) -> None:
     for problem in vanished:
         say(str(problem))
     _write_checks(options.output, [*checked.problems, *vanished])
+    if not pairs:
+        raise InputError(f"{options.data}: no lesion is left at the plan's spacing; expected one or more")
+    _write_folds(options, cohort.patients, {pair.patient_id for pair in pairs}, say)  # refuses other ones
     write_sources(options.output, cohort)
-    _write_index(options, cohort.name, plan, pairs, say)
+    _write_index(options, cohort.name, plan, pairs)
 
 
 def _checked(
@@ -88,13 +92,13 @@ def _checked(
 ) -> tuple[CheckedCohort, dict[str, ScanSurvey]]:
     """Read and check the data set; every problem of it is told before it is given up.
 
-    Folds that the folder's own ones forbid are refused as soon as that is certain.
+    Folds that the folder's own ones forbid are refused first, unless nothing but checks is asked for.
     """
     cohort = read_cohort(options.data, options.form)
     for name in sorted(set(options.excluded) - set(cohort.patients)):
         say(f"note: {options.data}: has no patient {name}; nothing of them is excluded, as nothing is there")
     cohort = cohort.without(frozenset(options.excluded))
-    if options.folds:  # before anything is written
+    if options.folds and not options.check_only:  # before anything is written
         check_folds(options.output, cohort.patients, options.folds, options.seed)
     surveys = _surveys(options, cohort)
     checked = check_cohort(cohort, surveys)
@@ -117,11 +121,16 @@ def _checked(
             f"{options.data}: no lesion can be used, for the reasons above; expected lesions that a baseline "
             "and a follow-up of one patient show"
         )
-    if options.folds:  # better refused now than after hours
-        patient_folds(kept.patients, options.folds, options.seed)
-        added = set(kept.patients) - _prepared_patients(options.output, kept)
-        check_folds(options.output, kept.patients, options.folds, options.seed, added)
     return checked, surveys
+
+
+def _check_folds(options: PrepareOptions, cohort: Cohort) -> None:
+    """Refuse impossible and other folds now rather than after hours, before the data set is touched."""
+    if options.folds:
+        output, patients = options.output, cohort.patients
+        patient_folds(patients, options.folds, options.seed)
+        added = added_patients(output, patients, _prepared_patients(output, cohort))
+        check_folds(output, patients, options.folds, options.seed, added)
 
 
 def _prepared_patients(output: Path, cohort: Cohort) -> set[str]:
@@ -198,27 +207,26 @@ def _forget_index(path: Path) -> None:
         ) from error
 
 
-def _write_index(
-    options: PrepareOptions, name: str, plan: Plan, pairs: tuple[PairDocument, ...],
-    say: Callable[[str], None],
-) -> None:  # fmt: skip
+def _write_index(options: PrepareOptions, name: str, plan: Plan, pairs: tuple[PairDocument, ...]) -> None:
     excluded = tuple(sorted(set(options.excluded)))
-    if not pairs:
-        raise InputError(f"{options.data}: no lesion is left at the plan's spacing; expected one or more")
     index = IndexDocument(name=name, preparation=preparation_of(plan), excluded=excluded, pairs=pairs)
     write_json(options.output / INDEX_FILE, index.model_dump(mode="json"), decimals=None)
-    _write_folds(options, sorted({pair.patient_id for pair in pairs}), excluded, say)
 
 
 def _write_folds(
-    options: PrepareOptions, patients: Sequence[str], excluded: tuple[str, ...], say: Callable[[str], None]
+    options: PrepareOptions, usable: Sequence[str], patients: Set[str], say: Callable[[str], None]
 ) -> None:
+    """The folds of the patients of whom lesions are left; of all usable ones, some may be lost."""
     if not options.folds:
         say("no folds, as asked for")
         return
-    folds = patient_folds(patients, options.folds, options.seed)
+    folds = patient_folds(sorted(patients), options.folds, options.seed)
     document = FoldsDocument(
-        seed=options.seed, count=options.folds, patients=len(patients), excluded=excluded
+        seed=options.seed,
+        count=options.folds,
+        patients=len(patients),
+        excluded=tuple(sorted(set(options.excluded))),
+        lost=tuple(sorted(set(usable) - patients)),
     )
     write_folds(options.output, folds, document)
     sizes = ", ".join(str(len(fold.val)) for fold in folds)

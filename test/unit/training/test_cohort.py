@@ -172,6 +172,20 @@ def test_a_lesion_that_no_labelmap_holds_is_missing_where_the_table_places_it(tm
     assert "BL_mask" in _only(checked, "hold lesion 8") and "BL_mask" in _only(checked, "hold lesion 9")
 
 
+def test_a_lesion_that_nothing_places_in_the_baseline_is_not_said_to_be_placed_there(tmp_path: Path) -> None:
+    rows = [("1", "9 8 5", "10 9 6", ""), ("4", "", "18 15 9", "18 15 9"), ("9", "", "", "")]
+    checked, ids = _release(tmp_path, rows, ONE, {**MOVED, 4: ((9, 15, 18), 1)})
+    assert ids == {1: (1,)}
+    assert (
+        "BL_img_00.nii.gz: does not hold lesion 4, which has the propagated point [18, 15, 9] but no "
+        "baseline point; expected voxels of it; lesion 4 is left out of the pair with p_FU_img_00"
+    ) in _only(checked, "hold lesion 4")
+    assert (
+        "BL_img_00.nii.gz: does not hold lesion 9, which is listed without a point, and neither does "
+        "p_FU_img_00; expected voxels of it; lesion 9 is left out"
+    ) in _only(checked, "hold lesion 9")
+
+
 @pytest.mark.parametrize("kept", [1, 2])
 def test_of_merged_lesions_the_followup_may_hold_any_one(tmp_path: Path, kept: int) -> None:
     rows = [("1", "9 8 5", "12 10 6", ""), ("2", "18 15 9", "12 10 6", "")]
@@ -231,6 +245,73 @@ def test_a_table_that_is_not_in_utf8_is_one_problem_and_the_others_go_on(tmp_pat
         assert str(problem).endswith(f"expected a table (CSV) in UTF-8; patient {name} is left out")
 
 
+@pytest.mark.parametrize("fu_point", ["10 9 6", "11 9 6"])
+def test_a_second_table_of_a_patient_is_told_and_left_out(tmp_path: Path, fu_point: str) -> None:
+    for patient in ("p", "q"):
+        row = {"lesion_id": "1", "cog_bl": "9 8 5", "cog_fu": "10 9 6", "cog_propagated": "10 9 5"}
+        write_challenge(tmp_path, patient, [row], ONE, MOVED)
+    first, second = tmp_path / "inputsTr" / "p.csv", tmp_path / "targetsTr" / "p.csv"
+    second.write_text(first.read_text().replace("10 9 6", fu_point))
+    cohort = read_cohort(tmp_path)
+    assert [str(problem) for problem in cohort.problems] == [
+        f"problem: {second}: patient p is in {first} already; expected one table for each patient; "
+        "the table is left out"
+    ]
+    lesions = _checked(cohort, tmp_path / "survey").cohort.lesions
+    found = [(lesion.baseline, lesion.followup_point_xyz) for lesion in lesions]
+    assert found == [("p_BL_img_00", (10, 9, 6)), ("q_BL_img_00", (10, 9, 6))]
+
+
+# --- lesions without a row ---------------------------------------------------------------------------------
+
+
+def test_lesions_that_the_table_does_not_list_are_one_problem(tmp_path: Path) -> None:
+    before = {**TWO, 3: ((3, 15, 4), 1), 4: ((9, 4, 20), 1)}
+    after = {**MOVED, 2: ((9, 15, 18), 1), 3: ((3, 15, 4), 1), 5: ((11, 4, 4), 1)}
+    checked, ids = _release(tmp_path, [("1", "9 8 5", "10 9 6", "")], before, after)
+    assert ids == {1: (1,)}
+    assert _only(checked, "problem") == (
+        f"problem: {tmp_path}/inputsTr/p_BL_mask_BL_img_00.nii.gz: holds lesions 2, 3, 4, which no usable "
+        "row links to p_FU_img_00; expected a row for each lesion; lesions 2, 3, 4 are left out of that pair"
+    )
+    # What the follow-up alone shows is new, and nothing wrong.
+    assert "targetsTr/p_FU_mask_FU_img_00.nii.gz: lesion 5 is new, with" in _only(checked, "note")
+
+
+def test_lesions_that_longiseg_does_not_track_are_told(tmp_path: Path) -> None:
+    entry = {"img_bl": "b", "img_fu": "f", "bl_point": [9, 8, 5], "merged_lesions": [1]}
+    # By the links lesion 3 has merged with 1, so that the 3 of the follow-up is another one.
+    tracking = {"p": {"1": entry, "3": {**entry, "bl_point": [4, 15, 3]}}}
+    before, third = {**TWO, 3: ((3, 15, 4), 1)}, {3: ((3, 4, 20), 1)}
+    scans = {"b": before, "f": {**MOVED, **third, 2: TWO[2], 4: ((11, 4, 4), 1)}}
+    write_longiseg(tmp_path, {"p": scans}, tracking, "trackingTr.json")
+    checked = _checked(read_longiseg(tmp_path), tmp_path / "survey")
+    assert {lesion.lesion_id: lesion.followup_ids for lesion in checked.cohort.lesions} == {1: (1,), 3: (1,)}
+    assert "b.nii.gz: holds lesion 2, which no usable row links to f;" in _only(checked, "problem")
+    assert "f.nii.gz: lesion 4 is new, with neither" in _only(checked, "is new")
+    assert "f.nii.gz: lesion 3 is another one in b by the links" in _only(checked, "another one")
+
+
+def test_followups_of_one_baseline_may_share_its_lesions(tmp_path: Path) -> None:
+    point = {"fu_point": None, "fu_point_prop": None}
+    entries = {
+        "1": {**point, "img_bl": "b", "img_fu": "chest", "bl_point": [9, 8, 5], "merged_lesions": [1]},
+        "2": {**point, "img_bl": "b", "img_fu": "belly", "bl_point": [18, 15, 9], "merged_lesions": [2]},
+    }
+    scans = {"b": TWO, "chest": MOVED, "belly": {2: TWO[2]}}
+    write_longiseg(tmp_path / "parts", {"p": scans}, {"p": entries}, "trackingTr.json")
+    checked = _checked(read_longiseg(tmp_path / "parts"), tmp_path / "survey")
+    assert len(checked.cohort.lesions) == 2 and not checked.problems
+    # Nor is a row wanted twice where its scan cannot be used; but where both scans show a lesion.
+    (tmp_path / "parts" / "imagesTr" / "belly_0000.nii.gz").unlink()
+    checked = _checked(read_longiseg(tmp_path / "parts"), tmp_path / "survey")
+    assert "is missing" in _only(checked, "problem")
+    scans["chest"] = {**MOVED, 2: TWO[2]}
+    write_longiseg(tmp_path / "both", {"p": scans}, {"p": entries}, "trackingTr.json")
+    checked = _checked(read_longiseg(tmp_path / "both"), tmp_path / "survey_of_both")
+    assert "holds lesion 2, which no usable row links to chest" in _only(checked, "problem")
+
+
 # --- new lesions, and labelmaps that are empty -------------------------------------------------------------
 
 
@@ -263,6 +344,13 @@ def test_new_lesions_of_a_pair_are_one_note(tmp_path: Path) -> None:
     after = {**MOVED, 4: ((9, 15, 18), 1), 6: ((3, 15, 4), 1)}
     checked, _ = _release(tmp_path, [("6", "", "4 15 3", ""), ("4", "", "18 15 9", "")], ONE, after)
     assert "lesions 4, 6 are new, with" in _only(checked, "note: " + str(tmp_path / "targetsTr"))
+
+
+@pytest.mark.parametrize("held", [1, 5])
+def test_what_lesions_have_merged_into_is_not_new(tmp_path: Path, held: int) -> None:
+    rows = [("1", "9 8 5", "12 10 6", ""), ("2", "18 15 9", "12 10 6", ""), ("5", "", "12 10 6", "")]
+    checked, ids = _release(tmp_path, rows, TWO, {held: ((6, 10, 12), 2)})
+    assert ids == {1: (held,), 2: (held,)} and not checked.problems
 
 
 def test_an_empty_baseline_follows_nothing_and_says_so(tmp_path: Path) -> None:

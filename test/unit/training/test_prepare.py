@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,10 @@ def _run(*arguments: object, folds: int = 2) -> int:
     command.add_arguments(parser)
     parsed = parser.parse_args(["prepare", *map(str, arguments), "--preset", "tiny", "--folds", str(folds)])
     return command.run(parsed)
+
+
+def _files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -94,20 +99,27 @@ def test_processes_give_the_same_data(data: Path, tmp_path: Path) -> None:
     assert (alone / "plans.json").read_bytes() == (many / "plans.json").read_bytes()
 
 
-@pytest.mark.parametrize("options", [("--seed", 1), ("--folds", 3), ("--exclude", "ben")])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--seed", 1), "was drawn with seed 0, not 1"),
+        (("--folds", 3), "holds 2 folds, not 3"),
+        (("--exclude", "ben"), "patient ben of its folds is missing"),
+    ],
+)
 def test_other_folds_are_refused_before_anything_is_written(
-    data: Path, tmp_path: Path, monkeypatch, options
+    data: Path, tmp_path: Path, monkeypatch, options, told
 ) -> None:
     _run("--data", data, "-o", tmp_path, "--workers", 1)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = _files(tmp_path)
     monkeypatch.setattr(prepare, "prepare_scan", lambda job: pytest.fail("prepared anew"))
     name, value = options
-    with pytest.raises(InputError, match=r"splits_final\.json: holds other folds"):
+    with pytest.raises(InputError, match=rf"splits_final\.json: {told}; expected the same"):
         if name == "--folds":
             _run("--data", data, "-o", tmp_path, "--workers", 1, folds=value)
         else:
             _run("--data", data, "-o", tmp_path, "--workers", 1, name, value)
-    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert _files(tmp_path) == before
 
 
 def test_a_patient_more_is_refused_before_scans_are_prepared(tmp_path: Path) -> None:
@@ -116,7 +128,7 @@ def test_a_patient_more_is_refused_before_scans_are_prepared(tmp_path: Path) -> 
     _run("--data", manifest_of_pairs(folder, patients), "-o", out, "--workers", 1)
     index = (out / "index.json").read_bytes()
     more = manifest_of_pairs(folder, {**patients, "c": [BEFORE, AFTER]})
-    with pytest.raises(InputError, match="holds other folds"):
+    with pytest.raises(InputError, match="patient c is in none of its folds"):
         _run("--data", more, "-o", out, "--workers", 1)
     assert (out / "index.json").read_bytes() == index and len(list((out / "scans").iterdir())) == 4
 
@@ -127,8 +139,47 @@ def test_a_patient_whom_resampling_takes_forbids_no_second_run(tmp_path: Path, c
     options = ("--data", path, "-o", tmp_path / "out", "--workers", 1, "--spacing", 6, 2.4, 2.4)
     _run(*options)
     assert sorted(name for fold in read_folds(tmp_path / "out") for name in fold.val) == ["a", "b"]
+    assert json.loads((tmp_path / "out" / "folds.json").read_text())["lost"] == ["c"]
     assert _run(*options) == 0
     assert "0 scans prepared, 6 were already" in capsys.readouterr().out
+    before = (tmp_path / "out" / "index.json").read_bytes()
+    for scan in (tmp_path / "out" / "scans").glob("c_*"):
+        (scan / "scan.json").unlink()  # ended while they were written
+    assert _run(*options) == 0
+    shutil.rmtree(tmp_path / "out" / "scans")  # to save room
+    assert _run(*options) == 0
+    assert (tmp_path / "out" / "index.json").read_bytes() == before
+
+
+def test_an_excluded_patient_who_was_prepared_before_the_folds_is_new_to_them(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = manifest_of_pairs(tmp_path / "data", {name: [BEFORE, AFTER] for name in "abc"})
+    _run("--data", path, "-o", out, "--workers", 1, folds=0)
+    _run("--data", path, "-o", out, "--workers", 1, "--exclude", "c")
+    before = _files(out)
+    with pytest.raises(InputError, match=r"patient c is in none of its folds; expected .* \(--exclude c\)"):
+        _run("--data", path, "-o", out, "--workers", 1)
+    after = _files(out)
+    changed = {file.relative_to(out).parts[0] for file in after if after[file] != before.get(file)}
+    assert changed <= {"checks.json", "survey"} and after.keys() >= before.keys()
+    assert [pair.patient_id for pair in read_prepared(out).pairs] == ["a", "b"]
+
+
+@pytest.mark.parametrize("spacings", [((6, 2.4, 2.4), (2.6, 1.2, 1.1)), ((2.6, 1.2, 1.1), (6, 2.4, 2.4))])
+def test_folds_that_the_spacing_changes_leave_no_other_data_set_beside_them(tmp_path: Path, spacings) -> None:
+    """Only the scans themselves can tell that somebody is lost, or is so no more."""
+    speck = [BEFORE, {2: ((9, 14, 17), 0)}]
+    path = manifest_of_pairs(tmp_path, {"a": [BEFORE, AFTER], "b": [BEFORE, AFTER], "c": speck})
+    options = ("--data", path, "-o", tmp_path / "out", "--workers", 1, "--spacing")
+    _run(*options, *spacings[0])
+    names = ("splits_final.json", "folds.json")
+    before = [(tmp_path / "out" / name).read_bytes() for name in names]
+    with pytest.raises(InputError, match="patient c (is in none|of its folds is missing)"):
+        _run(*options, *spacings[1])
+    assert not (tmp_path / "out" / "index.json").exists()
+    assert [(tmp_path / "out" / name).read_bytes() for name in names] == before
+    assert _run(*options, *spacings[0]) == 0
+    assert read_prepared(tmp_path / "out").pairs
 
 
 def test_an_excluded_patient_is_in_nothing_that_is_written(data: Path, tmp_path: Path) -> None:
@@ -160,6 +211,18 @@ def test_problems_are_told_and_strictness_stops(tmp_path: Path, capsys) -> None:
 def test_only_checking_prepares_nothing(data: Path, tmp_path: Path) -> None:
     assert _run("--data", data, "-o", tmp_path, "--workers", 1, "--check") == 0
     assert not (tmp_path / "scans").exists() and not (tmp_path / "plans.json").exists()
+
+
+def test_only_checking_asks_for_no_folds(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = manifest_of_pairs(tmp_path, {name: [BEFORE, AFTER] for name in "ab"})
+    _run("--data", path, "-o", out, "--workers", 1)
+    index = (out / "index.json").read_bytes()
+    more = manifest_of_pairs(tmp_path, {name: [BEFORE, AFTER] for name in "abc"})
+    assert _run("--data", more, "-o", out, "--workers", 1, "--check", "--seed", 3) == 0
+    assert _run("--data", more, "-o", out, "--workers", 1, "--check") == 0
+    assert _run("--data", more, "-o", out, "--workers", 1, "--check", folds=9) == 0
+    assert (out / "index.json").read_bytes() == index
 
 
 def test_lesions_that_resampling_takes_are_left_out(tmp_path: Path, capsys) -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 from ..case.documents import check_writable, write_json
 from ..case.whole import write_text
 from .cases import measure_case
-from .compare import Comparison, compare, read_run
+from .compare import compare, read_run
 from .definitions import DEFAULT_DEFINITION, DEFINITIONS
 from .lesion_map import LesionMap
 from .map_files import read_lesion_map
 from .pairing import PairedScan, pair_files
 from .records import RECORDS_NAME, LesionRecord, write_records
-from .score import Scores, score
+from .score import score
 from .surface import NSD_KIND
-from .tables import comparison_csv, markdown, metric_tables, summary
+from .tables import Evaluation, comparison_csv, markdown, metric_tables, summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +34,6 @@ class EvaluateOptions:
     compare: Path | None = None
     output: Path | None = None
     as_json: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """``notes`` say how lesions were paired; ``warnings`` what is missing or odd."""
-
-    records: tuple[LesionRecord, ...]
-    scores: Scores
-    comparison: Comparison | None
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
 
 
 def run_evaluation(options: EvaluateOptions) -> Evaluation:

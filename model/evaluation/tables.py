@@ -6,7 +6,8 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from .averages import LEVEL, RESAMPLES, SEED, Average, patient_means, scan_means
 from .compare import Comparison
@@ -16,10 +17,18 @@ from .records import LesionRecord, Scope
 from .score import MetricScore, Scores, StepScore, VanishedCounts, metrics_of, values_of
 from .surface import NSD_KIND
 
-if TYPE_CHECKING:
-    from .evaluate import Evaluation
-
 _SHOWN_SCOPE = {Scope.LESION: "single lesions", Scope.SCAN: "whole foreground of each scan"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What tables are made of. ``notes`` say how lesions were paired; ``warnings`` what is missing or odd."""
+
+    records: tuple[LesionRecord, ...]
+    scores: Scores
+    comparison: Comparison | None
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:

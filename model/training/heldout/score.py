@@ -11,13 +11,12 @@ from ...case.whole import write_text
 from ...errors import InputError
 from ...evaluation.averages import Average
 from ...evaluation.definitions import DEFINITIONS
-from ...evaluation.evaluate import Evaluation
 from ...evaluation.measure import read_labelmap
 from ...evaluation.metrics import Metric
 from ...evaluation.records import RECORDS_NAME, LesionRecord, Scope, read_records, write_records
 from ...evaluation.score import score as score_records
 from ...evaluation.surface import NSD_KIND
-from ...evaluation.tables import markdown, metric_tables, summary
+from ...evaluation.tables import Evaluation, markdown, metric_tables, summary
 from ..engine.job import Say
 from .asked import Asked, labelmap_path, read_asked, records_path
 from .cases import AskedPair

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from ..network.weights import (
 from ..options import DEFAULT_FOLDS, Options
 from .ensemble import Ensemble, EnsembleOptions
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -28,6 +31,12 @@ class LoadedModel:
     plan: Plan
     ensemble: Ensemble
     manifest: WeightsManifest
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said of the model in every run."""
+        notice = self.manifest.notice
+        return () if notice is None else (f"{self.manifest.folder}: {notice}",)
 
 
 def load_model(options: Options) -> LoadedModel:
@@ -45,7 +54,10 @@ def load_model(options: Options) -> LoadedModel:
         tta=options.tta,
         deterministic=options.deterministic,
     )
-    return LoadedModel(plan, Ensemble(plan, list(load_folds(manifest)), settings), manifest)
+    model = LoadedModel(plan, Ensemble(plan, list(load_folds(manifest)), settings), manifest)
+    for warning in model.warnings:
+        log.warning("%s", warning)
+    return model
 
 
 def load_single_time_point(

@@ -227,7 +227,7 @@ class Run:
             labelmaps[scan.slot] = merge(scan, mine, self.options.overlap, dtype)
         warnings = (*self.case.warnings, *self.located.warnings)
         if self.model is not None:
-            warnings += tuple(self.model.ensemble.notes)
+            warnings += (*self.model.warnings, *self.model.ensemble.notes)
         records = self._records(labelmaps, results, LesionStatus.UNFINISHED if ended else LesionStatus.FAILED)
         return CaseResult(labelmaps, records, warnings)
 

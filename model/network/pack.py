@@ -16,6 +16,7 @@ from ..errors import WeightsError
 from .checkpoint_file import HEAT_MAP_KEY
 from .plan import PLANS_FILE
 from .weights import (
+    DATASET_FILE,
     PACKED,
     PICKLED,
     FoldWeights,
@@ -41,7 +42,7 @@ def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "f
     for fold in folds:
         weights = load_fold(fold_file(folder, fold, (PICKLED, PACKED)))  # from the original where it is
         written.append(_pack_fold(weights, target / f"fold_{fold}" / PACKED, dtype))
-    for name in (PLANS_FILE, "dataset.json"):
+    for name in (PLANS_FILE, DATASET_FILE):
         if (folder / name).is_file() and folder.resolve() != target.resolve():
             shutil.copyfile(folder / name, target / name)
     return written

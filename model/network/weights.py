@@ -7,8 +7,9 @@ The layout is the published one: `plans.json`, `dataset.json`, `fold_N/checkpoin
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from .variants import (
     prompt_variant,
 )
 
+DATASET_FILE = "dataset.json"
 MOUNTED_WEIGHTS = Path("/opt/ml/model")
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / "weights"
 
@@ -53,6 +55,11 @@ class FoldWeights:
     heat_map: HeatMap = HeatMap.UNIT_PEAK
 
 
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class WeightsManifest:
     """The files of an ensemble."""
@@ -65,14 +72,23 @@ class WeightsManifest:
     def plan_file(self) -> Path:
         return self.folder / PLANS_FILE
 
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 of the plan and of every fold, by path relative to the folder."""
-        return {str(file.relative_to(self.folder)): sha256(file) for file in (self.plan_file, *self.files)}
+    @property
+    def notice(self) -> str | None:
+        """What every user of the model is to be told, as its `dataset.json` has it; None if it has none."""
+        try:
+            document = json.loads((self.folder / DATASET_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None  # it is not needed for inference
+        notice = document.get("notice") if isinstance(document, dict) else None
+        return " ".join(notice.split()) if isinstance(notice, str) and notice.strip() else None
 
+    def hashes(self, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
+        """SHA-256 of the plan and of every fold, by path relative to the folder.
 
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        Args:
+            digest: gives that of a file; another one may remember it.
+        """
+        return {str(file.relative_to(self.folder)): digest(file) for file in (self.plan_file, *self.files)}
 
 
 def find_weights(explicit: Path | None = None) -> Path:

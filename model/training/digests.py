@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
+
+from ..network.weights import sha256
 
 
 class FileMark(BaseModel):
@@ -46,5 +47,4 @@ def file_digest(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)

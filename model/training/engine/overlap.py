@@ -16,7 +16,7 @@ import numpy as np
 
 from ...case.geometry import Box, Index
 from ..store import SCANS_FOLDER, PreparedScan, read_document
-from .source import ScanPair, ScanSource
+from .source import CTSource, ScanPair
 
 _BLOCK = 64  # voxels along an axis that are read of a scan to look for others like it
 
@@ -26,7 +26,7 @@ class PatientScan:
     """A scan and the name of its patient in one data set. ``image``: its file, if the scan does not say."""
 
     patient_id: str
-    scan: ScanSource
+    scan: CTSource
     image: Path | None = None
 
 
@@ -114,7 +114,7 @@ def _file(one: PatientScan) -> Path | None:
     return Path(files[0].path).resolve() if files else None
 
 
-def _print(scan: ScanSource) -> tuple[Index, str]:
+def _print(scan: CTSource) -> tuple[Index, str]:
     """What few scans have in common: the shape, and the voxels round the middle."""
     low = [max(0, (size - _BLOCK) // 2) for size in scan.shape_zyx]
     high = [size - start for size, start in zip(scan.shape_zyx, low, strict=True)]
@@ -122,7 +122,7 @@ def _print(scan: ScanSource) -> tuple[Index, str]:
     return scan.shape_zyx, hashlib.sha256(np.ascontiguousarray(scan.read_ct(box)).tobytes()).hexdigest()
 
 
-def _has_voxels_of(one: ScanSource, other: ScanSource) -> bool:
+def _has_voxels_of(one: CTSource, other: CTSource) -> bool:
     """Whether two scans of one shape are the same, slab by slab; blocks of air alone may be alike."""
     return all(np.array_equal(one.read_ct(slab), other.read_ct(slab)) for slab in _slabs(one.shape_zyx))
 

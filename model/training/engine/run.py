@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -30,7 +29,7 @@ from .checkpoint import (
     read_latest,
     write_checkpoint,
 )
-from .config import TrainingConfig, first_difference, from_plain, to_plain
+from .config import TrainingConfig, first_difference, to_plain
 from .distributed import World, joined
 from .health import CollapsedFoldError, HealthCheck, Verdict
 from .initial import load_initial
@@ -44,6 +43,7 @@ from .job import (
     Say,
     data_digest,
     finished_data,
+    saved_config,
 )
 from .loader import Batch, batches
 from .logs import EpochLog, EpochRecord
@@ -147,9 +147,8 @@ class _FoldRun:
 
     def _check_finished(self, path: Path) -> None:
         """A fold that was finished with other settings is no answer to what is asked for now."""
-        try:
-            saved = from_plain(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError, InputError):
+        saved = saved_config(path.parent)
+        if saved is None:
             return  # a model folder may have been packed or moved without it
         self._check_same(path, saved)
         if finished_data(self._job.folder) not in (None, self._identity.data):

@@ -15,8 +15,8 @@ from ...network.resample import FloatVolume
 from ..voxels import LesionVoxels
 
 
-class ScanSource(Protocol):
-    """A prepared scan, read box by box."""
+class CTSource(Protocol):
+    """The CT of a scan on its prepared grid, read box by box."""
 
     @property
     def scan_id(self) -> str: ...
@@ -27,6 +27,10 @@ class ScanSource(Protocol):
     def read_ct(self, box: Box) -> FloatVolume:
         """Normalised CT, float32 of the box's shape, 0 (the mean HU) beyond the image."""
         ...
+
+
+class ScanSource(CTSource, Protocol):
+    """A prepared scan with its lesions."""
 
     def read_labels(self, box: Box) -> Array:
         """Lesion ids, integers of the box's shape, 0 or less where there is none, also beyond the image."""

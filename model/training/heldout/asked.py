@@ -108,10 +108,9 @@ def asked_now(question: Question, weights: Path, folds: Sequence[str | int]) -> 
         WeightsError: a fold is missing.
     """
     found = inspect_weights(find_weights(weights), fold_numbers(folds))
-    hashes = {str(p.relative_to(found.folder)): file_digest(p) for p in (found.plan_file, *found.files)}
     return Asked(
         version=_VERSION, points=question.points, noise_voxels=question.noise_voxels, seed=question.seed,
-        folds=tuple(map(str, folds)), weights=hashes,
+        folds=tuple(map(str, folds)), weights=found.hashes(file_digest),
     )  # fmt: skip
 
 

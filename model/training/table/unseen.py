@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ...case.case import Scan
-from ...case.geometry import Array, Box, Index
+from ...case.geometry import Box, Index
 from ...case.images import read_geometry
 from ...errors import InputError
 from ...network.patches import NetworkGrid, extract_ct
@@ -69,9 +69,6 @@ class _Unprepared:
 
     def read_ct(self, box: Box) -> FloatVolume:
         return extract_ct(_loaded(self.raw.image), self.grid, box, self.plan.normalization)
-
-    def read_labels(self, box: Box) -> Array:
-        raise NotImplementedError("scans are compared by their CTs")
 
 
 @lru_cache(maxsize=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from model.lifecycle import leave, supervise
+from model.cli.process import leave, supervise
 from model.options import add_arguments, from_arguments
 
 

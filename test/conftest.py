@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import os
 
-# As in a run (model/lifecycle.py), and before any test imports torch: threads that wait must not spin on
+# As in a run (model/cli/process.py), and before any test imports torch: threads that wait must not spin on
 # the cores of others, or a machine with other work takes ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

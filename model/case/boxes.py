@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import InputError, OutputError
 from .case import MAX_LESION_ID, Scan
-from .documents import Triple, by_lesion, read_document, write_json
 from .geometry import Box, Geometry, Vector, flip_order
+from .lesion_json import Triple, by_lesion, read_document, write_json
 
 if TYPE_CHECKING:  # brings SimpleITK
     from .scans import ClickUnits

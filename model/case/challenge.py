@@ -15,19 +15,12 @@ import numpy as np
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from ..errors import InputError, OutputError
-from .case import (
-    Case,
-    CaseFiles,
-    ScanFiles,
-    Slot,
-    TimePoint,
-    TimePointName,
-)
+from .atomic_files import TEMPORARY_PREFIX
+from .case import Case, CaseFiles, ScanFiles, Slot, TimePoint, TimePointName
 from .clicks import read_clicks
 from .geometry import Array, Geometry
 from .images import find_image, read_geometry, write_image
 from .scans import ClickUnits, read_scans
-from .whole import TEMPORARY_PREFIX
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import OutputError
 from .case import MAX_LESION_ID
-from .documents import Triple, by_lesion, read_document, write_json
 from .geometry import Vector
+from .lesion_json import Triple, by_lesion, read_document, write_json
 
 _EXAMPLE = '{"points": [{"name": "<lesion id>", "point": [x, y, z]}]}'
 _DECIMALS = 4

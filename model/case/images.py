@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
+from .atomic_files import written_whole
 from .geometry import Array, Geometry
-from .whole import written_whole
 
 # Unusable files are told in our own words; ITK's would follow them on stderr, whose last line is the user's.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)

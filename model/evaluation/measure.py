@@ -14,7 +14,7 @@ from scipy import ndimage
 from ..case.geometry import Array, Geometry
 from ..case.images import read_image
 from ..case.scans import lesion_labels
-from .groups import LesionGroup
+from .lesion_groups import LesionGroup
 from .overlap import overlap
 from .records import LesionRecord, Scope
 from .surface import surface_distances, surfels

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from ..case.whole import write_text
+from ..case.atomic_files import write_text
 from ..errors import InputError
 
 RECORDS_NAME = "lesions.csv"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..case.case import Scan
 from ..case.geometry import Vector
 from ..propagation.confidence import PropagatedPoint, propagate_with_confidence
-from ..propagation.propagate import Direction, RegistrationCache
+from ..propagation.points import Direction, RegistrationCache
 from ..propagation.register import Registration
 
 log = logging.getLogger(__name__)

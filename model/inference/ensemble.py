@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MemoryExhaustedError, WeightsError, one_line
+from ..network.encoding import HeatMap
 from ..network.plan import Plan
-from ..network.prompts import HeatMap
 from ..network.resample import FloatVolume
 from ..network.resenc_unet import ResEncUNet
 from ..network.variants import InputVariant

@@ -17,7 +17,7 @@ from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, Unan
 from ..case.geometry import Array, Box, Vector
 from ..errors import one_line
 from ..propagation.confidence import PropagatedPoint
-from ..propagation.propagate import CLIP_LIMIT_MM, Direction, RegistrationCache, choose_scans
+from ..propagation.points import CLIP_LIMIT_MM, Direction, RegistrationCache, choose_scans
 from .carry import Place, Way, carry
 
 log = logging.getLogger(__name__)

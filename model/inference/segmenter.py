@@ -14,9 +14,9 @@ from scipy.ndimage import find_objects
 
 from ..case.case import LesionPrompt, LesionResult, Scan
 from ..case.geometry import Box
+from ..network.encoding import CHANNELS, HeatMap, PlacedLesion, encode_lesion, encode_patches, place_lesion
 from ..network.patches import NetworkGrid, Placement, paste_back
 from ..network.plan import Plan
-from ..network.prompts import CHANNELS, HeatMap, PlacedLesion, encode_lesion, encode_patches, place_lesion
 from ..network.resample import FloatVolume
 from ..network.tiles import Blend, label_boxes, lesion_tiles
 from ..timing import Timings

@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import WeightsError, one_line
+from .encoding import HeatMap
 from .plan import DEFAULT_CONFIGURATION
-from .prompts import HeatMap
 from .resenc_unet import STEM
 
 # Under which a checkpoint, and packed weights, name the kind of their heat maps.

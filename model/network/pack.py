@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from .. import __version__
-from ..case.whole import written_whole
+from ..case.atomic_files import written_whole
 from ..errors import WeightsError
 from .checkpoint_file import HEAT_MAP_KEY
 from .plan import PLANS_FILE

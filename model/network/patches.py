@@ -18,14 +18,7 @@ from ..case.case import Scan
 from ..case.geometry import Array, AxisMap, Box, Index, Vector
 from .normalize import normalize_ct
 from .plan import CtNormalization, Plan
-from .resample import (
-    FloatVolume,
-    resample_box,
-    resampled_index,
-    resampled_shape,
-    source_box,
-    touched_box,
-)
+from .resample import FloatVolume, resample_box, resampled_index, resampled_shape, source_box, touched_box
 
 
 @dataclass(frozen=True, slots=True)

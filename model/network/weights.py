@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from .checkpoint_file import read_checkpoint
+from .encoding import HeatMap
 from .plan import PLANS_FILE, Plan, read_plan
-from .prompts import HeatMap
 from .resenc_unet import ResEncUNet, canonical_state
 from .variants import (
     Family,

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..case.geometry import FloatArray, Geometry, Vector
-from .propagate import Direction, propagate_points, refined_near
+from .points import Direction, propagate_points, refined_near
 from .register import Registration
 
 

@@ -1,282 +1,302 @@
-"""Boxes and masks of one scan on another scan's grid."""
+"""Points, boxes and masks of lesions into the scans of another time point: one registration per pair."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
-from scipy.ndimage import find_objects, map_coordinates
 
-from ..case.case import MaskPrompt
-from ..case.geometry import Array, Box, FloatArray, Geometry, Index, Vector
-from .propagate import Direction, propagate_points
-from .register import Transform
+from ..case.case import MaskPrompt, PromptPoint, Scan
+from ..case.geometry import Box, Vector
+from ..errors import one_line
+from ..inference.components import point_voxel
+from .confidence import ConfidenceOptions, PropagatedPoint, propagate_with_confidence
+from .points import Direction, RegistrationCache, RegistrationRecord, propagate_points, refined_near
+from .register import Backend, Registration
+from .shapes import box_anchors, propagate_box, propagate_mask
 
-# Transforms are smooth: what lies between points this far apart is interpolated, to some hundredths of a mm.
-_LATTICE_MM = 4.0
-_MAX_FACE_POINTS = 33
-_ANCHOR_MM = 40.0
-# A voxel much wider than the source's is looked at in this many places along an axis at most.
-_MAX_LOOKS = 8
-_CHUNK_POINTS = 500_000
-_FURTHEST_VOXEL = 1e6
+log = logging.getLogger(__name__)
 
-_EMPTY = MaskPrompt(Box((0, 0, 0), (0, 0, 0)), np.zeros((0, 0, 0), np.bool_))
-
-FloatValues = npt.NDArray[np.float32]
-
-
-def propagate_box(
-    box: Box,
-    source: Geometry,
-    target: Geometry,
-    transform: Transform,
-    direction: Direction = Direction.TO_FOLLOWUP,
-) -> Box:
-    """The smallest box of the target's grid round all voxels whose centres lie in the moved box.
-
-    It is at least one voxel thick, and may reach outside of the target or lie there wholly. Only the faces
-    are moved, with points 4 mm apart or a 32nd of a side: what is inside of them stays so.
-
-    Raises:
-        ValueError: the box is empty, or the transform gives no finite point for it.
-    """
-    if box.is_empty:
-        raise ValueError(f"{box} is empty")
-    moved = propagate_points(_face_points(box, source), source, target, transform, direction)
-    moved = moved[np.isfinite(moved).all(axis=1)]
-    if len(moved) == 0:
-        raise ValueError(f"the transform loses {box}")
-    low = np.clip(moved.min(axis=0), -_FURTHEST_VOXEL, _FURTHEST_VOXEL)
-    high = np.clip(moved.max(axis=0), -_FURTHEST_VOXEL, _FURTHEST_VOXEL)
-    start, stop = np.ceil(low - 1e-6), np.floor(high + 1e-6) + 1
-    middle = np.floor((low + high) / 2 + 0.5)
-    is_thin = stop <= start
-    start, stop = np.where(is_thin, middle, start), np.where(is_thin, middle + 1, stop)
-    return Box(_index(start), _index(stop))
-
-
-def _face_points(box: Box, grid: Geometry) -> FloatArray:
-    """Points on the outer faces of a box, (N, 3) voxel indices z, y, x."""
-    axes = []
-    for start, stop, spacing in zip(box.start_zyx, box.stop_zyx, grid.spacing_zyx, strict=True):
-        count = int(np.clip(np.ceil((stop - start) * spacing / _LATTICE_MM) + 1, 2, _MAX_FACE_POINTS))
-        axes.append(np.linspace(start - 0.5, stop - 0.5, count))
-    faces = []
-    for axis, side in product(range(3), (0, -1)):
-        ends = [values[[side]] if k == axis else values for k, values in enumerate(axes)]
-        faces.append(_lattice(ends))
-    return np.concatenate(faces)
-
-
-def box_anchors(box: Box, grid: Geometry) -> list[Vector]:
-    """Points of a box for `refined_near`: its middle, or the middles of its parts of 40 mm at most."""
-    axes = []
-    for start, stop, spacing in zip(box.start_zyx, box.stop_zyx, grid.spacing_zyx, strict=True):
-        parts = max(1, int(np.ceil((stop - start) * spacing / _ANCHOR_MM)))
-        axes.append(start - 0.5 + (np.arange(parts) + 0.5) * (stop - start) / parts)
-    return [(z, y, x) for z, y, x in _lattice(axes).tolist()]
-
-
-def propagate_mask(
-    mask: MaskPrompt,
-    source: Geometry,
-    target: Geometry,
-    transform: Transform,
-    direction: Direction = Direction.TO_FOLLOWUP,
-) -> MaskPrompt:
-    """A lesion's mask on the target's grid, cropped; empty (no voxels at all) when it lies outside.
-
-    Each voxel of the target is sought in the source, in several places where it is the wider one. Those that
-    the mask covers most are taken, as many as the mask's moved volume fills, at least one: so volume and
-    shape hold from any spacing to any other, and what is thinner than a voxel stays. A mask that all those
-    places miss becomes the voxels that hold its voxels' centres.
-
-    Raises:
-        ValueError: the transform gives no finite point for it.
-    """
-    inner = _cropped(mask)
-    if inner.box.is_empty:
-        return _EMPTY
-    moved = propagate_box(inner.box, source, target, transform, direction)
-    # A transform and its inverse may differ by a hundredth of a mm.
-    reach = Box(_index(np.subtract(moved.start_zyx, 1)), _index(np.add(moved.stop_zyx, 1)))
-    reach = reach.intersection(Box.of_shape(target.shape_zyx))
-    if reach.is_empty:
-        return _EMPTY
-    places, count = _covered(inner, source, target, reach, transform, direction)
-    if count == 0:
-        centres = np.argwhere(inner.voxels) + np.asarray(inner.box.start_zyx)
-        places = _holding(propagate_points(centres, source, target, transform, direction), target)
-    return _mask_of(places)
-
-
-def propagate_labels(
-    labels: Array,
-    source: Geometry,
-    target: Geometry,
-    transform: Transform,
-    direction: Direction = Direction.TO_FOLLOWUP,
-) -> Array:
-    """A labelmap (z, y, x) of the source as one of the target, ids and number type kept.
-
-    Each lesion is moved as by `propagate_mask`; a voxel that two of them take goes to the smaller one (by
-    voxels in the target, the lower id on a tie), so that none is buried. One that the transform loses, or
-    that lies outside of the target, has no voxels.
-    """
-    moved: list[tuple[int, int, MaskPrompt]] = []
-    for lesion_id, box in label_boxes(labels).items():
-        voxels = labels[box.slices] == lesion_id
-        try:
-            mask = propagate_mask(MaskPrompt(box, voxels), source, target, transform, direction)
-        except ValueError:
-            continue
-        moved.append((int(mask.voxels.sum()), lesion_id, mask))
-    result: Array = np.zeros(target.shape_zyx, labels.dtype)
-    for _, lesion_id, mask in sorted(moved, key=lambda entry: entry[:2], reverse=True):
-        result[mask.box.slices][mask.voxels] = lesion_id
-    return result
-
-
-def label_boxes(labels: Array) -> dict[int, Box]:
-    """The smallest box round each id of a labelmap (z, y, x)."""
-    if labels.size == 0:
-        return {}
-    return {
-        lesion_id: Box(_index([s.start for s in slices]), _index([s.stop for s in slices]))
-        for lesion_id, slices in enumerate(find_objects(labels), start=1)
-        if slices is not None
-    }
+_NEAR_MM = ConfidenceOptions().flag_mm
 
 
 @dataclass(frozen=True, eq=False)
-class _Looks:
-    """Where the voxels of a box of the target are looked at: ``counts`` places along each axis of a voxel.
+class Known:
+    """What is known of a lesion in a scan that has been answered, for those that come after it.
 
-    ``knots`` are positions along the three axes, in voxels, at which the transform is asked; ``values``
-    (Z, Y, X, 3) are the places in the source that it gave there, voxel indices z, y, x.
+    ``scan`` is as it was read: registrations are told apart by it. ``context`` is the scan that the network
+    sees as the baseline, whose mask shows the lesion where ``has_mask``; ``context_point`` lies on it.
+    All others lie on ``scan``: ``mask`` and ``box`` where they are to be carried, ``others`` are further
+    points of the lesion. ``doubt_mm`` is how far off the point itself may be.
     """
 
-    box: Box
-    counts: Index
-    knots: tuple[FloatArray, FloatArray, FloatArray]
-    values: FloatArray
+    scan: Scan
+    point: PromptPoint
+    context: Scan
+    context_point: PromptPoint
+    has_mask: bool
+    mask: MaskPrompt | None = None
+    box: Box | None = None
+    others: tuple[Vector, ...] = ()
+    doubt_mm: float = 0.0
 
-    def slab(self, first: int, last: int) -> FloatArray:
-        """Places in the source of all looks of the slices [first, last) of the box, (looks z, y, x, 3)."""
-        sizes = self.box.shape_zyx
-        values = _interpolated(self.values, self.knots[0], _fine(first, last, self.counts[0]), 0)
-        for axis in (1, 2):
-            fine = _fine(0, sizes[axis], self.counts[axis])
-            values = _interpolated(values, self.knots[axis], fine, axis)
-        # Places that the transform loses become ones far from any mask.
-        return np.nan_to_num(values, copy=False, nan=-_FURTHEST_VOXEL, posinf=-_FURTHEST_VOXEL)
+    @property
+    def has_shapes(self) -> bool:
+        return self.box is not None or self.mask is not None or bool(self.others)
 
-
-def _looks(
-    reach: Box, source: Geometry, target: Geometry, transform: Transform, direction: Direction
-) -> _Looks:
-    back = Direction.TO_BASELINE if direction is Direction.TO_FOLLOWUP else Direction.TO_FOLLOWUP
-    middle = (np.add(reach.start_zyx, reach.stop_zyx) - 1) / 2
-    around = propagate_points(middle + np.eye(4, 3, -1), target, source, transform, back)
-    # How many of the source's voxels one of the target's spans along each of its axes.
-    spans = np.nan_to_num(np.abs(around[1:] - around[0]).max(axis=1), nan=1.0)
-    counts = np.clip(np.round(spans), 1, _MAX_LOOKS).astype(int)
-    knots = []
-    for size, spacing, count in zip(reach.shape_zyx, target.spacing_zyx, counts, strict=True):
-        steps = min(size * count, int(np.ceil(size * spacing / _LATTICE_MM)))
-        knots.append(np.linspace(-0.5, size - 0.5, steps + 1))
-    lattice = _lattice(knots) + np.asarray(reach.start_zyx)
-    values = propagate_points(lattice, target, source, transform, back)
-    z, y, x = knots
-    return _Looks(reach, _index(counts), (z, y, x), values.reshape(len(z), len(y), len(x), 3))
+    def anchors(self) -> list[Vector]:
+        """Points of all that may be carried, for a registration to look closer round."""
+        boxes = [shape for shape in (self.box, self.mask.box if self.mask is not None else None) if shape]
+        around = {anchor for box in boxes for anchor in box_anchors(box, self.scan.geometry)}
+        return [self.point.point_zyx, *self.others, *sorted(around)]
 
 
-def _covered(
-    inner: MaskPrompt,
-    source: Geometry,
-    target: Geometry,
-    reach: Box,
-    transform: Transform,
-    direction: Direction,
-) -> tuple[npt.NDArray[np.int64], int]:
-    """The target's voxels (N, 3) that the mask covers most, and how many: its moved volume in voxels."""
-    looks = _looks(reach, source, target, transform, direction)
-    padded = np.pad(inner.voxels, 1).astype(np.uint8)
-    shift = 1 - np.asarray(inner.box.start_zyx)
-    plane = int(np.prod(reach.shape_zyx[1:])) * int(np.prod(looks.counts))
-    step = max(1, _CHUNK_POINTS // plane)
-    flat, values, volume = [], [], 0.0
-    for first in range(0, reach.shape_zyx[0], step):
-        last = min(first + step, reach.shape_zyx[0])
-        places = np.moveaxis(looks.slab(first, last) + shift, -1, 0)
-        smooth = _shares(padded, places, looks.counts, order=1).ravel()
-        volume += float(_shares(padded, places, looks.counts, order=0).sum())
-        touched = np.flatnonzero(smooth)
-        flat.append(touched + first * int(np.prod(reach.shape_zyx[1:])))
-        values.append(smooth[touched])
-    count = max(1, round(volume)) if volume > 0 else 0
-    chosen = np.concatenate(flat)[np.argsort(-np.concatenate(values), kind="stable")[:count]]
-    indices = np.stack(np.unravel_index(chosen, reach.shape_zyx), axis=1)
-    return indices + np.asarray(reach.start_zyx), count
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """A lesion whose point is to be carried into a scan."""
+
+    lesion_id: int
+    known: Known
+    target: Scan
 
 
-def _shares(padded: Array, places: FloatArray, counts: Index, order: int) -> FloatValues:
-    """The mask's mean over the looks of each voxel, (z, y, x)."""
-    values = map_coordinates(padded, places, np.float32, order=order, mode="constant")
-    (z, y, x), (cz, cy, cx) = values.shape, counts
-    means: FloatValues = values.reshape(z // cz, cz, y // cy, cy, x // cx, cx).mean(axis=(1, 3, 5))
-    return means
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """A wish's answer: the point on the target's grid, which may lie outside of it, or why there is none.
+
+    ``confidence_mm`` counts the whole way from where the point was last known by itself. ``is_reliable`` is
+    the registration's own word.
+    """
+
+    wish: Wish
+    point: PropagatedPoint | None
+    confidence_mm: float | None = None
+    is_flagged: bool = False
+    is_reliable: bool = True
+    error: str = ""
+
+    @property
+    def depth_mm(self) -> float:
+        """How deep in the target's field of view; NaN without a point."""
+        if self.point is None:
+            return math.nan
+        return self.wish.target.geometry.depth_mm(self.point.point_zyx)
 
 
-def _fine(first: int, last: int, count: int) -> FloatArray:
-    """Positions of all looks along an axis for the voxels [first, last), in voxels."""
-    return first + (np.arange((last - first) * count) + 0.5) / count - 0.5
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """A lesion's box, mask and further points on the target's grid, where they could be carried there."""
+
+    box: Box | None = None
+    mask: MaskPrompt | None = None
+    others: tuple[Vector, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def near(self, point_zyx: Vector, spacing_zyx: Vector) -> Shapes:
+        """The same beside a point that somebody gave and that knows better: nothing where it is elsewhere.
+
+        What lies within 10 mm is where a registration that is not flagged may put it.
+        """
+        z, y, x = (math.ceil(_NEAR_MM / spacing) for spacing in spacing_zyx)
+        pz, py, px = point_voxel(point_zyx)
+        here = Box((pz - z, py - y, px - x), (pz + z + 1, py + y + 1, px + x + 1))
+        boxes = [self.box, self.mask.box if self.mask is not None else None]
+        if all(box is None or not box.intersection(here).is_empty for box in boxes):
+            return self
+        text = "its box and mask are not carried over: they lie beside the point that was given"
+        return Shapes(warnings=(*self.warnings, text))
 
 
-def _interpolated(values: FloatArray, knots: FloatArray, positions: FloatArray, axis: int) -> FloatArray:
-    """Linear interpolation between evenly spaced knots along one axis."""
-    steps = (positions - knots[0]) / (knots[1] - knots[0])
-    below = np.clip(np.floor(steps).astype(int), 0, len(knots) - 2)
-    shape = [1] * values.ndim
-    shape[axis] = -1
-    weight = (steps - below).reshape(shape)
-    return values.take(below, axis) * (1 - weight) + values.take(below + 1, axis) * weight
+class PairError(Exception):
+    """Two scans that say nothing of each other."""
 
 
-def _holding(points: FloatArray, grid: Geometry) -> npt.NDArray[np.int64]:
-    """The voxels (N, 3) of a grid that hold points; those outside are left out."""
-    voxels = np.floor(points[np.isfinite(points).all(axis=1)] + 0.5)
-    inside = ((voxels >= 0) & (voxels < grid.shape_zyx)).all(axis=1)
-    return np.unique(voxels[inside].astype(np.int64), axis=0)
+@dataclass
+class Pairs:
+    """The registrations that one time point asks for.
+
+    ``times`` holds the place in time of each name. What lesions will be carried from a scan to another is
+    told beforehand by `expect`, so that a back end that looks closer round lesions does it once for all.
+    """
+
+    backend: Backend
+    times: Mapping[str, int]
+    there_and_back: bool = False
+    options: ConfidenceOptions = field(default_factory=ConfidenceOptions)
+    _cache: RegistrationCache = field(init=False)
+    _expected: defaultdict[tuple[int, int], list[Vector]] = field(init=False)
+    _refined: dict[tuple[int, int], Registration] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._cache = RegistrationCache(self.backend)
+        self._expected = defaultdict(list)
+
+    @property
+    def records(self) -> tuple[RegistrationRecord, ...]:
+        return self._cache.records
+
+    def expect(self, source: Scan, target: Scan, points_zyx: Iterable[Vector]) -> None:
+        """Tell of points on the source's grid that may be carried to the target."""
+        self._expected[id(source), id(target)] += points_zyx
+
+    def get(self, source: Scan, target: Scan) -> tuple[Registration, Direction]:
+        """The registration of two scans, the later one as the follow-up (fixed), and which way to go.
+
+        Its transform is the one to use near the expected points.
+
+        Raises:
+            PairError: the back end raised, or found nothing to compare.
+        """
+        later, earlier = self._in_time(source, target)
+        direction = Direction.TO_FOLLOWUP if later is target else Direction.TO_BASELINE
+        key = id(source), id(target)
+        if key not in self._refined:
+            registration = self._registered(later, earlier)
+            self._refined[key] = refined_near(
+                self._expected[key], source.geometry, target.geometry, registration, direction
+            )
+        return self._refined[key], direction
+
+    def reverse(self, source: Scan, target: Scan) -> Registration | None:
+        """The same pair, registered the other way round; None where that is not wanted, or not possible."""
+        later, earlier = self._in_time(source, target)
+        if not self.there_and_back:
+            return None
+        try:
+            return self._registered(earlier, later)
+        except PairError as error:
+            log.warning("%s; the way there and back is not measured", error)
+            return None
+
+    def _in_time(self, source: Scan, target: Scan) -> tuple[Scan, Scan]:
+        """The later and the earlier one."""
+        is_forward = self.times[source.time_point] < self.times[target.time_point]
+        return (target, source) if is_forward else (source, target)
+
+    def _registered(self, fixed: Scan, moving: Scan) -> Registration:
+        done = len(self.records)
+        try:
+            registration = self._cache.get(fixed, moving)
+        except Exception as error:
+            log.debug("", exc_info=error)
+            raise PairError(_unregistered(fixed, moving, one_line(error))) from error
+        for record in self.records[done:]:
+            log.info(
+                "%s and %s: registered in %.1f s, similarity %.2f",
+                record.followup, record.baseline, record.seconds, record.similarity,
+            )  # fmt: skip
+        if not registration.is_reliable and not math.isfinite(registration.similarity):
+            # The first clause says what was found, the next how a fall-back goes on, which is not done here.
+            found = [warning.split(";")[0] for warning in registration.warnings]
+            reason = "; ".join(found) or "nothing could be compared"
+            raise PairError(_unregistered(fixed, moving, reason))
+        return registration
 
 
-def _mask_of(voxels: npt.NDArray[np.int64]) -> MaskPrompt:
-    """The smallest mask that has the given voxels (N, 3)."""
-    if len(voxels) == 0:
-        return _EMPTY
-    start = voxels.min(axis=0)
-    box = Box(_index(start), _index(voxels.max(axis=0) + 1))
-    mask = np.zeros(box.shape_zyx, np.bool_)
-    mask[tuple((voxels - start).T)] = True
-    return MaskPrompt(box, mask)
+def _unregistered(fixed: Scan, moving: Scan, reason: str) -> str:
+    return f"{fixed.name} could not be registered with {moving.name}: {reason}"
 
 
-def _cropped(mask: MaskPrompt) -> MaskPrompt:
-    box = label_boxes(mask.voxels.astype(np.uint8)).get(1)
-    if box is None:
-        return _EMPTY
-    return MaskPrompt(box.shifted(mask.box.start_zyx), mask.voxels[box.slices])
+def carry_points(wishes: Sequence[Wish], pairs: Pairs) -> dict[int, list[Moved]]:
+    """Answer each wish, by lesion id in the order of the wishes; a pair that fails is said in its answers."""
+    by_pair: defaultdict[tuple[int, int], list[Wish]] = defaultdict(list)
+    for wish in wishes:
+        by_pair[id(wish.known.scan), id(wish.target)].append(wish)
+    moved = {id(answer.wish): answer for group in by_pair.values() for answer in _carry(group, pairs)}
+    by_lesion: defaultdict[int, list[Moved]] = defaultdict(list)
+    for wish in wishes:
+        by_lesion[wish.lesion_id].append(moved[id(wish)])
+    return dict(by_lesion)
 
 
-def _lattice(axes: Sequence[FloatArray]) -> FloatArray:
-    """All combinations of positions along three axes, (N, 3), the last axis quickest."""
-    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+def _carry(wishes: Sequence[Wish], pairs: Pairs) -> list[Moved]:
+    """All lesions of one pair of scans."""
+    source, target = wishes[0].known.scan, wishes[0].target
+    try:
+        registration, direction = pairs.get(source, target)
+        points = propagate_with_confidence(
+            [wish.known.point.point_zyx for wish in wishes],
+            source.geometry,
+            target.geometry,
+            registration,
+            direction,
+            pairs.reverse(source, target),
+            pairs.options,
+        )
+    except PairError as error:
+        log.warning("%s", error)
+        return [Moved(wish, None, error=str(error)) for wish in wishes]
+    except Exception as error:  # a transform that cannot be evaluated: a back end's own fault
+        log.exception("points could not be carried from %s to %s", source.name, target.name)
+        return [Moved(wish, None, error=one_line(error)) for wish in wishes]
+    return [
+        _moved(wish, point, registration.is_reliable, pairs.options.flag_mm)
+        for wish, point in zip(wishes, points, strict=True)
+    ]
 
 
-def _index(values: Sequence[float] | npt.NDArray[np.generic]) -> Index:
-    z, y, x = (int(value) for value in values)
-    return (z, y, x)
+def _moved(wish: Wish, point: PropagatedPoint, is_reliable: bool, flag_mm: float) -> Moved:
+    if not all(map(math.isfinite, point.point_zyx)):
+        names = f"{wish.target.name} and {wish.known.scan.name}"
+        return Moved(wish, None, error=f"the registration of {names} loses its point")
+    # Errors of one step after the other: independent ones add up as squares.
+    confidence_mm = math.hypot(wish.known.doubt_mm, point.confidence_mm)
+    return Moved(wish, point, confidence_mm, point.is_flagged or confidence_mm > flag_mm, is_reliable)
+
+
+def carry_shapes(known: Known, target: Scan, pairs: Pairs) -> Shapes:
+    """What is known of a lesion beside its point, in another scan; what cannot be carried is left out."""
+    if not known.has_shapes:
+        return Shapes()
+    try:
+        registration, direction = pairs.get(known.scan, target)
+        way = (known.scan.geometry, target.geometry, registration.transform, direction)
+        box = propagate_box(known.box, *way) if known.box is not None else None
+        mask = propagate_mask(known.mask, *way) if known.mask is not None else None
+        others = propagate_points(known.others, *way) if known.others else ()
+    except Exception as error:
+        if not isinstance(error, PairError):
+            log.exception("a box or mask could not be carried from %s to %s", known.scan.name, target.name)
+        return Shapes(warnings=(f"its box and mask are not carried over: {one_line(error)}",))
+    inside = box.intersection(Box.of_shape(target.geometry.shape_zyx)) if box is not None else None
+    doubt = "its box and mask are carried over by a registration that is only a fall-back"
+    return Shapes(
+        inside if inside is not None and not inside.is_empty else None,
+        mask if mask is not None and mask.voxels.any() else None,
+        tuple(
+            (z, y, x) for z, y, x in np.asarray(others).tolist() if target.geometry.depth_mm((z, y, x)) >= 0
+        ),
+        () if registration.is_reliable else (doubt,),
+    )
+
+
+def carry_to_one_of(
+    point_zyx: Vector, source: Scan, targets: Sequence[Scan], pairs: Pairs
+) -> tuple[Scan, Vector, bool] | None:
+    """A point's place in the one of several scans that shows it best, and whether that is reliable.
+
+    None where no pair can be registered. A scan whose registration is only a fall-back counts where there is
+    no other. The place may lie outside of the scan.
+    """
+    found: list[tuple[bool, float, Scan, Vector]] = []
+    for target in targets:
+        try:
+            registration, direction = pairs.get(source, target)
+            ((z, y, x),) = propagate_points(
+                [point_zyx], source.geometry, target.geometry, registration.transform, direction
+            ).tolist()
+        except Exception as error:
+            log.warning("%s", one_line(error))
+            continue
+        depth_mm = target.geometry.depth_mm((z, y, x))
+        if math.isfinite(depth_mm):
+            found.append((registration.is_reliable, depth_mm, target, (z, y, x)))
+    if not found:
+        return None
+    # The first of equally deep ones.
+    is_reliable, _, target, place = max(found, key=lambda answer: answer[:2])
+    return target, place, is_reliable

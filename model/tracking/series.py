@@ -13,11 +13,11 @@ from ..case.geometry import Array, Box
 from ..case.scans import ClickUnits, read_scans
 from ..errors import InputError
 from ..inference.merge import OverlapRule
+from ..prompts.sampling import ChoiceOptions
 from ..propagation.confidence import ConfidenceOptions
-from ..propagation.propagate import RegistrationRecord
-from .choice import ChoiceOptions
-from .fate import Fate, FateOptions
-from .manifest import PatientFiles
+from ..propagation.points import RegistrationRecord
+from .discovery import PatientFiles
+from .fates import Fate, FateOptions
 
 
 class Topology(StrEnum):

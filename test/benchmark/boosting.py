@@ -24,11 +24,11 @@ import numpy as np
 
 from model.case.case import LesionResult
 from model.case.geometry import Box
+from model.inference.boosting import BoostedSegmenter, Boosting, BoostOptions
+from model.inference.components import result_at_point
 from model.inference.load import load_model
 from model.inference.segmenter import LesionSegmenter, Segmenter
 from model.options import DEFAULT_FOLDS, Options, device_name, fold_list
-from model.tracking.boosting import BoostedSegmenter, Boosting, BoostOptions
-from model.tracking.components import result_at_point
 
 from .click_segmenter import ClickSegmenter, Remembering
 from .lesion_pairs import Change, LesionPair, PlacedLesion, lesion_pairs

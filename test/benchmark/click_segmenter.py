@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from model.case.case import LesionPrompt, LesionResult
 from model.case.geometry import Box
+from model.inference.components import keep_component
 from model.inference.segmenter import LesionFailure, LesionSegmenter, lesion_result
-from model.tracking.components import keep_component
 
 Answer = LesionResult | LesionFailure
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from model.case.geometry import Geometry, flip_order
 from model.case.images import write_image
-from model.evaluation.evaluate import EvaluateOptions, evaluate
+from model.evaluation.evaluate_files import EvaluateOptions, evaluate
 from model.evaluation.records import Scope
 
 SPACING_XYZ = (0.8, 0.8, 2.0)

@@ -27,11 +27,11 @@ import numpy as np
 
 from model.case.geometry import FloatArray
 from model.errors import InputError, one_line
-from model.propagation.propagate import Direction
+from model.propagation.points import Direction
 from model.propagation.register import Transform, backend
 from model.timing import peak_memory_mib
 
-from ..pairs import (
+from ..helpers.real_pairs import (
     HALF,
     REAL,
     Deformation,

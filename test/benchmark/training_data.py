@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model.training.engine.augment import make_sample
-from model.training.engine.config import PRESETS
-from model.training.engine.prepared import open_prepared
-from model.training.engine.sampling import Sampler
-from model.training.engine.source import patients_of
+from model.training.augment import make_sample
+from model.training.config import PRESETS
+from model.training.data_source import patients_of
+from model.training.prepared_data import open_prepared
+from model.training.sampler import Sampler
 
 from .machine import describe_machine
 from .phantom import write_phantom_case

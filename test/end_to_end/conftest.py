@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from .cases import CaseOnDisk
+from ..helpers.cases_on_disk import CaseOnDisk
 
 
 @pytest.fixture

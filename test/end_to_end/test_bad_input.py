@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from .cases import CHECKOUT, SHAPE, CaseOnDisk, Finished, Grid, body
+from ..helpers.cases_on_disk import CHECKOUT, SHAPE, CaseOnDisk, Finished, Grid, body
 
 CT = "primary-followup-ct"
 MASK = "primary-baseline-ct-tumor-lesion-seg"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from .cases import CENTRES, CHECKOUT, SHAPE, CaseOnDisk, Finished, Grid, ball, body
+from ..helpers.cases_on_disk import CENTRES, CHECKOUT, SHAPE, CaseOnDisk, Finished, Grid, ball, body
 
 OUTPUT = "images/{}-followup-ct-tumor-lesion-seg/segmentation.mha"
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from .cases import CHECKOUT, SHAPE, CaseOnDisk
+from ..helpers.cases_on_disk import CHECKOUT, SHAPE, CaseOnDisk
 
 # Long work inside of C code, where Python cannot look for signals.
 BUSY = """

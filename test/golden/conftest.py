@@ -17,10 +17,10 @@ from model.case.case import LesionPrompt
 from model.case.challenge import discover, read_case
 from model.inference.ensemble import Ensemble, EnsembleOptions, Prediction
 from model.inference.locate import Locator
+from model.network.encoding import EncodedLesion, encode_lesion
 from model.network.plan import Plan
-from model.network.prompts import EncodedLesion, encode_lesion
 from model.network.weights import inspect_weights, load_folds, load_plan
-from model.propagation.propagate import RegistrationCache
+from model.propagation.points import RegistrationCache
 
 HERE = Path(__file__).parent
 CASES = sorted(path.name for path in (HERE / "cases").iterdir())

@@ -10,13 +10,13 @@ import pytest
 import SimpleITK as sitk
 
 from model.case.challenge import discover, read_case
+from model.cli.process import supervise
 from model.inference.locate import Locator
-from model.lifecycle import supervise
+from model.network.encoding import CHANNELS, encode_lesion
 from model.network.patches import network_grid, paste_back
 from model.network.plan import Plan
-from model.network.prompts import CHANNELS, encode_lesion
 from model.options import Options
-from model.propagation.propagate import RegistrationCache
+from model.propagation.points import RegistrationCache
 
 from .conftest import CASES, HERE, GoldenLesion
 

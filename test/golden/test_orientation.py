@@ -22,7 +22,7 @@ from model.inference.merge import merge
 from model.inference.segmenter import LesionFailure, Segmenter
 from model.network.plan import Plan
 from model.network.weights import FoldWeights, inspect_weights, load_folds
-from model.propagation.propagate import RegistrationCache
+from model.propagation.points import RegistrationCache
 
 from .conftest import HERE
 

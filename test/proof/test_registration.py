@@ -14,10 +14,10 @@ import pytest
 
 from model.case.geometry import FloatArray
 from model.propagation.confidence import PropagatedPoint, propagate_with_confidence
-from model.propagation.propagate import Direction
+from model.propagation.points import Direction
 from model.propagation.register import backend
 
-from ..pairs import (
+from ..helpers.real_pairs import (
     HALF,
     REAL,
     Deformation,

@@ -19,18 +19,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from model.training.synthesis.compose import Baseline, Followup, compose
-from model.training.synthesis.draw import draw_followup
-from model.training.synthesis.facts import ScanFacts, scan_facts
-from model.training.synthesis.frame import grid_places
-from model.training.synthesis.run import read_baseline
-from model.training.synthesis.settings import (
+from model.synthesis.compose import Baseline, Followup, compose
+from model.synthesis.displacement import grid_places
+from model.synthesis.random_draws import draw_followup
+from model.synthesis.scan_facts import ScanFacts, scan_facts
+from model.synthesis.settings import (
     AppearanceSettings,
     EventSettings,
     GrowthSettings,
     MotionSettings,
     SynthesisSettings,
 )
+from model.synthesis.synthesize import read_baseline
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "test" / "sample" / "input" / "images"

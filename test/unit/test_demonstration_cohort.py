@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from pathlib import Path
 
 import pytest
 
-from model.training.folds import Fold, read_folds
+from model.data.folds import Fold, read_folds
 from test.cohort.make import SAMPLE_PATIENT, SOURCES, TEST_PATIENTS
+from test.helpers.paths import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 COHORT = CHECKOUT / "test" / "cohort"
 REAL = CHECKOUT.parent / "shared" / "real"
 FOLDS = 5

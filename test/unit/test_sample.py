@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from test.helpers.paths import SAMPLE
 from test.sample.make import make
 from test.sample.step1 import lay_out
 from test.sample.warp import Warp, jacobian_determinant
 
-SAMPLE = Path(__file__).resolve().parents[1] / "sample"
 INPUT = SAMPLE / "input"
 BASELINE_CT = INPUT / "images" / "primary-baseline-ct" / "lidc0314-baseline.mha"
 BASELINE_MASK = INPUT / "images" / "primary-baseline-ct-tumor-lesion-seg" / "lidc0314-baseline.mha"

@@ -23,8 +23,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from scipy.interpolate import RBFInterpolator
 
-from ...case.documents import Triple, read_document
 from ...case.geometry import FloatArray
+from ...case.lesion_json import Triple, read_document
 from ...errors import InputError
 from . import Registration, RegistrationImage, Transform
 from .field import folding_share, grid_over, sampled, undone

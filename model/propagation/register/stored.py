@@ -15,9 +15,9 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+from ...case.atomic_files import written_whole
 from ...case.geometry import Geometry
 from ...case.images import IMAGE_SUFFIXES
-from ...case.whole import written_whole
 from ...errors import InputError
 from . import Registration, RegistrationImage, Transform
 from .itk import Inverse, from_field, from_itk, to_field, to_itk

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from model.evaluation.command import DEFAULT_DEFINITION, DEFINITION_NAMES
+from model.cli.evaluate import DEFAULT_DEFINITION, DEFINITION_NAMES
 from model.evaluation.definitions import DEFINITIONS, Count, EmptyRules
 from model.evaluation.metrics import Metric
 from model.evaluation.records import LesionRecord, Scope
 from model.evaluation.score import vanished_counts
+from test.helpers.paths import CHECKOUT
 
-from .made import record
+from ...helpers.evaluation_cases import record
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "evaluation.md"
+DOCS = CHECKOUT / "docs" / "evaluation.md"
 
 BOTH_EMPTY = record(0, 0)
 REFERENCE_EMPTY = record(0, 10, fp=10)

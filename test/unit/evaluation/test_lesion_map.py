@@ -9,9 +9,9 @@ import pytest
 
 from model.case.case import Slot
 from model.errors import InputError
-from model.evaluation.groups import LesionGroup, lesion_groups
+from model.evaluation.lesion_groups import LesionGroup, lesion_groups
 from model.evaluation.lesion_map import MappedLesion
-from model.evaluation.map_files import read_lesion_map
+from model.evaluation.lesion_map_files import read_lesion_map
 
 LESION = {"bl_point": [1, 2, 3], "fu_point_prop": [1, 2, 3], "fu_point": [1, 2, 3], "img_bl": 0, "img_fu": 0}
 NAN = float("nan")

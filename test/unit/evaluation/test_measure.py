@@ -11,7 +11,7 @@ import pytest
 from model.case.geometry import Geometry
 from model.evaluation.records import read_records
 
-from .made import Block, command, write
+from ...helpers.evaluation_cases import Block, command, write
 
 SIZE, SPACING, ORIGIN = (48, 40, 20), (0.7, 0.9, 3.0), (-100.0, 31.5, 700.25)
 _C, _S = cos(radians(25)), sin(radians(25))

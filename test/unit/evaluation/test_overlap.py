@@ -14,7 +14,7 @@ from scipy import ndimage
 from model.evaluation.metrics import Metric, measured
 from model.evaluation.overlap import Overlap, dice, overlap, untouched_voxels
 
-from .made import record
+from ...helpers.evaluation_cases import record
 
 MASKS = st.integers(0, 2**32 - 1).map(
     lambda seed: (

@@ -20,9 +20,10 @@ from model.inference.ensemble import Ensemble, EnsembleOptions
 from model.network.resenc_unet import ResEncUNet
 from model.network.variants import InputVariant
 from model.network.weights import FoldWeights, build_network, inspect_weights, load_folds, load_plan
+from test.helpers.paths import GOLDEN_MODEL
 
 # The tests' own model: the one that ships may change.
-MODEL = Path(__file__).parents[2] / "golden" / "model"
+MODEL = GOLDEN_MODEL
 MANIFEST = inspect_weights(MODEL, (0, 1))
 PLAN = replace(load_plan(MANIFEST), patch_size_zyx=(16, 32, 32))  # the network takes any patch: a quick one
 FOLDS = list(load_folds(MANIFEST))

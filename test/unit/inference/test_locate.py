@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from model.case.case import Case, Click, PointSource, Scan, Slot, TimePoint, TimePointName
 from model.case.geometry import AxisMap, Geometry, Vector, flip_order
 from model.inference.locate import Located, Locator, mask_labels, mask_point
-from model.propagation.propagate import RegistrationCache
+from model.propagation.points import RegistrationCache
 from model.propagation.register import Registration, RegistrationImage
 
 SHAPE = (20, 40, 40)

@@ -14,9 +14,9 @@ from model.case.case import LesionPrompt, LesionResult, PointSource, PromptPoint
 from model.case.geometry import AxisMap, Box, Geometry, Index, flip_order
 from model.inference.ensemble import Ensemble, EnsembleOptions
 from model.inference.segmenter import LesionFailure, Segmenter
+from model.network.encoding import HeatMap
 from model.network.normalize import normalize_ct
 from model.network.plan import Architecture, CtNormalization, Plan
-from model.network.prompts import HeatMap
 from model.network.resenc_unet import ResEncUNet
 from model.network.variants import InputVariant
 from model.network.weights import FoldWeights, build_network

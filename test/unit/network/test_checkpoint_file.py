@@ -14,12 +14,21 @@ import torch
 from safetensors.torch import save_file
 
 from model.errors import WeightsError
+from model.network.encoding import HeatMap
 from model.network.pack import pack_weights
-from model.network.prompts import HeatMap
 from model.network.variants import InputVariant
 from model.network.weights import load_fold
 
-from .checkpoints import FOLD, Change, Checkpoint, published, saved, small_model, told, with_heat_map
+from ...helpers.checkpoints import (
+    FOLD,
+    Change,
+    Checkpoint,
+    published,
+    saved,
+    small_model,
+    told,
+    with_heat_map,
+)
 
 
 def test_a_published_checkpoint_is_read_without_its_training_state() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import cli
+from model.cli import main as cli
+from model.network.encoding import HeatMap
 from model.network.pack import pack_weights
 from model.network.plan import read_plan
-from model.network.prompts import HeatMap
 from model.network.weights import build_network, inspect_weights, load_fold, load_folds
 
-from .checkpoints import FOLD, MODEL, Checkpoint, saved, small_model, told, with_heat_map
+from ...helpers.checkpoints import FOLD, MODEL, Checkpoint, saved, small_model, told, with_heat_map
 
 
 def test_packed_weights_are_preferred_and_the_same(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_command_packs_and_tells_sizes(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize("command", [[], ["segment"], ["weights"], ["weights", "pack"]])
 def test_help_imports_neither_torch_nor_simpleitk(command: list[str]) -> None:
     code = (
-        "import sys\nfrom model.cli import main\n"
+        "import sys\nfrom model.cli.main import main\n"
         f"try: main({[*command, '--help']!r})\n"
         "except SystemExit as end: assert end.code == 0\n"
         "assert not {'torch', 'SimpleITK'} & set(sys.modules)"

@@ -18,6 +18,7 @@ from model.case.geometry import AxisMap, Box, Geometry, flip_order
 from model.network.normalize import normalize_ct
 from model.network.patches import NetworkGrid, extract_ct, extract_mask, network_grid, paste_back, place
 from model.network.plan import CtNormalization, Plan, read_plan
+from test.helpers.paths import GOLDEN_MODEL
 
 SCHEME = CtNormalization(-800.0, 400.0, 50.0, 140.0)
 shapes = st.tuples(*[st.integers(1, 24)] * 3)
@@ -82,7 +83,7 @@ def test_place(point: int, shape: int, expected: int) -> None:
 
 # --- any order and signs of the axes ---------------------------------------------------------------------
 
-PLAN = read_plan(Path(__file__).parents[2] / "golden" / "model" / "plans.json")
+PLAN = read_plan(GOLDEN_MODEL / "plans.json")
 FLIPS = list(product((False, True), repeat=3))
 ORDERS = list(permutations(range(3)))
 

@@ -13,9 +13,10 @@ import pytest
 
 from model.errors import WeightsError
 from model.network.plan import CtNormalization, read_plan
+from test.helpers.paths import GOLDEN_MODEL
 
 # The tests' own model: the one that ships may change.
-PUBLISHED = Path(__file__).parents[2] / "golden" / "model" / "plans.json"
+PUBLISHED = GOLDEN_MODEL / "plans.json"
 Document = dict[str, Any]
 
 

@@ -10,13 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.case.geometry import Box, Index
-from model.network.resample import (
-    resample_box,
-    resampled_index,
-    resampled_shape,
-    source_box,
-    touched_box,
-)
+from model.network.resample import resample_box, resampled_index, resampled_shape, source_box, touched_box
 
 Volume = npt.NDArray[np.float32]
 # Exactly equal on CPUs with fused multiply-add; torch's plain kernels round once more.

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from model.case.case import LesionPrompt, PointSource, PromptPoint, Scan, Slot, TimePointName
 from model.case.geometry import AxisMap, Box, Geometry, Index, flip_order
+from model.network.encoding import encode_patches, place_lesion
 from model.network.patches import place
 from model.network.plan import read_plan
-from model.network.prompts import encode_patches, place_lesion
 from model.network.tiles import (
     Blend,
     bounding_box,
@@ -27,8 +27,9 @@ from model.network.tiles import (
     tile_weight,
     window_tiles,
 )
+from test.helpers.paths import GOLDEN_MODEL
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "model"
+GOLDEN = GOLDEN_MODEL
 PATCH = (16, 16, 16)
 PLAN = replace(read_plan(GOLDEN / "plans.json"), patch_size_zyx=PATCH, spacing_zyx=(1.0, 1.0, 1.0))
 

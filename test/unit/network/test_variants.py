@@ -13,7 +13,7 @@ from model.network.plan import read_plan
 from model.network.variants import Family, InputVariant
 from model.network.weights import build_network, load_fold
 
-from .checkpoints import MODEL, Checkpoint, saved, told, with_channels
+from ...helpers.checkpoints import MODEL, Checkpoint, saved, told, with_channels
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_contradiction_or_another_family(tmp_path: Path, count: int, trainer: 
     told(lambda: load_fold(saved(tmp_path / "x.pth", with_channels(count, trainer))), trainer)
 
 
-# --- single-time-point networks (whole answers: test/unit/inference/test_single.py) -----------------------
+# --- single-time-point networks ---
 
 
 def _single(path: Path) -> Callable[[], Any]:

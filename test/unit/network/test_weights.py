@@ -22,7 +22,16 @@ from model.network.weights import (
     load_plan,
 )
 
-from .checkpoints import FOLD, MODEL, Checkpoint, saved, small_model, told, with_channels, with_heat_map
+from ...helpers.checkpoints import (
+    FOLD,
+    MODEL,
+    Checkpoint,
+    saved,
+    small_model,
+    told,
+    with_channels,
+    with_heat_map,
+)
 
 # --- finding ---------------------------------------------------------------------------------------------
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from model.case.geometry import FloatArray, Geometry
 from model.propagation.confidence import ConfidenceOptions, propagate_with_confidence
-from model.propagation.propagate import Direction, propagate_points, refined_near
+from model.propagation.points import Direction, propagate_points, refined_near
 from model.propagation.register import Registration, Transform
 from model.propagation.register.field import FieldTransform, voxel_centres_mm
 from model.propagation.register.linear import LinearTransform
 
-from .scans import turn
+from ...helpers.registration_scans import turn
 
 BASELINE = Geometry((60, 50, 40), (2.0, 2.0, 3.0), (-60.0, -50.0, -60.0))
 FOLLOWUP = Geometry((50, 50, 50), (2.5, 2.0, 2.4), (-70.0, 48.0, 55.0), (1, 0, 0, 0, -1, 0, 0, 0, -1))

@@ -10,10 +10,10 @@ import pytest
 from model.case.case import Slot
 from model.case.geometry import Box
 from model.errors import InputError
-from model.tracking.manifest import discover_series
+from model.tracking.discovery import discover_series
 from model.tracking.series import Series, read_series
 
-from .moving import NAMES, Patient
+from ...helpers.moving_lesions import NAMES, Patient
 
 BOX = Box((7, 8, 8), (14, 15, 15))
 

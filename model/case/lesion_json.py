@@ -1,0 +1,140 @@
+"""JSON files about lesions: read and checked, and written whole or not at all.
+
+An entry of such a file belongs to a lesion by its name: the lesion id is the run of digits that ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+
+from ..errors import InputError, OutputError
+from .atomic_files import write_text
+from .case import MAX_LESION_ID
+
+Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
+"""Three finite numbers x, y, z of a file."""
+
+_TRAILING_DIGITS = re.compile(r"([0-9]+)\s*$")
+_NEGATIVE_NUMBER = re.compile(r"\s*-[0-9]+\s*")
+
+Document = TypeVar("Document", bound=BaseModel)
+Value = TypeVar("Value")
+
+
+def read_document(path: Path, kind: type[Document], noun: str, example: str) -> Document:
+    """A file whose one list holds entries of one kind; ``noun`` says of what, ``example`` how it looks.
+
+    Raises:
+        InputError: not readable, malformed JSON, or not as ``kind`` wants it.
+    """
+    try:
+        text = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+        return kind.model_validate_json(text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a {noun} JSON") from error
+    except ValidationError as error:
+        entries = next(iter(kind.model_fields))
+        raise InputError(f"{path}: {_first_fault(error, noun, entries, example)}") from error
+
+
+def _first_fault(error: ValidationError, noun: str, entries: str, example: str) -> str:
+    """The first finding of the validation, in the words of someone who looks at the file."""
+    fault: Any = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "json_invalid":
+        reason = fault["ctx"]["error"]
+        return f"is not valid JSON ({reason}); expected a {noun} file with a list {entries!r}"
+    if len(fault["loc"]) >= 3 and fault["loc"][2] != "name":
+        given = str(fault["input"])
+        field = fault["loc"][2]
+        place = f"{entries}.{fault['loc'][1]}" + ("" if field == "point" else f".{field}")
+        return f"{place} is not three finite numbers ({given[:60]}); expected [x, y, z]"
+    return f"{where or 'the document'}: {fault['msg']}; expected {example}"
+
+
+def by_lesion(path: Path, noun: str, entries: Iterable[tuple[str, Value]]) -> dict[int, Value]:
+    """(name, value) of each entry -> lesion id -> value, in the file's order.
+
+    Raises:
+        InputError: a name without an id, an id out of range, or one id with two different values.
+    """
+    found: dict[int, Value] = {}
+    for name, value in entries:
+        lesion_id = _lesion_id(path, name, noun)
+        if found.setdefault(lesion_id, value) != value:
+            plural = "boxes" if noun == "box" else f"{noun}s"
+            raise InputError(
+                f"{path}: lesion {lesion_id} has two different {plural}, {_shown(found[lesion_id])} and "
+                f"{_shown(value)}; expected one {noun} per lesion"
+            )
+    return found
+
+
+def _shown(value: object) -> str:
+    """Tuples as the lists that the file shows."""
+    return json.dumps(value)
+
+
+def _lesion_id(path: Path, name: str, noun: str) -> int:
+    match = _TRAILING_DIGITS.search(name)
+    if match is None or _NEGATIVE_NUMBER.fullmatch(name):
+        raise InputError(
+            f"{path}: {noun} name {name!r} holds no lesion id; expected digits at its end, as in 'Lesion 7'"
+        )
+    digits = match.group(1).lstrip("0") or "0"
+    if len(digits) > len(str(MAX_LESION_ID)) or not 0 < int(digits) <= MAX_LESION_ID:
+        raise InputError(
+            f"{path}: lesion id {digits} of {noun} {name!r} is out of range; expected 1 to {MAX_LESION_ID}"
+        )
+    return int(digits)
+
+
+def write_json(path: Path, document: Mapping[str, Any], decimals: int | None = 6) -> None:
+    """Write a document under a temporary name, and only then give it its own.
+
+    Floats are rounded to ``decimals``, None leaves them as they are; those that JSON cannot say (NaN,
+    infinity) become null. Numbers and arrays of numpy are taken as Python's.
+
+    Raises:
+        OutputError: it cannot be written; a file that was there before stays as it was.
+    """
+    text = json.dumps(_plain(document, decimals), indent=1, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def check_writable(path: Path) -> None:
+    """Find out before long work whether a file can be written; folders that it needs may be missing yet.
+
+    Raises:
+        OutputError: it cannot, as far as that can be told.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; expected a file to write to")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        reason = "may not be written to" if folder.is_dir() else "is no folder"
+        raise OutputError(f"{path}: cannot be written ({folder} {reason}); expected a writable folder")
+
+
+def _plain(value: Any, decimals: int | None) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry, decimals) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry, decimals) for entry in value]
+    if hasattr(value, "tolist"):  # arrays and scalars of numpy
+        value = value.tolist()
+        return _plain(value, decimals)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        # Adding zero makes -0.0 plain.
+        return (value if decimals is None else round(value, decimals)) + 0.0
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,46 @@
+"""The command ``train``: its steps, each a module that adds its options and does what they say."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Protocol
+
+from . import train_prepare as prepare_command
+from . import train_run as run_command
+from . import train_synthesize as synthesize_command
+from . import train_table as table_command
+
+
+class _Step(Protocol):
+    """Import-light; heavy libraries are imported by ``run``."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+# In the order in which they are used.
+_STEPS: dict[str, _Step] = {
+    "prepare": prepare_command,
+    "synthesize": synthesize_command,
+    "run": run_command,
+    "table": table_command,
+}
+_HELP = {
+    "prepare": "check, plan, preprocess and split a data set",
+    "synthesize": "make follow-ups of labelled scans",
+    "run": "train networks, fold after fold, into a model folder",
+    "table": "the rows of paper 000's Table 1 on your own data, within a budget of minutes",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Train the longitudinal model, from raw images to weights."
+    steps = parser.add_subparsers(dest="step", required=True)
+    for name, module in _STEPS.items():
+        module.add_arguments(steps.add_parser(name, help=_HELP[name]))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the chosen step; returns its exit code."""
+    return _STEPS[arguments.step].run(arguments)

@@ -1,0 +1,59 @@
+"""Records of one pair of scans: its answer beside the lesions that it was asked about, and nothing else.
+
+Lesions that nobody asked about (new ones, those without a point) are in neither reference nor prediction, as
+in the published evaluation of lesion pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from ..evaluation.lesion_groups import LesionGroup, lesion_groups
+from ..evaluation.lesion_map import MappedLesion
+from ..evaluation.measure import Labelmap, ScanName, empty_like, measure
+from ..evaluation.records import LesionRecord, Scope
+from .loaded_scans import LoadedScan
+from .pairs import AskedPair
+
+
+def measure_pair(
+    pair: AskedPair,
+    baseline: LoadedScan,
+    reference: Labelmap,
+    prediction: Labelmap | None,
+    failed: Set[int] = frozenset(),
+) -> tuple[LesionRecord, ...]:
+    """The records of all lesions of a pair, merged and split ones joined, and of the scan as one foreground.
+
+    Args:
+        reference: of `reference_of`.
+        prediction: the answer, on the same grid; None where there is none.
+        failed: lesions without an answer. A lesion that is joined of several misses all when it misses one.
+    """
+    groups = _groups(pair, reference, prediction)
+    volumes = {group: sum(map(baseline.ml_of, group.baseline_ids)) for group in groups}
+    if prediction is None:
+        name = ScanName(pair.patient_id, pair.name, 1, is_missing=True)
+        return tuple(measure(name, groups, reference, empty_like(reference), volumes))
+    records: list[LesionRecord] = []
+    for is_missing in (False, True):
+        chosen = [group for group in groups if bool(failed & set(group.baseline_ids)) is is_missing]
+        if is_missing and not chosen:
+            continue
+        name = ScanName(pair.patient_id, pair.name, 1, is_missing)
+        own = {group: volumes[group] for group in chosen}
+        found = measure(name, chosen, reference, prediction, own)
+        records += [r for r in found if not is_missing or r.scope is Scope.LESION]
+    return tuple(records)
+
+
+def reference_of(pair: AskedPair, followup: LoadedScan) -> Labelmap:
+    """What of the follow-up's labelmap was asked about."""
+    ids = frozenset(number for lesion in pair.lesions for number in lesion.followup_ids)
+    return followup.reference(pair.followup.labels or pair.followup.image, ids)
+
+
+def _groups(pair: AskedPair, reference: Labelmap, prediction: Labelmap | None) -> list[LesionGroup]:
+    mapped = tuple(MappedLesion((lesion.lesion_id,), lesion.followup_ids) for lesion in pair.lesions)
+    before = {lesion.lesion_id for lesion in pair.lesions}
+    return list(lesion_groups(mapped, reference.ids, prediction.ids if prediction else frozenset(), before))

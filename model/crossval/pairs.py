@@ -1,0 +1,151 @@
+"""Who is asked about: pairs of scans with their original files, and lesions with points on those."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+from ..case.geometry import Vector
+from ..data.checks import check_cohort
+from ..data.dataset import Problem, RawLesion, RawScan
+from ..data.formats.readers import read_cohort
+from ..data.original_files import read_sources
+from ..data.scan_survey import ScanSurvey, SurveyJob, known_survey, survey_scan
+from ..data.workers import each
+from ..errors import InputError
+from ..training.job import Say
+
+
+@dataclass(frozen=True, eq=False)
+class AskedLesion:
+    """A lesion of the baseline; ``followup_ids`` are its labels in the follow-up, () where it is absent.
+
+    Points are voxel indices (x, y, z) of the scans' own files. ``given_point_xyz`` is the true one in the
+    follow-up; of both follow-up points at least one is there.
+    """
+
+    lesion_id: int
+    followup_ids: tuple[int, ...]
+    baseline_point_xyz: Vector
+    given_point_xyz: Vector | None
+    propagated_point_xyz: Vector | None
+
+
+@dataclass(frozen=True, eq=False)
+class AskedPair:
+    """A pair of scans of one patient. ``name`` is unique among the pairs of a data set, and names files."""
+
+    patient_id: str
+    name: str
+    baseline: RawScan
+    followup: RawScan
+    lesions: tuple[AskedLesion, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read of it."""
+        scans = (self.baseline, self.followup)
+        return tuple(path for scan in scans for path in (scan.image, scan.labels) if path is not None)
+
+
+def prepared_pairs(folder: Path) -> tuple[AskedPair, ...]:
+    """All pairs of a prepared data set, as its original files have them.
+
+    Lesions that resampling took are among them: they are there to be found all the same.
+
+    Raises:
+        InputError: it is none, or `train prepare` wrote it before it wrote down its sources.
+    """
+    sources = read_sources(folder)
+    return _pairs(sources.scans, sources.lesions)
+
+
+def data_set_pairs(
+    path: Path, form: str = "auto", surveys: Path | None = None, workers: int = 1, say: Say | None = None
+) -> tuple[AskedPair, ...]:
+    """All pairs of a data set in any format that `train prepare` reads, checked as there.
+
+    Args:
+        form: the format, as for `read_cohort`.
+        surveys: a folder that keeps what each scan's files told, so that they are read once.
+        say: takes a line for each problem.
+
+    Raises:
+        InputError: it cannot be read, or nothing of it can be used.
+    """
+    cohort = read_cohort(path, form)
+    with tempfile.TemporaryDirectory() as temporary:
+        looked = _looked_at(cohort.scans, surveys or Path(temporary), workers)
+    checked = check_cohort(cohort, looked)
+    _tell(checked.problems, say)
+    if not checked.cohort.lesions:
+        first = f" ({checked.problems[0]})" if checked.problems else ""
+        raise InputError(f"{path}: no lesion can be used{first}; expected lesions of pairs of scans")
+    return _pairs(checked.cohort.scans, checked.cohort.lesions)
+
+
+def _looked_at(scans: Sequence[RawScan], folder: Path, workers: int) -> dict[str, ScanSurvey]:
+    """What each scan's files tell, by scan; what is known already is not looked at again."""
+    jobs = [SurveyJob(scan, folder / f"{quote(scan.scan_id, safe=' +=@')}.json", 0) for scan in scans]
+    known = {job.scan.scan_id: known_survey(job) for job in jobs}
+    surveys = {name: survey for name, survey in known.items() if survey is not None}
+    missing = [job for job in jobs if job.scan.scan_id not in surveys]
+    for job, survey in each(survey_scan, missing, workers, "checking"):
+        surveys[job.scan.scan_id] = survey
+    return surveys
+
+
+def _tell(problems: Iterable[Problem], say: Say | None) -> None:
+    for problem in problems:
+        if say is not None:
+            say(str(problem))
+
+
+def _pairs(scans: Sequence[RawScan], lesions: Sequence[RawLesion]) -> tuple[AskedPair, ...]:
+    """Lesions by pair, patient after patient, so that pairs that share a scan follow each other."""
+    by_id = {scan.scan_id: scan for scan in scans}
+    found: dict[tuple[str, str], list[AskedLesion]] = {}
+    for lesion in lesions:
+        found.setdefault((lesion.baseline, lesion.followup), []).append(_asked(lesion))
+    pairs = [
+        AskedPair(
+            patient_id=by_id[followup].patient_id,
+            name=f"{quote(baseline, safe=' +=@')}-to-{quote(followup, safe=' +=@')}",
+            baseline=by_id[baseline],
+            followup=by_id[followup],
+            lesions=tuple(sorted(asked, key=lambda one: one.lesion_id)),
+        )
+        for (baseline, followup), asked in found.items()
+    ]
+    pairs.sort(key=lambda pair: (pair.patient_id, pair.followup.order, pair.baseline.order, pair.name))
+    return tuple(_distinct(pairs))
+
+
+def _asked(lesion: RawLesion) -> AskedLesion:
+    baseline = lesion.baseline_point_xyz
+    if baseline is None or (lesion.followup_point_xyz is None and lesion.propagated_point_xyz is None):
+        raise InputError(
+            f"lesion {lesion.lesion_id} of {lesion.baseline}: has no point in one of its scans; expected both"
+        )
+    return AskedLesion(
+        lesion_id=lesion.lesion_id,
+        followup_ids=lesion.followup_ids,
+        baseline_point_xyz=baseline,
+        given_point_xyz=lesion.followup_point_xyz,
+        propagated_point_xyz=lesion.propagated_point_xyz,
+    )
+
+
+def _distinct(pairs: Iterable[AskedPair]) -> Iterable[AskedPair]:
+    """The same with names of their own, also where file systems do not tell capitals apart."""
+    taken: set[str] = set()
+    for pair in pairs:
+        name, number = pair.name, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{pair.name}-{number}"
+        taken.add(name.casefold())
+        yield replace(pair, name=name)

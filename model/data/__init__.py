@@ -1,0 +1,1 @@
+"""Data sets as they come -> prepared data that training reads."""

@@ -1,0 +1,210 @@
+"""What is wrong with a data set: all of it at once, a line each, and what is left when that is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..case.geometry import Geometry, Vector, flip_order
+from .dataset import Cohort, Problem, RawLesion, RawScan
+from .lesion_links import resolve_links, shown_point
+from .scan_survey import LesionFacts, ScanSurvey
+
+# A point this far from its lesion's box means something else, most often another order of its axes. As far
+# as a place may be off until it is not taken for the same lesion (CPM@25, paper 001).
+_FAR_MM = 25.0
+# Beyond this a grid is tilted; a tenth of a degree is rounding of a header.
+_TILT_DEGREES = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedCohort:
+    """What can be used: scans with files, lesions with resolved links and with points for both scans.
+
+    Of each lesion the baseline point is there, and the true or the propagated one; both lie in their scans.
+    """
+
+    cohort: Cohort
+    problems: tuple[Problem, ...]
+
+    @property
+    def faults(self) -> tuple[Problem, ...]:
+        """Problems that are no mere notes: those that ``--strict`` stops for."""
+        return tuple(problem for problem in self.problems if not problem.is_note)
+
+
+def check_cohort(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> CheckedCohort:
+    """Check a data set whose scans have all been looked at."""
+    problems = [*cohort.problems, *_broken_scans(cohort, surveys), *_orphans(cohort)]
+    usable = cohort.with_scans(tuple(scan for scan in cohort.scans if not surveys[scan.scan_id].faults))
+    lesions, wrong = resolve_links(usable, surveys, cohort.lesions)
+    problems += wrong
+    kept: list[RawLesion] = []
+    for lesion in lesions:
+        mended, found = _with_points(usable, lesion, surveys)
+        problems += found
+        if mended is not None:
+            kept.append(mended)
+    problems += _empty_masks(cohort, surveys, kept)
+    problems += _orientations(usable, lesions, surveys)
+    used = {name for lesion in kept for name in (lesion.baseline, lesion.followup)}
+    problems += _unused(usable, used)
+    scans = tuple(scan for scan in usable.scans if scan.scan_id in used)
+    problems.sort(key=lambda problem: (problem.is_note, str(problem.file), problem.text))
+    return CheckedCohort(replace(usable, scans=scans, lesions=tuple(kept)), tuple(problems))
+
+
+def _broken_scans(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> Iterator[Problem]:
+    for scan in cohort.scans:
+        faults = surveys[scan.scan_id].faults
+        if not faults:
+            continue
+        told = sum(scan.scan_id in (lesion.baseline, lesion.followup) for lesion in cohort.lesions)
+        rest = f" with its {told} lesions" if told else ""
+        for fault in faults:
+            yield Problem(fault.file, fault.text, f"scan {scan.scan_id} is left out{rest}")
+
+
+def _orphans(cohort: Cohort) -> Iterator[Problem]:
+    """Lesions of scans that the data set does not have."""
+    known = {scan.scan_id for scan in cohort.scans}
+    for lesion in cohort.lesions:
+        for name in {lesion.baseline, lesion.followup} - known:
+            text = f"lesion {lesion.lesion_id} names it, but the data set has no such scan"
+            yield Problem(Path(name), text, "the lesion is left out")
+
+
+def _with_points(
+    cohort: Cohort, lesion: RawLesion, surveys: Mapping[str, ScanSurvey]
+) -> tuple[RawLesion | None, list[Problem]]:
+    """A lesion with points that can be used: given ones, else the centres of its masks; None without."""
+    baseline, followup = cohort.scan(lesion.baseline), cohort.scan(lesion.followup)
+    before, after = surveys[lesion.baseline], surveys[lesion.followup]
+    problems: list[Problem] = []
+    own = before.by_id.get(lesion.lesion_id)
+    targets = [after.by_id[number] for number in lesion.followup_ids]
+    largest = max(targets, key=lambda facts: facts.voxels, default=None)
+    said = partial(_checked, lesion.lesion_id, problems)
+    b = said("baseline point", lesion.baseline_point_xyz, baseline, before.geometry, own)
+    f = said("follow-up point", lesion.followup_point_xyz, followup, after.geometry, largest)
+    p = said("propagated point", lesion.propagated_point_xyz, followup, after.geometry, None)
+    if b is None and own is not None:
+        b = centre_xyz(before.geometry, own)
+    if f is None and largest is not None:
+        f = centre_xyz(after.geometry, largest)
+    if b is None:
+        text = f"lesion {lesion.lesion_id} has neither a point nor voxels"
+        problems.append(Problem(baseline.labels or baseline.image, text, "the lesion is left out"))
+        return None, problems
+    if f is None and p is None:
+        text = f"lesion {lesion.lesion_id} of {lesion.baseline} is absent, and has no propagated point"
+        note = not cohort.lesions  # labelmaps alone cannot know it
+        file = followup.labels or followup.image
+        problems.append(Problem(file, text, "nothing asks for it: left out", note))
+        return None, problems
+    if own is None:
+        text = f"lesion {lesion.lesion_id} is asked about from {lesion.baseline}, which does not show it"
+        rest = "its baseline mask is empty, and its baseline point the propagated one"
+        problems.append(Problem(baseline.labels or baseline.image, text, rest, is_note=True))
+    return replace(lesion, baseline_point_xyz=b, followup_point_xyz=f, propagated_point_xyz=p), problems
+
+
+def _checked(
+    lesion_id: int, problems: list[Problem], noun: str, point: Vector | None,
+    scan: RawScan, grid: Geometry, facts: LesionFacts | None,
+) -> Vector | None:  # fmt: skip
+    """A point that lies in its scan; None where it does not, which is a problem, or where none was given."""
+    if point is None:
+        return None
+    file, what = scan.labels or scan.image, f"the {noun} {shown_point(point)} of lesion {lesion_id}"
+    if grid.depth_mm(flip_order(point)) < 0:
+        text = f"{what} lies outside; expected it within the scan's {grid.size_xyz} voxels"
+        problems.append(Problem(file, text, "the point is not used"))
+        return None
+    if facts is not None and (distance := _distance_mm(grid, point, facts)) > _FAR_MM:
+        text = f"{what} lies {distance:.0f} mm from its voxels; expected x, y, z in voxels"
+        problems.append(Problem(file, text, "it is used as it is", is_note=True))
+    return point
+
+
+def _distance_mm(grid: Geometry, point_xyz: Vector, facts: LesionFacts) -> float:
+    """From a point of the file to the nearest side of a lesion's box."""
+    axes = grid.axial_map()
+    point = np.asarray(axes.point(flip_order(point_xyz), grid.shape_zyx))
+    low, high = np.asarray(facts.start_zyx), np.asarray(facts.stop_zyx) - 1
+    outside = np.maximum(np.maximum(low - point, point - high), 0) * axes.triple(grid.spacing_zyx)
+    return float(np.linalg.norm(outside))
+
+
+def centre_xyz(grid: Geometry, facts: LesionFacts) -> Vector:
+    """A lesion's centre as a voxel index x, y, z of its file."""
+    axes = grid.axial_map()
+    z, y, x = axes.inverse().point(facts.centre_zyx, axes.triple(grid.shape_zyx))
+    return (x, y, z)
+
+
+def _empty_masks(
+    cohort: Cohort, surveys: Mapping[str, ScanSurvey], kept: Sequence[RawLesion]
+) -> Iterator[Problem]:
+    """Scans that show no lesion: wrong in a mere baseline; in a follow-up all may have vanished."""
+    linked = {(one.baseline, one.followup) for one in cohort.lesions}
+    linked |= {(one.baseline, one.followup) for one in cohort.pairs}
+    baselines, followups = {before for before, _ in linked}, {after for _, after in linked}
+    for scan in cohort.scans:
+        name = scan.scan_id
+        if surveys[name].faults or surveys[name].lesions:
+            continue
+        absent = sum(lesion.followup == name for lesion in kept)
+        followed = sum(lesion.baseline == name for lesion in kept)
+        rest = [f"{_lesions_are(absent)} absent there"] if name in followups else []
+        if followed:
+            rest.append(f"{_lesions_are(followed)} followed from a propagated point")
+        elif name in baselines:
+            rest.append("it shows no lesion to follow")
+        is_note = name in followups or name not in baselines
+        told = ", and ".join(rest) or "nothing is asked about it"
+        yield Problem(scan.labels or scan.image, "is empty; expected lesions", told, is_note)
+
+
+def _lesions_are(count: int) -> str:
+    return "1 lesion is" if count == 1 else f"{count} lesions are"
+
+
+def _orientations(
+    cohort: Cohort, lesions: Sequence[RawLesion], surveys: Mapping[str, ScanSurvey]
+) -> Iterator[Problem]:
+    """Grids that are handled as inference handles them; worth knowing all the same."""
+    for scan in cohort.scans:
+        grid = surveys[scan.scan_id].geometry
+        axes = grid.axial_map()
+        if not axes.is_identity:
+            text = "its slices do not run along the patient's axis"
+            yield Problem(scan.image, text, "its axes are reordered, as at inference", is_note=True)
+        if (tilt := _tilt(grid.reoriented(axes))) > _TILT_DEGREES:
+            text = f"its grid is tilted by {tilt:.0f} degrees"
+            yield Problem(scan.image, text, "its axes are taken as they are, as at inference", is_note=True)
+    for before, after in sorted({(lesion.baseline, lesion.followup) for lesion in lesions}):
+        one, other = (surveys[name].geometry for name in (before, after))
+        if (
+            one.reoriented(one.axial_map()).axis_signs_zyx()
+            != other.reoriented(other.axial_map()).axis_signs_zyx()
+        ):
+            text = f"its axes run against those of {after}"
+            yield Problem(cohort.scan(before).image, text, "it is turned, as at inference", is_note=True)
+
+
+def _tilt(grid: Geometry) -> float:
+    """The largest angle in degrees between an axis of an axial grid and its world axis."""
+    diagonal = np.abs(np.diag(np.asarray(grid.direction).reshape(3, 3)))
+    return float(np.degrees(np.arccos(np.clip(diagonal.min(), 0, 1))))
+
+
+def _unused(cohort: Cohort, used: set[str]) -> Iterator[Problem]:
+    for scan in cohort.scans:
+        if scan.scan_id not in used:
+            text = f"scan {scan.scan_id} has no lesion with a partner in another scan"
+            yield Problem(scan.image, text, "it is not prepared", is_note=True)

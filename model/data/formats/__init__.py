@@ -1,0 +1,1 @@
+"""Readers of the data set formats: one module per format."""

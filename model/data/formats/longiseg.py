@@ -1,0 +1,167 @@
+"""LongiSeg's raw layout -> `Cohort`, in both generations.
+
+``dataset.json``, ``imagesTr/<scan>_0000.<ext>``, ``labelsTr/<scan>.<ext>`` (instance maps),
+``patientsTr.json`` ({patient: [scan, ...]} in order of time), and what becomes of each lesion:
+``tracking.json`` (first generation; a scan is the number in ``<patient>_BL_img_<nn>``) or ``trackingTr.json``
+(second; scans by name, and a list of such tables for several pairs of scans).
+
+Without either file it is a set for pretraining: lesions are linked by their ids, and of a patient's scans the
+*first* is the follow-up and each other one a baseline, as the published trainers have it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...case.case import MAX_LESION_ID
+from ...case.geometry import Vector
+from ...case.images import IMAGE_SUFFIXES
+from ...errors import InputError
+from ..dataset import Cohort, Links, Pair, Problem, RawLesion, RawScan
+
+PATIENTS_FILE = "patientsTr.json"
+TRACKING_FILES = ("trackingTr.json", "tracking.json")
+_POINTS = ("bl_point", "fu_point", "fu_point_prop")
+
+
+def read_longiseg(folder: Path) -> Cohort:
+    """The scans and lesions of a LongiSeg folder; no image is opened.
+
+    Raises:
+        InputError: one of its JSON files is missing or malformed as a whole. What is wrong with single
+            lesions is among the cohort's problems.
+    """
+    suffix = _mapping(folder / "dataset.json").get("file_ending")
+    scans = tuple(_scans(folder, str(suffix) if suffix else ""))
+    name = folder.resolve().name
+    tracking = next((folder / file for file in TRACKING_FILES if (folder / file).is_file()), None)
+    if tracking is None:
+        pairs = tuple(_pretraining_pairs(scans))
+        return Cohort(name, scans, (), Links.SAME_ID, pairs)
+    lesions: list[RawLesion] = []
+    problems: list[Problem] = []
+    known = {scan.scan_id for scan in scans}
+    for where, patient, table in _tables(tracking):
+        for key, entry in table.items():
+            try:
+                lesions.append(_lesion(patient, key, entry, table, known))
+            except InputError as error:
+                problems.append(Problem(tracking, f"{where}, lesion {key}: {error}", "it is left out"))
+    return Cohort(name, scans, tuple(lesions), Links.TOLD, problems=tuple(problems))
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected LongiSeg's layout") from error
+    except ValueError as error:
+        raise InputError(f"{path}: is not valid JSON ({error}); expected LongiSeg's layout") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: holds no table; expected a JSON object, as LongiSeg has it")
+    return document
+
+
+def _scans(folder: Path, suffix: str) -> Iterator[RawScan]:
+    path = folder / PATIENTS_FILE
+    known: set[str] = set()
+    for patient, names in _mapping(path).items():
+        if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+            raise InputError(f"{path}: {patient} has no list of scans; expected {{patient: [scan, ...]}}")
+        for order, name in enumerate(names):
+            if name in known:
+                raise InputError(f"{path}: scan {name} is there twice; expected each scan once")
+            known.add(name)
+            image = _file(folder / "imagesTr", f"{name}_0000", suffix)
+            yield RawScan(name, patient, order, image, _file(folder / "labelsTr", name, suffix))
+
+
+def _file(folder: Path, stem: str, suffix: str) -> Path:
+    """The file of a scan; where none is there, the one that was expected."""
+    suffixes = ([suffix] if suffix else []) + list(IMAGE_SUFFIXES)
+    paths = [folder / f"{stem}{ending}" for ending in suffixes]
+    return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _pretraining_pairs(scans: tuple[RawScan, ...]) -> Iterator[Pair]:
+    firsts = {scan.patient_id: scan for scan in scans if scan.order == 0}
+    for scan in scans:
+        if scan.order > 0:
+            yield Pair(baseline=scan.scan_id, followup=firsts[scan.patient_id].scan_id)
+
+
+def _tables(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Where, patient, {lesion id: entry} of each pair of scans."""
+    for patient, content in _mapping(path).items():
+        tables = content if isinstance(content, list) else [content]
+        for number, table in enumerate(tables):
+            where = f"{patient}[{number}]" if isinstance(content, list) else patient
+            if not isinstance(table, dict):
+                raise InputError(f"{path}: {where} holds no lesions; expected {{lesion id: {{...}}}}")
+            yield where, patient, table
+
+
+def _lesion(patient: str, key: str, entry: Any, table: Mapping[str, Any], known: set[str]) -> RawLesion:
+    if not isinstance(entry, dict):
+        raise InputError(f"is {entry!r}; expected an object with img_bl, img_fu, merged_lesions and points")
+    lesion_id, ids = _lesion_id(key), _followup_ids(entry.get("merged_lesions", [key]))
+    baseline_point, followup_point, propagated = (_point(name, entry.get(name)) for name in _POINTS)
+    if ids and lesion_id not in ids:  # the points of the lesion that it became, as the published loader takes
+        target = table.get(str(ids[0]))
+        if isinstance(target, dict):
+            followup_point = followup_point or _point("fu_point", target.get("fu_point"))
+            propagated = propagated or _point("fu_point_prop", target.get("fu_point_prop"))
+    return RawLesion(
+        lesion_id=lesion_id,
+        baseline=_scan_id(patient, "BL", entry.get("img_bl"), known),
+        followup=_scan_id(patient, "FU", entry.get("img_fu"), known),
+        followup_ids=ids,
+        baseline_point_xyz=baseline_point,
+        followup_point_xyz=followup_point,
+        propagated_point_xyz=propagated,
+    )
+
+
+def _lesion_id(value: Any) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise InputError(f"id {value!r} is no number; expected 1 to {MAX_LESION_ID}") from None
+    if not 0 < number <= MAX_LESION_ID:
+        raise InputError(f"id {number} is out of range; expected 1 to {MAX_LESION_ID}")
+    return number
+
+
+def _followup_ids(value: Any) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(sorted({_lesion_id(entry) for entry in values if entry not in (0, "0")}))
+
+
+def _scan_id(patient: str, which: str, value: Any, known: set[str]) -> str:
+    named = isinstance(value, str) and not value.isdigit()
+    try:
+        name = str(value) if named else f"{patient}_{which}_img_{int(value):02d}"
+    except (TypeError, ValueError):
+        raise InputError(f"img_{which.lower()} is {value!r}; expected a scan's name or number") from None
+    if name not in known:
+        raise InputError(f"img_{which.lower()} is {value!r}; expected a scan of {PATIENTS_FILE}")
+    return name
+
+
+def _point(name: str, value: Any) -> Vector | None:
+    """Three finite numbers; None for null, NaN, and lists of those."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    try:
+        numbers = [math.nan if number is None else float(number) for number in value]
+    except (TypeError, ValueError):
+        numbers = []
+    if numbers and all(map(math.isnan, numbers)):
+        return None
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise InputError(f"{name} is {value!r}; expected [x, y, z]")
+    return (numbers[0], numbers[1], numbers[2])

@@ -1,0 +1,177 @@
+"""A manifest (CSV) -> `Cohort`: one row per scan.
+
+========= ==================================================================================
+patient   any name
+timepoint any name, unique within the patient
+image     the CT
+labels    instance labelmap on the grid of the CT, value = lesion id; may be empty
+order     optional: a whole number that sorts the patient's scans (default: order of the rows)
+points    optional: click JSON of lesions in this scan: in a first scan where they are, in a later one
+          where they were propagated to (voxel indices of this scan). A later scan that is itself a
+          baseline is asked for the centres of its masks, not for these
+links     optional, in a later scan: lesions that have other ids than in the scan before, as in
+          ``3>5; 4>5; 7>7+8; 9>`` (3 and 4 merged into 5, 7 split, 9 is absent)
+baseline  optional: the time point that this scan is a follow-up of (default: the one before it); ``-``
+          for a scan that follows none
+========= ==================================================================================
+
+Paths are relative to the manifest. Each scan of a patient but the first makes a pair with its baseline; the
+same id in both scans of a pair is the same lesion, unless ``links`` says otherwise.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from ...case.case import MAX_LESION_ID
+from ...case.clicks import read_clicks
+from ...case.geometry import Vector
+from ...errors import InputError
+from ..dataset import Cohort, Links, Pair, Problem, RawScan
+
+REQUIRED_COLUMNS = ("patient", "timepoint", "image", "labels")
+OPTIONAL_COLUMNS = ("order", "points", "links", "baseline")
+NO_BASELINE = "-"
+_EXPECTED = f"columns {', '.join(REQUIRED_COLUMNS)}, and optionally {', '.join(OPTIONAL_COLUMNS)}"
+_LINK = re.compile(r"(\d+)\s*>\s*((?:\d+(?:\s*\+\s*\d+)*)?)")
+
+Renamed = tuple[tuple[int, tuple[int, ...]], ...]
+Points = tuple[tuple[int, Vector], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    scan: RawScan
+    points: Points
+    renamed: Renamed
+    baseline: str | None  # a time point of the patient, or `NO_BASELINE`
+
+
+def read_manifest(path: Path) -> Cohort:
+    """The scans of a manifest, and the pairs that they form; no image is opened.
+
+    Raises:
+        InputError: the file cannot be read, columns are missing or unknown, or no row can be used. What is
+            wrong with single rows is among the cohort's problems.
+    """
+    rows: list[_Row] = []
+    problems: list[Problem] = []
+    known: set[str] = set()
+    for number, cells in _entries(path):
+        try:
+            row = _row(path, cells, len(rows))
+            if row.scan.scan_id in known:
+                raise InputError(f"{path}: patient and time point {row.scan.scan_id} are there twice")
+        except InputError as error:
+            text = str(error).removeprefix(f"{path}: ")
+            problems.append(Problem(path, f"row {number}: {text}", "the row is left out"))
+            continue
+        known.add(row.scan.scan_id)
+        rows.append(row)
+    if not rows:
+        first = f" ({problems[0].text})" if problems else ""
+        raise InputError(f"{path}: lists no scan that can be used{first}; expected {_EXPECTED}")
+    pairs = tuple(_pairs(path, rows, problems))
+    return Cohort(
+        name=path.resolve().parent.name if path.stem == "manifest" else path.stem,
+        scans=tuple(row.scan for row in rows),
+        lesions=(),
+        links=Links.SAME_ID,
+        pairs=pairs,
+        problems=tuple(problems),
+    )
+
+
+def _entries(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row with its number, as a table program counts."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a manifest in UTF-8") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    columns = [name.strip() for name in reader.fieldnames or ()]
+    _check_columns(path, columns)
+    reader.fieldnames = columns
+    for cells in reader:
+        yield reader.line_num, {name: (value or "").strip() for name, value in cells.items() if name}
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = [name for name in REQUIRED_COLUMNS if name not in columns]
+    unknown = [name for name in columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    for fault, names in (("is missing", missing), ("is unknown", unknown), ("is there twice", twice)):
+        if names:
+            raise InputError(
+                f"{path}: the column {', '.join(map(repr, names))} {fault}; expected {_EXPECTED}"
+            )
+
+
+def _row(path: Path, cells: Mapping[str, str], place: int) -> _Row:
+    for column in ("patient", "timepoint", "image"):
+        if not cells.get(column):
+            raise InputError(f"{column} is empty; expected a value")
+    order = cells.get("order") or str(place)
+    try:
+        number = int(order)
+    except ValueError:
+        raise InputError(f"order is {order!r}; expected a whole number") from None
+    folder = path.parent
+    scan = RawScan(
+        scan_id=f"{cells['patient']}_{cells['timepoint']}",
+        patient_id=cells["patient"],
+        order=number,
+        image=folder / cells["image"],
+        labels=folder / cells["labels"] if cells.get("labels") else None,
+        points=folder / cells["points"] if cells.get("points") else None,
+    )
+    points = read_clicks(scan.points) if scan.points else {}
+    return _Row(
+        scan, tuple(points.items()), parse_links(cells.get("links", "")), cells.get("baseline") or None
+    )
+
+
+def parse_links(text: str) -> Renamed:
+    """``3>5; 7>7+8; 9>`` -> ((3, (5,)), (7, (7, 8)), (9, ())).
+
+    Raises:
+        InputError: another form, an id out of range, or one id twice on the left.
+    """
+    links: dict[int, tuple[int, ...]] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
+        match = _LINK.fullmatch(part)
+        if match is None:
+            raise InputError(f"links holds {part!r}; expected ids as in '3>5; 7>7+8; 9>'")
+        source, targets = int(match[1]), tuple(sorted({int(t) for t in re.findall(r"\d+", match[2])}))
+        if not all(0 < number <= MAX_LESION_ID for number in (source, *targets)):
+            raise InputError(f"links holds {part!r}; expected ids from 1 to {MAX_LESION_ID}")
+        if source in links:
+            raise InputError(f"links says twice what becomes of lesion {source}; expected it once")
+        links[source] = targets
+    return tuple(links.items())
+
+
+def _pairs(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> Iterator[Pair]:
+    """Each scan of a patient but the first with the one that it follows, if any."""
+    for patient in dict.fromkeys(row.scan.patient_id for row in rows):
+        mine = sorted((r for r in rows if r.scan.patient_id == patient), key=lambda row: row.scan.order)
+        by_id = {row.scan.scan_id: row for row in mine}
+        for earlier, later in pairwise(mine):
+            if later.baseline == NO_BASELINE:
+                continue
+            named = f"{patient}_{later.baseline}"
+            first = by_id.get(named, later) if later.baseline else earlier
+            if first is later:
+                text = f"the baseline {named} of {later.scan.scan_id} is no other scan; expected one"
+                problems.append(Problem(path, text, "the pair is left out"))
+                continue
+            yield Pair(
+                first.scan.scan_id, later.scan.scan_id, later.renamed, first.points, later.points,
+                baseline_is_first=first is mine[0],
+            )  # fmt: skip

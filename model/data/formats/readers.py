@@ -1,0 +1,50 @@
+"""Which reader a data set needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ...errors import InputError
+from ..dataset import Cohort
+from .challenge_release import challenge_tables, read_challenge
+from .longiseg import PATIENTS_FILE, read_longiseg
+from .manifest import read_manifest
+
+MANIFEST_FILE = "manifest.csv"
+
+_READERS: dict[str, Callable[[Path], Cohort]] = {
+    "challenge": read_challenge,
+    "longiseg": read_longiseg,
+    "manifest": read_manifest,
+}
+_EXPECTED = (
+    f"a manifest (CSV), or a folder with {MANIFEST_FILE}, in LongiSeg's layout ({PATIENTS_FILE}), or with "
+    "the challenge's tables"
+)
+
+
+def read_cohort(path: Path, form: str = "auto") -> Cohort:
+    """A data set in the given form (`auto`, `challenge`, `longiseg` or `manifest`).
+
+    Raises:
+        InputError: nothing is there, or not in this form; the message names the file.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: is missing; expected {_EXPECTED}")
+    chosen = form if form != "auto" else _form_of(path)
+    if chosen == "manifest" and path.is_dir():
+        path = path / MANIFEST_FILE
+    if chosen != "manifest" and not path.is_dir():
+        raise InputError(f"{path}: is no folder; expected one, as the format is {chosen}")
+    return _READERS[chosen](path)
+
+
+def _form_of(path: Path) -> str:
+    if path.is_file() or (path / MANIFEST_FILE).is_file():
+        return "manifest"
+    if (path / PATIENTS_FILE).is_file():
+        return "longiseg"
+    if challenge_tables(path):
+        return "challenge"
+    raise InputError(f"{path}: holds no data set that is known; expected {_EXPECTED}")

@@ -1,0 +1,1 @@
+"""nnU-Net's planning for prepared data: fingerprint, plan, and its files."""

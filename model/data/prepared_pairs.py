@@ -1,0 +1,77 @@
+"""The pairs of a prepared data set: lesions with their points on the prepared grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..case.geometry import Geometry, Vector
+from ..errors import InputError
+from ..network.patches import NetworkGrid
+from .dataset import Cohort, Problem, RawLesion
+from .prepared_grid import prepared_point
+from .store import PairDocument, PreparedLesion, read_document, scan_folder
+
+
+def prepared_pairs(
+    folder: Path, cohort: Cohort, geometries: Mapping[str, Geometry], grids: Mapping[str, NetworkGrid]
+) -> tuple[tuple[PairDocument, ...], tuple[Problem, ...]]:
+    """All pairs of scans with their lesions, and the lesions that resampling took.
+
+    Args:
+        cohort: checked, all of its scans prepared in the folder.
+        geometries: of the scans' files.
+        grids: that the scans were prepared on.
+    """
+    visible = {scan.scan_id: _visible_ids(folder, scan.scan_id) for scan in cohort.scans}
+    found: dict[tuple[str, str], list[PreparedLesion]] = {}
+    problems: list[Problem] = []
+    for lesion in cohort.lesions:
+        ids = tuple(number for number in lesion.followup_ids if number in visible[lesion.followup])
+        if lesion.followup_ids and not ids:
+            scan = cohort.scan(lesion.followup)
+            text = f"lesion {lesion.lesion_id} has no voxel left at the plan's spacing"
+            problems.append(Problem(scan.labels or scan.image, text, "the lesion is left out"))
+            continue
+        points = _points(lesion, geometries, grids)
+        entry = PreparedLesion(
+            lesion_id=lesion.lesion_id,
+            followup_ids=ids,
+            baseline_point_zyx=points[0],
+            followup_point_zyx=points[1],
+            propagated_point_zyx=points[2],
+            has_baseline_mask=lesion.lesion_id in visible[lesion.baseline],
+        )
+        found.setdefault((lesion.baseline, lesion.followup), []).append(entry)
+    pairs = tuple(
+        PairDocument(
+            patient_id=cohort.scan(followup).patient_id,
+            baseline=baseline,
+            followup=followup,
+            lesions=tuple(sorted(lesions, key=lambda lesion: lesion.lesion_id)),
+        )
+        for (baseline, followup), lesions in sorted(found.items())
+    )
+    return pairs, tuple(problems)
+
+
+def _points(
+    lesion: RawLesion, geometries: Mapping[str, Geometry], grids: Mapping[str, NetworkGrid]
+) -> tuple[Vector, Vector | None, Vector | None]:
+    """Baseline, true and propagated point on the prepared grids."""
+
+    def moved(scan_id: str, point: Vector | None) -> Vector | None:
+        return None if point is None else prepared_point(point, geometries[scan_id], grids[scan_id])
+
+    baseline = moved(lesion.baseline, lesion.baseline_point_xyz)
+    if baseline is None:
+        raise InputError(f"lesion {lesion.lesion_id} of {lesion.baseline}: has no point; expected one")
+    true, propagated = lesion.followup_point_xyz, lesion.propagated_point_xyz
+    return baseline, moved(lesion.followup, true), moved(lesion.followup, propagated)
+
+
+def _visible_ids(folder: Path, scan_id: str) -> set[int]:
+    document = read_document(scan_folder(folder, scan_id))
+    if document is None:
+        raise InputError(f"{scan_folder(folder, scan_id)}: holds no prepared scan; expected one")
+    return {lesion.lesion_id for lesion in document.lesions if lesion.voxels}

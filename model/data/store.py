@@ -1,0 +1,264 @@
+"""The prepared data set on disk, and how training reads it.
+
+::
+
+    plans.json, dataset.json   the network's plan, as inference reads it
+    fingerprint.json           what the plan was made from
+    checks.json                what is wrong with the data set, and what was left out
+    splits_final.json          the folds, patients in each; folds.json: their seed, and who is in none
+    index.json                 pairs of scans, and their lesions with points
+    sources.json               original files, and points as those count voxels: see `sources`
+    scans/<scan>/              ct.b2nd (float32, normalised), labels.b2nd (uint16, lesion ids),
+                               voxels.npz (voxels to draw points from), scan.json (written last)
+    survey/                    what each scan's files told
+
+Volumes lie on the network grid (z, y, x), points are voxel indices of it. Nothing here is a pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import blosc2  # type: ignore[import-untyped]
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ..case.geometry import Box, Index, Vector
+from ..errors import InputError
+from ..network.resample import FloatVolume
+from .point_tables import NO_VOXELS, LesionVoxels, read_voxels
+from .stamps import Stamp
+
+CT_FILE, LABELS_FILE, VOXELS_FILE, SCAN_FILE = "ct.b2nd", "labels.b2nd", "voxels.npz", "scan.json"
+INDEX_FILE = "index.json"
+SCANS_FOLDER = "scans"
+
+
+class LesionDocument(BaseModel):
+    """A lesion of a prepared scan; the box is empty when resampling took all of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lesion_id: int
+    voxels: int
+    start_zyx: Index
+    stop_zyx: Index
+
+
+class ScanDocument(BaseModel):
+    """What `scan.json` says; order and flips lead from the scan's axial array to the prepared one.
+
+    ``digest`` is the `voxel_digest`; an earlier version did not write it down.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    stamp: Stamp
+    scan_id: str
+    patient_id: str
+    shape_zyx: Index
+    spacing_zyx: Vector
+    source_shape: Index
+    source_spacing_mm: Vector
+    axis_order: Index
+    axis_flipped: tuple[bool, bool, bool]
+    lesions: tuple[LesionDocument, ...]
+    digest: str | None = None
+
+
+class PreparedLesion(BaseModel):
+    """One lesion of a baseline and what it is in its follow-up. Points are voxel indices, not rounded.
+
+    ``followup_ids`` are those of its voxels in the follow-up; none where it is absent. Of the true and the
+    propagated follow-up point at least one is there.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    lesion_id: int
+    followup_ids: tuple[int, ...]
+    baseline_point_zyx: Vector
+    followup_point_zyx: Vector | None = None
+    propagated_point_zyx: Vector | None = None
+    has_baseline_mask: bool = True
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the follow-up does not show it."""
+        return not self.followup_ids
+
+
+class PairDocument(BaseModel):
+    """A pair of scans of `index.json`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    patient_id: str
+    baseline: str
+    followup: str
+    lesions: tuple[PreparedLesion, ...]
+
+
+class IndexDocument(BaseModel):
+    """What `index.json` says. ``preparation`` is what of the plan the scans were prepared with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    preparation: str
+    excluded: tuple[str, ...]
+    pairs: tuple[PairDocument, ...]
+
+
+class PreparedScan:
+    """One scan of the store; files are opened when first read, also after a move to another process."""
+
+    def __init__(self, folder: Path) -> None:
+        document = read_document(folder)
+        if document is None:
+            raise InputError(f"{folder}: holds no prepared scan; expected {SCAN_FILE} in it")
+        self.folder = folder
+        self.document = document
+        self.scan_id: str = document.scan_id
+        self.patient_id: str = document.patient_id
+        self.shape_zyx: Index = document.shape_zyx
+        self.spacing_zyx: Vector = document.spacing_zyx
+
+    def __reduce__(self) -> tuple[type[PreparedScan], tuple[Path]]:
+        return PreparedScan, (self.folder,)
+
+    @property
+    def digest(self) -> str:
+        """The `voxel_digest`: what the scan shows, whenever and wherever it was prepared."""
+        if self.document.digest is not None:
+            return self.document.digest
+        return _known_digest(self.folder, (self.folder / SCAN_FILE).stat().st_mtime_ns)
+
+    def read_ct(self, box: Box) -> FloatVolume:
+        """The normalised CT in a box, float32 (z, y, x); 0, the mean HU, beyond the scan."""
+        return self._read(self._ct, box, np.float32)
+
+    def read_labels(self, box: Box) -> npt.NDArray[np.uint16]:
+        """The lesion ids in a box, uint16 (z, y, x); 0 where there is none and beyond the scan."""
+        return self._read(self._labels, box, np.uint16)
+
+    def voxels(self, lesion_id: int) -> LesionVoxels:
+        """Voxels of a lesion to draw points from; none for an id that the scan does not show."""
+        return self._tables.get(lesion_id, NO_VOXELS)
+
+    def lesion(self, lesion_id: int) -> LesionDocument | None:
+        """A lesion of the scan; None for an id that its labelmap did not hold."""
+        return next((entry for entry in self.document.lesions if entry.lesion_id == lesion_id), None)
+
+    def _read(self, array: blosc2.NDArray, box: Box, kind: type[Any]) -> npt.NDArray[Any]:
+        values = np.zeros(box.shape_zyx, kind)
+        inside = box.intersection(Box.of_shape(self.shape_zyx))
+        if not inside.is_empty:
+            values[inside.relative_to(box).slices] = array[inside.slices]
+        return values
+
+    @cached_property
+    def _ct(self) -> blosc2.NDArray:
+        return _open(self.folder / CT_FILE)
+
+    @cached_property
+    def _labels(self) -> blosc2.NDArray:
+        return _open(self.folder / LABELS_FILE)
+
+    @cached_property
+    def _tables(self) -> dict[int, LesionVoxels]:
+        return read_voxels(self.folder / VOXELS_FILE)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPair:
+    """A baseline and a follow-up of one patient, and the lesions that link them."""
+
+    patient_id: str
+    baseline: PreparedScan
+    followup: PreparedScan
+    lesions: tuple[PreparedLesion, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCohort:
+    """A prepared data set; ``excluded`` are patients of whom nothing is in it.
+
+    ``preparation`` is what of the plan the scans were prepared with.
+    """
+
+    folder: Path
+    name: str
+    preparation: str
+    excluded: tuple[str, ...]
+    pairs: tuple[PreparedPair, ...]
+
+
+def scan_folder(folder: Path, scan_id: str) -> Path:
+    """Where a scan is stored; every name makes a name of a folder."""
+    return folder / SCANS_FOLDER / quote(scan_id, safe=" +=@")
+
+
+def read_document(folder: Path) -> ScanDocument | None:
+    """The document of a prepared scan; None when there is none, or one of another kind."""
+    try:
+        return ScanDocument.model_validate(json.loads((folder / SCAN_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, ValidationError):
+        return None
+
+
+def read_prepared(folder: Path) -> PreparedCohort:
+    """Open a prepared data set; volumes are read later.
+
+    Raises:
+        InputError: the folder holds none, or scans of it are missing.
+    """
+    path = folder / INDEX_FILE
+    try:
+        index = IndexDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); expected a data set made by 'train prepare'"
+        ) from error
+    names = {name for pair in index.pairs for name in (pair.baseline, pair.followup)}
+    scans = {name: PreparedScan(scan_folder(folder, name)) for name in sorted(names)}
+    pairs = tuple(
+        PreparedPair(pair.patient_id, scans[pair.baseline], scans[pair.followup], pair.lesions)
+        for pair in index.pairs
+    )
+    return PreparedCohort(folder, index.name, index.preparation, index.excluded, pairs)
+
+
+def voxel_digest(folder: Path) -> str:
+    """SHA-256 of a stored scan's voxels, CT and lesions, however they are packed.
+
+    Raises:
+        InputError: a volume cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in (CT_FILE, LABELS_FILE):
+        array = _open(folder / name)
+        digest.update(repr((name, array.shape, str(array.dtype))).encode())
+        for start in range(0, array.shape[0], array.chunks[0]):
+            digest.update(array[start : start + array.chunks[0]].tobytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)
+def _known_digest(folder: Path, mtime_ns: int) -> str:
+    """That of a scan which does not say it, read once by a process as long as it is not prepared anew."""
+    return voxel_digest(folder)
+
+
+def _open(path: Path) -> blosc2.NDArray:
+    try:
+        return blosc2.open(urlpath=str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a volume of a prepared scan") from error

@@ -1,0 +1,120 @@
+"""What the command ``evaluate`` does: files -> records -> scores -> tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..case.atomic_files import write_text
+from ..case.lesion_json import check_writable, write_json
+from .compare import compare, read_run
+from .definitions import DEFAULT_DEFINITION, DEFINITIONS
+from .file_pairs import PairedScan, pair_files
+from .lesion_map import LesionMap
+from .lesion_map_files import read_lesion_map
+from .measure_case import measure_case
+from .records import RECORDS_NAME, LesionRecord, write_records
+from .score import score
+from .surface import NSD_KIND
+from .tables import Evaluation, comparison_csv, markdown, metric_tables, summary
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """``predictions`` are the steps in order; ``compare`` is the ``output`` of another run."""
+
+    reference: Path
+    predictions: tuple[Path, ...]
+    definition: str = DEFAULT_DEFINITION
+    lesion_map: Path | None = None
+    baseline: Path | None = None
+    compare: Path | None = None
+    output: Path | None = None
+    as_json: bool = False
+
+
+def run_evaluation(options: EvaluateOptions) -> Evaluation:
+    """Evaluate, print, and write what was asked for."""
+    if options.output is not None:
+        check_writable(options.output / RECORDS_NAME)
+    evaluation = evaluate(options)
+    document = summary(evaluation)
+    text = markdown(evaluation)
+    if options.output is not None:
+        write_records(options.output / RECORDS_NAME, evaluation.records)
+        write_json(options.output / "summary.json", document, decimals=None)
+        write_text(options.output / "summary.md", text)
+        for name, table in metric_tables(evaluation.records, evaluation.scores.definition).items():
+            write_text(options.output / f"{name}.csv", table)
+        if evaluation.comparison is not None:
+            write_text(options.output / "comparison.csv", comparison_csv(evaluation.comparison))
+    print(json.dumps(document, indent=1, allow_nan=False) if options.as_json else text, flush=True)
+    for warning in evaluation.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return evaluation
+
+
+def evaluate(options: EvaluateOptions) -> Evaluation:
+    """Measure and score.
+
+    Raises:
+        InputError: a file that cannot be used, or a prediction on another grid than its reference.
+    """
+    definition = DEFINITIONS[options.definition]
+    others = read_run(options.compare) if options.compare is not None else ()
+    lesion_map = read_lesion_map(options.lesion_map) if options.lesion_map is not None else None
+    pairing = pair_files(options.reference, options.predictions, options.baseline, lesion_map)
+    warnings = list(pairing.warnings)
+    records: list[LesionRecord] = []
+    patients: set[str] = set()
+    binary = 0
+    for case in _cases(pairing.scans):
+        measured = measure_case(case, lesion_map, is_first=case[0].patient not in patients)
+        patients.add(case[0].patient)
+        records += measured.records
+        warnings += measured.warnings
+        binary += measured.is_binary
+        _show_progress(len({(r.patient, r.scan) for r in records}), len(pairing.scans))
+    comparison = None
+    if options.compare is not None:
+        comparison = compare(records, others, options.compare, definition)
+        warnings += comparison.warnings
+    notes = (
+        *_notes(lesion_map, options.baseline),
+        *_notes_of_data(binary, [files.patient for files in pairing.scans]),
+    )
+    return Evaluation(tuple(records), score(records, definition), comparison, notes, tuple(warnings))
+
+
+def _cases(scans: Iterable[PairedScan]) -> list[list[PairedScan]]:
+    """Scans of one case of the platform's layout together; all others alone."""
+    cases: dict[tuple[str, bool], list[PairedScan]] = {}
+    for files in scans:
+        cases.setdefault((files.key.name, files.key.slot is None), []).append(files)
+    return list(cases.values())
+
+
+def _notes(lesion_map: LesionMap | None, baseline: Path | None) -> Iterable[str]:
+    if lesion_map is None:
+        yield "lesion ids pair with themselves: no lesion map was given"
+    else:
+        yield f"lesions pair by {lesion_map.path}"
+    if baseline is None and lesion_map is None:
+        yield "what was there before is not known (no baseline, no map): vanished lesions are not counted"
+    yield NSD_KIND
+
+
+def _notes_of_data(binary: int, patients: Sequence[str]) -> Iterable[str]:
+    if binary:
+        yield f"binary masks of 1 and of 255 are the same lesion, 1, in {binary} case{'s' * (binary > 1)}"
+    if len(patients) > 1 and len(set(patients)) == 1:
+        yield f"all {len(patients)} scans are of one patient ({patients[0]}): there are no intervals"
+
+
+def _show_progress(done: int, total: int) -> None:
+    """A running count on a terminal; nothing in logs."""
+    if sys.stderr.isatty() and total > 1:
+        print(f"\r{done}/{total} scans", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -1,0 +1,247 @@
+"""What a run says of itself: `run.json`, the table of lesions, and the extra images."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from ..case.case import (
+    Case,
+    CaseResult,
+    LesionPrompt,
+    LesionRecord,
+    LesionResult,
+    PointSource,
+    PromptPoint,
+    Scan,
+)
+from ..case.challenge import output_paths
+from ..case.images import write_image
+from ..case.lesion_json import write_json
+from ..options import Options
+from ..propagation.confidence import PropagatedPoint
+from ..propagation.points import RegistrationRecord
+from ..propagation.register import DEFAULT_BACKEND
+from ..timing import peak_memory_mib
+
+if TYPE_CHECKING:  # brings torch
+    from .load import LoadedModel
+
+_PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "acvl-utils", "safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What is told of a run.
+
+    ``lesions`` are the computed ones; ``model`` is None before it is loaded. ``estimates`` belong to the
+    prompts with a propagated point.
+    """
+
+    options: Options
+    case: Case
+    result: CaseResult
+    lesions: tuple[LesionResult, ...]
+    model: LoadedModel | None
+    registrations: tuple[RegistrationRecord, ...]
+    seconds: dict[str, float]
+    estimates: Mapping[LesionPrompt, PropagatedPoint] = field(default_factory=dict)
+
+
+def write_extras(run: RunRecord) -> None:
+    """Write everything that the user asked for beside the declared outputs.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    folder = run.options.extras_dir
+    assert folder is not None
+    write_json(folder / "run.json", _document(run), decimals=None)  # a grid keeps all of its digits
+    for lesion in run.lesions:
+        stem = f"{lesion.prompt.followup.name}_lesion-{lesion.prompt.lesion_id:05d}"
+        if run.options.per_lesion:
+            _write_mask(folder / "lesions" / f"{stem}.mha", lesion)
+        if run.options.save_probabilities:
+            _write_probability(folder / "probabilities" / f"{stem}.mha", lesion)
+
+
+def _write_mask(path: Path, lesion: LesionResult) -> None:
+    """The lesion's own mask (0, 1) on the follow-up's grid, before overlaps are settled."""
+    scan = lesion.prompt.followup
+    mask = np.zeros(scan.file_geometry.shape_zyx, np.uint8)
+    scan.axes.array(mask)[lesion.box.slices] = lesion.mask
+    write_image(path, mask, scan.file_geometry)
+
+
+def _write_probability(path: Path, lesion: LesionResult) -> None:
+    """The patch's foreground probabilities, float32, as an image of its own that lies in the same world."""
+    if lesion.support is None or lesion.support_probability is None or lesion.support.is_empty:
+        return
+    scan = lesion.prompt.followup
+    back = scan.axes.inverse()
+    box = back.box(lesion.support, scan.geometry.shape_zyx)
+    write_image(path, back.array(lesion.support_probability), scan.file_geometry.cropped(box))
+
+
+def _document(run: RunRecord) -> dict[str, Any]:
+    case, result = run.case, run.result
+    return {
+        "version": __version__,
+        "packages": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "options": {
+            "overlap": run.options.overlap,
+            "clicks": run.options.clicks,
+            "backend": run.options.backend or DEFAULT_BACKEND,
+            "boost": run.options.boost,
+            "tta": run.options.tta,
+            "deterministic": run.options.deterministic,
+        },
+        "model": _model(run),
+        "scans": [_scan(scan) for scan in (*case.baseline.scans, *case.followup.scans)],
+        "registrations": [
+            {
+                "followup": record.followup,
+                "baseline": record.baseline,
+                "seconds": round(record.seconds, 3),
+                "similarity": _number(record.similarity),
+                "reliable": record.is_reliable,
+            }
+            for record in run.registrations
+        ],
+        "lesions": [_lesion(record, run.estimates) for record in result.records],
+        "warnings": list(result.warnings),
+        "outputs": [
+            str(path)
+            for path in output_paths(run.options.output_dir, [scan.slot for scan in case.followup.scans])
+        ],
+        "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
+        "peak_memory_mib": _peak_memory(run),
+    }
+
+
+def _model(run: RunRecord) -> dict[str, Any] | None:
+    if run.model is None:
+        return None
+    ensemble, first = run.model.ensemble, run.model.ensemble.folds[0]
+    return {
+        "folder": str(run.model.manifest.folder),
+        "trainer": first.trainer_name,
+        "configuration": first.configuration,
+        "variant": first.variant.name.lower(),
+        "heat_map": str(ensemble.heat_map),
+        "folds": list(run.model.manifest.folds),
+        "sha256": run.model.manifest.hashes(),
+        "device": ensemble.rung.device,
+        "device_name": ensemble.device_name,
+        "precision": ensemble.rung.precision,
+        "batch": ensemble.rung.batch,
+        "folds_resident": ensemble.rung.resident,
+    }
+
+
+def _scan(scan: Scan) -> dict[str, Any]:
+    grid = scan.file_geometry
+    return {
+        "scan": scan.name,
+        "file": scan.path.name,
+        "size_xyz": list(grid.size_xyz),
+        "spacing_xyz_mm": list(grid.spacing_xyz),
+        "origin_xyz_mm": list(grid.origin_xyz),
+        "direction": list(grid.direction),
+    }
+
+
+def _lesion(record: LesionRecord, estimates: Mapping[LesionPrompt, PropagatedPoint]) -> dict[str, Any]:
+    document: dict[str, Any] = {"lesion_id": record.lesion_id, "status": str(record.status)}
+    prompt = record.prompt
+    if prompt is not None:
+        known = estimates.get(prompt)
+        document |= {
+            "new": prompt.is_new,
+            "baseline": _point(prompt.baseline, prompt.baseline_point, known) | {"has_mask": prompt.has_mask},
+            "followup": _point(prompt.followup, prompt.followup_point, known),
+        }
+    document["volume_baseline_ml"] = _number(record.volume_baseline_ml)
+    document["volume_followup_ml"] = _number(record.volume_followup_ml)
+    if record.message:
+        document["message"] = record.message
+    return document
+
+
+def _point(scan: Scan, point: PromptPoint, estimate: PropagatedPoint | None) -> dict[str, Any]:
+    """A point of a prompt; of a propagated one also how far off it may be, null where nothing tells."""
+    document: dict[str, Any] = {
+        "scan": scan.name,
+        "source": str(point.source),
+        "point_xyz": [round(value, 4) for value in scan.file_point_xyz(point.point_zyx)],
+        "point_mm": [round(value, 4) for value in scan.geometry.zyx_to_world(point.point_zyx)],
+    }
+    if estimate is not None and point.source is PointSource.PROPAGATED:
+        document |= {
+            "confidence_mm": _number(estimate.confidence_mm),
+            "in_view": estimate.in_view,
+            "is_flagged": estimate.is_flagged,
+        }
+    return document
+
+
+def point_words(point: PromptPoint, estimate: PropagatedPoint | None = None) -> str:
+    """Where a point comes from, for people, such as "given" or "propagated 14.0 mm, look at it"."""
+    if estimate is None or point.source is not PointSource.PROPAGATED:
+        return str(point.source)
+    known = f" {estimate.confidence_mm:.1f} mm" if math.isfinite(estimate.confidence_mm) else ""
+    return f"{point.source}{known}" + (", look at it" if estimate.is_flagged else "")
+
+
+def _peak_memory(run: RunRecord) -> dict[str, float]:
+    memory = {"process": round(peak_memory_mib(), 1)}
+    if run.model is not None and (gpu := run.model.ensemble.peak_gpu_mib) is not None:
+        memory["gpu"] = round(gpu, 1)
+    return memory
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 6)
+
+
+def lesion_table(
+    records: tuple[LesionRecord, ...], estimates: Mapping[LesionPrompt, PropagatedPoint] | None = None
+) -> str:
+    """The lesions as a table for people: point, its source and estimated error, volumes before and after."""
+    if not records:
+        return "no lesions: the case has no clicks and no mask labels"
+    rows = [("lesion", "follow-up scan", "point (x, y, z)", "source", "before ml", "after ml", "status")]
+    for record in sorted(records, key=lambda record: record.lesion_id):
+        prompt = record.prompt
+        if prompt is None:
+            rows.append((str(record.lesion_id), "-", "-", "-", "-", "-", str(record.status)))
+            continue
+        point = prompt.followup.file_point_xyz(prompt.followup_point.point_zyx)
+        before, after = record.volume_baseline_ml, record.volume_followup_ml
+        rows.append((
+            str(record.lesion_id),
+            str(prompt.followup.slot),
+            ", ".join(f"{value:.1f}" for value in point),
+            point_words(prompt.followup_point, (estimates or {}).get(prompt)),
+            "new" if prompt.is_new else f"{before or 0:.2f}",
+            "-" if after is None else f"{after:.2f}",
+            str(record.status),
+        ))  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in rows)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Points and boxes out of lesion masks. Knows no network."""

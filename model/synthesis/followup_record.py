@@ -1,0 +1,256 @@
+"""What is said of a follow-up: each lesion's fate, its sizes, and everything that was drawn."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from ..case.geometry import Array, Geometry, Vector, flip_order
+from .compose import Followup
+from .growth import Grown
+from .label_warp import pushed
+from .random_draws import FollowupDraw
+from .scan_facts import LesionFacts, ScanFacts
+from .settings import SynthesisSettings
+
+VERSION = 2
+
+# Volumes that differ by less count as alike; a lesion is a whole number of voxels, and deformed.
+_ALIKE = 0.03
+_NEAR_TARGET = 0.1
+
+
+class Fate(StrEnum):
+    """What became of a lesion; merged and split ones also grow or shrink.
+
+    Grown, shrunk and unchanged (by less than 3 %) are by the volumes of the two labelmaps, the scaling of the
+    patient taken out. Split ones are in more than one part in the follow-up.
+    """
+
+    GROWN = "grown"
+    SHRUNK = "shrunk"
+    UNCHANGED = "unchanged"
+    VANISHED = "vanished"
+    MERGED = "merged"
+    SPLIT = "split"
+    NEW = "new"
+    OUT_OF_VIEW = "out-of-view"  # no voxel is left: moved out of the scan, or crowded out by other lesions
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A connected piece of a lesion in the follow-up (26 neighbours): voxels and centre of gravity."""
+
+    voxels: int
+    centre_xyz: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class LesionRecord:
+    """One lesion. Points are voxel indices x, y, z on the scans' own grids, None where there is none.
+
+    ``followup_ids`` are those whose union it is in the follow-up. ``growth_ratio`` is that of growth alone,
+    which is steered to ``target_ratio``; ``achieved_ratio`` that of the two labelmaps, with the patient's
+    scaling, events and neighbours in it. ``target_reached`` is whether growth came to its target and the
+    follow-up's labelmap still shows it: events left out and the patient's scaling taken out, its volume is
+    within 10 % (or a voxel) of the target's; lesions pushed by others or cut by the border miss it.
+    ``propagated_point_xyz`` is where the true displacement takes the baseline's centre, also out of the scan.
+    ``joined_again`` are those that were split and whose parts have grown together again.
+    """
+
+    lesion_id: int
+    fate: Fate
+    followup_ids: tuple[int, ...]
+    baseline_voxels: int
+    baseline_ml: float
+    baseline_point_xyz: Vector | None
+    followup_voxels: int
+    followup_ml: float
+    followup_point_xyz: Vector | None
+    propagated_point_xyz: Vector | None
+    achieved_ratio: float | None
+    growth_ratio: float | None
+    target_ratio: float | None
+    target_reached: bool | None
+    min_jacobian: float | None
+    touches_border: bool
+    parts: tuple[Part, ...]
+    donor: int | None = None
+    joined_again: bool = False
+
+
+def lesion_records(
+    facts: ScanFacts, draw: FollowupDraw, followup: Followup, geometry: Geometry
+) -> tuple[LesionRecord, ...]:
+    """Of all lesions of the baseline, by id, and then the new ones that found a place."""
+    after = {lesion.lesion_id: lesion for lesion in followup.lesions}
+    partners = _partners(followup)
+    # Places are looked up at so much larger distances: volumes are smaller by its cube.
+    scale = draw.motion.scaling**3
+    targets = {growth.lesion_id: growth.target_ratio for growth in draw.growth}
+    records = []
+    for lesion in facts.lesions:
+        key = lesion.lesion_id
+        records.append(
+            _record(
+                lesion,
+                after.get(key),
+                followup,
+                geometry,
+                fate=_fate(lesion, after.get(key), followup, partners, scale),
+                followup_ids=tuple(i for i in sorted({key, *partners.get(key, ())}) if i in after)
+                if key in after
+                else (),
+                target=targets.get(key),
+                scale=scale,
+            )  # fmt: skip
+        )
+    for new in followup.events.new:
+        if new.lesion_id in after:
+            found = after[new.lesion_id]
+            records.append(_new_record(found, new.donor, followup, geometry))
+    return tuple(records)
+
+
+def _partners(followup: Followup) -> dict[int, tuple[int, ...]]:
+    partners: dict[int, tuple[int, ...]] = {}
+    for merged in followup.events.merged:
+        partners[merged.first], partners[merged.second] = (merged.second,), (merged.first,)
+    return partners
+
+
+def _fate(
+    lesion: LesionFacts,
+    after: LesionFacts | None,
+    followup: Followup,
+    partners: dict[int, tuple[int, ...]],
+    scale: float,
+) -> Fate:
+    key = lesion.lesion_id
+    if key in followup.events.vanished:
+        return Fate.VANISHED
+    if after is None:
+        return Fate.OUT_OF_VIEW
+    if key in partners:
+        return Fate.MERGED
+    if _is_split(key, followup) and len(_parts(after, followup.labels)) > 1:
+        return Fate.SPLIT
+    ratio = after.voxels * scale / lesion.voxels
+    return Fate.UNCHANGED if abs(ratio - 1) < _ALIKE else Fate.GROWN if ratio > 1 else Fate.SHRUNK
+
+
+def _is_split(lesion_id: int, followup: Followup) -> bool:
+    """Whether a lesion was cut before it grew."""
+    return any(split.lesion_id == lesion_id and split.parts_voxels for split in followup.events.split)
+
+
+def _is_reached(lesion_id: int, followup: Followup, voxels: int, target: float, scale: float) -> bool:
+    """Whether growth came to its target, and the follow-up's labelmap shows it."""
+    expected = followup.before_growth[lesion_id].voxels * target / scale
+    return followup.growth[lesion_id].is_reached and abs(voxels - expected) <= max(
+        1.0, _NEAR_TARGET * expected
+    )
+
+
+def _record(
+    before: LesionFacts,
+    after: LesionFacts | None,
+    followup: Followup,
+    geometry: Geometry,
+    fate: Fate,
+    followup_ids: tuple[int, ...],
+    target: float | None,
+    scale: float,
+) -> LesionRecord:
+    grown: Grown | None = followup.growth.get(before.lesion_id)
+    place = np.reshape(np.multiply(before.centre_zyx, geometry.spacing_zyx), (3, 1))
+    moved = pushed(followup.pull, place)[:, 0] / np.asarray(geometry.spacing_zyx)
+    parts = _parts(after, followup.labels) if after else ()
+    voxels = after.voxels if after else 0
+    return LesionRecord(
+        before.lesion_id,
+        fate,
+        followup_ids,
+        before.voxels,
+        before.volume_ml,
+        flip_order(before.centre_zyx),
+        voxels,
+        after.volume_ml if after else 0.0,
+        flip_order(after.centre_zyx) if after else None,
+        flip_order((float(moved[0]), float(moved[1]), float(moved[2]))),
+        (after.volume_ml if after else 0.0) / before.volume_ml,
+        grown.ratio if grown else None,
+        target,
+        _is_reached(before.lesion_id, followup, voxels, target, scale) if grown and target else None,
+        grown.min_jacobian if grown else None,
+        bool(after and _touches(after, followup.labels)),
+        parts,
+        joined_again=len(parts) == 1 and fate is not Fate.MERGED and _is_split(before.lesion_id, followup),
+    )
+
+
+def _new_record(
+    found: LesionFacts, donor: int | None, followup: Followup, geometry: Geometry
+) -> LesionRecord:
+    return LesionRecord(
+        found.lesion_id, Fate.NEW, (found.lesion_id,), 0, 0.0, None, found.voxels, found.volume_ml,
+        flip_order(found.centre_zyx), None, None, None, None, None, None,
+        _touches(found, followup.labels), _parts(found, followup.labels), donor,
+    )  # fmt: skip
+
+
+def _touches(lesion: LesionFacts, labels: Array) -> bool:
+    start, stop = lesion.box.start_zyx, lesion.box.stop_zyx
+    return any(a == 0 or b == n for a, b, n in zip(start, stop, labels.shape, strict=True))
+
+
+def _parts(lesion: LesionFacts, labels: Array) -> tuple[Part, ...]:
+    """The pieces of a lesion, the largest first."""
+    mask = labels[lesion.box.slices] == lesion.lesion_id
+    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel())[1:]
+    centres = np.atleast_2d(ndimage.center_of_mass(mask, pieces, range(1, count + 1)))
+    order = np.argsort(-sizes, kind="stable")
+    return tuple(
+        Part(int(sizes[n]), flip_order((centres[n] + np.asarray(lesion.box.start_zyx)).tolist()))
+        for n in order
+    )
+
+
+def document(
+    draw: FollowupDraw,
+    settings: SynthesisSettings,
+    followup: Followup,
+    lesions: tuple[LesionRecord, ...],
+    sources: dict[str, Any],
+    files: dict[str, Any],
+) -> dict[str, Any]:
+    """The record as JSON has it; units are in the keys or told in the documentation."""
+    motion = followup.pull.motion
+    return {
+        "version": VERSION,
+        "seed": draw.seed,
+        "scan": draw.scan,
+        "number": draw.number,
+        "source": sources,
+        "files": files,
+        "settings": asdict(settings),
+        "drawn": asdict(draw),
+        "events": asdict(followup.events),
+        "applied_share": followup.share,
+        "motion": {"elastic_share": motion.elastic_share, "min_jacobian": motion.min_jacobian},
+        "growth": [
+            {"lesion_id": key, "stages": [asdict(stage) for stage in grown.stages]}
+            for key, grown in followup.growth.items()
+        ],
+        "lesions": [asdict(lesion) for lesion in lesions],
+        "displacement": {
+            "meaning": "baseline point = follow-up point + displacement, LPS mm, follow-up grid",
+            "min_jacobian": followup.min_jacobian,
+            "largest_error_mm_at_lesions": followup.field_error_mm,
+        },
+    }

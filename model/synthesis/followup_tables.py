@@ -1,0 +1,166 @@
+"""manifest.csv and lesions.csv of an output folder: what was made now, and what has been there before."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..case.atomic_files import write_text
+from ..data.formats.manifest import NO_BASELINE, REQUIRED_COLUMNS
+from ..errors import InputError
+from .followup_files import CT, LABELS, POINTS, Source, followup_folder, followup_timepoint, whole_record
+
+MANIFEST, LESIONS = "manifest.csv", "lesions.csv"
+
+_MANIFEST_COLUMNS = (
+    "patient", "timepoint", "image", "labels", "order", "baseline", "links", "points",
+)  # fmt: skip
+_LESION_COLUMNS = (
+    "patient", "baseline", "followup", "baseline_id", "followup_ids", "fate", "cog_bl", "cog_fu",
+    "cog_propagated", "baseline_ml", "followup_ml", "achieved_ratio", "growth_ratio", "target_ratio",
+)  # fmt: skip
+
+Row = dict[str, Any]
+
+
+def earlier_rows(output: Path) -> tuple[list[Row], list[Row]]:
+    """The rows of both tables that are in a folder already; those of follow-ups no longer whole are left out.
+
+    Raises:
+        InputError: a table there is none of this command's.
+    """
+    manifest: list[Row] = _rows(output / MANIFEST, REQUIRED_COLUMNS, _MANIFEST_COLUMNS)
+    lesions = _rows(output / LESIONS, ("patient", "followup"), _LESION_COLUMNS)
+    kept = [row for row in manifest if _is_there(output, row)]
+    scans = {(row["patient"], row["timepoint"]) for row in kept}
+    return kept, [row for row in lesions if (row["patient"], row["followup"]) in scans]
+
+
+def _rows(path: Path, required: Sequence[str], columns: Sequence[str]) -> list[Row]:
+    if not path.exists():
+        return []
+    try:
+        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        found, names = list(reader), set(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a table of train synthesize") from error
+    if not set(required) <= names <= set(columns):
+        raise InputError(
+            f"{path}: is no table of train synthesize (columns {', '.join(sorted(names)) or 'none'}); "
+            "expected another output folder"
+        )
+    return [{name: row.get(name) or "" for name in columns} for row in found]
+
+
+def _is_there(output: Path, row: Row) -> bool:
+    """Whether a scan still is; a follow-up in the folder has to be whole."""
+    image = output / row["image"]
+    is_made = image.name == CT and image.resolve().is_relative_to(output.resolve())
+    return image.is_file() and (not is_made or whole_record(image.parent) is not None)
+
+
+def write_tables(
+    output: Path,
+    sources: Sequence[Source],
+    records: Mapping[tuple[str, int], Any],
+    earlier: tuple[Sequence[Row], Sequence[Row]] = ((), ()),
+) -> None:
+    """manifest.csv and lesions.csv out of the records, by scan name and number, after the ``earlier`` rows.
+
+    In the manifest each synthetic scan is a follow-up of the scan that it was made from, with its links
+    against that one. The scans that were there follow the same baselines as before.
+
+    Raises:
+        OutputError: a table cannot be written.
+    """
+    rows: list[Row] = []
+    lesions: list[Row] = []
+    for source in sources:
+        rows.append(_scan_row(output, source))
+        for number in sorted(n for name, n in records if name == source.name):
+            found = records[source.name, number]["lesions"]
+            folder, timepoint = followup_folder(output, source, number), followup_timepoint(source, number)
+            made = Source(
+                source.patient, timepoint, folder / CT, folder / LABELS,
+                links=_links(found), points=folder / POINTS, baseline=source.timepoint,
+            )  # fmt: skip
+            rows.append(_scan_row(output, made))
+            lesions += [_lesion_row(source, timepoint, lesion) for lesion in found]
+    scans = {(row["patient"], row["timepoint"]) for row in rows}
+    # Of the scans of this run the records tell all.
+    folders = {(output / source.folder).resolve() for source in sources}
+    before = [
+        row for row in earlier[0]
+        if (row["patient"], row["timepoint"]) not in scans
+        and (output / row["image"]).resolve().parent.parent not in folders
+    ]  # fmt: skip
+    kept = {(row["patient"], row["timepoint"]) for row in before}
+    rows = before + rows
+    lesions = [row for row in earlier[1] if (row["patient"], row["followup"]) in kept] + lesions
+    orders: dict[str, int] = {}
+    for row in rows:
+        row["order"] = orders[row["patient"]] = orders.get(row["patient"], -1) + 1
+    write_csv(output / MANIFEST, _MANIFEST_COLUMNS, rows)
+    write_csv(output / LESIONS, _LESION_COLUMNS, lesions)
+
+
+def _scan_row(output: Path, scan: Source) -> dict[str, Any]:
+    """A row of the manifest without its order; paths are relative to the output folder."""
+    files = {"image": scan.ct, "labels": scan.labels, "points": scan.points}
+    return {
+        "patient": scan.patient,
+        "timepoint": scan.timepoint,
+        **{name: os.path.relpath(path, output) if path else "" for name, path in files.items()},
+        # Never the scan of the row before it, which may be one of another run.
+        "baseline": scan.baseline or NO_BASELINE,
+        "links": scan.links,
+    }
+
+
+def _links(lesions: Iterable[Mapping[str, Any]]) -> str:
+    """Lesions that are more than their own id in this scan."""
+    return "; ".join(
+        f"{lesion['lesion_id']}>{'+'.join(map(str, lesion['followup_ids']))}"
+        for lesion in lesions
+        if len(lesion["followup_ids"]) > 1
+    )
+
+
+def _lesion_row(source: Source, timepoint: str, lesion: Mapping[str, Any]) -> dict[str, Any]:
+    is_new = lesion["fate"] == "new"
+    return {
+        "patient": source.patient,
+        "baseline": source.timepoint,
+        "followup": timepoint,
+        "baseline_id": "" if is_new else lesion["lesion_id"],
+        "followup_ids": " ".join(map(str, lesion["followup_ids"])),
+        "fate": lesion["fate"],
+        "cog_bl": _point(lesion["baseline_point_xyz"]),
+        "cog_fu": _point(lesion["followup_point_xyz"]),
+        "cog_propagated": _point(lesion["propagated_point_xyz"]),
+        **{
+            name: "" if lesion[name] is None else f"{lesion[name]:.4f}"
+            for name in _LESION_COLUMNS[9:]
+        },
+    }  # fmt: skip
+
+
+def _point(point: Sequence[float] | None) -> str:
+    return "" if point is None else " ".join(f"{value:.3f}" for value in point)
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table under a temporary name, and only then give it its own.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,97 @@
+"""What the drawing of a follow-up knows of a scan: its lesions, and which of them lie near each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy import ndimage
+
+from ..case.geometry import Array, Box, Vector
+from ..inference.locate import mask_labels
+
+
+@dataclass(frozen=True, slots=True)
+class LesionFacts:
+    """A lesion of the baseline: voxel box, centre of gravity (voxel index z, y, x) and size."""
+
+    lesion_id: int
+    box: Box
+    centre_zyx: Vector
+    voxels: int
+    volume_ml: float
+
+    @property
+    def radius_mm(self) -> float:
+        """Of the ball of the same volume."""
+        return equivalent_radius_mm(self.volume_ml)
+
+
+@dataclass(frozen=True, slots=True)
+class NearPair:
+    """Two lesions with a gap between them (mm between the centres of their nearest voxels)."""
+
+    first: int
+    second: int
+    gap_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScanFacts:
+    """``highest_id`` is that of all scans of the patient: new lesions get ids above it.
+
+    ``patient_ids`` are those of all its scans: where there is nothing above, none of them is taken.
+    """
+
+    lesions: tuple[LesionFacts, ...]
+    pairs: tuple[NearPair, ...]
+    highest_id: int = 0
+    patient_ids: frozenset[int] = frozenset()
+
+
+def equivalent_radius_mm(volume_ml: float) -> float:
+    return float((3000.0 * volume_ml / (4 * np.pi)) ** (1 / 3))
+
+
+def lesion_facts(labels: Array, spacing_zyx: Vector) -> tuple[LesionFacts, ...]:
+    """All lesions of a labelmap (z, y, x), by id."""
+    voxel_ml = float(np.prod(spacing_zyx)) / 1000.0
+    found = []
+    for lesion_id, label in mask_labels(labels).items():
+        count = int(np.count_nonzero(labels[label.box.slices] == lesion_id))
+        found.append(LesionFacts(lesion_id, label.box, label.centre_zyx, count, count * voxel_ml))
+    return tuple(found)
+
+
+def near_pairs(
+    labels: Array, lesions: Sequence[LesionFacts], spacing_zyx: Vector, max_gap_mm: float
+) -> tuple[NearPair, ...]:
+    """Pairs of lesions that do not touch and whose gap is at most so wide."""
+    spacing = np.asarray(spacing_zyx)
+    touching_mm = float(np.linalg.norm(spacing)) * 1.01
+    starts = np.asarray([lesion.box.start_zyx for lesion in lesions]).reshape(-1, 3)
+    stops = np.asarray([lesion.box.stop_zyx for lesion in lesions]).reshape(-1, 3)
+    pairs = []
+    for i, j in combinations(range(len(lesions)), 2):
+        apart = np.maximum(starts[j] - stops[i], starts[i] - stops[j]).clip(0) * spacing
+        if np.linalg.norm(apart) > max_gap_mm:
+            continue
+        box = Box(tuple(np.minimum(starts[i], starts[j])), tuple(np.maximum(stops[i], stops[j])))
+        part = labels[box.slices]
+        first, second = lesions[i].lesion_id, lesions[j].lesion_id
+        distance = ndimage.distance_transform_edt(part != first, sampling=spacing_zyx)
+        gap = float(distance[part == second].min())
+        if touching_mm < gap <= max_gap_mm:
+            pairs.append(NearPair(first, second, gap))
+    return tuple(pairs)
+
+
+def scan_facts(
+    labels: Array, spacing_zyx: Vector, max_gap_mm: float, patient_ids: frozenset[int] = frozenset()
+) -> ScanFacts:
+    """Facts of a labelmap (z, y, x); pairs are those with a gap of at most ``max_gap_mm``."""
+    lesions = lesion_facts(labels, spacing_zyx)
+    pairs = near_pairs(labels, lesions, spacing_zyx, max_gap_mm)
+    return ScanFacts(lesions, pairs, max(patient_ids, default=0), patient_ids)

@@ -1,0 +1,165 @@
+"""Tissue: what a place would look like without its lesion, and where a new lesion may lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..case.geometry import Array, AxisMap, Vector
+from .displacement import Mask, Volume
+
+# Widths at which a hole is filled from its rim, the narrowest that reaches first.
+_FILLING_MM = (1.5, 3.0, 6.0, 12.0, 24.0, 48.0, 96.0)
+_LEAST_WEIGHT = 0.02
+_RELAXATIONS = 25
+# Texture is what a blur of this width takes away; it hangs together over about a voxel.
+_TEXTURE_MM = 2.5
+_GRAIN_VOXELS = 0.7
+_MAD_TO_DEVIATION = 1.4826
+_RIM_MM = 6.0
+
+_HOST_MM = 4.0
+_SOLID_HU = -300.0
+_SOFT_HU = (-140.0, 150.0)
+_LUNG_HU = (-940.0, -650.0)
+_BORDER_SHARE = 0.1
+_MIN_LUNG_ML = 50.0
+
+
+def filled(hu: Volume, hole: Mask, usable: Mask, spacing_zyx: Vector, seed: int) -> Volume:
+    """HU (z, y, x) with a hole filled from the usable voxels round it.
+
+    The base is smooth: normalised convolutions of growing width, relaxed until it joins the rim without a
+    step (as the harmonic filling does); the texture is correlated noise as strong as that of the rim.
+    """
+    known = usable & ~hole
+    if not known.any() or not hole.any():
+        return hu
+    spacing = np.asarray(spacing_zyx)
+    base = np.where(known, hu, 0).astype(np.float32)
+    weight, todo = known.astype(np.float32), hole.copy()
+    values = base.copy()
+    for width in _FILLING_MM:
+        blurred_weight = ndimage.gaussian_filter(weight, width / spacing)
+        take = todo & (blurred_weight > _LEAST_WEIGHT)
+        blurred = ndimage.gaussian_filter(base, width / spacing)
+        values[take] = blurred[take] / blurred_weight[take]
+        todo &= ~take
+        if not todo.any():
+            break
+    values[todo] = np.median(hu[known])
+    # Voxels of other lesions take no part: they are held at the nearest tissue's value.
+    other = ~known & ~hole
+    nearest = ndimage.distance_transform_edt(other, sampling=spacing, return_indices=True)[1]
+    values[other] = values[tuple(nearest[:, other])]
+    for _ in range(_RELAXATIONS):
+        values[hole] = ndimage.gaussian_filter(values, 1.0)[hole]
+    deviation = texture_deviation(hu, known & _near(hole, spacing), spacing_zyx)
+    result = hu.copy()
+    result[hole] = values[hole] + deviation * _grain(hu.shape, seed)[hole]
+    return result
+
+
+def texture_deviation(hu: Volume, where: Mask, spacing_zyx: Vector) -> float:
+    """How strongly HU vary from place to place in a region, robustly (vessels in lung are no noise)."""
+    if not where.any():
+        return 0.0
+    sigma = _TEXTURE_MM / np.asarray(spacing_zyx)
+    weight = np.maximum(ndimage.gaussian_filter(where.astype(np.float32), sigma), 1e-6)
+    smooth = ndimage.gaussian_filter(np.where(where, hu, 0).astype(np.float32), sigma) / weight
+    left = (hu - smooth)[where]
+    return float(_MAD_TO_DEVIATION * np.median(np.abs(left - np.median(left))))
+
+
+def textured(shape: tuple[int, ...], deviation: float, seed: int) -> Volume:
+    """Correlated noise of mean zero."""
+    return np.asarray(_grain(shape, seed) * np.float32(deviation), np.float32)
+
+
+def grown(mask: Mask, width_mm: float, spacing_zyx: Vector) -> Mask:
+    """All voxels within so many mm of a mask, and at least its neighbours."""
+    distance = ndimage.distance_transform_edt(~mask, sampling=spacing_zyx)
+    return np.asarray((distance <= width_mm) | ndimage.binary_dilation(mask))
+
+
+def _near(hole: Mask, spacing: Array) -> Mask:
+    return np.asarray(ndimage.distance_transform_edt(~hole, sampling=spacing) <= _RIM_MM)
+
+
+def _grain(shape: tuple[int, ...], seed: int) -> Volume:
+    noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    smooth = ndimage.gaussian_filter(noise, _GRAIN_VOXELS)
+    return np.asarray(smooth / max(float(smooth.std()), 1e-6), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Hosts:
+    """Where lesions may begin: places (N, 3), z, y, x, axis mm, in soft tissue or lung, in a fixed order."""
+
+    places_mm: Array
+
+
+def hosts(ct: Array, spacing_zyx: Vector, axial: AxisMap) -> Hosts:
+    """Places inside the body: not in air round it, nor at its skin, nor on the couch.
+
+    ``axial`` says which axis runs along the patient: lungs are what the body encloses in axial slices.
+    """
+    small, steps = _reduced(ct, spacing_zyx)
+    axial_hu = axial.array(small)
+    solid = ndimage.binary_opening(axial_hu > _SOLID_HU, border_value=0)
+    solid = _largest(solid)
+    lung = (axial_hu > _LUNG_HU[0]) & (axial_hu < _LUNG_HU[1]) & _enclosed(solid)
+    voxel_ml = float(np.prod(np.multiply(spacing_zyx, steps))) / 1000.0
+    lung = _large(ndimage.binary_opening(lung), _MIN_LUNG_ML / voxel_ml)
+    soft = solid & (axial_hu > _SOFT_HU[0]) & (axial_hu < _SOFT_HU[1])
+    inside = ndimage.binary_erosion(solid | lung, iterations=1, border_value=1) & (soft | lung)
+    back = axial.inverse().array(inside)
+    centre = (np.asarray(steps) - 1) / 2
+    places = (np.argwhere(back) * steps + centre) * np.asarray(spacing_zyx)
+    return Hosts(places)
+
+
+def _reduced(ct: Array, spacing_zyx: Vector) -> tuple[Volume, tuple[int, int, int]]:
+    """Means of blocks of about 4 mm, plane by plane."""
+    fz, fy, fx = (max(1, min(int(_HOST_MM / s), n)) for s, n in zip(spacing_zyx, ct.shape, strict=True))
+    nz, ny, nx = ct.shape[0] // fz, ct.shape[1] // fy, ct.shape[2] // fx
+    small = np.empty((nz, ny, nx), np.float32)
+    for z in range(nz):
+        block = ct[z * fz : (z + 1) * fz, : ny * fy, : nx * fx].reshape(fz, ny, fy, nx, fx)
+        small[z] = block.mean(axis=(0, 2, 4), dtype=np.float32)
+    return small, (fz, fy, fx)
+
+
+def _largest(mask: Mask) -> Mask:
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())
+
+
+def _large(mask: Mask, least_voxels: float) -> Mask:
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    keep = np.bincount(labels.ravel()) >= least_voxels
+    keep[0] = False
+    return np.asarray(keep[labels])
+
+
+def _enclosed(solid: Mask) -> Mask:
+    """What the body encloses in each slice; a side that it runs into (a cropped scan) counts as closed."""
+    padded = np.zeros((solid.shape[0], solid.shape[1] + 2, solid.shape[2] + 2), bool)
+    padded[:, 1:-1, 1:-1] = solid
+    for inner, outer in (
+        (solid[:, 0], np.s_[:, 0, 1:-1]), (solid[:, -1], np.s_[:, -1, 1:-1]),
+        (solid[:, :, 0], np.s_[:, 1:-1, 0]), (solid[:, :, -1], np.s_[:, 1:-1, -1]),
+    ):  # fmt: skip
+        if inner.size and inner.mean() > _BORDER_SHARE:
+            padded[outer] = True
+    for plane in padded:
+        plane[:] = ndimage.binary_fill_holes(plane)
+    return np.asarray(padded[:, 1:-1, 1:-1])

@@ -1,0 +1,225 @@
+"""What goes on from time point to time point of a lesion: its points, its shapes, and its context.
+
+The topologies differ in nothing else: whose point is carried over, and what stands for the baseline.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from ..case.case import LesionPrompt, LesionResult, MaskPrompt, PointSource, PromptPoint, Scan, Slot
+from ..case.geometry import Array, Vector
+from ..prompts.sampling import choose_points, deepest_point
+from ..propagation.transfer import Known, Moved
+from .fates import Fate
+from .series import FollowOptions, Origin, PromptKind, SeriesTimePoint, Topology
+
+log = logging.getLogger(__name__)
+
+UnguidedProbability = Callable[[Scan, Sequence[Vector]], Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Trail:
+    """A lesion on its way: where it was first known, and the last time point that held it, scan by scan."""
+
+    origin: tuple[Known, ...]
+    latest: tuple[Known, ...]
+
+    def point_for(self, scan: Scan, options: FollowOptions) -> Known:
+        """Whose point is carried into a scan."""
+        return for_scan(self.origin if options.topology is Topology.STAR else self.latest, scan)
+
+    def shapes_for(self, scan: Scan, options: FollowOptions) -> Known:
+        """Whose box, mask and further points are carried into a scan."""
+        from_origin = options.topology is Topology.STAR and not options.uses_previous
+        return for_scan(self.origin if from_origin else self.latest, scan)
+
+    def context_for(self, scan: Scan, options: FollowOptions) -> Known:
+        """Whose context is the baseline for a scan."""
+        return for_scan(self.latest if options.uses_previous else self.origin, scan)
+
+
+def for_scan(knowns: Sequence[Known], scan: Scan) -> Known:
+    """Of the scans that know a lesion the one in the same slot, else the first."""
+    return next((known for known in knowns if known.scan.slot == scan.slot), knowns[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A lesion in one scan of a time point.
+
+    ``known`` is what its context comes from, None where it is seen for the first time. ``mask`` is the mask
+    that was given for it there: nothing is to be segmented. ``others`` are further points to ask at. The
+    chain goes on from here where it ``holds``.
+    """
+
+    prompt: LesionPrompt
+    origin: Origin
+    known: Known | None = None
+    mask: MaskPrompt | None = None
+    moved: Moved | None = None
+    others: tuple[Vector, ...] = ()
+    warnings: tuple[str, ...] = ()
+    has_given_box: bool = False
+
+    @property
+    def key(self) -> tuple[int, Slot]:
+        return self.prompt.lesion_id, self.prompt.followup.slot
+
+    @property
+    def holds(self) -> bool:
+        return self.moved is None or self.moved.is_reliable
+
+    @property
+    def doubt_mm(self) -> float:
+        """How far off its point may be; 0 for one that was given."""
+        return 0.0 if self.moved is None or self.moved.confidence_mm is None else self.moved.confidence_mm
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a lesion's asking gave: ``result`` is None where it failed, ``fate`` None at the source."""
+
+    asked: Asked
+    result: LesionResult | None
+    fate: Fate | None = None
+    seconds: float = 0.0
+
+
+def go_on(
+    trails: Mapping[int, Trail],
+    point: SeriesTimePoint,
+    answers: Sequence[Answer],
+    labelmaps: Mapping[Slot, Array],
+    choose: PointChooser,
+) -> dict[int, Trail]:
+    """The trails, laid on to a time point for the lesions that it holds.
+
+    Args:
+        labelmaps: what was segmented in each scan, with the axes of its file.
+    """
+    contexts = {scan.slot: _context(scan, answers, labelmaps[scan.slot]) for scan in point.scans}
+    further = dict(trails)
+    for lesion_id in dict.fromkeys(answer.asked.prompt.lesion_id for answer in answers):
+        mine = [answer for answer in answers if answer.asked.prompt.lesion_id == lesion_id]
+        is_first = mine[0].asked.known is None
+        held = [answer for answer in mine if is_first or (answer.result is not None and answer.asked.holds)]
+        knowns = tuple(
+            _known(answer, contexts[answer.asked.key[1]], choose) for answer in _largest_first(held)
+        )
+        if is_first:
+            further[lesion_id] = Trail(knowns, knowns)
+        elif knowns:
+            further[lesion_id] = replace(trails[lesion_id], latest=knowns)
+    return further
+
+
+@dataclass(frozen=True, eq=False)
+class PointChooser:
+    """Takes the points that stand for a lesion out of its mask.
+
+    ``unguided`` says the probability of lesion at points of a scan without any prompt; it is asked where
+    ``options.choice`` has a least one.
+    """
+
+    options: FollowOptions
+    unguided: UnguidedProbability | None = None
+
+    def __call__(self, mask: MaskPrompt, scan: Scan, lesion_id: int) -> list[Vector]:
+        """Voxels of the mask, the first before all others."""
+        spacing, choice = scan.geometry.spacing_zyx, self.options.choice
+        if choice is None:
+            return [deepest_point(mask.voxels, mask.box, spacing)]
+        rng = np.random.default_rng([self.options.seed, lesion_id])
+        asked = partial(self.unguided, scan) if self.unguided is not None else None
+        chosen = choose_points(mask, spacing, choice, rng, scan.ct, asked)
+        if chosen.is_fallback:
+            log.warning("lesion %d in %s: no sampled point meets the filter, all stay", lesion_id, scan.name)
+        return list(chosen.points)
+
+
+def lesion_voxels(result: LesionResult, labels: Array) -> Array:
+    """Where a lesion stands in an axial labelmap, over its result's box."""
+    return np.asarray(labels[result.box.slices] == result.prompt.lesion_id)
+
+
+def _known(answer: Answer, context: Scan, choose: PointChooser) -> Known:
+    """What a lesion's answer in one scan hands on."""
+    asked, prompt, options = answer.asked, answer.asked.prompt, choose.options
+    found = _mask_in(context, answer.result, prompt.lesion_id)
+    point, others, doubt_mm = _points(asked, found, choose)
+    if asked.known is None:
+        own = Known(prompt.followup, point, context, point, found is not None, found)
+    elif found is not None and options.uses_previous:
+        own = Known(prompt.followup, point, context, point, True, found)
+    else:
+        before = asked.known
+        moved = _shifted(prompt.followup_mask, prompt.followup_point.point_zyx, point.point_zyx)
+        own = Known(prompt.followup, point, before.context, before.context_point, before.has_mask, moved)
+    is_renewed = asked.known is not None and (options.topology.is_recentred or options.uses_previous)
+    box = prompt.followup_box
+    if found is not None and (is_renewed or box is None):
+        box = found.box
+    return _pruned(replace(own, box=box, others=others, doubt_mm=doubt_mm), options.prompt)
+
+
+def _points(
+    asked: Asked, found: MaskPrompt | None, choose: PointChooser
+) -> tuple[PromptPoint, tuple[Vector, ...], float]:
+    """The point that goes on with its further ones, and how far off it may be."""
+    prompt, options = asked.prompt, choose.options
+    recentres = options.topology.is_recentred
+    point, others, doubt_mm = prompt.followup_point, asked.others, asked.doubt_mm
+    is_chosen = asked.origin is Origin.MASK  # its points were taken from this mask already
+    if found is None or is_chosen or not (asked.known is None or recentres):
+        return point, others, doubt_mm
+    candidates = choose(found, prompt.followup, prompt.lesion_id)
+    if recentres and asked.mask is None:
+        point = PromptPoint(candidates[0], PointSource.PROPAGATED)
+        if asked.moved is None or not asked.moved.is_flagged:  # else it may be another lesion that was found
+            doubt_mm = 0.0
+    if options.choice is not None:
+        others = tuple(other for other in candidates if other != point.point_zyx)
+    return point, others, doubt_mm
+
+
+def _shifted(mask: MaskPrompt | None, before_zyx: Vector, after_zyx: Vector) -> MaskPrompt | None:
+    """An expected mask that stays round its point, where that was put into the middle of the result."""
+    if mask is None:
+        return None
+    dz, dy, dx = (round(b - a) for a, b in zip(before_zyx, after_zyx, strict=True))
+    return MaskPrompt(mask.box.shifted((dz, dy, dx)), mask.voxels)
+
+
+def _pruned(known: Known, kind: PromptKind) -> Known:
+    """Without the shapes that the segmenter does not take, so that they are not carried."""
+    mask = known.mask if kind is PromptKind.MASK else None
+    return replace(known, mask=mask, box=None if kind is PromptKind.POINT else known.box)
+
+
+def _context(scan: Scan, answers: Iterable[Answer], labelmap: Array) -> Scan:
+    """The scan with what was segmented there as its mask; as it is where all of that was given."""
+    mine = [answer for answer in answers if answer.asked.prompt.followup is scan]
+    if all(answer.asked.mask is not None for answer in mine):
+        return scan
+    return replace(scan, mask=scan.axes.array(labelmap))
+
+
+def _mask_in(context: Scan, result: LesionResult | None, lesion_id: int) -> MaskPrompt | None:
+    """What the labelmap of a context holds of a lesion, None for nothing."""
+    if result is None or context.mask is None:
+        return None
+    voxels = lesion_voxels(result, context.mask)
+    return MaskPrompt(result.box, voxels) if voxels.any() else None
+
+
+def _largest_first(answers: Sequence[Answer]) -> list[Answer]:
+    return sorted(
+        answers, key=lambda answer: -int(answer.result.mask.sum()) if answer.result is not None else 0
+    )

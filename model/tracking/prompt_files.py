@@ -1,0 +1,163 @@
+"""What the command ``prompts`` does: a lesion mask -> files of clicks or boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..case.boxes import box_to_corners, write_boxes
+from ..case.case import MAX_LESION_ID, Scan, ScanFiles, Slot
+from ..case.clicks import write_clicks
+from ..case.geometry import Array, Geometry, Vector, flip_order
+from ..case.images import read_image
+from ..case.scans import ClickUnits, lesion_labels, read_scans
+from ..errors import InputError
+from ..inference.components import components
+from ..inference.locate import mask_labels
+from ..inference.robust import SegmenterOptions, make_segmenter
+from ..prompts.sampling import ChoiceOptions, lesion_masks
+from ..prompts.simulation import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
+from .lesion_state import PointChooser
+from .series import FollowOptions
+
+# Together up to ten voxels per axis, as the boxes of LesionLocator's training (paper 001).
+_BOX_PERTURBATION = 5
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """``variants`` is the number of simulated files, None for one file that is not simulated.
+
+    ``rule`` and ``perturbation`` are None for the default of what is asked. Where the mask ``has_instances``
+    its labels are lesion ids, else its connected parts are numbered. Margin and perturbation are in voxels.
+    With a ``choice`` points are sampled and filtered as `track` does it; ``scan`` is the CT that the filters
+    look at, weights and device are those of the model that is asked.
+    """
+
+    mask: Path
+    output: Path
+    kind: Literal["point", "box"] = "point"
+    has_instances: bool = True
+    rule: str | None = None
+    margin: int = 0
+    units: ClickUnits = "voxel"
+    variants: int | None = None
+    seed: int = 0
+    perturbation: int | None = None
+    choice: ChoiceOptions | None = None
+    scan: Path | None = None
+    weights_dir: Path | None = None
+    device: str = "auto"
+
+    def simulation(self) -> SimulationOptions:
+        is_simulated = self.variants is not None
+        rule = ClickRule(self.rule or (ClickRule.CHALLENGE if is_simulated else ClickRule.DEEPEST))
+        default = _BOX_PERTURBATION if is_simulated and self.kind == "box" else 0
+        reach = default if self.perturbation is None else self.perturbation
+        return SimulationOptions(rule, self.variants or 1, self.seed, reach)
+
+    def files(self) -> list[Path]:
+        """OUT.json, or for variants OUT-001.json and so on."""
+        if self.variants is None:
+            return [self.output]
+        digits = max(3, len(str(self.variants)))
+        stem, suffix = self.output.stem, self.output.suffix
+        return [
+            self.output.with_name(f"{stem}-{number:0{digits}d}{suffix}")
+            for number in range(1, self.variants + 1)
+        ]
+
+
+def write_prompts(options: PromptOptions) -> Iterator[str]:
+    """Write the files one by one; yields what is to be told.
+
+    Raises:
+        InputError: the mask is no labelmap of lesion ids.
+        OutputError: a file cannot be written.
+        WeightsError: the model that is to choose among points cannot be used.
+    """
+    labels, grid = read_labels(options.mask, options.has_instances)
+    if not labels.any():
+        yield f"warning: {options.mask}: holds no lesion; the list is empty"
+    write = _write_points if options.kind == "point" else _write_boxes
+    yield from write(labels, grid, options)
+
+
+def read_labels(path: Path, has_instances: bool = True) -> tuple[Array, Geometry]:
+    """A labelmap (z, y, x) of lesion ids, uint16, as its file stores it.
+
+    Where the file has no instances, whatever is not 0 is lesion, and its connected parts are numbered.
+
+    Raises:
+        InputError: no image, values that are not whole numbers, or ids out of range.
+    """
+    image = read_image(path)
+    labels = lesion_labels(path, image.array)
+    if not has_instances:
+        labels, count = components(labels != 0)
+        if count > MAX_LESION_ID:
+            raise InputError(f"{path}: holds {count} connected parts; expected at most {MAX_LESION_ID}")
+    return labels.astype(np.uint16), image.geometry
+
+
+def _write_points(labels: Array, grid: Geometry, options: PromptOptions) -> Iterator[str]:
+    if options.choice is not None:
+        drawn = _chosen(labels, grid, options, options.choice)
+    else:
+        drawn = simulate_clicks(lesion_masks(labels), labels.shape, grid.spacing_zyx, options.simulation())
+    for path, clicks in zip(options.files(), drawn, strict=True):
+        write_clicks(path, {lesion_id: _point(point, grid, options) for lesion_id, point in clicks.items()})
+        yield f"{path}: {len(clicks)} clicks"
+
+
+def _chosen(
+    labels: Array, grid: Geometry, options: PromptOptions, choice: ChoiceOptions
+) -> list[dict[int, Vector]]:
+    """For each file lesion id -> point (z, y, x) of the file's grid: the points that `track` would ask at.
+
+    The first file has the best of each lesion, the next ones those that come after it, as far as there are.
+    """
+    scan = _scan(labels, grid, options.mask, options.scan)
+    unguided = None
+    if choice.min_probability is not None:
+        unguided = make_segmenter(
+            SegmenterOptions(weights_dir=options.weights_dir, device=options.device)
+        ).unguided
+    choose = PointChooser(FollowOptions(choice=choice, seed=options.seed), unguided)
+    drawn: list[dict[int, Vector]] = [{} for _ in options.files()]
+    assert scan.mask is not None
+    for lesion_id, mask in lesion_masks(scan.mask):
+        for clicks, point in zip(drawn, choose(mask, scan, lesion_id), strict=False):
+            clicks[lesion_id] = flip_order(scan.file_point_xyz(point))
+    return drawn
+
+
+def _scan(labels: Array, grid: Geometry, mask: Path, ct: Path | None) -> Scan:
+    """The mask's scan in axial order. Without a CT nothing asks for HU: the labels stand in its place."""
+    axes = grid.axial_map()
+    axial = axes.array(labels)
+    if ct is None:
+        return Scan("scan", Slot.PRIMARY, mask, grid, axes, axial, axial)
+    (scan,), _ = read_scans([("scan", ScanFiles(Slot.PRIMARY, ct, mask))])
+    return replace(scan, mask=axial)
+
+
+def _point(point_zyx: Vector, grid: Geometry, options: PromptOptions) -> Vector:
+    return flip_order(point_zyx) if options.units == "voxel" else grid.zyx_to_world(point_zyx)
+
+
+def _write_boxes(labels: Array, grid: Geometry, options: PromptOptions) -> Iterator[str]:
+    margin = (options.margin,) * 3
+    tight = {
+        lesion_id: enlarged(label.box, margin, margin, labels.shape)
+        for lesion_id, label in mask_labels(labels).items()
+    }
+    for path, boxes in zip(
+        options.files(), simulate_boxes(tight.items(), labels.shape, options.simulation()), strict=True
+    ):
+        write_boxes(path, {key: box_to_corners(box, grid, options.units) for key, box in boxes.items()})
+        yield f"{path}: {len(boxes)} boxes"

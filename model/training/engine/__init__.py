@@ -1,1 +1,0 @@
-"""Training of one network: samples, augmentation, loss, loop, checkpoints."""

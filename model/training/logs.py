@@ -1,0 +1,119 @@
+"""The record of a run: a CSV with a row per epoch, its curves as a picture, TensorBoard where installed."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ..case.atomic_files import written_whole
+
+LOG_FILE, CURVE_FILE = "log.csv", "curve.png"
+_SECONDS_BETWEEN_PICTURES = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """One epoch. Losses are cross-entropy minus Dice; ``dice`` is that of all validation voxels together."""
+
+    epoch: int
+    learning_rate: float
+    training_loss: float
+    validation_loss: float
+    dice: float
+    ema_dice: float
+    predicted_voxels: float
+    reference_voxels: float
+    training_seconds: float
+    waiting_seconds: float  # of these for samples
+    validation_seconds: float
+    samples_per_second: float
+
+
+class EpochLog:
+    """Writes a fold's record into its folder; a resumed run keeps the rows before its first epoch."""
+
+    def __init__(self, folder: Path, first_epoch: int) -> None:
+        """Raises OutputError when the folder cannot be written to."""
+        self._folder = folder
+        path = folder / LOG_FILE
+        with written_whole(path) as temporary:
+            self.records = _read(path, first_epoch)
+            _write(temporary, self.records)
+        self._board = _tensorboard(folder, first_epoch)
+        self._drawn = time.monotonic()
+
+    def add(self, record: EpochRecord) -> None:
+        """Take in an epoch. Pictures are drawn once a minute at most."""
+        self.records.append(record)
+        with (self._folder / LOG_FILE).open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(asdict(record).values())
+        if self._board is not None:
+            for name, value in asdict(record).items():
+                self._board.add_scalar(name, value, record.epoch)
+        if time.monotonic() - self._drawn > _SECONDS_BETWEEN_PICTURES:
+            self.draw()
+
+    def close(self) -> None:
+        """Draw the last picture."""
+        self.draw()
+        if self._board is not None:
+            self._board.close()
+
+    def draw(self) -> None:
+        """The curves as PNG, where matplotlib is installed."""
+        self._drawn = time.monotonic()
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            return
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        losses, dices = figure.subplots(2, 1, sharex=True)
+        epochs = [record.epoch for record in self.records]
+        losses.plot(epochs, [record.training_loss for record in self.records], label="training")
+        losses.plot(epochs, [record.validation_loss for record in self.records], label="validation")
+        dices.plot(epochs, [record.dice for record in self.records], alpha=0.5, label="validation")
+        dices.plot(epochs, [record.ema_dice for record in self.records], label="its moving average")
+        losses.set_ylabel("loss (cross-entropy - Dice)")
+        dices.set(xlabel="epoch", ylabel="Dice of all voxels", ylim=(0, 1))
+        for axes in (losses, dices):
+            axes.grid(alpha=0.3)
+            axes.legend()
+        with written_whole(self._folder / CURVE_FILE) as temporary:
+            figure.savefig(temporary, dpi=120, format="png")
+
+
+def _read(path: Path, first_epoch: int) -> list[EpochRecord]:
+    """The whole rows of a log before an epoch; none of a log that is not there."""
+    if first_epoch == 0 or not path.is_file():
+        return []
+    names, records = [field.name for field in fields(EpochRecord)], []
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            try:
+                values: dict[str, Any] = {name: float(row[name]) for name in names}
+            except (KeyError, TypeError, ValueError):
+                continue  # cut short when the run was stopped
+            if math.isfinite(values["epoch"]) and values["epoch"] < first_epoch:
+                records.append(EpochRecord(**(values | {"epoch": int(values["epoch"])})))
+    return records
+
+
+def _write(path: Path, records: Sequence[EpochRecord]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(field.name for field in fields(EpochRecord))
+        writer.writerows(asdict(record).values() for record in records)
+
+
+def _tensorboard(folder: Path, first_epoch: int) -> Any:
+    """A writer of TensorBoard's files; None where the package is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_epoch)

@@ -1,0 +1,191 @@
+"""Optimisation: steps, validation, schedule (facts A4)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..network.resenc_unet import ResEncUNet
+from .config import TrainingConfig
+from .distributed import World
+from .health import CollapsedFoldError, HealthCheck
+from .loader import Batch
+from .logs import EpochRecord
+from .loss import SegmentationLoss
+from .training_network import scales_of
+
+_HALF_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Over all voxels of all validation samples; ``dice`` is NaN when they hold no lesion at all."""
+
+    loss: float
+    dice: float
+    predicted_voxels: float
+    reference_voxels: float
+
+
+class Trainer:
+    """A network with its optimiser, on one device of one or several processes."""
+
+    def __init__(self, network: ResEncUNet, config: TrainingConfig, world: World) -> None:
+        self.network, self._config, self._world = network.to(world.device), config, world
+        assert config.is_settled, "what the plan decides has to be filled in before"
+        self._loss = SegmentationLoss(config.batch_dice is True, config.dice_smooth)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            nesterov=config.momentum > 0,
+            weight_decay=config.weight_decay,
+        )
+        precision = config.precision
+        if precision == "auto":
+            precision = "fp16" if world.device.type == "cuda" else "fp32"
+        self._half = _HALF_TYPES.get(precision)
+        scales = precision == "fp16" and world.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=scales)
+        self._model: nn.Module = self._parallel(network)
+
+    def _parallel(self, network: ResEncUNet) -> nn.Module:
+        model: nn.Module = network
+        if self._config.compile:
+            model = torch.compile(network)  # type: ignore[assignment]
+        if self._world.size == 1:
+            return model
+        ids = [self._world.device.index] if self._world.device.type == "cuda" else None
+        # Without deep supervision the heads of the coarse scales have no part in the loss.
+        is_partial = not self._config.deep_supervision
+        return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=is_partial)
+
+    def set_epoch(self, epoch: int) -> float:
+        """Set the learning rate of an epoch by the polynomial schedule; returns it."""
+        config = self._config
+        rate = config.learning_rate * (1 - epoch / config.epochs) ** config.poly_exponent
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def gradients(self, batch: Batch) -> float:
+        """Compute the gradients of one step, in as many passes as `micro_batch` asks for; returns the loss.
+
+        The loss is the mean over all processes. Of several passes each has a Dice of its own.
+        """
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        count = len(batch.channels)
+        size = self._config.micro_batch or count
+        total, device = 0.0, self._world.device
+        for start in range(0, count, size):
+            channels = batch.channels[start : start + size].to(device, non_blocking=True)
+            target = batch.target[start : start + size].to(device, non_blocking=True)
+            with self._synchronised(start + size >= count):
+                loss = self._forward(self._model, channels, target)[0] * (len(channels) / count)
+                self.scaler.scale(loss).backward()
+            total += float(loss.detach())
+        return self._world.total([total])[0] / self._world.size
+
+    def _synchronised(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
+        """Processes exchange gradients in the last pass of a step alone."""
+        if isinstance(self._model, DistributedDataParallel) and not is_last:
+            return self._model.no_sync()
+        return contextlib.nullcontext()
+
+    def _forward(self, model: nn.Module, channels: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and the logits at full resolution."""
+        with torch.autocast(self._world.device.type, self._half, enabled=self._half is not None):
+            scales = scales_of(model(channels))
+        return self._loss(scales, target), scales[0]
+
+    def update(self) -> None:
+        """Apply the gradients, clipped."""
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self._config.gradient_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    @torch.no_grad()
+    def validate(self, batches: Iterator[Batch]) -> Validation:
+        """The next batches of validation, over all processes."""
+        self.network.eval()
+        sums = [0.0] * 4
+        for _ in range(self._config.validation_iterations):
+            values = self._counts(next(batches))
+            sums = [one + other for one, other in zip(sums, values, strict=True)]
+        losses, hits, found, real = self._world.total(sums)
+        dice = 2 * hits / (found + real) if real > 0 else math.nan
+        batches_in_all = self._config.validation_iterations * self._world.size
+        return Validation(losses / batches_in_all, dice, found, real)
+
+    def _counts(self, batch: Batch) -> list[float]:
+        """Loss of a batch, and its voxels that are hit, predicted, and of lesion."""
+        count, device = len(batch.channels), self._world.device
+        size = self._config.micro_batch or count
+        sums = [0.0] * 4
+        for start in range(0, count, size):
+            channels = batch.channels[start : start + size].to(device)
+            target = batch.target[start : start + size].to(device)
+            loss, logits = self._forward(self.network, channels, target)
+            predicted, reference = logits[:, 1] > logits[:, 0], target > 0
+            voxels = ((predicted & reference).sum(), predicted.sum(), reference.sum())
+            values = (float(loss) * len(channels) / count, *(float(number) for number in voxels))
+            sums = [one + other for one, other in zip(sums, values, strict=True)]
+        return sums
+
+
+def run_epoch(
+    trainer: Trainer, batches: Iterator[Batch], config: TrainingConfig, epoch: int, health: HealthCheck,
+    ema: float | None,
+) -> EpochRecord:  # fmt: skip
+    """One epoch of training and its validation.
+
+    Args:
+        batches: of all epochs from this one on.
+        ema: the moving average of the validation Dice so far.
+
+    Raises:
+        CollapsedFoldError: a loss is no number, or many in a row where a scaler skips such steps.
+    """
+    rate, started, waited = trainer.set_epoch(epoch), time.perf_counter(), 0.0
+    losses: list[float] = []
+    for iteration in range(config.iterations):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        loss = trainer.gradients(batch)
+        verdict = health.loss(epoch, iteration, loss, trainer.scaler.is_enabled())
+        if verdict.reason is not None:  # before the weights take it in
+            raise CollapsedFoldError(verdict.reason)
+        if math.isfinite(loss):
+            trainer.update()
+            losses.append(loss)
+    trained = time.perf_counter()
+    validation = trainer.validate(batches)
+    if math.isnan(validation.dice):
+        average = math.nan if ema is None else ema
+    else:
+        keep = config.ema_momentum if ema is not None else 0.0
+        average = keep * (ema or 0.0) + (1 - keep) * validation.dice
+    return EpochRecord(
+        epoch=epoch,
+        learning_rate=rate,
+        training_loss=sum(losses) / len(losses) if losses else math.nan,
+        validation_loss=validation.loss,
+        dice=validation.dice,
+        ema_dice=average,
+        predicted_voxels=validation.predicted_voxels,
+        reference_voxels=validation.reference_voxels,
+        training_seconds=trained - started,
+        waiting_seconds=waited,
+        validation_seconds=time.perf_counter() - trained,
+        samples_per_second=config.iterations * config.batch_size / (trained - started),
+    )

@@ -1,0 +1,107 @@
+"""A prepared data set as training sees it: pairs with their lesions, folds, plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data.folds import SPLITS_FILE, read_folds
+from ..data.planning.plan_files import preparation_of
+from ..data.point_tables import LesionVoxels
+from ..data.store import PreparedLesion, PreparedPair, PreparedScan, read_prepared
+from ..errors import InputError
+from ..network.plan import PLANS_FILE, Plan, read_plan
+from .data_source import LesionPair, ScanPair
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The patients of one fold."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedData:
+    """A data set as `train prepare` leaves it, opened."""
+
+    folder: Path
+    plan: Plan
+    plan_file: Path
+    pairs: tuple[ScanPair, ...]
+    splits: tuple[Split, ...]
+
+
+def open_prepared(folder: Path, with_tables: bool) -> PreparedData:
+    """Open what `train prepare` has written; of its volumes nothing is read yet.
+
+    Args:
+        with_tables: also the voxels that pretraining draws points from.
+
+    Raises:
+        InputError: it is no prepared data set, its folds are wrong, or its scans were prepared by
+            another plan.
+        WeightsError: its plan cannot be used.
+    """
+    cohort = read_prepared(folder)
+    pairs = tuple(_pair(pair, with_tables) for pair in cohort.pairs)
+    known = {pair.patient_id for pair in pairs}
+    plan_file = folder / PLANS_FILE
+    plan = read_plan(plan_file)
+    if cohort.preparation != preparation_of(plan):
+        raise InputError(
+            f"{plan_file}: is not the plan that the scans were prepared by; expected 'train "
+            "prepare' run to its end"
+        )
+    splits = _read_splits(folder / SPLITS_FILE, known)
+    return PreparedData(folder, plan, plan_file, pairs, splits)
+
+
+def _read_splits(path: Path, known: set[str]) -> tuple[Split, ...]:
+    """The folds; none when the file is missing, as pretraining and a network of all patients need none."""
+    if not path.exists():
+        return ()
+    entries = read_folds(path.parent)
+    for number, entry in enumerate(entries):
+        both = set(entry.train) & set(entry.val)
+        if both:
+            raise InputError(f"{path}: fold {number} trains and validates on {min(both)}; expected either")
+        unknown = (set(entry.train) | set(entry.val)) - known
+        if unknown:
+            raise InputError(
+                f"{path}: fold {number} names patient {min(unknown)}, of whom nothing is prepared; expected "
+                "one with a pair of scans"
+            )
+    return tuple(Split(entry.train, entry.val) for entry in entries)
+
+
+def _pair(pair: PreparedPair, with_tables: bool) -> ScanPair:
+    lesions = tuple(_lesion(pair, lesion, with_tables) for lesion in pair.lesions)
+    return ScanPair(pair.patient_id, pair.baseline, pair.followup, lesions)
+
+
+def _lesion(pair: PreparedPair, lesion: PreparedLesion, with_tables: bool) -> LesionPair:
+    return LesionPair(
+        lesion_id=lesion.lesion_id,
+        followup_ids=lesion.followup_ids,
+        baseline_point_zyx=lesion.baseline_point_zyx,
+        followup_point_zyx=lesion.followup_point_zyx,
+        propagated_point_zyx=lesion.propagated_point_zyx,
+        baseline_table=_table(pair.baseline, (lesion.lesion_id,)) if with_tables else None,
+        followup_table=_table(pair.followup, lesion.followup_ids) if with_tables else None,
+    )
+
+
+def _table(scan: PreparedScan, ids: Sequence[int]) -> LesionVoxels | None:
+    """The voxels of all parts of a lesion; None when there are none."""
+    tables = [table for lesion_id in ids if len((table := scan.voxels(lesion_id)).weights)]
+    if not tables:
+        return None
+    return LesionVoxels(
+        np.concatenate([table.voxels_zyx for table in tables]),
+        np.concatenate([table.weights for table in tables]),
+    )

@@ -1,0 +1,1 @@
+"""What several test modules share: phantoms, files of cases, stand-ins."""

@@ -1,0 +1,78 @@
+"""The tests' own model, and its checkpoints changed or spoilt."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.errors import WeightsError
+from test.helpers.paths import GOLDEN_MODEL
+
+# The model that ships may change.
+MODEL = GOLDEN_MODEL
+FOLD = MODEL / "fold_0" / "checkpoint_final.pth"
+Checkpoint = dict[str, Any]
+Change = Callable[[Checkpoint], None]
+
+
+def published() -> Checkpoint:
+    """A fold's checkpoint as published, free to be changed."""
+    checkpoint: Checkpoint = torch.load(FOLD, weights_only=True)
+    return checkpoint
+
+
+def saved(path: Path, change: Change | None = None, **options: Any) -> Path:
+    """A fold's checkpoint, changed, under the name of one."""
+    checkpoint = published()
+    if change is not None:
+        change(checkpoint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(checkpoint, path, **options)
+    return path
+
+
+def with_channels(count: int, trainer: str) -> Change:
+    """Another number of input channels: every copy of the stem's weight is cut."""
+
+    def change(checkpoint: Checkpoint) -> None:
+        checkpoint["trainer_name"] = trainer
+        state = checkpoint["network_weights"]
+        for key in [key for key in state if ".stem." in key and state[key].ndim == 5]:
+            state[key] = state[key].repeat(1, 2, 1, 1, 1)[:, :count].clone()
+
+    return change
+
+
+def with_heat_map(kind: object, in_settings: bool = False) -> Change:
+    """Trained with another kind of heat map; its settings alone say so in the first ones of `train run`."""
+
+    def change(checkpoint: Checkpoint) -> None:
+        (checkpoint.setdefault("training_config", {}) if in_settings else checkpoint)["heat_map"] = kind
+
+    return change
+
+
+def small_model(folder: Path) -> Path:
+    """A small model of two folds, free to be spoilt."""
+    for fold in (0, 1):
+        (folder / f"fold_{fold}").mkdir(parents=True)
+        shutil.copyfile(FOLD, folder / f"fold_{fold}" / FOLD.name)
+    for name in ("plans.json", "dataset.json"):
+        shutil.copyfile(MODEL / name, folder / name)
+    return folder
+
+
+def told(action: Callable[[], Any], *parts: str) -> str:
+    """The action's WeightsError as one line that holds all the parts."""
+    with pytest.raises(WeightsError) as raised:
+        action()
+    message = str(raised.value)
+    assert "expected" in message and "\n" not in message
+    for part in parts:
+        assert part in message
+    return message

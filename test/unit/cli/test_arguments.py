@@ -1,0 +1,66 @@
+"""The command line of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from model.inference.boosting import Boosting
+from model.options import (
+    BOOSTS,
+    DEFAULT_BOOST,
+    Options,
+    add_arguments,
+    device_name,
+    fold_list,
+    from_arguments,
+)
+
+
+def _parsed(*arguments: str) -> Options:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return from_arguments(parser, parser.parse_args(arguments))
+
+
+def test_without_arguments_all_is_as_the_options_default() -> None:
+    assert _parsed() == Options()
+
+
+def test_arguments_reach_the_options() -> None:
+    options = _parsed(
+        "--input", "in", "--output", "out", "--weights", "w", "--device", "cuda:1", "--precision", "fp16",
+        "--folds", "4,0", "--overlap", "max-id", "--clicks", "world", "--backend", "mine:register",
+        "--boost", "perturbed", "--extras", "x", "--per-lesion", "--save-probabilities", "--tta",
+        "--deterministic",
+    )  # fmt: skip
+    assert options == Options(
+        Path("in"), Path("out"), Path("w"), "cuda:1", "fp16", (4, 0), "max-id", "world", "mine:register",
+        "perturbed", Path("x"), True, True, True, True,
+    )  # fmt: skip
+
+
+def test_every_boosting_can_be_asked_for() -> None:
+    assert tuple(Boosting) == BOOSTS and DEFAULT_BOOST in BOOSTS
+
+
+@pytest.mark.parametrize("text", ["tpu", "cuda:", "cuda:x", "cpu ", ""])
+def test_what_is_no_device(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no device"):
+        device_name(text)
+
+
+@pytest.mark.parametrize(("text", "reason"), [("a", "no list"), ("0,,1", "no list"), ("1,1", "twice")])
+def test_what_are_no_folds(text: str, reason: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=reason):
+        fold_list(text)
+    assert fold_list("3,0") == (3, 0)
+
+
+@pytest.mark.parametrize("arguments", [["--per-lesion"], ["--output", "o", "--extras", "o/x"]])
+def test_options_that_clash_end_the_process(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        _parsed(*arguments)
+    assert end.value.code == 2

@@ -1,0 +1,254 @@
+"""The command `track` from its arguments to its files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.case.clicks import read_clicks
+from model.case.images import read_image
+from model.cli import track
+from model.cli.point_options import SAMPLINGS
+from model.errors import InputError, WeightsError
+from model.inference.boosting import Boosting
+from model.prompts.sampling import Sampling
+from model.tracking.patients import TrackOptions, options_of
+from model.tracking.series import DEFAULT_CONFIDENCE, ConfidenceRule, PromptKind, Topology
+from test.helpers.paths import SAMPLE
+
+from ...helpers import moving_lesions as moving
+from ...helpers.moving_lesions import NAMES, Ball, Patient
+
+OWN = ("--segmenter", f"{moving.__name__}:bright", "--backend", f"{moving.__name__}:Way")
+
+
+def _parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    track.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def _options(*words: str) -> TrackOptions:
+    return options_of(_parsed("--series", "in", "-o", "out", *words))
+
+
+def _run(series: Path, output: Path, *words: str) -> int:
+    return track.run(_parsed("--series", str(series), "-o", str(output), *OWN, *words))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "tracking.json").read_text())
+    return record
+
+
+def _found(folder: Path, name: str, lesion_id: int) -> np.ndarray[Any, Any]:
+    return read_image(folder / name / "primary.mha").array == lesion_id
+
+
+# --- options ---------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_those_of_the_library() -> None:
+    assert _options() == TrackOptions(Path("in"), Path("out"))
+    assert tuple(Topology) == track.TOPOLOGIES and tuple(Boosting) == track.BOOSTS
+    assert tuple(Sampling) == SAMPLINGS and tuple(ConfidenceRule) == track.CONFIDENCES
+    assert track.CONFIDENCES[0] == DEFAULT_CONFIDENCE
+
+
+def test_given_registrations_have_no_way_back() -> None:
+    for name, rule in (("affine", "there-and-back"), ("transform:f.h5", "spread"), ("identity", "spread")):
+        assert _options("--backend", name).follow.confidence == ConfidenceRule(rule)
+
+
+def test_every_option_arrives() -> None:
+    options = _options(
+        "--source", "t1", "--topology", "recentre", "--previous-mask", "--clicks", "world",
+        "--segmenter", "single", "--weights", "w", "--device", "cuda:1", "--precision", "fp16",
+        "--folds", "0,2", "--tta", "--deterministic", "--boost", "perturbed", "--boost-mm", "3",
+        "--boost-count", "4", "--seed", "9", "--backend", "rigid", "--prompt", "box",
+        "--sample", "uniform", "--samples", "5", "--sample-hu", "-50", "200", "--sample-probability", "0.4",
+        "--confidence", "spread",
+        "--flag-mm", "6", "--no-component-rule", "--component-mm", "12", "--overlap", "max-id",
+        "--min-probability", "0.7", "--min-mean-probability", "0.5", "--min-volume-ml", "0.1",
+        "--min-diameter-mm", "5", "--hu-window", "-100", "300",
+    )  # fmt: skip
+    follow, segmenter, boost = options.follow, options.segmenter, options.segmenter.boost
+    assert (options.source, options.units, options.backend, options.device) == (
+        "t1", "world", "rigid", "cuda:1",
+    )  # fmt: skip
+    assert (follow.topology, follow.previous_mask, follow.prompt) == (Topology.RECENTRE, True, PromptKind.BOX)
+    assert follow.choice is not None and follow.choice.hu_window == (-50, 200) and follow.seed == 9
+    assert follow.choice.min_probability == 0.4
+    assert (follow.choice.sampling.method, follow.choice.sampling.count) == (Sampling.UNIFORM, 5)
+    assert (follow.confidence, follow.confidence_options.flag_mm) == (ConfidenceRule.SPREAD, 6)
+    assert follow.overlap == "max-id" and follow.fate.hu_window == (-100, 300)
+    assert (follow.fate.min_probability, follow.fate.min_mean_probability) == (0.7, 0.5)
+    assert (follow.fate.min_volume_ml, follow.fate.min_diameter_mm) == (0.1, 5)
+    assert (segmenter.name, segmenter.weights_dir, segmenter.folds) == ("single", Path("w"), (0, 2))
+    assert segmenter.precision == "fp16" and segmenter.tta and segmenter.deterministic
+    assert (segmenter.component_rule, segmenter.component_limit_mm) == (False, 12)
+    assert boost.method is Boosting.PERTURBED
+    assert (boost.perturbation_mm, boost.count, boost.seed) == (3, 4, 9)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--samples", "0"), "expected at least one point"),
+        (("--sample-hu", "0", "1"), "expected it beside that option"),
+        (("--sample-probability", "0.5"), "expected it beside that option"),
+        (("--sample", "uniform", "--sample-probability", "5"), "expected 0 to 1"),
+        (("--sample", "uniform", "--sample-probability", "0.5", *OWN), "needs a model of ours"),
+        (("--flag-mm", "0"), "--flag-mm 0: expected more than 0"),
+        (("--component-mm", "-1"), "expected more than 0"),
+        (("--boost-mm", "9"), "at most 5 mm"),
+        (("--min-probability", "2"), "expected 0 to 1"),
+        (("--hu-window", "5", "1"), "lower value first"),
+    ],
+)
+def test_values_out_of_range(words: tuple[str, ...], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        _options(*words)
+
+
+@pytest.mark.parametrize(
+    "words", [("--device", "gpu"), ("--folds", "a"), ("--folds", "1,1"), ("--boost", "x")]
+)
+def test_words_that_are_none(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _options(*words)
+    assert words[1] in capsys.readouterr().err
+
+
+def test_its_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, argparse, model.cli.track as t; t.add_arguments(argparse.ArgumentParser());"
+        "print([name for name in ('torch', 'SimpleITK', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# --- runs ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", ["order", "date"])
+def test_a_series_from_files_to_files(columns: str, tmp_path: Path) -> None:
+    patient = Patient()
+    manifest = patient.write(tmp_path, columns, permuted=["t0", "t2"])
+    assert _run(manifest, tmp_path / "out") == 0
+    folder = tmp_path / "out" / "P_1"
+    record = _record(folder)
+    assert record["is_whole"] and record["settings"]["model"]["name"] == OWN[1]
+    for index, name in enumerate(NAMES):
+        given = read_image(tmp_path / f"{name}-primary-ct.mha")
+        image = read_image(folder / name / "primary.mha")
+        assert image.geometry.same_grid(given.geometry)
+        order = (2, 0, 1) if name in ("t0", "t2") else (0, 1, 2)
+        for lesion_id, ball in patient.balls.items():
+            assert np.array_equal(image.array == lesion_id, ball.voxels(index).transpose(order))
+
+
+def test_the_clicks_of_one_run_are_prompts_of_the_next(tmp_path: Path) -> None:
+    manifest = Patient().write(tmp_path, permuted=["t1"])
+    _run(manifest, tmp_path / "first")
+    folder = tmp_path / "first" / "P_1"
+    rows = ["patient,timepoint,order,scan,mask,clicks"]
+    for index, name in enumerate(NAMES):
+        clicks = folder / name / "primary-lesion-clicks.json"
+        rows.append(f"P 1,{name},{index},{name}-primary-ct.mha,,{clicks}")
+    (tmp_path / "again.csv").write_text("\n".join(rows) + "\n")
+    assert _run(tmp_path / "again.csv", tmp_path / "again", "--prompt", "point") == 0
+    again = tmp_path / "again" / "P_1"
+    assert all(not point["registrations"] for point in _record(again)["time_points"])
+    for name in NAMES:
+        for lesion_id in (1, 2):
+            assert np.array_equal(_found(folder, name, lesion_id), _found(again, name, lesion_id))
+        mine, others = (read_clicks(f / name / "primary-lesion-clicks.json") for f in (folder, again))
+        assert mine == others
+
+
+def test_a_folder_is_a_series_too(tmp_path: Path) -> None:
+    patient = Patient(masks=(), clicks={"t1": {1: Patient().balls[1].at(1)}})
+    patient.write(tmp_path)
+    for index, name in enumerate(NAMES):
+        place = tmp_path / "P" / f"2024-0{index + 1}-01"
+        place.mkdir(parents=True)
+        (tmp_path / f"{name}-primary-ct.mha").rename(place / "ct.mha")
+    (tmp_path / "t1-primary-clicks.json").rename(tmp_path / "P" / "2024-02-01" / "clicks.json")
+    words = ("--segmenter", OWN[1], "--backend", "identity", "--component-mm", "15", "--topology", "recentre")
+    parsed = _parsed("--series", str(tmp_path / "P"), "-o", str(tmp_path / "out"), *words)
+    assert track.run(parsed) == 0
+    record = _record(tmp_path / "out" / "P")
+    assert record["source"] == "2024-02-01"
+    fates = [point["lesions"][0]["fate"] for point in record["time_points"]]
+    assert fates == ["persistent", "source", "persistent", "persistent"]
+
+
+def test_one_patients_failure_leaves_the_others_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = Patient().write(tmp_path)
+    text = manifest.read_text()
+    (tmp_path / "bad.mha").write_bytes(b"no image")
+    manifest.write_text(text + "Q,t0,0,bad.mha,,,,\nQ,t1,1,t1-primary-ct.mha,,,,\n")
+    assert _run(manifest, tmp_path / "out") == InputError.exit_code
+    assert _record(tmp_path / "out" / "P_1")["is_whole"]
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "patients that failed: Q (" in told and "bad.mha" in told
+
+
+def test_the_only_patients_failure_is_the_runs(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no lesion in any mask"):
+        _run(Patient(masks=()).write(tmp_path), tmp_path / "out")
+
+
+def test_lesions_that_fail_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = Patient({1: Ball((10, 11, 11))}, clicks={"t2": {5: (-50.0, 0.0, 0.0)}}).write(tmp_path)
+    assert _run(manifest, tmp_path / "out") == 0
+    assert "could not be followed: P 1 at t2: 5; all others are complete" in capsys.readouterr().err
+
+
+def test_what_cannot_start_ends_before_anything_is_read(tmp_path: Path) -> None:
+    manifest = Patient().write(tmp_path)
+    words = ("--series", str(manifest), "-o", str(tmp_path / "out"))
+    with pytest.raises(WeightsError):
+        track.run(_parsed(*words, "--segmenter", "single"))
+    with pytest.raises(InputError, match="registration back end 'magic' is unknown"):
+        track.run(_parsed(*words, "--segmenter", OWN[1], "--backend", "magic"))
+    assert not (tmp_path / "out").exists()
+
+
+# --- our own model ---------------------------------------------------------------------------------------
+
+SAMPLE_INPUT = SAMPLE / "input"
+
+
+def test_two_time_points_are_answered_as_a_case_of_two(tmp_path: Path) -> None:
+    from model.inference.case_run import Run
+    from model.options import Options
+
+    images = SAMPLE_INPUT / "images"
+    rows = ["patient,timepoint,date,scan,mask,clicks"]
+    for number, name in enumerate(("baseline", "followup")):
+        (ct,) = (images / f"primary-{name}-ct").iterdir()
+        masks = list(images.glob(f"primary-{name}-ct-tumor-lesion-seg/*"))
+        clicks = SAMPLE_INPUT / f"primary-{name}-lesion-clicks.json"
+        rows.append(f"P,{name},2024-0{number + 1}-01,{ct},{masks[0] if masks else ''},{clicks}")
+    (tmp_path / "series.csv").write_text("\n".join(rows) + "\n")
+    words = ("--prompt", "point", "--no-component-rule", "--device", "cpu", "--folds", "0")
+    series, output = tmp_path / "series.csv", tmp_path / "out"
+    assert track.run(_parsed("--series", str(series), "-o", str(output), *words)) == 0
+    followed = read_image(tmp_path / "out" / "P" / "followup" / "primary.mha")
+    Run(Options(input_dir=SAMPLE_INPUT, output_dir=tmp_path / "case", device="cpu", folds=(0,))).execute()
+    (answer,) = tmp_path.glob("case/images/*/*.mha")
+    case = read_image(answer)
+    assert followed.geometry.same_grid(case.geometry) and followed.array.any()
+    assert np.array_equal(followed.array, case.array)

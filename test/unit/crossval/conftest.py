@@ -1,0 +1,32 @@
+"""One data set and one model folder for all tests; none of them changes either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.crossval.pairs import AskedPair, data_set_pairs
+
+from ...helpers.crossval_cases import write_data_set, write_model
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="package")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data_set(tmp_path_factory.mktemp("heldout") / "raw")
+
+
+@pytest.fixture(scope="package")
+def pairs(manifest: Path) -> tuple[AskedPair, ...]:
+    return data_set_pairs(manifest)
+
+
+@pytest.fixture(scope="package")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("heldout") / "model")

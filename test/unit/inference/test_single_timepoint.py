@@ -1,0 +1,601 @@
+"""Single-time-point networks in their published layout, the whole way against a plain twin.
+
+The twin resamples whole volumes, draws the prompts itself, and runs the published networks' own library.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from dynamic_network_architectures.architectures.unet import (  # type: ignore[import-untyped]
+    ResidualEncoderUNet,
+)
+from torch.nn.functional import interpolate
+
+from model.case.case import (
+    LesionPrompt,
+    LesionResult,
+    MaskPrompt,
+    PointSource,
+    PromptPoint,
+    Scan,
+    Slot,
+    TimePointName,
+)
+from model.case.geometry import AxisMap, Box, Geometry, Index, Vector, flip_order
+from model.errors import WeightsError
+from model.inference.ensemble import EnsembleOptions
+from model.inference.load import load_single_time_point
+from model.inference.segmenter import LesionFailure
+from model.inference.single_timepoint import SingleTimePointSegmenter, prompt_tiles
+from model.network.encoding import PromptMap, ball_prompt, box_prompt, mask_prompt
+from model.network.patches import network_grid
+from model.network.tiles import bounding_box
+from model.network.variants import PromptNetwork
+from model.network.weights import find_prompt_network
+
+POINT, BOX, TRACK = PromptNetwork.POINT, PromptNetwork.BOX, PromptNetwork.TRACK
+PATCH = (16, 16, 16)
+SPACING = (1.0, 0.8, 0.8)
+LOW, HIGH, MEAN, STD = -918.0, 723.0, -63.0, 282.4
+FOLDS = (0, 1)
+ARCHITECTURE = {
+    "n_stages": 3, "features_per_stage": [4, 6, 8], "kernel_sizes": [[3, 3, 3]] * 3,
+    "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]], "n_blocks_per_stage": [1, 1, 1],
+    "n_conv_per_stage_decoder": [1, 1], "conv_bias": True,
+    "conv_op": "torch.nn.modules.conv.Conv3d", "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "nonlin": "torch.nn.LeakyReLU",
+    "nonlin_kwargs": {"inplace": True},
+}  # fmt: skip
+PLANS = {
+    "transpose_forward": [0, 1, 2],
+    "configurations": {
+        "3d_fullres": {
+            "spacing": SPACING, "patch_size": PATCH, "normalization_schemes": ["CTNormalization"],
+            "architecture": {
+                "network_class_name": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
+                "arch_kwargs": ARCHITECTURE,
+            },
+        }
+    },
+    "foreground_intensity_properties_per_channel": {
+        "0": {"percentile_00_5": LOW, "percentile_99_5": HIGH, "mean": MEAN, "std": STD}
+    },
+}  # fmt: skip
+TRAINERS = {POINT: "LesionLocatorTrainerSegment", BOX: "LesionLocatorTrainerSegment",
+            TRACK: "LesionLocatorTrainerTrack"}  # fmt: skip
+
+
+def _oracle(seed: int) -> ResidualEncoderUNet:
+    torch.manual_seed(seed)
+    network = ResidualEncoderUNet(
+        2, 3, ARCHITECTURE["features_per_stage"], torch.nn.Conv3d, 3, ARCHITECTURE["strides"], 1, 2, 1, True,
+        torch.nn.InstanceNorm3d, {"eps": 1e-5, "affine": True},
+        nonlin=torch.nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=False,
+    ).eval()  # fmt: skip
+    for name, tensor in network.state_dict().items():
+        if ".seg_layers." in name:
+            tensor.mul_(4)  # margins of both signs, some of them large
+    return network
+
+
+NETWORKS = {network: [_oracle(10 * n + fold) for fold in FOLDS] for n, network in enumerate(PromptNetwork)}
+
+
+def _write(root: Path, *networks: PromptNetwork, mirror_axes: tuple[int, ...] = (0, 1, 2)) -> Path:
+    """Checkpoints as LesionLocator publishes them; the tracking one with another network beside its U-Net."""
+    for network in networks:
+        folder = root / network.value
+        folder.mkdir(parents=True)
+        (folder / "plans.json").write_text(json.dumps(PLANS))
+        (folder / "dataset.json").write_text("{}")
+        for fold in FOLDS:
+            state = NETWORKS[network][fold].state_dict()
+            if network is TRACK:
+                state = {f"unet.{key}": value for key, value in state.items()}
+                state["registration.encoder.stem.convs.0.conv.weight"] = torch.full(
+                    (3, 6, 3, 3, 3), torch.nan
+                )
+                state["registration.phi.weight"] = torch.zeros(7)
+            checkpoint = {
+                "network_weights": state, "trainer_name": TRAINERS[network],
+                "init_args": {"configuration": "3d_fullres"}, "inference_allowed_mirroring_axes": mirror_axes,
+                "optimizer_state": {"state": {}},
+            }  # fmt: skip
+            (folder / f"fold_{fold}").mkdir()
+            torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    return root
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write(tmp_path_factory.mktemp("weights") / "LesionLocatorCheckpoint", *PromptNetwork)
+
+
+def _segmenter(
+    root: Path, networks: tuple[PromptNetwork, ...] | None = None, tta: bool = False
+) -> SingleTimePointSegmenter:
+    options = EnsembleOptions(device="cpu", tta=tta)
+    models = load_single_time_point(root, options, folds=FOLDS, networks=networks)
+    return SingleTimePointSegmenter(models, keep_support=True)
+
+
+@pytest.fixture(scope="module")
+def segmenter(published: Path) -> SingleTimePointSegmenter:
+    return _segmenter(published)
+
+
+def _scan(
+    shape: Index = (22, 40, 36),
+    spacing: Vector = (1.3, 1.0, 1.0),
+    flipped: tuple[bool, bool, bool] = (False,) * 3,
+) -> Scan:
+    ct = np.random.default_rng(5).normal(-100, 300, shape).astype(np.int16)
+    geometry = Geometry(flip_order(shape), flip_order(spacing), (0.0, 0.0, 0.0))
+    axes = AxisMap(flipped=flipped)
+    return Scan(
+        TimePointName.FOLLOWUP, Slot.PRIMARY, Path("ct.mha"), geometry.reoriented(axes), AxisMap(), ct
+    )
+
+
+def _slim_scan() -> Scan:
+    """Longer than a patch along one axis, so that a lesion can be too without many tiles."""
+    return _scan((12, 36, 13))
+
+
+def _prompt(
+    point: Vector = (10.0, 20.0, 18.0), box: Box | None = None, mask: MaskPrompt | None = None,
+    scan: Scan | None = None,
+) -> LesionPrompt:  # fmt: skip
+    scan = scan or _scan()
+    given = PromptPoint(point, PointSource.GIVEN)
+    return LesionPrompt(4, scan, given, scan, given, followup_box=box, followup_mask=mask)
+
+
+# --- the plain twin --------------------------------------------------------------------------------------
+
+
+def _resampled(volume: npt.NDArray[Any], shape: Index) -> npt.NDArray[np.float32]:
+    tensor = torch.from_numpy(volume.astype(np.float32))[None, None]
+    return interpolate(tensor, size=shape, mode="trilinear", align_corners=False)[0, 0].numpy()
+
+
+def _network_shape(scan: Scan) -> Index:
+    a, b, c = (
+        round(s / t * n)
+        for s, t, n in zip(scan.geometry.spacing_zyx, SPACING, scan.geometry.shape_zyx, strict=True)
+    )
+    return (a, b, c)
+
+
+def _plain_ball(point: Vector, scan: Scan) -> npt.NDArray[np.bool_]:
+    shape = _network_shape(scan)
+    centre = [int((p + 0.5) * n / m) for p, n, m in zip(point, shape, scan.geometry.shape_zyx, strict=True)]
+    distance = np.sqrt(sum(np.square(i - c) for i, c in zip(np.indices(shape), centre, strict=True)))
+    return np.asarray(distance <= 5.5)
+
+
+def _plain_box(box: Box, scan: Scan) -> npt.NDArray[np.bool_]:
+    shape = _network_shape(scan)
+    volume = np.zeros(shape, bool)
+    slices = []
+    for start, stop, n, m in zip(box.start_zyx, box.stop_zyx, shape, scan.geometry.shape_zyx, strict=True):
+        low, high = math.floor(start * n / m) - 1, math.ceil(stop * n / m) + 1
+        slices.append(slice(max(low, 0), min(high, n)))
+    volume[tuple(slices)] = True
+    return volume
+
+
+def _soft_mask(mask: MaskPrompt, scan: Scan) -> npt.NDArray[np.float32]:
+    volume = np.zeros(scan.geometry.shape_zyx, np.float32)
+    volume[mask.box.slices] = mask.voxels
+    return _resampled(volume, _network_shape(scan))
+
+
+def _plain_mask(mask: MaskPrompt, scan: Scan) -> npt.NDArray[np.bool_]:
+    return _soft_mask(mask, scan) > 0.5
+
+
+def _windows(prompt: npt.NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:
+    """Where the patches start."""
+    found = np.argwhere(prompt)
+    low, high = found.min(0), found.max(0) + 1
+    if (high - low <= PATCH).all():
+        # Published for boxes: half of (first + last voxel - patch), rounded down.
+        centre = np.ceil(found.mean(0) - 0.5).astype(int)
+        yield tuple(
+            -((p - n) // 2) if n < p else int(np.clip(c - p // 2, 0, n - p))
+            for c, n, p in zip(centre, prompt.shape, PATCH, strict=True)
+        )
+        return
+    choices = []
+    for a, b, n, p in zip(low, high, prompt.shape, PATCH, strict=True):
+        count = math.ceil((n - p) / (p / 2)) + 1
+        starts = [round(i * (n - p) / (count - 1)) for i in range(count)] if n > p else [-((p - n) // 2)]
+        choices.append([s for s in starts if s < b and s + p > a])
+    yield from product(*choices)
+
+
+def _plain(
+    network: PromptNetwork, scan: Scan, prompt: npt.NDArray[np.bool_], tta: bool = False
+) -> npt.NDArray[np.float32]:
+    """Probabilities on the scan."""
+    ct = (np.clip(scan.ct.astype(np.float32), LOW, HIGH) - MEAN) / STD
+    ct = _resampled(ct, prompt.shape)
+    pad = max(PATCH)
+    volumes = np.pad(np.stack([ct, prompt.astype(np.float32)]), [(0, 0), *[(pad, pad)] * 3])
+    total, weights = np.zeros((2, *volumes.shape[1:])), np.zeros(volumes.shape[1:])
+    offset = np.moveaxis(np.indices(PATCH), 0, -1) - np.array(PATCH) // 2
+    weight = np.exp(-0.5 * np.square(offset / (np.array(PATCH) / 8)).sum(-1))
+    axes = (2, 3, 4) if tta else ()
+    views = [view for count in range(len(axes) + 1) for view in combinations(axes, count)]
+    for start in _windows(prompt):
+        here = tuple(slice(s + pad, s + pad + p) for s, p in zip(start, PATCH, strict=True))
+        channels = torch.from_numpy(volumes[(slice(None), *here)])[None]
+        with torch.inference_mode():
+            logits = sum(
+                net(channels.flip(view)).flip(view) for net in NETWORKS[network] for view in views
+            ) / (len(FOLDS) * len(views))
+        total[(slice(None), *here)] += weight * logits[0].numpy()
+        weights[here] += weight
+    inner = (slice(pad, -pad),) * 3
+    margin = (total[1] - total[0])[inner]
+    probability = np.zeros(prompt.shape)
+    seen = weights[inner] > 0
+    probability[seen] = 1 / (1 + np.exp(-margin[seen] / weights[inner][seen]))
+    return _resampled(probability, scan.geometry.shape_zyx)
+
+
+def _whole(answer: LesionResult | LesionFailure) -> npt.NDArray[np.float32]:
+    assert isinstance(answer, LesionResult), answer
+    assert answer.support is not None and answer.support_probability is not None
+    volume = np.zeros(answer.prompt.followup.geometry.shape_zyx, np.float32)
+    volume[answer.support.slices] = answer.support_probability
+    mask = np.zeros(volume.shape, bool)
+    mask[answer.box.slices] = answer.mask
+    assert np.array_equal(mask, volume > 0.5)
+    return volume
+
+
+def _answer(segmenter: SingleTimePointSegmenter, prompt: LesionPrompt) -> npt.NDArray[np.float32]:
+    (answer,) = segmenter.segment([prompt])
+    return _whole(answer)
+
+
+def _close(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> bool:
+    assert 0.05 < (expected > 0.5).sum() / (expected > 0).sum() < 0.95  # there is something to see
+    return bool(np.abs(got - expected).max() <= 2e-5)
+
+
+def _sphere(shape: Index, radius: float) -> npt.NDArray[np.bool_]:
+    offsets = np.moveaxis(np.indices(shape), 0, -1) - (np.array(shape) - 1) / 2
+    return np.asarray(np.linalg.norm(offsets, axis=-1) <= radius)
+
+
+# --- each kind of prompt ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("point", [(10.0, 20.0, 18.0), (0.0, 39.4, 2.0)])
+def test_a_point(segmenter: SingleTimePointSegmenter, point: Vector) -> None:
+    prompt = _prompt(point)
+    assert _close(_answer(segmenter, prompt), _plain(POINT, prompt.followup, _plain_ball(point, _scan())))
+
+
+def test_the_ball_is_the_published_one() -> None:
+    grid = network_grid(_scan(), next(iter(_models_plan())))
+    ball = ball_prompt((10.0, 20.0, 18.0), grid)
+    assert ball is not None
+    assert ball.box.shape_zyx == (11, 11, 11) and ball.voxels.sum() == 739
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        Box((8, 15, 14), (13, 24, 22)),
+        Box((0, 0, 0), (3, 4, 5)),
+        Box((10, 15, 14), (11, 24, 22)),  # of one slice
+        Box((-9, 30, 30), (4, 60, 60)),  # beyond the scan
+    ],
+)
+def test_a_box(segmenter: SingleTimePointSegmenter, box: Box) -> None:
+    prompt = _prompt(box=box)
+    assert _close(_answer(segmenter, prompt), _plain(BOX, prompt.followup, _plain_box(box, _scan())))
+
+
+def test_a_box_larger_than_a_patch(segmenter: SingleTimePointSegmenter) -> None:
+    scan, box = _slim_scan(), Box((2, 5, 3), (9, 31, 9))
+    expected = _plain(BOX, scan, _plain_box(box, scan))
+    assert _close(_answer(segmenter, _prompt(box=box, scan=scan)), expected)
+
+
+def test_a_warped_mask(segmenter: SingleTimePointSegmenter) -> None:
+    mask = MaskPrompt(Box.of_shape((7, 9, 9), (4, 5, 6)), _sphere((7, 9, 9), 4.5))
+    prompt = _prompt(mask=mask)
+    drawn = _plain_mask(mask, prompt.followup)
+    assert _close(_answer(segmenter, prompt), _plain(TRACK, prompt.followup, drawn))
+
+
+def test_a_warped_mask_larger_than_a_patch(segmenter: SingleTimePointSegmenter) -> None:
+    scan = _slim_scan()
+    mask = MaskPrompt(Box.of_shape((7, 27, 9), (2, 4, 3)), _sphere((7, 27, 9), 12.5))
+    expected = _plain(TRACK, scan, _plain_mask(mask, scan))
+    assert _close(_answer(segmenter, _prompt(mask=mask, scan=scan)), expected)
+
+
+def test_a_lopsided_mask_is_centred_on_its_mass(segmenter: SingleTimePointSegmenter) -> None:
+    voxels = np.zeros((8, 9, 9), bool)
+    voxels[:3] = True
+    voxels[3:, :3, :3] = True
+    mask, scan = MaskPrompt(Box.of_shape(voxels.shape, (6, 15, 14)), voxels), _scan()
+    expected = _plain(TRACK, scan, _plain_mask(mask, scan))
+    assert _close(_answer(segmenter, _prompt(mask=mask, scan=scan)), expected)
+
+
+def test_a_mask_comes_before_a_box_and_a_box_before_a_point(segmenter: SingleTimePointSegmenter) -> None:
+    box, scan = Box((8, 15, 14), (13, 24, 22)), _scan()
+    mask = MaskPrompt(Box((9, 16, 15), (13, 23, 21)), np.ones((4, 7, 6), bool))
+    expected = _plain(TRACK, scan, _plain_mask(mask, scan))
+    assert _close(_answer(segmenter, _prompt(box=box, mask=mask)), expected)
+
+
+def test_the_tracking_network_is_mirrored_in_all_axes_whatever_its_checkpoint_says(tmp_path: Path) -> None:
+    _write(tmp_path, TRACK, POINT, mirror_axes=(0,))
+    models = load_single_time_point(tmp_path, EnsembleOptions(device="cpu", tta=True), folds=FOLDS)
+    assert {name: model.ensemble.folds[0].mirror_axes for name, model in models.items()} == {
+        POINT: (0,), TRACK: (0, 1, 2),
+    }  # fmt: skip
+
+
+def test_mirrored_views_are_averaged(published: Path) -> None:
+    prompt = _prompt()
+    got = _answer(_segmenter(published, (POINT,), tta=True), prompt)
+    expected = _plain(POINT, prompt.followup, _plain_ball((10.0, 20.0, 18.0), prompt.followup), tta=True)
+    assert np.abs(got - expected).max() <= 2e-5
+    assert np.abs(got - _answer(_segmenter(published, (POINT,)), prompt)).max() > 1e-3
+
+
+def test_a_scan_smaller_than_the_patch(segmenter: SingleTimePointSegmenter) -> None:
+    scan = _scan((9, 40, 10))
+    prompt = _prompt((4.0, 20.0, 5.0), scan=scan)
+    assert _close(_answer(segmenter, prompt), _plain(POINT, scan, _plain_ball((4.0, 20.0, 5.0), scan)))
+    wide = Box((0, 2, 2), (9, 38, 8))
+    assert _close(_answer(segmenter, _prompt(box=wide, scan=scan)), _plain(BOX, scan, _plain_box(wide, scan)))
+
+
+def test_a_scan_at_the_networks_spacing(segmenter: SingleTimePointSegmenter) -> None:
+    scan = _scan((20, 30, 30), SPACING)
+    mask = MaskPrompt(Box((9, 10, 11), (14, 16, 17)), _sphere((5, 6, 6), 3.2))
+    expected = _plain(TRACK, scan, _plain_mask(mask, scan))
+    assert _close(_answer(segmenter, _prompt(mask=mask, scan=scan)), expected)
+
+
+def test_several_lesions_of_several_kinds(segmenter: SingleTimePointSegmenter) -> None:
+    scan, box = _slim_scan(), Box((2, 5, 3), (9, 31, 9))
+    mask = MaskPrompt(Box((4, 16, 3), (8, 23, 9)), np.ones((4, 7, 6), bool))
+    prompts = [
+        replace(_prompt((6.0, 20.0, 7.0), scan=scan), lesion_id=1),
+        replace(_prompt(box=box, scan=scan), lesion_id=2),
+        replace(_prompt((99.0, 0.0, 0.0), scan=scan), lesion_id=3),
+        replace(_prompt(mask=mask, scan=scan), lesion_id=4),
+        replace(_prompt((5.0, 5.0, 5.0), scan=scan), lesion_id=5),
+    ]  # fmt: skip
+    answers = {answer.prompt.lesion_id: answer for answer in segmenter.segment(prompts)}
+    assert sorted(answers) == [1, 2, 3, 4, 5]
+    assert isinstance(answers[3], LesionFailure) and "lies on the scan" in str(answers[3].error)
+    for prompt in prompts:
+        if prompt.lesion_id != 3:
+            alone = _answer(segmenter, prompt)
+            np.testing.assert_allclose(_whole(answers[prompt.lesion_id]), alone, atol=1e-5)
+
+
+def test_the_axes_signs_stay_as_the_file_has_them(segmenter: SingleTimePointSegmenter) -> None:
+    """As published: voxels are looked at in the order of the file."""
+    plain, turned = _prompt(), _prompt(scan=_scan(flipped=(True, False, True)))
+    assert np.array_equal(_answer(segmenter, plain), _answer(segmenter, turned))
+
+
+# --- prompts that cannot be used -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        MaskPrompt(Box((3, 3, 3), (6, 6, 6)), np.zeros((3, 3, 3), bool)),
+        MaskPrompt(Box((3, 3, 3), (3, 3, 3)), np.zeros((0, 0, 0), bool)),
+        MaskPrompt(Box((30, 3, 3), (33, 6, 6)), np.ones((3, 3, 3), bool)),
+        MaskPrompt(Box((-4, 3, 3), (-1, 6, 6)), np.ones((3, 3, 3), bool)),
+    ],
+    ids=["empty", "nothing", "above the scan", "below the scan"],
+)
+def test_a_mask_that_is_empty_or_elsewhere_gives_way_to_the_point(
+    segmenter: SingleTimePointSegmenter, mask: MaskPrompt, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = _answer(segmenter, _prompt())
+    assert np.array_equal(_answer(segmenter, _prompt(mask=mask)), expected)
+    assert "its mask cannot be used" in caplog.text
+    box = Box((8, 15, 14), (13, 24, 22))
+    assert np.array_equal(
+        _answer(segmenter, _prompt(mask=mask, box=box)), _answer(segmenter, _prompt(box=box))
+    )
+
+
+def test_a_box_elsewhere_gives_way_to_the_point(segmenter: SingleTimePointSegmenter) -> None:
+    away = Box((60, 0, 0), (70, 9, 9))
+    assert np.array_equal(_answer(segmenter, _prompt(box=away)), _answer(segmenter, _prompt()))
+
+
+@pytest.mark.parametrize("point", [(22.0, 5.0, 5.0), (-0.6, 5.0, 5.0), (math.nan, 5.0, 5.0), (5.0, 1e9, 5.0)])
+def test_nothing_on_the_scan_is_a_failure_and_no_random_place(
+    segmenter: SingleTimePointSegmenter, point: Vector
+) -> None:
+    (answer,) = segmenter.segment([_prompt(point)])
+    assert isinstance(answer, LesionFailure)
+    assert "lesion 4" in str(answer.error) and "expected" in str(answer.error)
+
+
+def test_a_mask_partly_on_the_scan_is_used_as_far_as_it_is(segmenter: SingleTimePointSegmenter) -> None:
+    mask = MaskPrompt(Box((-2, -3, 30), (3, 5, 40)), np.ones((5, 8, 10), bool))
+    on_scan = MaskPrompt(Box((0, 0, 30), (3, 5, 36)), np.ones((3, 5, 6), bool))
+    scan = _scan()
+    expected = _plain(TRACK, scan, _plain_mask(on_scan, scan))
+    assert _close(_answer(segmenter, _prompt(mask=mask, scan=scan)), expected)
+
+
+@dataclass
+class _Maps:
+    """A prompt on the network grid of a scan with thin voxels, as a whole volume."""
+
+    scan: Scan
+
+    def whole(self, shown: PromptMap | None) -> npt.NDArray[np.bool_]:
+        assert shown is not None
+        volume = np.zeros(network_grid(self.scan, _models_plan()[0]).shape, bool)
+        volume[shown.box.slices] = shown.voxels
+        return volume
+
+
+def _models_plan() -> list[Any]:
+    from model.network.plan import Architecture, CtNormalization, Plan
+
+    architecture = Architecture((4,), ((3, 3, 3),), ((1, 1, 1),), (1,), (), True, 1e-5, True, 0.01)
+    return [Plan("", SPACING, PATCH, (0, 1, 2), CtNormalization(LOW, HIGH, MEAN, STD), architecture)]
+
+
+def test_a_mask_too_thin_for_the_network_is_kept() -> None:
+    scan = _scan((60, 40, 36), (0.3, 0.4, 0.4))
+    grid = network_grid(scan, _models_plan()[0])
+    mask = MaskPrompt(Box((31, 21, 11), (32, 22, 12)), np.ones((1, 1, 1), bool))
+    whole = _Maps(scan).whole(mask_prompt(mask, grid))
+    assert np.argwhere(whole).tolist() == [[int(31.5 * 0.3), int(21.5 * 0.5), int(11.5 * 0.5)]]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
+@pytest.mark.parametrize("spacing", [(1.3, 1.0, 1.0), (3.0, 0.7, 0.9)])
+def test_prompts_are_drawn_where_they_lie_in_the_plans_axes(order: Index, spacing: Vector) -> None:
+    scan = _scan((22, 40, 36), spacing)
+    shape = _network_shape(scan)
+    plan = replace(_models_plan()[0], transpose_forward=order, spacing_zyx=AxisMap(order).triple(SPACING))
+    grid = network_grid(scan, plan)
+    rng = np.random.default_rng(2)
+    mask = MaskPrompt(Box((3, 8, 9), (12, 20, 30)), rng.random((9, 12, 21)) > 0.3)
+    point, box = (3.0, 39.0, 20.0), Box((2, 30, 3), (5, 40, 9))
+    half = np.abs(_soft_mask(mask, scan) - 0.5) < 1e-6
+    for shown, expected, on_edge in (
+        (mask_prompt(mask, grid), _plain_mask(mask, scan), half),
+        (ball_prompt(point, grid), _plain_ball(point, scan), np.zeros(shape, bool)),
+        (box_prompt(box, grid), _plain_box(box, scan), np.zeros(shape, bool)),
+    ):
+        assert shown is not None
+        volume = np.zeros(AxisMap(order).triple(shape), bool)
+        volume[shown.box.slices] = shown.voxels
+        differing = volume != expected.transpose(order)
+        # Interpolated in another order of axes, what comes to one half can fall on either side of it.
+        assert np.array_equal(differing, differing & on_edge.transpose(order))
+        assert bounding_box(shown.voxels) == Box.of_shape(shown.voxels.shape)
+
+
+def _shown(box: Box) -> PromptMap:
+    return PromptMap(box, np.ones(box.shape_zyx, bool))
+
+
+def test_prompt_tiles() -> None:
+    shape, patch = (30, 30, 30), (8, 16, 16)
+    # On the first axis half of (10 + 14 - 8); on the others moved into the image.
+    assert prompt_tiles(_shown(Box((10, 0, 20), (15, 5, 30))), shape, patch) == [
+        Box((8, 0, 14), (16, 16, 30))
+    ]
+    # Of an even length the middle's lower voxel counts: half of (10 + 13 - 8), rounded down.
+    (one,) = prompt_tiles(_shown(Box((10, 4, 4), (14, 9, 9))), shape, patch)
+    assert one.start_zyx[0] == 7
+    # An image thinner than the patch has less before than after it.
+    assert prompt_tiles(_shown(Box((1, 4, 4), (4, 9, 9))), (5, 30, 30), patch)[0].start_zyx[0] == -1
+    several = prompt_tiles(_shown(Box((4, 4, 4), (15, 15, 15))), shape, patch)
+    assert [tile.start_zyx for tile in several] == list(product((0, 4, 7, 11), (0, 7, 14), (0, 7, 14)))
+
+
+def test_a_patch_on_a_lopsided_masks_mass_still_holds_all_of_it() -> None:
+    voxels = np.zeros((16, 4, 4), bool)
+    voxels[0] = voxels[15, 0, 0] = True
+    (one,) = prompt_tiles(PromptMap(Box.of_shape(voxels.shape, (20, 9, 9)), voxels), (60, 30, 30), PATCH)
+    assert (one.start_zyx[0], one.stop_zyx[0]) == (20, 36)
+
+
+# --- which weights ---------------------------------------------------------------------------------------
+
+
+def test_without_the_tracking_network_a_mask_becomes_its_box(published: Path) -> None:
+    voxels = _sphere((7, 9, 9), 3.5)
+    prompt = _prompt(mask=MaskPrompt(Box((8, 15, 14), (15, 24, 23)), voxels))
+    expected = _plain(BOX, prompt.followup, _plain_box(Box((8, 16, 15), (15, 23, 22)), prompt.followup))
+    assert _close(_answer(_segmenter(published, (BOX, POINT)), prompt), expected)
+
+
+def test_the_tracking_network_alone_takes_every_prompt(published: Path) -> None:
+    alone, scan, box = _segmenter(published, (TRACK,)), _scan(), Box((8, 15, 14), (13, 24, 22))
+    assert _close(_answer(alone, _prompt()), _plain(TRACK, scan, _plain_ball((10.0, 20.0, 18.0), scan)))
+    assert _close(_answer(alone, _prompt(box=box)), _plain(TRACK, scan, _plain_box(box, scan)))
+
+
+def test_the_box_network_alone_answers_no_point(published: Path) -> None:
+    (answer,) = _segmenter(published, (BOX,)).segment([_prompt()])
+    assert isinstance(answer, LesionFailure) and "bbox_optimized" in str(answer.error)
+
+
+def test_only_what_is_asked_for_is_loaded(published: Path, tmp_path: Path) -> None:
+    assert list(load_single_time_point(published, folds=FOLDS)) == [POINT, BOX, TRACK]
+    assert list(load_single_time_point(published, folds=(1,), networks=[TRACK])) == [TRACK]
+    _write(tmp_path, BOX)
+    (tmp_path / BOX.value / "fold_1" / "checkpoint_final.pth").write_bytes(b"spoilt")
+    assert list(load_single_time_point(tmp_path, folds=(0,))) == [BOX]
+
+
+@pytest.mark.parametrize("where", ["", "..", "LesionLocatorSeg"])
+def test_the_archive_is_found_from_near_by(published: Path, where: str) -> None:
+    folder = find_prompt_network(published / where, POINT)
+    assert folder is not None and folder.samefile(published / POINT.value)
+    assert find_prompt_network(published / BOX.value, BOX) == published / BOX.value
+    assert find_prompt_network(published / TRACK.value, TRACK) == published / TRACK.value
+    assert find_prompt_network(published / BOX.value, POINT) is None
+
+
+def _refused(*parts: str, root: Path, networks: tuple[PromptNetwork, ...] | None = None) -> None:
+    with pytest.raises(WeightsError) as raised:
+        load_single_time_point(root, EnsembleOptions(device="cpu"), folds=FOLDS, networks=networks)
+    message = str(raised.value)
+    assert "expected" in message and "\n" not in message
+    for part in parts:
+        assert part in message, message
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    _refused(str(tmp_path), "point_optimized", root=tmp_path)
+    _refused("gone", root=tmp_path / "gone")
+    _write(tmp_path, POINT)
+    _refused("LesionLocatorTrack", root=tmp_path, networks=(POINT, TRACK))
+    (tmp_path / POINT.value / "fold_1" / "checkpoint_final.pth").unlink()
+    _refused("fold_1", "missing", root=tmp_path)
+
+
+def test_two_archives_in_one_folder(tmp_path: Path) -> None:
+    _write(tmp_path / "a", POINT)
+    _write(tmp_path / "b", POINT)
+    _refused("several times", "a/", "b/", root=tmp_path)
+
+
+def test_plan_and_checkpoint_that_disagree(tmp_path: Path) -> None:
+    _write(tmp_path, TRACK)
+    document = json.loads(json.dumps(PLANS))
+    arguments = document["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    arguments["features_per_stage"] = [4, 6, 10]
+    (tmp_path / TRACK.value / "plans.json").write_text(json.dumps(document))
+    _refused("does not fit its plan", root=tmp_path)

@@ -1,0 +1,119 @@
+"""A network that is not told where the lesion is, and points that are chosen by what it says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.case.case import Scan
+from model.case.geometry import Vector
+from model.errors import InputError, MemoryExhaustedError
+from model.inference import unprompted as unguided
+from model.inference.ensemble import Encode, Prediction
+from model.inference.load import LoadedModel
+from model.inference.robust import FunctionSegmenter, SegmenterOptions, SeriesSegmenter
+from model.inference.unprompted import Unguided
+from model.network.plan import Architecture, CtNormalization, Plan
+from model.network.resample import FloatVolume
+from model.network.variants import PromptNetwork
+from model.prompts.sampling import ChoiceOptions, Sampling, SamplingOptions
+from model.tracking.series import FollowOptions
+from model.tracking.tracker import follow_each
+
+from ...helpers.moving_lesions import NAMES, Ball, Patient, Way, bright, point_of
+
+LESION, TISSUE, FAR = (10.0, 11.0, 11.0), (10.0, 15.0, 11.0), (10.0, 30.0, 30.0)
+ARCHITECTURE = Architecture((4,), ((3, 3, 3),), ((1, 1, 1),), (1,), (), True, 1e-5, True, 0.01)
+PLAN = Plan(
+    "3d_fullres", (2.0, 2.0, 2.0), (12, 12, 12), (0, 1, 2), CtNormalization(-500.0, 500.0, 50.0, 10.0),
+    ARCHITECTURE,
+)  # fmt: skip
+
+
+class Bright:
+    """Stands for an ensemble: whatever is brighter than 50 HU is lesion."""
+
+    folds = (0, 1)
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.seen: list[FloatVolume] = []
+
+    def predict(self, encodes: Sequence[Encode]) -> Iterator[Prediction]:
+        for index, encode in enumerate(encodes):
+            if self.error is not None:
+                raise self.error
+            self.seen.append(encode())
+            yield Prediction(index, margin=self.seen[-1][0])
+
+
+def _made(kind: str, ensemble: Bright) -> Unguided:
+    model = LoadedModel(PLAN, ensemble, None)  # type: ignore[arg-type]
+    return (
+        unguided.longitudinal(model)
+        if kind == "longitudinal"
+        else unguided.single({PromptNetwork.BOX: model})
+    )
+
+
+def _scan() -> Scan:
+    return Patient().series().time_points[0].scans[0]
+
+
+@pytest.mark.parametrize("kind", ["longitudinal", "single"])
+def test_it_sees_the_scan_and_no_prompt(kind: str) -> None:
+    ensemble = Bright()
+    found = _made(kind, ensemble)(_scan(), [LESION, TISSUE, FAR])
+    assert found[0] > 0.9 and found[1] < 0.1 and math.isnan(found[2])
+    (channels,) = ensemble.seen
+    cts = 2 if kind == "longitudinal" else 1
+    assert channels.shape == ((5, 12, 12, 12) if cts == 2 else (2, 12, 12, 12))
+    assert (
+        not channels[cts:].any() and channels[0].max() == 5 and np.array_equal(channels[0], channels[cts - 1])
+    )
+
+
+def test_the_network_for_points_is_preferred() -> None:
+    model = LoadedModel(PLAN, Bright(), None)  # type: ignore[arg-type]
+    other = LoadedModel(PLAN, Bright(), None)  # type: ignore[arg-type]
+    chosen = unguided.single({PromptNetwork.TRACK: other, PromptNetwork.POINT: model})
+    assert chosen.ensemble is model.ensemble and chosen.is_averaged
+
+
+def test_a_network_that_fails_says_nothing() -> None:
+    found = _made("single", Bright(ValueError("no")))(_scan(), [LESION, TISSUE])
+    assert all(map(math.isnan, found))
+    with pytest.raises(MemoryExhaustedError):
+        _made("single", Bright(MemoryExhaustedError("full")))(_scan(), [LESION])
+
+
+# --- choosing --------------------------------------------------------------------------------------------
+
+
+def _segmenter(values: Any) -> SeriesSegmenter:
+    return SeriesSegmenter(FunctionSegmenter(bright), SegmenterOptions(), unguided=values)
+
+
+def test_points_are_chosen_by_it() -> None:
+    asked: list[str] = []
+
+    def upper_half(scan: Scan, points: Sequence[Vector]) -> list[float]:
+        asked.append(scan.name)
+        return [0.9 if z > 10 else 0.1 for z, _, _ in points]
+
+    choice = ChoiceOptions(SamplingOptions(Sampling.UNIFORM, 20), min_probability=0.5)
+    patient = Patient({1: Ball((10, 11, 11))})
+    result = patient.follow(FollowOptions(choice=choice), segmenter=_segmenter(upper_half))
+    assert asked == ["primary-t0"] and point_of(result, "t0")[0] > 10
+    assert all(patient.dice(result, name, 1) == 1 for name in NAMES)
+
+
+def test_a_segmenter_that_has_none_cannot_choose() -> None:
+    options = FollowOptions(choice=ChoiceOptions(min_probability=0.5))
+    for segmenter in (_segmenter(None), FunctionSegmenter(bright)):
+        with pytest.raises(InputError, match="cannot be chosen by probability"):
+            follow_each(Patient().series(), segmenter, Way(), options)

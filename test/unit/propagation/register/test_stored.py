@@ -1,0 +1,232 @@
+"""Transforms that are saved are given back as the same maps, to us and to ITK."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model.case.geometry import FloatArray, Geometry
+from model.errors import InputError, OutputError
+from model.propagation.register import RegistrationImage, Transform, backend
+from model.propagation.register.field import (
+    FADE_MM,
+    Composition,
+    FieldTransform,
+    grid_over,
+    sampled,
+    voxel_centres_mm,
+)
+from model.propagation.register.itk import Inverse, ItkTransform
+from model.propagation.register.landmarks import rigid_fit, spline_fit
+from model.propagation.register.linear import LinearTransform
+from model.propagation.register.stored import pair_name, read_transform, save_transform
+
+from ....helpers.registration_scans import around, followup_of, grid_like, phantom, turn
+
+OBLIQUE = tuple((turn(25.0) @ np.diag([1.0, -1.0, 1.0]))[:, [2, 0, 1]].ravel().tolist())
+GRID = Geometry((9, 8, 7), (12.0, 11.0, 14.0), (-40.0, 25.0, -300.0), OBLIQUE)
+POINTS = GRID.voxel_to_world(
+    np.random.default_rng(1).uniform(0.2, 0.8, (60, 3)) * np.subtract(GRID.size_xyz, 1)
+)
+
+
+def linear(degrees: float = 7.0) -> LinearTransform:
+    return LinearTransform(turn(degrees) * 1.05, np.asarray([12.0, -30.0, 45.0]))
+
+
+def field(seed: int = 0, geometry: Geometry = GRID) -> FieldTransform:
+    u = np.random.default_rng(seed).normal(0.0, 1.5, (*geometry.shape_zyx, 3)).astype(np.float32)
+    return FieldTransform(linear(), u, geometry)
+
+
+def back() -> LinearTransform:
+    matrix = np.asarray(np.linalg.inv(linear().matrix), np.float64)
+    return LinearTransform(matrix, -matrix @ linear().offset_mm)
+
+
+def spline() -> Transform:
+    rng = np.random.default_rng(5)
+    fixed = voxel_centres_mm(Geometry((3, 3, 3), (50.0, 45.0, 45.0), GRID.origin_xyz, GRID.direction))
+    moving = linear().fixed_to_moving(fixed) + rng.normal(0, 2.0, fixed.shape)
+    return spline_fit(fixed, moving, rigid_fit(fixed, moving))
+
+
+def same(first: Transform, second: Transform, points: FloatArray = POINTS, within_mm: float = 1e-3) -> bool:
+    there = np.abs(first.fixed_to_moving(points) - second.fixed_to_moving(points)).max()
+    ends = first.fixed_to_moving(points)
+    back = np.abs(first.moving_to_fixed(ends) - second.moving_to_fixed(ends)).max()
+    return bool(there < within_mm and back < within_mm + 0.05)
+
+
+TRANSFORMS: dict[str, Transform] = {
+    "linear": linear(),
+    "field": field(),
+    "compositions": Composition(Composition(field(1), back()), field(2)),
+}
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".tfm", ".txt", ".HDF5"])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_what_is_saved_is_given_back(tmp_path: Path, name: str, suffix: str) -> None:
+    path = tmp_path / "new" / f"a{suffix}"
+    save_transform(path, TRANSFORMS[name])
+    found = backend(f"transform:{path}").register(phantom(), phantom()).transform
+    assert type(found) is type(TRANSFORMS[name])
+    assert same(found, TRANSFORMS[name])
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 1000), st.floats(-40, 40), st.permutations(range(3)), st.booleans())
+def test_any_orientation_of_a_field(
+    tmp_path: Path, seed: int, degrees: float, order: list[int], is_image: bool
+) -> None:
+    direction = tuple((turn(degrees)[:, order]).ravel().tolist())
+    geometry = Geometry((5, 4, 6), (9.0, 8.0, 7.0), (30.0, -20.0, 5.0), direction)
+    truth = field(seed, geometry)
+    path = tmp_path / ("a.mha" if is_image else "a.h5")
+    save_transform(path, truth)
+    assert np.allclose(
+        read_transform(path).fixed_to_moving(voxel_centres_mm(geometry)),
+        truth.fixed_to_moving(voxel_centres_mm(geometry)),
+        atol=1e-3,
+    )
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd", ".nii"])
+def test_images_of_displacements(tmp_path: Path, suffix: str) -> None:
+    truth = sampled(linear(), GRID, LinearTransform.identity())
+    path = tmp_path / f"a{suffix}"
+    save_transform(path, truth)
+    assert same(read_transform(path), truth, within_mm=0.01)
+    u = sitk.DisplacementFieldTransform(sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkVectorFloat64))
+    assert u.TransformPoint(POINTS[0].tolist()) == pytest.approx(
+        truth.fixed_to_moving(POINTS[:1])[0], abs=0.01
+    )
+
+
+def test_a_field_means_the_same_to_itk_also_where_it_fades(tmp_path: Path) -> None:
+    constant = np.full((*GRID.shape_zyx, 3), 6.0, np.float32)
+    truth = FieldTransform(linear(), constant, GRID)
+    save_transform(tmp_path / "a.h5", truth)
+    itk = sitk.ReadTransform(str(tmp_path / "a.h5"))
+    step = np.asarray(GRID.direction).reshape(3, 3)[:, 0]
+    for away_mm in (-50.0, 0.0, 2 * FADE_MM):
+        point = np.asarray(GRID.origin_xyz) - away_mm * step
+        assert itk.TransformPoint(point.tolist()) == pytest.approx(truth.fixed_to_moving(point)[0], abs=1e-3)
+    once = read_transform(tmp_path / "a.h5")
+    save_transform(tmp_path / "b.h5", once)
+    twice = read_transform(tmp_path / "b.h5")
+    assert isinstance(once, FieldTransform) and isinstance(twice, FieldTransform)
+    assert once.geometry.same_grid(twice.geometry)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".mha"])
+def test_what_itk_has_no_name_for_is_sampled(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    for transform in (spline(), Inverse(field(3, grid_over(GRID, 40.0)))):
+        with pytest.raises(InputError, match="geometry"):
+            save_transform(path, transform)
+        save_transform(path, transform, GRID)
+        assert same(read_transform(path), transform, within_mm=0.3)
+
+
+def test_other_programs_transforms(tmp_path: Path) -> None:
+    euler = sitk.Euler3DTransform((10.0, 20.0, 30.0), 0.1, -0.2, 0.3, (5.0, 6.0, 7.0))
+    grid = sitk.Image([60, 60, 60], sitk.sitkUInt8)
+    grid.SetOrigin((-30.0, -30.0, -30.0))
+    bspline = sitk.BSplineTransformInitializer(grid, [3, 3, 3])
+    values = np.random.default_rng(0).normal(0, 2.0, bspline.GetNumberOfParameters())
+    bspline.SetParameters(values.tolist())
+    points = np.random.default_rng(2).uniform(-20, 20, (30, 3))
+    both = sitk.CompositeTransform([euler, bspline])
+    for itk in (euler, bspline, both, sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), sitk.Transform()):
+        sitk.WriteTransform(itk, str(tmp_path / "a.tfm"))
+        found = read_transform(tmp_path / "a.tfm")
+        wanted = [itk.TransformPoint(point) for point in points.tolist()]
+        assert np.allclose(found.fixed_to_moving(points), wanted, atol=1e-4)
+        assert np.allclose(found.moving_to_fixed(wanted), points, atol=0.05)
+        save_transform(tmp_path / "b.h5", found)
+        assert same(read_transform(tmp_path / "b.h5"), found, points)
+    assert isinstance(read_transform(tmp_path / "b.h5"), LinearTransform)
+    assert ItkTransform(bspline).fixed_to_moving([]).shape == (0, 3)
+
+
+def named(scan: RegistrationImage, name: str) -> RegistrationImage:
+    return RegistrationImage(scan.array, scan.geometry, name)
+
+
+def test_a_folder_holds_a_file_for_each_pair(tmp_path: Path) -> None:
+    scan = phantom((30, 25, 20), 10.0)
+    before, after = named(scan, "primary-week00"), named(scan, "data/week12.nii.gz")
+    assert pair_name(after.name, before.name) == "week12_to_week00"
+    chosen = backend(f"transform:{tmp_path}")
+    with pytest.raises(InputError, match="week12_to_week00.h5"):
+        chosen.register(after, before)
+    save_transform(tmp_path / "week12_to_week00.h5", linear())
+    assert same(chosen.register(after, before).transform, linear())
+    assert same(chosen.register(before, after).transform, Inverse(linear()))
+    save_transform(tmp_path / "week00_to_week12.mha", field())
+    assert isinstance(chosen.register(before, after).transform, FieldTransform)
+    save_transform(tmp_path / "week00_to_week12.tfm", field())
+    with pytest.raises(InputError, match="several"):
+        chosen.register(before, after)
+
+
+def test_a_transform_that_does_not_suit_is_told(tmp_path: Path) -> None:
+    baseline = phantom()
+    truth = around(baseline.geometry, turn(6.0), (30.0, 0.0, 60.0))
+    followup = followup_of(baseline, grid_like(baseline.geometry, truth, (5.0, 5.0, 5.0)), truth)
+    save_transform(tmp_path / "a.h5", truth)
+    right = backend(f"transform:{tmp_path}/a.h5").register(followup, baseline)
+    assert right.is_reliable and not right.warnings and right.similarity > 0.9
+    save_transform(tmp_path / "a.h5", LinearTransform.translation((90.0, 0.0, -80.0)))
+    wrong = backend(f"transform:{tmp_path}/a.h5").register(followup, baseline)
+    assert not wrong.is_reliable and "match poorly" in wrong.warnings[0]
+
+
+def write(path: Path, what: sitk.Transform | sitk.Image) -> None:
+    if isinstance(what, sitk.Image):
+        sitk.WriteImage(what, str(path))
+    else:
+        sitk.WriteTransform(what, str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "says"),
+    [
+        ("a.h5", b"not a transform", "cannot be read"),
+        ("a.tfm", b"", "cannot be read"),
+        ("a.mha", b"", "cannot be read"),
+        ("a.mha", sitk.Image([4, 4, 4], sitk.sitkFloat32), "1 values per voxel"),
+        ("a.mha", sitk.Image([4, 4], sitk.sitkVectorFloat32, 3), "3-D image of displacements"),
+        ("a.mha", sitk.Image([4, 4, 4], sitk.sitkVectorFloat32, 3) + float("nan"), "NaN"),
+        ("a.tfm", sitk.TranslationTransform(2), "2 dimensions"),
+        ("a.tfm", sitk.AffineTransform([1, 0, 0, 0, 1, 0, 0, 0, 0], [0, 0, 0]), "without an inverse"),
+    ],
+)
+def test_unfit_files_are_refused(tmp_path: Path, name: str, what: object, says: str) -> None:
+    path = tmp_path / name
+    if isinstance(what, bytes):
+        path.write_bytes(what)
+    else:
+        assert isinstance(what, sitk.Transform | sitk.Image)
+        write(path, what)
+    with pytest.raises(InputError, match=says) as error:
+        read_transform(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_unfit_names_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not there"):
+        backend(f"transform:{tmp_path}/none.h5")
+    with pytest.raises(InputError, match="expected it to end in"):
+        save_transform(tmp_path / "a.json", linear())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_transform(tmp_path / "file" / "a.h5", linear())

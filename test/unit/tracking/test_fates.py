@@ -1,0 +1,243 @@
+"""What became of lesions, rule by rule, on answers whose sizes can be counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.case.case import LesionResult
+from model.errors import InputError
+from model.tracking.fates import Fate, FateOptions, LesionFate, fates, longest_diameter_mm
+
+from ...helpers.tracking_phantoms import (
+    SHAPE,
+    SPACING_ZYX,
+    answer,
+    cuboid,
+    mask_prompt,
+    prompt,
+    scan,
+    with_place,
+)
+
+# A voxel is 3 x 1 x 0.5 mm: 0.0015 ml.
+LESION = cuboid((3, 7), (5, 11), (6, 14))  # 4 x 6 x 8 voxels: 0.288 ml
+OFF = FateOptions(min_probability=None, min_volume_ml=None, merged_overlap=None)
+
+
+def _result(volume: np.ndarray, lesion_id: int = 1, is_new: bool = False) -> LesionResult:
+    return answer(replace(prompt((5.0, 8.0, 10.0), lesion_id), is_new=is_new), volume)
+
+
+def _one(volume: np.ndarray, options: FateOptions | None = None, is_new: bool = False) -> Fate:
+    return fates([_result(volume, 65_535, is_new)], options)[65_535]
+
+
+def test_persistent_and_new() -> None:
+    assert _one(LESION) == Fate(LesionFate.PERSISTENT, "still there; 0.288 ml")
+    assert _one(LESION, is_new=True) == Fate(LesionFate.NEW, "no baseline shows it; 0.288 ml")
+    assert fates([]) == {}
+
+
+def test_an_empty_answer_has_vanished_whatever_the_rules() -> None:
+    empty = np.zeros(SHAPE, np.float32)
+    for options in (FateOptions(), OFF):
+        assert _one(empty, options) == Fate(LesionFate.VANISHED, "no voxel was found", pieces=0)
+    assert _one(empty, is_new=True) == Fate(LesionFate.NEW, "a new lesion, but no voxel was found", pieces=0)
+
+
+SPECK = cuboid((3, 4), (5, 7), (6, 9))  # 6 voxels: 0.009 ml
+FAINT = cuboid((3, 7), (5, 11), (6, 14), value=0.59)
+
+
+@pytest.mark.parametrize(
+    ("volume", "reason"),
+    [
+        (FAINT, "its highest probability 0.59 is below 0.6"),
+        (SPECK, "its volume of 0.009 ml is below 0.01 ml"),
+    ],
+)
+def test_rules_that_are_on(volume: np.ndarray, reason: str) -> None:
+    assert _one(volume) == Fate(LesionFate.VANISHED, reason, pieces=0)
+    assert _one(volume, OFF).fate is LesionFate.PERSISTENT
+
+
+def test_one_sure_voxel_is_enough_for_the_highest_and_not_for_the_mean() -> None:
+    volume = FAINT.copy()
+    volume[4, 7, 8] = 0.95
+    assert _one(volume).fate is LesionFate.PERSISTENT
+    fate = _one(volume, FateOptions(min_mean_probability=0.7))
+    assert fate == Fate(LesionFate.VANISHED, "its mean probability 0.59 is below 0.7", pieces=0)
+
+
+def test_a_lesion_of_exactly_the_limit_stays() -> None:
+    volume_ml = 0.0015 * 192
+    assert _one(LESION, FateOptions(min_volume_ml=volume_ml)).fate is LesionFate.PERSISTENT
+    assert _one(LESION, FateOptions(min_volume_ml=volume_ml + 1e-4)).fate is LesionFate.VANISHED
+
+
+def test_the_diameter_is_measured_within_slices_over_outer_corners() -> None:
+    # 6 rows of 1 mm and 8 columns of 0.5 mm; the 12 mm along z are no diameter of a slice.
+    diameter = float(np.hypot(6.0, 4.0))
+    assert longest_diameter_mm(LESION > 0, SPACING_ZYX) == pytest.approx(diameter)
+    assert _one(LESION, FateOptions(min_diameter_mm=7.2)).fate is LesionFate.PERSISTENT
+    fate = _one(LESION, FateOptions(min_diameter_mm=7.3))
+    assert fate.reason == "its longest diameter of 7.2 mm is below 7.3 mm"
+    assert longest_diameter_mm(np.zeros((2, 3, 4), bool), SPACING_ZYX) == 0.0
+
+
+def test_the_diameter_against_all_pairs_of_corners() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(30):
+        mask = rng.random((2, 7, 6)) < 0.2
+        longest = 0.0
+        for plane in mask:
+            corners = [
+                np.array([y + dy, x + dx]) * SPACING_ZYX[1:]
+                for y, x in np.argwhere(plane) for dy in (0, 1) for dx in (0, 1)
+            ]  # fmt: skip
+            longest = max([longest, *(float(np.linalg.norm(a - b)) for a in corners for b in corners)])
+        assert longest_diameter_mm(mask, SPACING_ZYX) == pytest.approx(longest)
+
+
+def test_the_mean_hu_is_that_of_the_follow_up_under_the_mask() -> None:
+    ct = np.full(SHAPE, -800.0, np.float32)
+    ct[LESION > 0] = 40.0
+    ct[4, 7, 8] = np.nan
+    result = answer(prompt((5.0, 8.0, 10.0), followup=scan(ct)), LESION)
+    assert fates([result], FateOptions(hu_window=(-100, 300)))[1].fate is LesionFate.PERSISTENT
+    assert fates([result], FateOptions(hu_window=(40, 41)))[1].fate is LesionFate.PERSISTENT
+    fate = fates([result], FateOptions(hu_window=(50, 300)))[1]
+    assert fate == Fate(LesionFate.VANISHED, "its mean of 40 HU lies outside of 50 to 300 HU", pieces=0)
+    blank = answer(prompt((5.0, 8.0, 10.0), followup=scan(np.full(SHAPE, np.nan, np.float32))), LESION)
+    assert fates([blank], FateOptions(hu_window=(50, 300)))[1].fate is LesionFate.PERSISTENT
+
+
+# --- merged
+
+
+def test_lesions_that_share_half_of_the_smaller_one_are_merged() -> None:
+    small = cuboid((3, 7), (5, 11), (10, 18))  # half of it lies on the other
+    found = fates([_result(LESION, 300), _result(small, 65_535)])
+    reason = "it overlaps lesion {} (50 % of the smaller one)"
+    assert found[300] == Fate(LesionFate.MERGED, reason.format(65_535), (65_535,))
+    assert found[65_535] == Fate(LesionFate.MERGED, reason.format(300), (300,))
+    less = cuboid((3, 7), (5, 11), (11, 19))
+    kept = fates([_result(LESION, 300), _result(less, 65_535)])
+    assert {fate.fate for fate in kept.values()} == {LesionFate.PERSISTENT}
+
+
+def test_a_small_lesion_inside_of_a_large_one_is_merged_with_it() -> None:
+    inside = cuboid((4, 6), (6, 9), (7, 11))
+    assert fates([_result(LESION, 1), _result(inside, 2)])[1].merged_with == (2,)
+    off = fates([_result(LESION, 1), _result(inside, 2)], FateOptions(merged_overlap=None))
+    assert off[1].fate is off[2].fate is LesionFate.PERSISTENT
+
+
+def test_neighbours_that_touch_by_a_whole_face_are_not_merged() -> None:
+    beside = cuboid((3, 7), (5, 11), (14, 22))
+    found = fates([_result(LESION, 1), _result(beside, 2)])
+    assert found[1].fate is found[2].fate is LesionFate.PERSISTENT
+
+
+def test_a_chain_is_one_mass() -> None:
+    chain = [
+        _result(cuboid((3, 7), (5, 11), (start, start + 8)), lesion_id)
+        for lesion_id, start in ((9, 2), (4, 6), (7, 10))
+    ]
+    found = fates(chain)
+    assert (
+        found[9].merged_with == (4, 7) and found[4].merged_with == (7, 9) and found[7].merged_with == (4, 9)
+    )
+    assert found[9].reason == "it overlaps lesion 4 (50 % of the smaller one); one mass with 7"
+
+
+def test_what_has_vanished_merges_with_nothing_and_what_is_new_may() -> None:
+    faint = cuboid((4, 6), (6, 9), (7, 11), value=0.55)
+    found = fates([_result(LESION, 1), _result(faint, 2)])
+    assert found[1].fate is LesionFate.PERSISTENT and found[2].fate is LesionFate.VANISHED
+    found = fates([_result(LESION, 1), _result(LESION, 2, is_new=True)])
+    assert found[2].fate is LesionFate.MERGED
+
+
+# --- split
+
+PIECES = LESION + cuboid((3, 7), (14, 18), (6, 14))  # 0.288 and 0.192 ml
+
+
+def test_two_pieces_that_count_are_a_split() -> None:
+    assert _one(PIECES) == Fate(LesionFate.SPLIT, "2 pieces of 0.288, 0.192 ml", pieces=2)
+    assert _one(PIECES, is_new=True).fate is LesionFate.NEW
+    assert _one(PIECES, is_new=True).pieces == 2
+
+
+def test_crumbs_do_not_count() -> None:
+    crumb = cuboid((3, 5), (14, 18), (6, 9))  # 24 voxels: 0.036 ml, 11 %
+    assert _one(LESION + crumb).fate is LesionFate.PERSISTENT
+    assert _one(LESION + crumb, FateOptions(min_piece_ml=0.036)).pieces == 2
+    assert _one(LESION + crumb, FateOptions(min_piece_ml=0.0, min_piece_share=0.12)).pieces == 1
+
+
+def test_pieces_that_touch_by_a_corner_are_one() -> None:
+    assert _one(LESION + cuboid((7, 11), (11, 16), (14, 22))).fate is LesionFate.PERSISTENT
+
+
+def test_only_pieces_within_reach_of_the_expected_place_count() -> None:
+    result = _result(PIECES)
+    place = mask_prompt(LESION)  # its last row is y = 10, the other piece begins at y = 14: 4 mm
+    assert fates([result], expected={1: place})[1].pieces == 2
+    assert fates([result], FateOptions(reach_mm=4.0), expected={1: place})[1].pieces == 2
+    assert fates([result], FateOptions(reach_mm=3.9), expected={1: place})[1].fate is LesionFate.PERSISTENT
+    assert fates([result], FateOptions(reach_mm=None), expected={1: place})[1].pieces == 2
+
+
+def test_the_prompts_own_mask_is_the_expected_place() -> None:
+    asked = with_place(prompt((5.0, 8.0, 10.0)), LESION)
+    assert fates([answer(asked, PIECES)], FateOptions(reach_mm=1.0))[1].fate is LesionFate.PERSISTENT
+    both = {1: mask_prompt(PIECES)}
+    assert fates([answer(asked, PIECES)], FateOptions(reach_mm=0.0), expected=both)[1].pieces == 2
+
+
+def test_a_ring_is_one_piece() -> None:
+    ring = cuboid((5, 6), (4, 16), (4, 20)) - cuboid((5, 6), (7, 13), (8, 16))
+    assert _one(ring).fate is LesionFate.PERSISTENT
+
+
+def test_merged_wins_over_split_and_pieces_are_still_told() -> None:
+    found = fates([_result(PIECES, 1), _result(LESION, 2)])
+    assert found[1].fate is LesionFate.MERGED and found[1].pieces == 2
+
+
+# --- as told
+
+
+def test_out_of_view_and_failed_are_told_and_give_way_to_an_answer() -> None:
+    found = fates(
+        [_result(LESION, 3)],
+        out_of_view={1: "its point lies 12 mm below the scan", 2: "x", 3: "x"},
+        failed={2: "no overlap"},
+    )
+    assert found[1] == Fate(LesionFate.OUT_OF_VIEW, "its point lies 12 mm below the scan", pieces=0)
+    assert found[2] == Fate(LesionFate.FAILED, "no overlap", pieces=0)
+    assert found[3].fate is LesionFate.PERSISTENT
+
+
+def test_an_id_that_stands_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        fates([_result(LESION, 1), _result(PIECES, 1)])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_probability": 1.5},
+        {"merged_overlap": 0.0},
+        {"min_piece_share": -0.1},
+        {"hu_window": (300, -100)},
+    ],
+)
+def test_options_out_of_range(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        FateOptions(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,150 @@
+"""What becomes of followed lesions: new, vanished, out of view, merged, split; time points of two scans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from model.case.case import Slot
+from model.case.geometry import Array
+from model.inference.robust import SegmentRequest
+from model.tracking.fates import LesionFate
+from model.tracking.series import FollowOptions, Origin, Topology
+
+from ...helpers.moving_lesions import NAMES, Ball, Patient, bright, contexts_of, fate_of, point_of, reason_of
+
+STAR, CHAIN, RECENTRE_MASK = Topology.STAR, Topology.CHAIN, Topology.RECENTRE_MASK
+PRIMARY, SECONDARY = Slot.PRIMARY, Slot.SECONDARY
+
+
+# --- new, vanished, out of view, merged ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("topology", Topology)
+def test_a_lesion_that_is_clicked_later_is_new_and_followed_onward(topology: Topology) -> None:
+    patient = Patient(dict(Patient().balls) | {3: Ball((6, 24, 8), radii=(0, 0, 2.0, 2.5))}, masks=("t0",))
+    patient.clicks = {"t2": {3: patient.balls[3].at(2)}}
+    result = patient.follow(FollowOptions(topology))
+    assert fate_of(result, "t2", 3) is LesionFate.NEW and fate_of(result, "t3", 3) is LesionFate.PERSISTENT
+    assert patient.dice(result, "t2", 3) == patient.dice(result, "t3", 3) == 1
+    for name in ("t0", "t1"):
+        assert all(lesion.lesion_id != 3 for lesion in result.at(name).lesions)
+
+
+def test_and_away_from_a_source_in_the_middle_on_both_sides() -> None:
+    balls = {1: Ball((10, 11, 11)), 3: Ball((6, 24, 8), radii=(2.0, 2.0, 0.0, 2.0))}
+    patient = Patient(balls, masks=("t2",), clicks={"t1": {3: (8, 23, 11)}, "t3": {3: (7, 25, 6)}})
+    result = patient.follow(source="t2")
+    assert fate_of(result, "t1", 3) is fate_of(result, "t3", 3) is LesionFate.NEW
+    assert fate_of(result, "t0", 3) is LesionFate.PERSISTENT and patient.dice(result, "t0", 3) == 1
+
+
+def test_a_mask_that_is_not_the_sources_only_tells_of_new_lesions() -> None:
+    patient = Patient(
+        {1: Ball((10, 11, 11)), 2: Ball((14, 21, 20), radii=(0, 2.5, 2.5, 2.5))}, masks=("t0", "t1")
+    )
+    result = patient.follow()
+    assert "mask is not used for lesions that are followed: 1" in result.at("t1").warnings[0]
+    assert result.at("t1").lesion(1).origin is Origin.PROPAGATED
+    assert result.at("t1").lesion(2).origin is Origin.MASK and fate_of(result, "t1", 2) is LesionFate.NEW
+    assert patient.dice(result, "t3", 2) == 1
+
+
+@pytest.mark.parametrize(
+    "options", [FollowOptions(topology) for topology in Topology] + [FollowOptions(STAR, True)]
+)
+def test_a_lesion_may_vanish_and_come_back(options: FollowOptions) -> None:
+    patient = Patient({1: Ball((10, 11, 11), radii=(3.0, 2.0, 0.0, 2.5)), 2: Ball((14, 21, 20))})
+    result = patient.follow(options)
+    assert fate_of(result, "t2") is LesionFate.VANISHED
+    assert result.at("t2").lesion(1).volume_ml == 0
+    assert not (result.at("t2").labelmaps[PRIMARY] == 1).any()
+    assert fate_of(result, "t3") is LesionFate.PERSISTENT and patient.dice(result, "t3", 1) == 1
+    assert point_of(result, "t3") == pytest.approx(patient.balls[1].at(3))
+    context = contexts_of(options, patient)["t3"]
+    assert context.has_mask and context.baseline.time_point == ("t1" if options.uses_previous else "t0")
+
+
+def test_a_lesion_that_is_only_left_in_traces_has_vanished() -> None:
+    def trace(request: SegmentRequest) -> Array:
+        return bright(request) * (0.6 if request.prompt.followup.time_point == "t2" else 1.0)  # 0.54
+
+    result = Patient().follow(function=trace)
+    assert fate_of(result, "t2") is LesionFate.VANISHED and not result.at("t2").labelmaps[PRIMARY].any()
+    assert fate_of(result, "t3") is LesionFate.PERSISTENT
+
+
+def test_a_lesion_out_of_view_is_lost_there_only() -> None:
+    slabs = {"t1": {PRIMARY: (16, 24)}}  # lesion 1 lies at z 12, 6 mm below what is shown
+    for topology in Topology:
+        patient = Patient({1: Ball((6, 11, 11)), 2: Ball((16, 21, 20))}, slabs=slabs)
+        result = patient.follow(FollowOptions(topology))
+        assert fate_of(result, "t1", 1, None) is LesionFate.OUT_OF_VIEW
+        assert "mm outside of the field of view" in reason_of(result, "t1")
+        assert fate_of(result, "t1", 2) is LesionFate.PERSISTENT
+        assert result.at("t2").lesion(1).carried_from == "primary-t0"
+        assert patient.dice(result, "t2", 1) == 1
+
+
+def test_a_lesion_just_out_of_view_is_asked_for_at_the_border() -> None:
+    result = Patient({1: Ball((6, 11, 11))}, slabs={"t1": {PRIMARY: (10, 24)}}).follow()
+    lesion = result.at("t1").lesion(1)
+    assert not lesion.in_view and lesion.is_flagged and point_of(result, "t1")[0] == 0
+    assert "mm outside of primary-t1; it is moved to the border" in lesion.warnings[0]
+    assert result.at("t2").lesion(1).in_view
+
+
+def test_lesions_that_grow_together_are_merged() -> None:
+    patient = Patient({1: Ball((11, 13, 13), radii=(3, 3, 4, 5)), 2: Ball((11, 13, 21), radii=(3, 3, 4, 5))})
+    result = patient.follow()
+    assert [fate_of(result, name) for name in NAMES[1:]][0] is LesionFate.PERSISTENT
+    assert fate_of(result, "t3", 1) is fate_of(result, "t3", 2) is LesionFate.MERGED
+    fate = result.at("t3").lesion(1).fate
+    assert fate is not None and fate.merged_with == (2,)
+
+
+def test_lesions_split() -> None:
+    def gap(request: SegmentRequest) -> Array:
+        values = bright(request)
+        if request.prompt.followup.time_point == "t3":
+            values[:, 11:13] = 0
+        return values
+
+    patient = Patient({1: Ball((10, 11, 11), radii=(5.0,) * 4)})
+    result = patient.follow(function=gap)
+    assert fate_of(result, "t2") is LesionFate.PERSISTENT and fate_of(result, "t3") is LesionFate.SPLIT
+
+
+# --- two scans of a time point ---------------------------------------------------------------------------
+
+TWO_SCANS = {PRIMARY: (12, 24), SECONDARY: (0, 12)}
+
+
+@pytest.mark.parametrize("topology", Topology)
+def test_each_lesion_is_answered_in_the_scan_that_shows_it(topology: Topology) -> None:
+    balls = {1: Ball((5, 11, 11), radii=(2.0,) * 4), 2: Ball((18, 21, 20), radii=(2.0,) * 4)}
+    patient = Patient(balls, slabs=dict.fromkeys(NAMES, TWO_SCANS))
+    result = patient.follow(FollowOptions(topology))
+    for index, name in enumerate(NAMES):
+        for lesion_id, slot in ((1, SECONDARY), (2, PRIMARY)):
+            start, stop = TWO_SCANS[slot]
+            truth = balls[lesion_id].voxels(index)[start:stop]
+            assert np.array_equal(result.at(name).labelmaps[slot] == lesion_id, truth)
+            assert [les.slot for les in result.at(name).lesions if les.lesion_id == lesion_id] == [slot]
+
+
+def test_from_one_scan_into_two_and_back() -> None:
+    slabs = {"t1": TWO_SCANS, "t2": TWO_SCANS}
+    balls = {1: Ball((5, 11, 11), radii=(2.0,) * 4), 2: Ball((18, 21, 20), radii=(2.0,) * 4)}
+    patient = Patient(balls, slabs=slabs)
+    result = patient.follow(FollowOptions(RECENTRE_MASK))
+    assert patient.dice(result, "t3", 1) == patient.dice(result, "t3", 2) == 1
+    assert result.at("t3").lesion(1).carried_from == "secondary-t2"
+    assert result.at("t3").lesion(2).carried_from == "primary-t2"
+
+
+def test_scans_that_show_it_equally_well_both_answer() -> None:
+    patient = Patient({1: Ball((10, 11, 11))}, slabs={"t1": {PRIMARY: (0, 24), SECONDARY: (2, 24)}})
+    result = patient.follow(FollowOptions(CHAIN))
+    assert [lesion.slot for lesion in result.at("t1").lesions] == [PRIMARY, SECONDARY]
+    assert result.at("t2").lesion(1).carried_from == "primary-t1"

@@ -1,0 +1,154 @@
+"""Settings: defaults, presets, overrides with clear errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model.errors import InputError, WeightsError
+from model.training.config import (
+    PRESETS,
+    TrainingConfig,
+    first_difference,
+    from_plain,
+    lines_of,
+    settled,
+    to_plain,
+    with_overrides,
+)
+
+from ...helpers.training_phantoms import plan, write_plan
+
+
+def test_overrides_have_the_type_of_their_setting() -> None:
+    config = with_overrides(TrainingConfig(), ["epochs=3", "variant=point", "augment=no", "momentum=0.9"])
+    assert (config.epochs, config.variant, config.augment, config.momentum) == (3, "point", False, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs", "epochs: is no setting; expected key=value"),
+        ("epoch=3", "epoch: is an unknown setting"),
+        ("epochs=3.5", "epochs: is '3.5'; expected a whole number"),
+        ("epochs=0", "epochs: is 0; expected 1 or more"),
+        ("momentum=much", "momentum: is 'much'; expected a number"),
+        ("momentum=nan", "expected a finite number"),
+        ("momentum=2", "momentum: is 2.0; expected 0 to 1"),
+        ("augment=perhaps", "expected true or false"),
+        ("batch_dice=perhaps", "batch_dice: is 'perhaps'; expected auto, or true or false"),
+        ("batch_size=-1", "batch_size: is -1; expected 0 or more"),
+        ("variant=triple", "expected one of longitudinal, mask-and-point, point"),
+        ("scaling_low=1.2", "expected a range round 1"),
+        ("learning_rate=0", "expected both above 0"),
+    ],
+)
+def test_wrong_overrides_are_told(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        with_overrides(TrainingConfig(), [text])
+
+
+def test_one_key_twice_is_told() -> None:
+    with pytest.raises(InputError, match="epochs: is given twice"):
+        with_overrides(TrainingConfig(), ["epochs=3", "epochs=4"])
+
+
+def test_presets_are_the_papers() -> None:
+    assert (PRESETS["scratch"].learning_rate, PRESETS["finetuning"].learning_rate) == (1e-2, 1e-3)
+    assert PRESETS["pretraining"].sampling == "pretraining"
+    assert (PRESETS["scratch"].epochs, PRESETS["scratch"].iterations) == (1000, 250)
+
+
+def test_defaults_are_the_papers() -> None:
+    """What paper 000 and its published code say, written out."""
+    expected = {
+        "variant": "longitudinal", "heat_map": "unit-peak", "draw": "patients", "sampling": "pairs",
+        "propagated_fraction": 0.5, "shift_voxels": 4, "reverse_pairs": False,
+        "epochs": 1000, "iterations": 250, "validation_iterations": 50, "checkpoint_every": 50,
+        "learning_rate": 1e-2, "poly_exponent": 0.9, "momentum": 0.99, "weight_decay": 3e-5,
+        "gradient_clip": 12.0, "dice_smooth": 1e-5, "deep_supervision": True, "ema_momentum": 0.9,
+        "batch_size": 0, "batch_dice": "auto", "precision": "auto", "initial_heads": False,
+        "augment": True, "mirror": True, "intensity": True,
+        "rotation_probability": 0.2, "rotation_degrees": 30.0,
+        "scaling_probability": 0.2, "scaling_low": 0.7, "scaling_high": 1.4,
+    }  # fmt: skip
+    for preset, own in (
+        ("scratch", {}),
+        ("pretraining", {"sampling": "pretraining"}),
+        ("finetuning", {"learning_rate": 1e-3}),
+    ):
+        found = to_plain(PRESETS[preset])
+        assert {name: found[name] for name in expected} == expected | own
+    assert TrainingConfig() == PRESETS["scratch"]
+
+
+def test_plain_values_make_the_same_settings() -> None:
+    config = TrainingConfig(variant="point", epochs=7)
+    assert from_plain(to_plain(config)) == config
+
+
+def test_what_only_changes_the_speed_makes_no_other_run() -> None:
+    assert first_difference(TrainingConfig(), TrainingConfig(workers=7)) is None
+    assert first_difference(TrainingConfig(), TrainingConfig(seed=7)) == "seed"
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("true", True), ("no", False)])
+def test_batch_dice_is_a_choice_or_the_plans(text: str, value: object) -> None:
+    assert with_overrides(TrainingConfig(), [f"batch_dice={text}"]).batch_dice == value
+
+
+def _plan(folder: Path, **changes: object) -> Path:
+    path = write_plan(folder, plan())
+    document = json.loads(path.read_text())
+    document["configurations"]["3d_fullres"] |= changes
+    document["configurations"]["large"] = {"inherits_from": "3d_fullres", "batch_size": 24}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_what_is_not_said_is_taken_from_the_plan(tmp_path: Path) -> None:
+    path = _plan(tmp_path, batch_size=5, batch_dice=False)
+    config = TrainingConfig(epochs=7)
+    found = settled(config, path, "3d_fullres")
+    assert (found.batch_size, found.batch_dice, found.epochs) == (5, False, 7)
+    assert not config.is_settled and found.is_settled
+    large = settled(config, path, "large")
+    assert (large.batch_size, large.batch_dice) == (24, False)
+    own = settled(TrainingConfig(batch_size=4, batch_dice="auto"), path, "3d_fullres")
+    assert (own.batch_size, own.batch_dice) == (4, False)
+    assert settled(TrainingConfig(batch_dice=True), path, "3d_fullres").batch_dice is True
+    whole = TrainingConfig(batch_size=4, batch_dice=True)
+    assert settled(whole, tmp_path / "gone.json", "3d_fullres") == whole
+
+
+def test_a_plan_without_batches_is_told(tmp_path: Path) -> None:
+    path = _plan(tmp_path, batch_size=0)
+    with pytest.raises(WeightsError, match=r"plans\.json: batch_size: .*; expected a plan"):
+        settled(TrainingConfig(), path, "3d_fullres")
+
+
+def test_what_is_left_to_the_plan_makes_no_other_run() -> None:
+    one = TrainingConfig(batch_size=4, batch_dice=False)
+    assert first_difference(one, TrainingConfig()) is None
+    assert first_difference(TrainingConfig(), one) is None
+    assert first_difference(one, TrainingConfig(batch_size=5, batch_dice=False)) == "batch_size"
+    assert first_difference(one, TrainingConfig(batch_size=4, batch_dice=True)) == "batch_dice"
+
+
+def test_settings_are_listed_as_they_are_given() -> None:
+    lines = dict(line.split("=", 1) for line in lines_of(TrainingConfig()))
+    assert (lines["batch_size"], lines["batch_dice"]) == ("0  # the plan's", "auto  # the plan's")
+    assert (lines["augment"], lines["epochs"]) == ("true", "1000")
+    given = TrainingConfig(batch_size=3, batch_dice=False)
+    assert not any("#" in line for line in lines_of(given))
+    assert with_overrides(TrainingConfig(), lines_of(given)) == given
+
+
+def test_health_rules_follow_the_length_of_the_run() -> None:
+    assert (TrainingConfig().warmup_epochs, TrainingConfig().patience_epochs) == (50, 20)
+    short = TrainingConfig(epochs=20)
+    assert (short.warmup_epochs, short.patience_epochs) == (5, 3)
+    assert TrainingConfig(epochs=20, iterations=30).warmup_epochs == 34  # 1000 steps, more than there are
+    assert TrainingConfig(epochs=20, iterations=30, health_warmup=2).warmup_epochs == 2

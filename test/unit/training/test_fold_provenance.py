@@ -1,0 +1,204 @@
+"""What is trained stands for the data and weights that it was made of, and for no others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.case.images import write_image
+from model.data.planning.planner import PlanOptions
+from model.data.prepare import PrepareOptions, prepare
+from model.data.store import PreparedScan, voxel_digest
+from model.errors import InputError
+from model.training import train_ensemble as pipeline
+from model.training.checkpoint import FINAL, LATEST
+from model.training.config import TrainingConfig, first_difference, lines_of, with_overrides
+from model.training.health import CollapsedFoldError
+from model.training.job import FoldJob, FoldResult, saved_config
+from model.training.prepared_data import open_prepared
+from model.training.stages import EnsembleJob, fold_stages
+from model.training.train_ensemble import finished_folds, train_ensemble
+
+from ...helpers import training_phantoms as phantoms
+from ...helpers.data_sets import GRID, labelmap, manifest_of_pairs
+
+BEFORE, AFTER = {1: ((7, 10, 12), 2)}, {1: ((7, 11, 12), 3)}
+OTHERS = [{2: ((6, 8, 9), 2)}, {2: ((6, 8, 9), 3)}]
+
+
+def _prepare(manifest: Path, output: Path, plan: Path | None = None) -> None:
+    options = PlanOptions(preset="tiny", spacing_zyx=(2.6, 1.2, 1.1), patch_zyx=(16, 16, 16))
+    prepare(PrepareOptions(manifest, output, plan_options=options, plan=plan, folds=2), _quiet)
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw and prepared data of four patients, and those of a pretraining."""
+    folder = tmp_path_factory.mktemp("origin")
+    manifest_of_pairs(folder / "raw", {name: [BEFORE, AFTER] for name in "ABCD"})
+    manifest_of_pairs(folder / "other", dict.fromkeys(("S1", "S2", "S3"), OTHERS))
+    _prepare(folder / "raw" / "manifest.csv", folder / "real")
+    _prepare(folder / "other" / "manifest.csv", folder / "synthetic", folder / "real" / "plans.json")
+    return folder
+
+
+@pytest.fixture
+def work(made: Path, tmp_path: Path) -> Iterator[Path]:
+    torch.set_num_threads(1)
+    shutil.copytree(made, tmp_path / "work")
+    yield tmp_path / "work"
+
+
+def _job(work: Path, pretrained: bool = True) -> EnsembleJob:
+    config = phantoms.config(epochs=1, iterations=1)
+    return EnsembleJob(
+        open_prepared(work / "real", False), work / "out", config, ("0",),
+        open_prepared(work / "synthetic", True) if pretrained else None,
+        replace(config, sampling="pretraining"), device="cpu",
+    )  # fmt: skip
+
+
+def _correct(work: Path, raw: str, data: str) -> None:
+    """Prepare with another labelmap: the same patients, scans, lesions and points."""
+    lesions = {1: ((7, 11, 12), 2)} if raw == "raw" else {2: ((6, 8, 9), 2)}
+    for path in (work / raw).glob("*_1_labels.nii.gz"):
+        write_image(path, labelmap(lesions), GRID, verify=False)
+    _prepare(work / raw / "manifest.csv", work / data, work / data / "plans.json")
+
+
+def test_a_scan_is_known_by_what_it_shows(work: Path) -> None:
+    scan = PreparedScan(next((work / "real" / "scans").iterdir()))
+    assert scan.document.digest == voxel_digest(scan.folder) == scan.digest
+    document = json.loads((scan.folder / "scan.json").read_text())
+    del document["digest"]  # as an earlier version wrote it
+    (scan.folder / "scan.json").write_text(json.dumps(document))
+    assert PreparedScan(scan.folder).digest == scan.digest
+
+
+def test_the_same_is_passed_over_wherever_it_lies(work: Path, tmp_path: Path) -> None:
+    train_ensemble(_job(work), _quiet)
+    shutil.copytree(work, tmp_path / "moved")  # all files are younger than the training
+    for path in (tmp_path / "moved").rglob("*"):
+        os.utime(path)
+    said: list[str] = []
+    train_ensemble(_job(tmp_path / "moved"), said.append)
+    assert sum("finished before" in line for line in said) == 2
+    assert finished_folds(_job(tmp_path / "moved")).keys() == {"0"}
+    saved = saved_config(work / "out" / "fold_0")
+    assert saved is not None and len(saved.scans) == len(saved.initial_weights) == 64
+
+
+@pytest.mark.parametrize("state", [FINAL, LATEST])
+def test_a_corrected_labelmap_is_another_data_set(work: Path, state: str) -> None:
+    job = _job(work, pretrained=False)
+    train_ensemble(job, _quiet)
+    if state == LATEST:
+        (work / "out" / "fold_0" / FINAL).unlink()
+        (work / "out" / "fold_0" / "health.json").unlink()
+    _correct(work, "raw", "real")
+    corrected = _job(work, pretrained=False)
+    assert [pair.patient_id for pair in corrected.data.pairs] == [pair.patient_id for pair in job.data.pairs]
+    with pytest.raises(InputError, match=r"fold_0: was trained on .* expected the same, .* or --restart"):
+        train_ensemble(corrected, _quiet)
+    assert finished_folds(corrected) == {}
+    train_ensemble(replace(corrected, restart=True), _quiet)
+
+
+def test_a_corrected_pretraining_is_another_one(work: Path) -> None:
+    train_ensemble(_job(work), _quiet)
+    _correct(work, "other", "synthetic")
+    with pytest.raises(InputError, match=r"pretraining/fold_shared: was trained on"):
+        train_ensemble(_job(work), _quiet)
+    assert finished_folds(_job(work)) == {}
+
+
+@pytest.mark.parametrize("state", [FINAL, LATEST])
+def test_a_fold_goes_on_from_its_own_pretraining_alone(work: Path, state: str) -> None:
+    train_ensemble(_job(work), _quiet)
+    fold, first = work / "out" / "fold_0", work / "out" / "pretraining" / "fold_shared"
+    if state == LATEST:
+        (fold / FINAL).unlink()
+    (first / FINAL).rename(first / "away.pth")
+    with pytest.raises(InputError, match=r"fold_shared/.*final.pth: is missing, though .*fold_0 is there"):
+        train_ensemble(_job(work), _quiet)
+    assert finished_folds(_job(work)) == {}
+    shutil.copy(first / "checkpoint_latest.pth", first / FINAL)
+    with pytest.raises(InputError, match=r"fold_0: began with other weights than .*fold_shared/"):
+        train_ensemble(_job(work), _quiet)
+    assert finished_folds(_job(work)) == {}
+
+
+def test_folds_that_this_call_could_not_pretrain_are_of_another(work: Path) -> None:
+    plain = replace(_job(work, pretrained=False), folds=("1",))
+    train_ensemble(plain, _quiet)
+    assert finished_folds(plain).keys() == {"1"}
+    job = _job(work)
+    assert job.pretraining is not None
+    held_out = job.data.splits[1].validation[0]  # nobody else is left to pretrain fold 1 on
+    pairs = tuple(replace(pair, patient_id=held_out) for pair in job.pretraining.pairs)
+    job = replace(job, pretraining=replace(job.pretraining, pairs=pairs))
+    assert finished_folds(job) == {}
+    with pytest.raises(InputError, match="validation patients of fold 1 alone"):
+        finished_folds(replace(job, folds=("1",)))
+
+
+def test_folds_of_earlier_versions_pass_where_all_is_older(work: Path) -> None:
+    job = _job(work)
+    train_ensemble(job, _quiet)
+    for folder in (work / "out" / "fold_0", work / "out" / "pretraining" / "fold_shared"):
+        path = folder / "config.json"
+        known, begun = json.loads(path.read_text()), path.stat().st_mtime_ns
+        path.write_text(json.dumps({k: v for k, v in known.items() if k not in ("scans", "initial_weights")}))
+        os.utime(path, ns=(begun, begun))
+    said: list[str] = []
+    train_ensemble(_job(work), said.append)
+    assert sum("finished before" in line for line in said) == 2
+    os.utime(job.data.folder / "scans" / "A_t1" / "labels.b2nd")
+    with pytest.raises(InputError, match=r"fold_0: was begun before .*A_t1/labels.b2nd was prepared"):
+        train_ensemble(_job(work), _quiet)
+
+
+def test_an_origin_is_no_setting() -> None:
+    known = TrainingConfig(scans="a", initial_weights="b")
+    assert first_difference(known, TrainingConfig()) is None
+    assert first_difference(known, replace(known, scans="c")) == "scans"
+    assert first_difference(known, replace(known, checkpoint_every=1)) is None
+    assert not any(line.startswith(("scans=", "initial_weights=")) for line in lines_of(known))
+    with pytest.raises(InputError, match="scans: is an unknown setting"):
+        with_overrides(known, ["scans=x"])
+
+
+def test_a_pretraining_that_collapses_is_begun_and_told_once(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def collapse(job: FoldJob, say: object) -> FoldResult:
+        tried.append(job.folder.name)
+        raise CollapsedFoldError(f"{job.folder}: fold {job.fold} has collapsed")
+
+    monkeypatch.setattr(pipeline, "train_fold", collapse)
+    said: list[str] = []
+    with pytest.raises(CollapsedFoldError) as caught:
+        train_ensemble(replace(_job(work), folds=("0", "1")), said.append)
+    assert tried == ["fold_shared"]
+    assert str(caught.value).count("has collapsed") == 1
+    assert sum("has collapsed" in line for line in said) == 1
+
+
+def test_the_stages_of_a_fold_say_what_they_are_made_of(work: Path) -> None:
+    first, own = fold_stages(_job(work), "1")
+    assert (first.folder.name, first.config.initial_weights) == ("fold_shared", "none")
+    assert own.initial == first.folder / FINAL and own.config.initial_weights == ""  # nobody knows yet
+    assert first.config.scans != own.config.scans and len(own.config.scans) == 64

@@ -105,9 +105,12 @@ def add_network(group: argparse._ActionsContainer) -> None:
 def add_device(group: argparse._ActionsContainer, what: str = "where it computes") -> None:
     """Add ``--device``, to a parser or a group of one."""
     group.add_argument(
-        "--device", type=device_name, default="auto", metavar="auto|cpu|cuda|cuda:N",
+        "--device",
+        type=device_name,
+        default="auto",
+        metavar="auto|cpu|cuda|cuda:N",
         help=f"{what} (default: auto)",
-    )  # fmt: skip
+    )
 
 
 def from_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Options:

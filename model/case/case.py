@@ -154,7 +154,7 @@ class LesionPrompt:
 
 
 @dataclass(frozen=True, slots=True)
-class UnansweredLesion:
+class UnsegmentedLesion:
     """A lesion that no follow-up scan shows, with the reason."""
 
     lesion_id: int
@@ -190,7 +190,7 @@ class LesionResult:
 
 
 @dataclass(frozen=True, eq=False)
-class LesionRecord:
+class LesionOutcome:
     """What a run says of one lesion in one follow-up scan (or of none, when it is in no scan)."""
 
     lesion_id: int
@@ -206,5 +206,5 @@ class CaseResult:
     """One labelmap per follow-up scan, (z, y, x) as the scan's file stores its axes."""
 
     labelmaps: dict[Slot, Array]
-    records: tuple[LesionRecord, ...]
+    records: tuple[LesionOutcome, ...]
     warnings: tuple[str, ...] = field(default=())

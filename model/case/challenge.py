@@ -150,9 +150,7 @@ def read_case(files: CaseFiles, click_units: ClickUnits = "voxel") -> Case:
         for name in TimePointName
     }
     return Case(
-        by_time[TimePointName.BASELINE],
-        by_time[TimePointName.FOLLOWUP],
-        (*files.warnings, *warnings),
+        by_time[TimePointName.BASELINE], by_time[TimePointName.FOLLOWUP], (*files.warnings, *warnings)
     )
 
 

@@ -135,10 +135,17 @@ def _refuse_lfs_pointer(path: Path) -> None:
 def _check_raw_size(path: Path, header: sitk.ImageFileReader) -> None:
     """Refuse an uncompressed file that is too short: some of ITK's readers would fill it up with zeros."""
     voxel_bytes = {
-        sitk.sitkInt8: 1, sitk.sitkUInt8: 1, sitk.sitkInt16: 2, sitk.sitkUInt16: 2,
-        sitk.sitkInt32: 4, sitk.sitkUInt32: 4, sitk.sitkInt64: 8, sitk.sitkUInt64: 8,
-        sitk.sitkFloat32: 4, sitk.sitkFloat64: 8,
-    }.get(header.GetPixelID())  # fmt: skip
+        sitk.sitkInt8: 1,
+        sitk.sitkUInt8: 1,
+        sitk.sitkInt16: 2,
+        sitk.sitkUInt16: 2,
+        sitk.sitkInt32: 4,
+        sitk.sitkUInt32: 4,
+        sitk.sitkInt64: 8,
+        sitk.sitkUInt64: 8,
+        sitk.sitkFloat32: 4,
+        sitk.sitkFloat64: 8,
+    }.get(header.GetPixelID())
     if voxel_bytes is None:
         kind = sitk.GetPixelIDValueAsString(header.GetPixelID())
         raise InputError(f"{path}: has voxels of type {kind}; expected one number per voxel")

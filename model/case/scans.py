@@ -64,13 +64,18 @@ def _scan(
             warnings.append(f"{files.slot}-{time_point}: the lesion mask is empty")
     clicks = _clicks(files.clicks, ct.geometry, click_units)
     scan = Scan(
-        time_point=time_point, slot=files.slot, path=files.ct, file_geometry=ct.geometry, axes=axes,
-        ct=axes.array(ct.array), mask=labelmap,
+        time_point=time_point,
+        slot=files.slot,
+        path=files.ct,
+        file_geometry=ct.geometry,
+        axes=axes,
+        ct=axes.array(ct.array),
+        mask=labelmap,
         clicks=tuple(
             Click(lesion_id, axes.point(flip_order(point_xyz), ct.geometry.shape_zyx))
             for lesion_id, point_xyz in clicks.items()
         ),
-    )  # fmt: skip
+    )
     return scan, warnings
 
 

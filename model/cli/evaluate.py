@@ -22,24 +22,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reference", type=Path, required=True, metavar="FILE|DIR", help="true labelmaps, label = lesion id"
     )
     parser.add_argument(
-        "--prediction", type=Path, required=True, action="append", metavar="FILE|DIR",
+        "--prediction",
+        type=Path,
+        required=True,
+        action="append",
+        metavar="FILE|DIR",
         help="predicted labelmaps; given several times: the steps in order",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--definition", choices=DEFINITION_NAMES, default=DEFAULT_DEFINITION,
+        "--definition",
+        choices=DEFINITION_NAMES,
+        default=DEFAULT_DEFINITION,
         help="what counts and how it is averaged: the challenge's script, paper 000 (longitudinal, default), "
         "or paper 001 (tracking)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--lesion-map", type=Path, metavar="tracking.json|CSV|DIR",
+        "--lesion-map",
+        type=Path,
+        metavar="tracking.json|CSV|DIR",
         help="which lesions of the baseline became which of the follow-up: LongiSeg's tracking.json, the "
         "challenge's CSV or the folder of its patients' CSVs, or a CSV with "
         "baseline_id,followup_ids[,patient,scan] (default: ids pair with themselves)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--baseline", type=Path, metavar="FILE|DIR",
+        "--baseline",
+        type=Path,
+        metavar="FILE|DIR",
         help="labelmaps of the baseline: which lesions were there, and how large",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--compare", type=Path, metavar="RUN_DIR", help="the -o folder of another run: paired differences"
     )

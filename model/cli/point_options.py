@@ -17,18 +17,24 @@ def add_arguments(group: argparse.ArgumentParser | argparse._ArgumentGroup, use:
     """``use`` says what the command does with the points."""
     add = group.add_argument
     add(
-        "--sample", choices=SAMPLINGS,
+        "--sample",
+        choices=SAMPLINGS,
         help=f"take several points from a mask in this way (default: the voxel deepest inside); {use}",
-    )  # fmt: skip
+    )
     add("--samples", type=int, default=27, metavar="N", help="the most points of --sample (default: 27)")
     add(
-        "--sample-hu", type=float, nargs=2, metavar=("LOW", "HIGH"),
+        "--sample-hu",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
         help="keep only points of --sample within these HU",
-    )  # fmt: skip
+    )
     add(
-        "--sample-probability", type=float, metavar="P",
+        "--sample-probability",
+        type=float,
+        metavar="P",
         help="keep only points of --sample that the model takes for lesion without a prompt, surest first",
-    )  # fmt: skip
+    )
 
 
 def choice_of(arguments: argparse.Namespace) -> ChoiceOptions | None:

@@ -30,15 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--type", choices=("point", "box"), default="point", help="what is written (default: point)"
     )
     parser.add_argument(
-        "--instances", action="store_true",
+        "--instances",
+        action="store_true",
         help="the mask only tells lesion from background: number its connected parts (26 neighbours)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--point", choices=POINT_RULES,
+        "--point",
+        choices=POINT_RULES,
         help="deepest: the voxel deepest inside (default); centre: the centre of gravity, as the challenge's "
         "files have it; uniform, weighted (by depth) or border: a random voxel; challenge: deepest first, "
         "the border in further simulated files (default with --simulate)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--margin", type=int, default=0, metavar="N", help="voxels that boxes get on each side (default: 0)"
     )
@@ -48,17 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulate", type=int, metavar="N", help="write N simulated variants")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is random (default: 0)")
     parser.add_argument(
-        "--perturb", type=int, metavar="N",
+        "--perturb",
+        type=int,
+        metavar="N",
         help="move points by up to N voxels along each axis, and sides of simulated boxes outwards "
         "(default: 0, simulated boxes 5)",
-    )  # fmt: skip
+    )
     group = parser.add_argument_group("several points of each lesion")
     sampling.add_arguments(group, "the best is written, with --simulate the best N, a file each")
     group.add_argument("--scan", type=Path, metavar="FILE", help="the mask's CT, where HU or a model choose")
     group.add_argument(
-        "--weights", type=Path, metavar="DIR",
+        "--weights",
+        type=Path,
+        metavar="DIR",
         help="the longitudinal model of --sample-probability (default: that at hand)",
-    )  # fmt: skip
+    )
     add_device(group)
 
 

@@ -30,9 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add(
-        "--from", dest="source", type=Path, required=True, metavar="SCAN",
+        "--from",
+        dest="source",
+        type=Path,
+        required=True,
+        metavar="SCAN",
         help="the CT on which the lesions are known",
-    )  # fmt: skip
+    )
     add(
         "--to",
         dest="target",
@@ -45,41 +49,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--boxes", type=Path, metavar="BOXES.json", help="their boxes, see below")
     add("--mask", type=Path, metavar="LABELMAP", help="their mask on the grid of --from, label = lesion id")
     add(
-        "-o", "--output", type=Path, required=True, metavar="OUT",
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
         help="the file to write: OUT.json for --points or --boxes, OUT.nii.gz, .mha or .nrrd for --mask; "
         "or a folder, the only choice for several of them, that gets points.json, boxes.json, mask.nii.gz",
-    )  # fmt: skip
+    )
     add(
-        "--clicks", choices=("voxel", "world"), default="voxel",
+        "--clicks",
+        choices=("voxel", "world"),
+        default="voxel",
         help="units of points and boxes, in and out: voxel index (x, y, z) of their scan's file, or world "
         "(LPS mm) (default: voxel)",
-    )  # fmt: skip
+    )
     _add_registration(parser.add_argument_group("registration"))
 
 
 def _add_registration(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
-        "--backend", metavar="NAME",
+        "--backend",
+        metavar="NAME",
         help="rigid, affine, deformable, bspline, unigradicon[:WEIGHTS], identity, transform:FILE|DIR, "
         "landmarks:FILE|BASELINE_FILE,FOLLOWUP_FILE, landmarks-rigid:..., or your own MODULE:FUNCTION "
         "(default: that of all commands, see the documentation)",
-    )  # fmt: skip
+    )
     add(
-        "--time", choices=("forward", "backward"), default="forward",
+        "--time",
+        choices=("forward", "backward"),
+        default="forward",
         help="forward: --to is the follow-up, which is the fixed scan of the registration (default); "
         "backward: --from is. It matters for files of transforms and landmarks, which have a direction",
-    )  # fmt: skip
+    )
     add_device(group, "where back ends that use torch run")
     add(
-        "--save-transform", type=Path, metavar="FILE",
+        "--save-transform",
+        type=Path,
+        metavar="FILE",
         help="write the transform, fixed to moving, for --backend transform:FILE",
-    )  # fmt: skip
+    )
     add(
-        "--no-reverse", action="store_true",
+        "--no-reverse",
+        action="store_true",
         help="do not register the other way round as well, which takes as long again; confidence_mm then "
         "leaves out the way there and back",
-    )  # fmt: skip
+    )
     add("--flag-mm", type=float, default=10.0, metavar="MM", help="flag points beyond this (default: 10)")
 
 

@@ -22,25 +22,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     add = parser.add_argument
     add(
-        "--series", type=Path, required=True, metavar="DIR|CSV|JSON",
+        "--series",
+        type=Path,
+        required=True,
+        metavar="DIR|CSV|JSON",
         help="a manifest with the columns patient, timepoint, order or date, scan, mask, clicks, boxes, "
         "scan_slot; or a folder per time point with ct.*, mask.*, clicks.json, boxes.json in it",
-    )  # fmt: skip
+    )
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="a folder; each patient gets its own")
     add(
-        "--source", metavar="TIMEPOINT",
+        "--source",
+        metavar="TIMEPOINT",
         help="where to start (default: the earliest time point with a mask, else with clicks or boxes)",
-    )  # fmt: skip
+    )
     add(
-        "--topology", choices=TOPOLOGIES, default="star",
+        "--topology",
+        choices=TOPOLOGIES,
+        default="star",
         help="star: from the source to each time point (default); chain: from each to the next; recentre: "
         "the same from the middle of each result; recentre-mask: and its mask is the next one's context",
-    )  # fmt: skip
+    )
     add("--previous-mask", action="store_true", help="the neighbour's result is the context, not the source")
     add(
-        "--clicks", choices=("voxel", "world"), default="voxel",
+        "--clicks",
+        choices=("voxel", "world"),
+        default="voxel",
         help="units of clicks and boxes: voxel index (x, y, z) of their scan, or world (LPS mm)",
-    )  # fmt: skip
+    )
     _add_segmenter(parser.add_argument_group("segmenter"))
     _add_prompts(parser.add_argument_group("registration and prompts"))
     _add_answers(parser.add_argument_group("answers"))
@@ -49,9 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_segmenter(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
-        "--segmenter", default="longitudinal", metavar="NAME|module:function",
+        "--segmenter",
+        default="longitudinal",
+        metavar="NAME|module:function",
         help="longitudinal (default), single (LesionLocator's layout), or your own function",
-    )  # fmt: skip
+    )
     add(
         "--weights",
         type=Path,
@@ -60,9 +70,11 @@ def _add_segmenter(group: argparse._ArgumentGroup) -> None:
     )
     add_network(group)
     add(
-        "--boost", choices=BOOSTS, default=DEFAULT_BOOST,
+        "--boost",
+        choices=BOOSTS,
+        default=DEFAULT_BOOST,
         help="ask more than once for each lesion whose point was propagated (default: %(default)s)",
-    )  # fmt: skip
+    )
     add("--boost-mm", type=float, default=5.0, metavar="MM", help="reach of perturbed points (default: 5)")
     add("--boost-count", type=int, default=2, metavar="N", help="perturbed points per lesion (default: 2)")
     add("--seed", type=int, default=0, metavar="S", help="of all that is random (default: 0)")
@@ -72,39 +84,50 @@ def _add_prompts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--backend", metavar="NAME", help="how scans are registered: a name, or your own module:function")
     add(
-        "--confidence", choices=CONFIDENCES, default=CONFIDENCES[0],
+        "--confidence",
+        choices=CONFIDENCES,
+        default=CONFIDENCES[0],
         help="measure how far off a point may be by the way back too, at the price of a second registration, "
         f"or by the spread of points near it alone (default: {CONFIDENCES[0]})",
-    )  # fmt: skip
+    )
     add("--flag-mm", type=float, default=10.0, metavar="MM", help="flag points beyond this (default: 10)")
     add(
-        "--prompt", choices=("point", "box", "mask"), default="mask",
+        "--prompt",
+        choices=("point", "box", "mask"),
+        default="mask",
         help="what is carried along beside the point, for segmenters that take it; with point nothing is "
         "registered where clicks are given (default: mask)",
-    )  # fmt: skip
+    )
     sampling.add_arguments(group, "the first is the prompt, --boost click-majority asks at all")
 
 
 def _add_answers(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
-        "--component-rule", action=argparse.BooleanOptionalAction, default=True,
+        "--component-rule",
+        action=argparse.BooleanOptionalAction,
+        default=True,
         help="keep only the component at the point (default: yes)",
-    )  # fmt: skip
+    )
     add("--component-mm", type=float, default=20.0, metavar="MM", help="its reach (default: 20)")
     add(
-        "--overlap", choices=("probability", "max-id"), default="probability",
+        "--overlap",
+        choices=("probability", "max-id"),
+        default="probability",
         help="who gets a voxel that several lesions claim: the more probable one, or the highest id",
-    )  # fmt: skip
+    )
     vanished = "a lesion has vanished where"
     add("--min-probability", type=float, default=0.6, metavar="P", help=f"{vanished} no voxel reaches this")
     add("--min-mean-probability", type=float, metavar="P", help=f"{vanished} its mean is lower")
     add("--min-volume-ml", type=float, default=0.01, metavar="ML", help=f"{vanished} it is smaller")
     add("--min-diameter-mm", type=float, metavar="MM", help=f"{vanished} its axial diameter is shorter")
     add(
-        "--hu-window", type=float, nargs=2, metavar=("LOW", "HIGH"),
+        "--hu-window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
         help=f"{vanished} its mean HU lies outside",
-    )  # fmt: skip
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -35,9 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="stop when anything is wrong with the data set")
     parser.add_argument("--check", action="store_true", help="only tell what is wrong")
     parser.add_argument(
-        "--exclude", nargs="+", action="extend", default=[], metavar="PATIENT",
+        "--exclude",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATIENT",
         help="patients of whom nothing is used: no scan, no fingerprint, no fold",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="scans at once (default: as cores and memory allow)"
     )
@@ -51,14 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_plan(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--plan", type=Path, metavar="FILE",
+        "--plan",
+        type=Path,
+        metavar="FILE",
         help="the plans.json of another data set, taken as it is, as for pretraining that of the fine-tuning",
-    )  # fmt: skip
+    )
     group.add_argument(
-        "--preset", choices=PRESET_NAMES,
+        "--preset",
+        choices=PRESET_NAMES,
         help="how large the network is: 24 GB of GPU memory (resenc-l, default), 8 (resenc-m), 4 (small), "
         "or a processor (tiny)",
-    )  # fmt: skip
+    )
     group.add_argument("--memory", type=float, metavar="GB", help="GPU memory to plan for, instead")
     group.add_argument(
         "--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="mm (default: the data set's median)"

@@ -21,10 +21,20 @@ HELP = "train networks, fold after fold, into a model folder"
 _PRESETS = ("scratch", "pretraining", "finetuning")
 
 # Network, prompts and machine are the same in both stages, unless pretrain.key=value says otherwise.
-OF_BOTH_STAGES = frozenset({
-    "variant", "heat_map", "batch_dice", "deep_supervision", "precision", "compile", "deterministic",
-    "workers", "prefetch", "seed",
-})  # fmt: skip
+OF_BOTH_STAGES = frozenset(
+    {
+        "variant",
+        "heat_map",
+        "batch_dice",
+        "deep_supervision",
+        "precision",
+        "compile",
+        "deterministic",
+        "workers",
+        "prefetch",
+        "seed",
+    }
+)
 
 _DESCRIPTION = """\
 Trains folds one after the other, into a model folder as --weights takes it. What is there already goes on
@@ -41,24 +51,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="what `train prepare` has written")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the model folder")
     parser.add_argument(
-        "--fold", action="append", metavar="N|all",
+        "--fold",
+        action="append",
+        metavar="N|all",
         help="a fold of the splits, may be given several times; all: one network of all patients "
         "(default: every fold of the splits)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--pretrain", type=Path, metavar="DIR",
+        "--pretrain",
+        type=Path,
+        metavar="DIR",
         help="prepared synthetic follow-ups to pretrain on. Where they show patients of --data, each fold "
         "has a pretraining of its own, without its validation patients",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--initial", type=Path, metavar="FILE",
+        "--initial",
+        type=Path,
+        metavar="FILE",
         help="a checkpoint to begin with, .pth or .safetensors, also of other input channels",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--preset", choices=_PRESETS,
+        "--preset",
+        choices=_PRESETS,
         help="where settings begin: scratch (default), pretraining (points drawn inside lesions), finetuning "
         "(a tenth of the learning rate; default with --pretrain or --initial)",
-    )  # fmt: skip
+    )
     add_device(parser)
     parser.add_argument("--restart", action="store_true", help="begin anew, whatever is there")
     parser.add_argument(

@@ -24,28 +24,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", type=Path, metavar="FILE", help="its labelmap, label = lesion id (1 to 65535)"
     )
     parser.add_argument(
-        "--patient", metavar="NAME",
+        "--patient",
+        metavar="NAME",
         help="the name of the scan's patient, as data sets have it; part of the seed (default: the CT "
         "file's name)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--manifest", type=Path, metavar="CSV",
+        "--manifest",
+        type=Path,
+        metavar="CSV",
         help="a data set instead: patient,timepoint,image,labels[,order], a row for each scan",
-    )  # fmt: skip
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where files go")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)")
     parser.add_argument(
         "--count", type=int, default=1, metavar="K", help="follow-ups of each scan (default: 1)"
     )
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N",
+        "--workers",
+        type=int,
+        default=1,
+        metavar="N",
         help="processes; each holds a scan and its follow-up in memory (default: 1)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", dest="changes",
+        "--set",
+        action="append",
+        default=[],
+        metavar="GROUP.NAME=VALUE",
+        dest="changes",
         help="change a parameter, as in growth.amplitudes_mm2=-22,25 or events.p_vanish=0.2; see "
         "docs/synthetic_followups.md",
-    )  # fmt: skip
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -29,31 +29,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, required=True, metavar="DIR", help="what `train prepare` has written, with folds"
     )
     parser.add_argument(
-        "--pretrain", type=Path, metavar="DIR",
+        "--pretrain",
+        type=Path,
+        metavar="DIR",
         help="prepared synthetic follow-ups, for the rows that are pretrained. Where they show patients of "
         "--data, each fold has a pretraining of its own, without its held-out patients",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--test", type=Path, metavar="DIR|CSV",
+        "--test",
+        type=Path,
+        metavar="DIR|CSV",
         help="a data set as `train prepare` reads it, of patients who are in none of the others",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="where runs, ledger and table go"
     )
     parser.add_argument(
-        "--budget-minutes", type=float, required=True, metavar="N",
+        "--budget-minutes",
+        type=float,
+        required=True,
+        metavar="N",
         help="of this call, by the clock; 0 only writes the table. Epochs and scans that have been begun are "
         "brought to their end",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N",
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
         help="how many folds are trained, or asked, side by side, each by a process with its share of the "
         "cores (default: 1)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--rows", nargs="+", action="extend", metavar="NAME",
+        "--rows",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
         help=f"work on these alone: {', '.join(ROW_NAMES)}",
-    )  # fmt: skip
+    )
     add_device(parser)
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings, see `train run --settings`"

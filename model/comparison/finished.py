@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..crossval.pairs import AskedPair
-from ..crossval.point_setting import Question
+from ..crossval.pairs import EvaluationPair
+from ..crossval.point_setting import PointSetting
 from ..crossval.prediction_store import asked_now, read_asked
 from ..crossval.scores import Score, score, score_of
 from ..errors import InputError
@@ -50,9 +50,14 @@ def training_of(layout: Layout, row: Row, fold: str, stages: Stages) -> Training
     own = _stage(final.parent, final.name, stages.config)
     if stages.pretraining is None:
         return Training(
-            row=row.name, fold=fold, state=own.state, epochs=own.epochs, of_epochs=stages.config.epochs,
-            minutes=own.minutes, reason=own.reason,
-        )  # fmt: skip
+            row=row.name,
+            fold=fold,
+            state=own.state,
+            epochs=own.epochs,
+            of_epochs=stages.config.epochs,
+            minutes=own.minutes,
+            reason=own.reason,
+        )
     folder = pretraining_folder(layout, row, fold)
     first = _stage(folder, final.name, stages.pretraining)
     if own.state == "finished" and not first.is_finished:
@@ -142,7 +147,11 @@ class Answers:
 
 
 def answers_of(
-    question: Question, folder: Path, run: Path, folds: tuple[str, ...], pairs: Sequence[AskedPair] | None
+    question: PointSetting,
+    folder: Path,
+    run: Path,
+    folds: tuple[str, ...],
+    pairs: Sequence[EvaluationPair] | None,
 ) -> Answers:
     """How far the answers of a network are, as it is now; they are scored where they are whole.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..crossval.pairs import AskedPair, data_set_pairs, prepared_pairs
+from ..crossval.pairs import EvaluationPair, data_set_pairs, prepared_pairs
 from ..errors import InputError
 from ..network.plan import Plan
 from ..training.checkpoint import FINAL
@@ -19,7 +19,7 @@ from ..training.stages import EnsembleJob, check_plans, fold_stages, overlap_of
 from .finished import pretraining_folder
 from .layout import Layout
 from .ledger import Ledger
-from .steps import AskedPairs
+from .steps import EvaluationPairs
 from .test_set_check import check_unseen
 from .variants import ROWS, Row, Stages, folds_of
 
@@ -44,7 +44,7 @@ class Inputs:
     data: DataSet
     pretraining: DataSet | None
     test: DataSet | None
-    pairs: AskedPairs
+    pairs: EvaluationPairs
     shares_pretraining: bool
     kept_out: tuple[str, ...] = ()
 
@@ -55,9 +55,14 @@ class Inputs:
 
 
 def open_inputs(
-    data: Path, pretraining: Path | None, test: Path | None, rows: Sequence[Row],
-    stages: Mapping[str, Stages], layout: Layout, say: Say,
-) -> Inputs:  # fmt: skip
+    data: Path,
+    pretraining: Path | None,
+    test: Path | None,
+    rows: Sequence[Row],
+    stages: Mapping[str, Stages],
+    layout: Layout,
+    say: Say,
+) -> Inputs:
     """Open and check the data sets.
 
     Args:
@@ -94,7 +99,7 @@ def open_inputs(
         data=_data_set(data, asked, repr(real.splits)),
         pretraining=_prepared_set(first) if first is not None else None,
         test=_data_set(test, tested) if test is not None and tested is not None else None,
-        pairs=AskedPairs(held_out, tested),
+        pairs=EvaluationPairs(held_out, tested),
         shares_pretraining=first is not None and not overlap_of(real, first),
         kept_out=_told(real, first) if first is not None and needing else (),
     )
@@ -142,7 +147,7 @@ def _prepared_set(data: PreparedData) -> DataSet:
     return DataSet(data.folder, len(_patients(data)), len(data.pairs), len(who), _digest(sorted(who)))
 
 
-def _data_set(path: Path, pairs: Sequence[AskedPair], folds: str = "") -> DataSet:
+def _data_set(path: Path, pairs: Sequence[EvaluationPair], folds: str = "") -> DataSet:
     who = [
         (pair.patient_id, pair.name, lesion.lesion_id, lesion.followup_ids)
         for pair in pairs

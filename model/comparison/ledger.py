@@ -43,7 +43,7 @@ class Training(_Entry):
     reason: str | None = None
 
 
-class Answer(_Entry):
+class PredictionEntry(_Entry):
     """The answers of a network, or of an ensemble of folds, to one question, and their score.
 
     ``minutes`` are those of all calls as far as they are known: answers to several questions that were given
@@ -80,12 +80,14 @@ class Ledger(_Entry):
     test: str | None = None
     calls: tuple[Call, ...] = ()
     trainings: tuple[Training, ...] = ()
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[PredictionEntry, ...] = ()
 
     def training(self, row: str, fold: str) -> Training | None:
         return next((entry for entry in self.trainings if (entry.row, entry.fold) == (row, fold)), None)
 
-    def answer(self, row: str, asked: AskedAbout, question: str, folds: tuple[str, ...]) -> Answer | None:
+    def answer(
+        self, row: str, asked: AskedAbout, question: str, folds: tuple[str, ...]
+    ) -> PredictionEntry | None:
         key = (row, asked, question, folds)
         return next((entry for entry in self.answers if entry.key == key), None)
 

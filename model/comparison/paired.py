@@ -68,9 +68,17 @@ def _compared(line: PairedLine, layout: Layout) -> PairedLine:
     mine, theirs = (_records(layout, row, line) for row in (line.row, line.other))
     found = _dice(compare(mine, theirs, Path(line.other), DEFINITION).metrics)
     return PairedLine(
-        line.row, line.title, line.other, line.other_title, line.question, line.folds,
-        found.difference, found.better, found.worse, found.p_patients,
-    )  # fmt: skip
+        line.row,
+        line.title,
+        line.other,
+        line.other_title,
+        line.question,
+        line.folds,
+        found.difference,
+        found.better,
+        found.worse,
+        found.p_patients,
+    )
 
 
 def _records(layout: Layout, row: str, line: PairedLine) -> list[LesionRecord]:

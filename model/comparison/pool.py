@@ -15,7 +15,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Here(Executor):
+class SerialExecutor(Executor):
     """Does what it is given at once, in this process."""
 
     def submit(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -35,7 +35,7 @@ def threads_of(jobs: int) -> int:
 def executor(jobs: int) -> Executor:
     """Who does the steps. Processes are started afresh, and end with this one."""
     if jobs == 1:
-        return Here()
+        return SerialExecutor()
     # Ended by a signal, Python's own helper would have the last word on stderr, which is the user's.
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     context = multiprocessing.get_context("spawn")

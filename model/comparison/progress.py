@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ..crossval.point_setting import Question
+from ..crossval.point_setting import PointSetting
 from .finished import Answers, answers_of, training_of
 from .layout import Layout
-from .ledger import Answer, AskedAbout, Ledger, State, Training
-from .steps import AskedPairs, AskStep, Step, TestStep, TrainStep, answer_folders, steps_of
+from .ledger import AskedAbout, Ledger, PredictionEntry, State, Training
+from .steps import EvaluationPairs, PredictStep, Step, TestStep, TrainStep, answer_folders, steps_of
 from .variants import ROWS, Row, Stages, folds_of
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class ComparisonContext:
     """What is looked at: the folder, the settings of all rows by name, and who is asked about."""
 
     layout: Layout
     stages: Mapping[str, Stages]
-    pairs: AskedPairs
+    pairs: EvaluationPairs
 
     @property
     def folds(self) -> int:
@@ -27,7 +27,7 @@ class Site:
         return len(self.pairs.held_out)
 
 
-def renewed(site: Site, ledger: Ledger) -> Ledger:
+def renewed(site: ComparisonContext, ledger: Ledger) -> Ledger:
     """The ledger as the folders have it; minutes of calls and answers stay as they are known.
 
     Answers that are whole, but not scored yet, are scored.
@@ -47,7 +47,7 @@ def renewed(site: Site, ledger: Ledger) -> Ledger:
     return trained.model_copy(update={"answers": tuple(answers)})
 
 
-def _trainings(site: Site, row: Row) -> list[Training]:
+def _trainings(site: ComparisonContext, row: Row) -> list[Training]:
     stages = site.stages[row.name]
     return [training_of(site.layout, row, fold, stages) for fold in folds_of(row, site.folds)]
 
@@ -57,7 +57,7 @@ def settled(step: Step, ledger: Ledger) -> Step | None:
     if isinstance(step, TrainStep):
         return step
     sound = tuple(fold for fold in step.needs if state_of(ledger, step.row, fold) != "collapsed")
-    if isinstance(step, AskStep):
+    if isinstance(step, PredictStep):
         return step if sound else None
     if not sound or (len(sound) == 1 < len(step.folds)):
         return None  # an ensemble of one is that fold
@@ -69,7 +69,7 @@ def state_of(ledger: Ledger, row: Row, fold: str) -> State:
     return "not run" if training is None else training.state
 
 
-def with_training(site: Site, ledger: Ledger, step: TrainStep, reason: str | None) -> Ledger:
+def with_training(site: ComparisonContext, ledger: Ledger, step: TrainStep, reason: str | None) -> Ledger:
     """The ledger after a training, which says something of all folds that share its pretraining.
 
     Args:
@@ -87,21 +87,25 @@ def with_training(site: Site, ledger: Ledger, step: TrainStep, reason: str | Non
     return ledger.model_copy(update={"trainings": tuple(trainings)})
 
 
-def with_answers(site: Site, ledger: Ledger, step: AskStep | TestStep, minutes: float) -> Ledger:
+def with_answers(
+    site: ComparisonContext, ledger: Ledger, step: PredictStep | TestStep, minutes: float
+) -> Ledger:
     """The ledger after answers, of which some may be missing."""
     new = {answer.key: answer for answer in _answers(site, step, ledger, minutes)}
     kept = [answer for answer in ledger.answers if answer.key not in new]
     return ledger.model_copy(update={"answers": (*kept, *new.values())})
 
 
-def _answers(site: Site, step: AskStep | TestStep, ledger: Ledger, minutes: float) -> Iterator[Answer]:
+def _answers(
+    site: ComparisonContext, step: PredictStep | TestStep, ledger: Ledger, minutes: float
+) -> Iterator[PredictionEntry]:
     """The entries of a step's questions; ``minutes`` are those that it took in all."""
-    asked: AskedAbout = "held-out" if isinstance(step, AskStep) else "test"
+    asked: AskedAbout = "held-out" if isinstance(step, PredictStep) else "test"
     run, pairs = site.layout.run(step.row.name), site.pairs.of(step)
     is_trained = all(site.layout.final(step.row.name, fold).is_file() for fold in step.needs)
     for question, folder in answer_folders(step, site.layout):
         found = answers_of(question, folder, run, step.needs, pairs) if is_trained else Answers("not run")
-        yield Answer(
+        yield PredictionEntry(
             row=step.row.name,
             asked=asked,
             question=question.name,
@@ -113,14 +117,14 @@ def _answers(site: Site, step: AskStep | TestStep, ledger: Ledger, minutes: floa
         )
 
 
-def answers_to(ledger: Ledger, step: AskStep | TestStep) -> tuple[Answer | None, ...]:
+def answers_to(ledger: Ledger, step: PredictStep | TestStep) -> tuple[PredictionEntry | None, ...]:
     """The entries of a step's questions."""
-    asked: AskedAbout = "held-out" if isinstance(step, AskStep) else "test"
+    asked: AskedAbout = "held-out" if isinstance(step, PredictStep) else "test"
     return tuple(ledger.answer(step.row.name, asked, q.name, step.needs) for q in step.questions)
 
 
 def _minutes(
-    ledger: Ledger, step: AskStep | TestStep, asked: AskedAbout, question: Question, more: float
+    ledger: Ledger, step: PredictStep | TestStep, asked: AskedAbout, question: PointSetting, more: float
 ) -> float | None:
     before = ledger.answer(step.row.name, asked, question.name, step.needs)
     known = before.minutes if before is not None else None

@@ -138,8 +138,17 @@ _NOISE = (
 _TEST = "About patients who are in no fold and no pretraining."
 
 
-_OF_LINE = ("section", "row", "title", "question", "folds", "not_run", "collapsed", "pretraining_minutes",
-            "minutes")  # fmt: skip
+_OF_LINE = (
+    "section",
+    "row",
+    "title",
+    "question",
+    "folds",
+    "not_run",
+    "collapsed",
+    "pretraining_minutes",
+    "minutes",
+)
 
 
 def csv_text(table: Table) -> str:

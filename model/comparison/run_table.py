@@ -16,12 +16,12 @@ from .ledger import Call, Ledger, read_ledger, write_ledger
 from .paired import paired_lines
 from .picture import draw_noise
 from .pool import executor
-from .progress import Site, renewed
+from .progress import ComparisonContext, renewed
 from .report import Table, write_table
 from .report_header import heading_of
 from .results import lines_of
 from .scheduler import Schedule
-from .step_execution import Place, Work, carry_out
+from .step_execution import StepContext, Work, carry_out
 from .steps import Step, steps_of
 from .variants import ROWS, TWO_CORES, Row, TablePreset, stages_of
 
@@ -67,7 +67,7 @@ def run_table(job: TableJob, say: Say = print) -> Table:
     inputs = open_inputs(job.data, job.pretraining, job.test, rows, stages, layout, say)
     for line in inputs.kept_out:
         say(line)
-    site = Site(layout, stages, inputs.pairs)
+    site = ComparisonContext(layout, stages, inputs.pairs)
     ledger = renewed(site, fitted(known, inputs, layout))
 
     def keep(now: Ledger) -> Ledger:
@@ -80,7 +80,7 @@ def run_table(job: TableJob, say: Say = print) -> Table:
     def scheduled(ledger: Ledger, rows: Sequence[Row]) -> Schedule:
         return Schedule(
             site=site,
-            place=Place(
+            place=StepContext(
                 layout, job.data, job.pretraining, inputs.pairs, job.preset, job.overrides, job.device
             ),
             ledger=ledger,

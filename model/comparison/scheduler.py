@@ -12,9 +12,9 @@ from ..training.job import Say
 from ..training.stages import SHARED
 from .finished import pretraining_folder
 from .ledger import Ledger
-from .progress import Site, answers_to, settled, state_of, with_answers, with_training
-from .step_execution import Outcome, Place, Work
-from .steps import AskStep, Step, TestStep, TrainStep
+from .progress import ComparisonContext, answers_to, settled, state_of, with_answers, with_training
+from .step_execution import Outcome, StepContext, Work
+from .steps import PredictStep, Step, TestStep, TrainStep
 
 Keep = Callable[[Ledger], object]
 
@@ -30,9 +30,17 @@ class Schedule:
     """
 
     def __init__(
-        self, site: Site, place: Place, ledger: Ledger, steps: Sequence[Step], keep: Keep, until: float,
-        work: Work, shares_pretraining: bool = False, clock: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+        self,
+        site: ComparisonContext,
+        place: StepContext,
+        ledger: Ledger,
+        steps: Sequence[Step],
+        keep: Keep,
+        until: float,
+        work: Work,
+        shares_pretraining: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._site, self._place, self.ledger, self._keep = site, place, ledger, keep
         self._until, self._work, self._clock = until, work, clock
         self._shares_pretraining = shares_pretraining
@@ -127,7 +135,7 @@ class Schedule:
             text += f"by the next call: {'; '.join(failed)}"
         return text + (f" ({outcome.reason})" if outcome.reason else "")
 
-    def _failed(self, step: AskStep | TestStep) -> list[str]:
+    def _failed(self, step: PredictStep | TestStep) -> list[str]:
         """A line for each lesion without an answer, with the question."""
         answers = [answer for answer in answers_to(self.ledger, step) if answer is not None]
         return [f"{answer.question}, {line}" for answer in answers for line in answer.failed]

@@ -19,18 +19,18 @@ from ..training.stages import EnsembleJob
 from ..training.train_ensemble import train_ensemble
 from .layout import Layout
 from .ledger import State
-from .steps import AskedPairs, AskStep, Step, TestStep, TrainStep, answer_folders
+from .steps import EvaluationPairs, PredictStep, Step, TestStep, TrainStep, answer_folders
 from .variants import TablePreset, stages_of
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StepContext:
     """What all steps have in common; goes to other processes as it is."""
 
     layout: Layout
     data: Path
     pretraining: Path | None
-    pairs: AskedPairs
+    pairs: EvaluationPairs
     preset: TablePreset
     overrides: tuple[str, ...]
     device: str
@@ -45,10 +45,10 @@ class Outcome:
     reason: str | None = None
 
 
-Work = Callable[[Step, Place, float], Outcome]
+Work = Callable[[Step, StepContext, float], Outcome]
 
 
-def carry_out(step: Step, place: Place, until: float) -> Outcome:
+def carry_out(step: Step, place: StepContext, until: float) -> Outcome:
     """Do a step, or what is left of it.
 
     Args:
@@ -75,7 +75,7 @@ def _minutes_since(begun: float) -> float:
     return (time.monotonic() - begun) / 60
 
 
-def _train(step: TrainStep, place: Place, until: float) -> None:
+def _train(step: TrainStep, place: StepContext, until: float) -> None:
     stages = stages_of(step.row, place.preset, place.overrides)
     pretraining = None
     if stages.pretraining is not None and place.pretraining is not None:
@@ -99,7 +99,7 @@ def _silence(line: str) -> None:
     """Epochs are in the logs, answers in their folders; the table says a line for each step."""
 
 
-def _ask(step: AskStep | TestStep, place: Place, until: float) -> None:
+def _ask(step: PredictStep | TestStep, place: StepContext, until: float) -> None:
     pairs = place.pairs.of(step)
     assert pairs is not None, "a step about the test patients is made of those"
     run, folders = place.layout.run(step.row.name), answer_folders(step, place.layout)

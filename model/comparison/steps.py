@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..crossval.pairs import AskedPair
-from ..crossval.point_setting import Question
+from ..crossval.pairs import EvaluationPair
+from ..crossval.point_setting import PointSetting
 from .layout import Layout
 from .variants import HEADLINE, NOISE_VOXELS, Row, folds_of
 
-MAIN_QUESTIONS = (Question("propagated"), Question("given"))
-NOISE_QUESTIONS = tuple(Question("propagated", noise) for noise in NOISE_VOXELS)
+MAIN_QUESTIONS = (PointSetting("propagated"), PointSetting("given"))
+NOISE_QUESTIONS = tuple(PointSetting("propagated", noise) for noise in NOISE_VOXELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,12 @@ class TrainStep:
 
 
 @dataclass(frozen=True, slots=True)
-class AskStep:
+class PredictStep:
     """Ask a fold about its own held-out patients."""
 
     row: Row
     fold: str
-    questions: tuple[Question, ...]
+    questions: tuple[PointSetting, ...]
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ class TestStep:
 
     row: Row
     folds: tuple[str, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[PointSetting, ...]
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -63,22 +63,22 @@ class TestStep:
         return f"{self.row.name}: {who} asked about the test patients ({_names(self)})"
 
 
-Step = TrainStep | AskStep | TestStep
+Step = TrainStep | PredictStep | TestStep
 
 
 @dataclass(frozen=True, eq=False)
-class AskedPairs:
+class EvaluationPairs:
     """Who is asked about: the pairs of each fold's held-out patients, and those of the test set, if any."""
 
-    held_out: tuple[tuple[AskedPair, ...], ...]
-    test: tuple[AskedPair, ...] | None = None
+    held_out: tuple[tuple[EvaluationPair, ...], ...]
+    test: tuple[EvaluationPair, ...] | None = None
 
-    def of(self, step: AskStep | TestStep) -> tuple[AskedPair, ...] | None:
+    def of(self, step: PredictStep | TestStep) -> tuple[EvaluationPair, ...] | None:
         """Whom a step asks about; None where nobody says who they are."""
-        return self.held_out[int(step.fold)] if isinstance(step, AskStep) else self.test
+        return self.held_out[int(step.fold)] if isinstance(step, PredictStep) else self.test
 
 
-def _names(step: AskStep | TestStep) -> str:
+def _names(step: PredictStep | TestStep) -> str:
     return ", ".join(question.name for question in step.questions)
 
 
@@ -88,14 +88,14 @@ def steps_of(rows: Sequence[Row], fold_count: int, has_test: bool) -> tuple[Step
     for row in rows:
         folds = folds_of(row, fold_count)
         steps += [TrainStep(row, fold) for fold in folds]
-        steps += [AskStep(row, fold, MAIN_QUESTIONS) for fold in folds]
+        steps += [PredictStep(row, fold, MAIN_QUESTIONS) for fold in folds]
     for row in rows:
         if row is HEADLINE and has_test:
             folds = folds_of(row, fold_count)
             steps += [TestStep(row, group, MAIN_QUESTIONS) for group in test_groups(folds)]
         if row.is_moved:
             moved = tuple(question for question in NOISE_QUESTIONS if question.noise_voxels)
-            steps += [AskStep(row, fold, moved) for fold in folds_of(row, fold_count)]
+            steps += [PredictStep(row, fold, moved) for fold in folds_of(row, fold_count)]
     return tuple(steps)
 
 
@@ -104,8 +104,8 @@ def test_groups(folds: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     return (*((fold,) for fold in folds), *((folds,) if len(folds) > 1 else ()))
 
 
-def answer_folders(step: AskStep | TestStep, layout: Layout) -> list[tuple[Question, Path]]:
+def answer_folders(step: PredictStep | TestStep, layout: Layout) -> list[tuple[PointSetting, Path]]:
     """Each question of a step with the folder of its answers."""
-    if isinstance(step, AskStep):
+    if isinstance(step, PredictStep):
         return [(q, layout.held_out(step.row.name, q.name, step.fold)) for q in step.questions]
     return [(q, layout.test(step.row.name, q.name, step.folds)) for q in step.questions]

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..case.case import Scan
 from ..case.geometry import Box, Index
 from ..case.images import read_geometry
-from ..crossval.pairs import AskedPair
+from ..crossval.pairs import EvaluationPair
 from ..data.dataset import RawScan
 from ..data.prepared_grid import prepared_grid
 from ..data.scan_survey import load_scan
@@ -22,7 +22,7 @@ from ..training.leakage import PatientScan, shared_patients, stored_scans
 from ..training.prepared_data import PreparedData
 
 
-def check_unseen(test: Sequence[AskedPair], prepared: Iterable[PreparedData]) -> None:
+def check_unseen(test: Sequence[EvaluationPair], prepared: Iterable[PreparedData]) -> None:
     """Compare a test set with prepared data sets, as `train run` compares those with each other.
 
     All scans of the data sets count, also those without a pair: they had a part in the plan. Test scans are
@@ -41,7 +41,7 @@ def check_unseen(test: Sequence[AskedPair], prepared: Iterable[PreparedData]) ->
             )
 
 
-def _scans(pair: AskedPair, plan: Plan) -> Iterator[PatientScan]:
+def _scans(pair: EvaluationPair, plan: Plan) -> Iterator[PatientScan]:
     """Both scans as they would be prepared, with axis signs of their own, and with the follow-up's."""
     like = read_geometry(pair.followup.image)
     for scan in (pair.baseline, pair.followup):

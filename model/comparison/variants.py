@@ -53,12 +53,7 @@ ROWS: tuple[Row, ...] = (
         ("variant=mask-and-point",),
         is_pretrained=True,
     ),
-    Row(
-        "point-pretrained",
-        "Pretrained Cross Sectional + Point",
-        ("variant=point",),
-        is_pretrained=True,
-    ),
+    Row("point-pretrained", "Pretrained Cross Sectional + Point", ("variant=point",), is_pretrained=True),
 )
 HEADLINE = ROWS[0]
 ROW_NAMES = tuple(row.name for row in ROWS)
@@ -96,9 +91,16 @@ class TablePreset:
 # would leave the small ones unlearned in so few steps. Points are shifted by a voxel: as many mm here as the
 # four of the published networks are there. Checkpoints are small, and a stopped call loses an epoch at most.
 _SMALL = (
-    "iterations=100", "validation_iterations=5", "batch_size=2", "batch_dice=false", "draw=pairs",
-    "shift_voxels=1", "precision=bf16", "workers=1", "checkpoint_every=1",
-)  # fmt: skip
+    "iterations=100",
+    "validation_iterations=5",
+    "batch_size=2",
+    "batch_dice=false",
+    "draw=pairs",
+    "shift_voxels=1",
+    "precision=bf16",
+    "workers=1",
+    "checkpoint_every=1",
+)
 TWO_CORES = TablePreset(
     name="two-cores",
     plan="--preset tiny --spacing 3 2 2 --patch 24 48 48",

@@ -9,23 +9,23 @@ from statistics import fmean
 from ..errors import InputError
 from ..evaluation.records import LesionRecord
 from ..training.job import Say
-from .pairs import AskedPair
-from .point_setting import Question
+from .pairs import EvaluationPair
+from .point_setting import PointSetting
 from .predict import ask
 from .scores import Score, read_answers, score_of, write_tables
 
 CROSS_VALIDATION_FOLDER = "cross_validation"
-_DEFAULT_QUESTION = Question()
+_DEFAULT_QUESTION = PointSetting()
 
 
 def cross_validate(
-    pairs: Sequence[AskedPair],
+    pairs: Sequence[EvaluationPair],
     held_out: Mapping[str, Sequence[str]],
     weights: Path,
     output: Path,
     device: str = "auto",
     say: Say = print,
-    question: Question = _DEFAULT_QUESTION,
+    question: PointSetting = _DEFAULT_QUESTION,
 ) -> Score:
     """Ask each fold about its held-out patients, and score all answers together.
 

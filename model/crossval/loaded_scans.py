@@ -16,7 +16,7 @@ from ..data.scan_survey import load_scan
 from ..errors import InputError
 from ..evaluation.measure import Labelmap
 from ..network.tiles import label_boxes
-from .pairs import AskedPair
+from .pairs import EvaluationPair
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class ScanReader:
     def __init__(self) -> None:
         self._kept: dict[tuple[Path, Path | None], LoadedScan] = {}
 
-    def read(self, pair: AskedPair) -> tuple[LoadedScan, LoadedScan]:
+    def read(self, pair: EvaluationPair) -> tuple[LoadedScan, LoadedScan]:
         """Baseline and follow-up.
 
         Raises:
@@ -76,7 +76,7 @@ def _load(scan: RawScan) -> LoadedScan:
     return LoadedScan(loaded, label_boxes(loaded.mask))
 
 
-def check_files(pairs: Sequence[AskedPair]) -> None:
+def check_files(pairs: Sequence[EvaluationPair]) -> None:
     """Raises InputError where a file of a pair is not there any more, before any work is done."""
     missing = sorted({path for pair in pairs for path in pair.files if not path.is_file()})
     if missing:

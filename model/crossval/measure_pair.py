@@ -13,11 +13,11 @@ from ..evaluation.lesion_map import MappedLesion
 from ..evaluation.measure import Labelmap, ScanName, empty_like, measure
 from ..evaluation.records import LesionRecord, Scope
 from .loaded_scans import LoadedScan
-from .pairs import AskedPair
+from .pairs import EvaluationPair
 
 
 def measure_pair(
-    pair: AskedPair,
+    pair: EvaluationPair,
     baseline: LoadedScan,
     reference: Labelmap,
     prediction: Labelmap | None,
@@ -47,13 +47,13 @@ def measure_pair(
     return tuple(records)
 
 
-def reference_of(pair: AskedPair, followup: LoadedScan) -> Labelmap:
+def reference_of(pair: EvaluationPair, followup: LoadedScan) -> Labelmap:
     """What of the follow-up's labelmap was asked about."""
     ids = frozenset(number for lesion in pair.lesions for number in lesion.followup_ids)
     return followup.reference(pair.followup.labels or pair.followup.image, ids)
 
 
-def _groups(pair: AskedPair, reference: Labelmap, prediction: Labelmap | None) -> list[LesionGroup]:
+def _groups(pair: EvaluationPair, reference: Labelmap, prediction: Labelmap | None) -> list[LesionGroup]:
     mapped = tuple(MappedLesion((lesion.lesion_id,), lesion.followup_ids) for lesion in pair.lesions)
     before = {lesion.lesion_id for lesion in pair.lesions}
     return list(lesion_groups(mapped, reference.ids, prediction.ids if prediction else frozenset(), before))

@@ -20,7 +20,7 @@ from ..training.job import Say
 
 
 @dataclass(frozen=True, eq=False)
-class AskedLesion:
+class EvaluationLesion:
     """A lesion of the baseline; ``followup_ids`` are its labels in the follow-up, () where it is absent.
 
     Points are voxel indices (x, y, z) of the scans' own files. ``given_point_xyz`` is the true one in the
@@ -35,14 +35,14 @@ class AskedLesion:
 
 
 @dataclass(frozen=True, eq=False)
-class AskedPair:
+class EvaluationPair:
     """A pair of scans of one patient. ``name`` is unique among the pairs of a data set, and names files."""
 
     patient_id: str
     name: str
     baseline: RawScan
     followup: RawScan
-    lesions: tuple[AskedLesion, ...]
+    lesions: tuple[EvaluationLesion, ...]
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -51,7 +51,7 @@ class AskedPair:
         return tuple(path for scan in scans for path in (scan.image, scan.labels) if path is not None)
 
 
-def prepared_pairs(folder: Path) -> tuple[AskedPair, ...]:
+def prepared_pairs(folder: Path) -> tuple[EvaluationPair, ...]:
     """All pairs of a prepared data set, as its original files have them.
 
     Lesions that resampling took are among them: they are there to be found all the same.
@@ -65,7 +65,7 @@ def prepared_pairs(folder: Path) -> tuple[AskedPair, ...]:
 
 def data_set_pairs(
     path: Path, form: str = "auto", surveys: Path | None = None, workers: int = 1, say: Say | None = None
-) -> tuple[AskedPair, ...]:
+) -> tuple[EvaluationPair, ...]:
     """All pairs of a data set in any format that `train prepare` reads, checked as there.
 
     Args:
@@ -104,14 +104,14 @@ def _tell(problems: Iterable[Problem], say: Say | None) -> None:
             say(str(problem))
 
 
-def _pairs(scans: Sequence[RawScan], lesions: Sequence[RawLesion]) -> tuple[AskedPair, ...]:
+def _pairs(scans: Sequence[RawScan], lesions: Sequence[RawLesion]) -> tuple[EvaluationPair, ...]:
     """Lesions by pair, patient after patient, so that pairs that share a scan follow each other."""
     by_id = {scan.scan_id: scan for scan in scans}
-    found: dict[tuple[str, str], list[AskedLesion]] = {}
+    found: dict[tuple[str, str], list[EvaluationLesion]] = {}
     for lesion in lesions:
         found.setdefault((lesion.baseline, lesion.followup), []).append(_asked(lesion))
     pairs = [
-        AskedPair(
+        EvaluationPair(
             patient_id=by_id[followup].patient_id,
             name=f"{quote(baseline, safe=' +=@')}-to-{quote(followup, safe=' +=@')}",
             baseline=by_id[baseline],
@@ -124,13 +124,13 @@ def _pairs(scans: Sequence[RawScan], lesions: Sequence[RawLesion]) -> tuple[Aske
     return tuple(_distinct(pairs))
 
 
-def _asked(lesion: RawLesion) -> AskedLesion:
+def _asked(lesion: RawLesion) -> EvaluationLesion:
     baseline = lesion.baseline_point_xyz
     if baseline is None or (lesion.followup_point_xyz is None and lesion.propagated_point_xyz is None):
         raise InputError(
             f"lesion {lesion.lesion_id} of {lesion.baseline}: has no point in one of its scans; expected both"
         )
-    return AskedLesion(
+    return EvaluationLesion(
         lesion_id=lesion.lesion_id,
         followup_ids=lesion.followup_ids,
         baseline_point_xyz=baseline,
@@ -139,7 +139,7 @@ def _asked(lesion: RawLesion) -> AskedLesion:
     )
 
 
-def _distinct(pairs: Iterable[AskedPair]) -> Iterable[AskedPair]:
+def _distinct(pairs: Iterable[EvaluationPair]) -> Iterable[EvaluationPair]:
     """The same with names of their own, also where file systems do not tell capitals apart."""
     taken: set[str] = set()
     for pair in pairs:

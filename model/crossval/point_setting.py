@@ -12,7 +12,7 @@ from ..case.geometry import Geometry, Vector, flip_order
 from ..data.prepared_grid import prepared_grid
 from ..errors import InputError
 from ..network.plan import Plan
-from .pairs import AskedLesion, AskedPair
+from .pairs import EvaluationLesion, EvaluationPair
 
 Points = Literal["propagated", "given"]
 
@@ -21,7 +21,7 @@ _CLEAR = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PointSetting:
     """``points``: propagated (where missing the true one) or given (the true one; a lesion that is absent,
     and has none, keeps its propagated one).
 
@@ -45,7 +45,9 @@ class Question:
         noise = f"-noise{self.noise_voxels}" if self.noise_voxels else ""
         return self.points + noise + (f"-seed{self.seed}" if noise and self.seed else "")
 
-    def point_xyz(self, pair: AskedPair, lesion: AskedLesion, geometry: Geometry, plan: Plan) -> Vector:
+    def point_xyz(
+        self, pair: EvaluationPair, lesion: EvaluationLesion, geometry: Geometry, plan: Plan
+    ) -> Vector:
         """The follow-up point of a lesion, a voxel index (x, y, z) of the follow-up's file.
 
         Args:
@@ -58,7 +60,7 @@ class Question:
             return point
         return _moved(point, self._offset(pair, lesion), geometry, plan)
 
-    def _offset(self, pair: AskedPair, lesion: AskedLesion) -> Vector:
+    def _offset(self, pair: EvaluationPair, lesion: EvaluationLesion) -> Vector:
         random = np.random.default_rng([self.seed, zlib.crc32(pair.name.encode()), lesion.lesion_id])
         z, y, x = random.integers(-self.noise_voxels, self.noise_voxels, 3, endpoint=True).tolist()
         return (z, y, x)
@@ -72,10 +74,15 @@ def _moved(point_xyz: Vector, offset_zyx: Vector, geometry: Geometry, plan: Plan
     moved = [
         min(_step(p * source / target, step, n) * target / source, last - 1.0)
         for p, source, target, step, n, last in zip(
-            point, grid.source_spacing_mm, grid.target_spacing_mm, offset_zyx, grid.shape, grid.source_shape,
+            point,
+            grid.source_spacing_mm,
+            grid.target_spacing_mm,
+            offset_zyx,
+            grid.shape,
+            grid.source_shape,
             strict=True,
         )
-    ]  # fmt: skip
+    ]
     back = grid.axes.inverse().point(moved, grid.source_shape)
     z, y, x = axial.inverse().point(back, grid.axial_shape_zyx)
     return (x, y, z)

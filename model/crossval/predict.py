@@ -16,13 +16,13 @@ from ..options import Options
 from ..training.job import BudgetSpentError, Say
 from .loaded_scans import LoadedScan, ScanReader, check_files
 from .measure_pair import measure_pair, reference_of
-from .pairs import AskedPair
-from .point_setting import Question
-from .predict_pair import Answer, answer
+from .pairs import EvaluationPair
+from .point_setting import PointSetting
+from .predict_pair import PairPrediction, answer
 from .prediction_store import (
     ASKED_FILE,
-    Answered,
-    Asked,
+    CachedPrediction,
+    PredictionManifest,
     answered_now,
     asked_now,
     fold_numbers,
@@ -34,10 +34,10 @@ from .prediction_store import (
 
 
 def ask(
-    pairs: Sequence[AskedPair],
+    pairs: Sequence[EvaluationPair],
     weights: Path,
     folds: Sequence[str | int],
-    question: Question,
+    question: PointSetting,
     output: Path,
     device: str = "auto",
     say: Say = print,
@@ -47,10 +47,10 @@ def ask(
 
 
 def ask_many(
-    pairs: Sequence[AskedPair],
+    pairs: Sequence[EvaluationPair],
     weights: Path,
     folds: Sequence[str | int],
-    questions: Sequence[tuple[Question, Path]],
+    questions: Sequence[tuple[PointSetting, Path]],
     device: str = "auto",
     say: Say = print,
     until: float | None = None,
@@ -103,7 +103,7 @@ def ask_many(
 class _Sheet:
     """The answers to one question."""
 
-    def __init__(self, question: Question, folder: Path, wanted: Asked, say: Say) -> None:
+    def __init__(self, question: PointSetting, folder: Path, wanted: PredictionManifest, say: Say) -> None:
         self._question, self._folder, self._say = question, folder, say
         kept = read_asked(folder)
         if kept is not None and kept.is_same(wanted):
@@ -117,13 +117,19 @@ class _Sheet:
         self._asked = wanted
         self._write()
 
-    def has(self, pair: AskedPair) -> bool:
+    def has(self, pair: EvaluationPair) -> bool:
         return self._asked.has(pair, self._folder)
 
     def fill(
-        self, pair: AskedPair, asked: Answered, baseline: LoadedScan, followup: LoadedScan,
-        reference: Labelmap, model: LoadedModel, segmenter: Segmenter,
-    ) -> None:  # fmt: skip
+        self,
+        pair: EvaluationPair,
+        asked: CachedPrediction,
+        baseline: LoadedScan,
+        followup: LoadedScan,
+        reference: Labelmap,
+        model: LoadedModel,
+        segmenter: Segmenter,
+    ) -> None:
         """Answer for one pair; that it is answered is written down last."""
         given = answer(pair, baseline, followup, self._question, model.plan, segmenter)
         self._tell_failures(pair, given)
@@ -140,7 +146,7 @@ class _Sheet:
         (self._folder / RECORDS_NAME).unlink(missing_ok=True)
         write_asked(self._folder, self._asked)
 
-    def _tell_failures(self, pair: AskedPair, given: Answer) -> None:
+    def _tell_failures(self, pair: EvaluationPair, given: PairPrediction) -> None:
         for lesion_id, reason in given.failed.items():
             where = f"{pair.name}: lesion {lesion_id}"
             self._say(f"warning: {where} has NO ANSWER and gets the worst score: {reason}")

@@ -15,15 +15,15 @@ from ..inference.merge import OverlapRule, merge
 from ..inference.segmenter import LesionSegmenter
 from ..network.plan import Plan
 from .loaded_scans import LoadedScan
-from .pairs import AskedPair
-from .point_setting import Question
+from .pairs import EvaluationPair
+from .point_setting import PointSetting
 
 # Who gets a voxel that several lesions claim, as a run decides it unless told otherwise.
 _OVERLAP_RULE: OverlapRule = "probability"
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class PairPrediction:
     """``labels``: uint16 (z, y, x) on the follow-up's grid as its file stores it, ids of the baseline.
 
     ``failed``: lesion id -> why it has no answer.
@@ -34,7 +34,7 @@ class Answer:
 
 
 def prompts_of(
-    pair: AskedPair, baseline: LoadedScan, followup: LoadedScan, question: Question, plan: Plan
+    pair: EvaluationPair, baseline: LoadedScan, followup: LoadedScan, question: PointSetting, plan: Plan
 ) -> list[LesionPrompt]:
     """What the network is told of each lesion, as if both points had been clicked."""
     grid = followup.scan.file_geometry
@@ -57,13 +57,13 @@ def _clicked(scan: Scan, point_xyz: Vector) -> PromptPoint:
 
 
 def answer(
-    pair: AskedPair,
+    pair: EvaluationPair,
     baseline: LoadedScan,
     followup: LoadedScan,
-    question: Question,
+    question: PointSetting,
     plan: Plan,
     segmenter: LesionSegmenter,
-) -> Answer:
+) -> PairPrediction:
     """Ask about all lesions of a pair.
 
     Raises:
@@ -76,4 +76,4 @@ def answer(
             results.append(found)
         else:
             failed[found.prompt.lesion_id] = one_line(found.error)
-    return Answer(merge(followup.scan, results, _OVERLAP_RULE, np.uint16), failed)
+    return PairPrediction(merge(followup.scan, results, _OVERLAP_RULE, np.uint16), failed)

@@ -22,14 +22,14 @@ from pydantic import BaseModel, ConfigDict
 from ..case.lesion_json import write_json
 from ..data.provenance import FileMark, file_digest, mark_of
 from ..network.weights import find_weights, inspect_weights
-from .pairs import AskedPair
-from .point_setting import Points, Question
+from .pairs import EvaluationPair
+from .point_setting import Points, PointSetting
 
 ASKED_FILE = "asked.json"
 _VERSION = 2  # 1 did not know the files
 
 
-class Answered(BaseModel):
+class CachedPrediction(BaseModel):
     """A pair as it was asked about: a digest of its lesions and points, and its files."""
 
     model_config = ConfigDict(frozen=True)
@@ -37,14 +37,14 @@ class Answered(BaseModel):
     lesions: str
     files: tuple[FileMark, ...]
 
-    def is_of(self, pair: AskedPair) -> bool:
+    def is_of(self, pair: EvaluationPair) -> bool:
         """Whether the pair is the same now. Files that are gone say nothing, and pass."""
         if self.lesions != pair_digest(pair) or len(self.files) != len(pair.files):
             return False
         return all(mark.fits(path) for mark, path in zip(self.files, pair.files, strict=True))
 
 
-class Asked(BaseModel):
+class PredictionManifest(BaseModel):
     """``weights``: SHA-256 by file. ``failed``: lesions without an answer, by pair, in those answered."""
 
     model_config = ConfigDict(frozen=True)
@@ -55,10 +55,10 @@ class Asked(BaseModel):
     seed: int
     folds: tuple[str, ...]
     weights: dict[str, str]
-    answered: dict[str, Answered] = {}
+    answered: dict[str, CachedPrediction] = {}
     failed: dict[str, dict[int, str]] = {}
 
-    def is_same(self, other: Asked) -> bool:
+    def is_same(self, other: PredictionManifest) -> bool:
         """Whether question, network and version are the same."""
         return self._identity == other._identity
 
@@ -66,17 +66,17 @@ class Asked(BaseModel):
     def _identity(self) -> tuple[object, ...]:
         return (self.version, self.points, self.noise_voxels, self.seed, self.folds, self.weights)
 
-    def knows(self, pair: AskedPair) -> bool:
+    def knows(self, pair: EvaluationPair) -> bool:
         """Whether the pair was asked about as it is now."""
         known = self.answered.get(pair.name)
         return known is not None and known.is_of(pair)
 
-    def is_answered(self, pair: AskedPair, folder: Path) -> bool:
+    def is_answered(self, pair: EvaluationPair, folder: Path) -> bool:
         """Whether the answer is there, also where lesions have failed."""
         files = (labelmap_path(folder, pair), records_path(folder, pair))
         return self.knows(pair) and all(path.is_file() for path in files)
 
-    def has(self, pair: AskedPair, folder: Path) -> bool:
+    def has(self, pair: EvaluationPair, folder: Path) -> bool:
         """Whether the pair is answered, as it is now, for all of its lesions."""
         return pair.name not in self.failed and self.is_answered(pair, folder)
 
@@ -89,7 +89,9 @@ class Asked(BaseModel):
             for lesion_id, reason in reasons.items()
         )
 
-    def with_answer(self, pair: AskedPair, asked: Answered, failed: Mapping[int, str]) -> Asked:
+    def with_answer(
+        self, pair: EvaluationPair, asked: CachedPrediction, failed: Mapping[int, str]
+    ) -> PredictionManifest:
         """With the answer for a pair; ``asked`` is the pair before its files were read."""
         others = {name: reasons for name, reasons in self.failed.items() if name != pair.name}
         own = {pair.name: dict(failed)} if failed else {}
@@ -97,7 +99,7 @@ class Asked(BaseModel):
         return self.model_copy(update={"answered": answered, "failed": others | own})
 
 
-def asked_now(question: Question, weights: Path, folds: Sequence[str | int]) -> Asked:
+def asked_now(question: PointSetting, weights: Path, folds: Sequence[str | int]) -> PredictionManifest:
     """What is to be asked of a network as it is now; nothing is answered yet.
 
     Args:
@@ -108,10 +110,14 @@ def asked_now(question: Question, weights: Path, folds: Sequence[str | int]) -> 
         WeightsError: a fold is missing.
     """
     found = inspect_weights(find_weights(weights), fold_numbers(folds))
-    return Asked(
-        version=_VERSION, points=question.points, noise_voxels=question.noise_voxels, seed=question.seed,
-        folds=tuple(map(str, folds)), weights=found.hashes(file_digest),
-    )  # fmt: skip
+    return PredictionManifest(
+        version=_VERSION,
+        points=question.points,
+        noise_voxels=question.noise_voxels,
+        seed=question.seed,
+        folds=tuple(map(str, folds)),
+        weights=found.hashes(file_digest),
+    )
 
 
 def fold_numbers(folds: Sequence[str | int]) -> tuple[int, ...]:
@@ -120,33 +126,35 @@ def fold_numbers(folds: Sequence[str | int]) -> tuple[int, ...]:
     return cast(tuple[int, ...], tuple(found))
 
 
-def answered_now(pair: AskedPair) -> Answered:
+def answered_now(pair: EvaluationPair) -> CachedPrediction:
     """A pair as it is now. OSError where a file cannot be read."""
-    return Answered(lesions=pair_digest(pair), files=tuple(map(mark_of, pair.files)))
+    return CachedPrediction(lesions=pair_digest(pair), files=tuple(map(mark_of, pair.files)))
 
 
-def labelmap_path(folder: Path, pair: AskedPair) -> Path:
+def labelmap_path(folder: Path, pair: EvaluationPair) -> Path:
     return folder / f"{pair.name}.mha"
 
 
-def records_path(folder: Path, pair: AskedPair) -> Path:
+def records_path(folder: Path, pair: EvaluationPair) -> Path:
     return folder / "records" / f"{pair.name}.csv"
 
 
-def read_asked(folder: Path) -> Asked | None:
+def read_asked(folder: Path) -> PredictionManifest | None:
     """What was asked into a folder; None where nothing was, or nobody can tell."""
     try:
-        return Asked.model_validate(json.loads((folder / ASKED_FILE).read_text(encoding="utf-8")))
+        return PredictionManifest.model_validate(
+            json.loads((folder / ASKED_FILE).read_text(encoding="utf-8"))
+        )
     except (OSError, ValueError):
         return None
 
 
-def write_asked(folder: Path, asked: Asked) -> None:
+def write_asked(folder: Path, asked: PredictionManifest) -> None:
     """OutputError where it cannot be written."""
     write_json(folder / ASKED_FILE, asked.model_dump(mode="json"), decimals=None)
 
 
-def pair_digest(pair: AskedPair) -> str:
+def pair_digest(pair: EvaluationPair) -> str:
     """A fingerprint of the lesions that are asked about and of their points."""
     lesions = [tuple(asdict(lesion).values()) for lesion in pair.lesions]
     scans = (pair.baseline.scan_id, pair.followup.scan_id)

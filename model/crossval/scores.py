@@ -20,8 +20,8 @@ from ..evaluation.tables import Evaluation, markdown, metric_tables, summary
 from ..training.job import Say
 from .loaded_scans import ScanReader, check_files
 from .measure_pair import measure_pair, reference_of
-from .pairs import AskedPair
-from .prediction_store import Asked, labelmap_path, read_asked, records_path
+from .pairs import EvaluationPair
+from .prediction_store import PredictionManifest, labelmap_path, read_asked, records_path
 
 DEFINITION = DEFINITIONS["longitudinal"]
 
@@ -54,7 +54,7 @@ class Score:
     failed: int
 
 
-def score(pairs: Sequence[AskedPair], output: Path, say: Say = print) -> Score:
+def score(pairs: Sequence[EvaluationPair], output: Path, say: Say = print) -> Score:
     """Score the answers of `ask` in a folder, and write records (`lesions.csv`) and tables there.
 
     A pair without an answer counts as missing, with a warning.
@@ -68,7 +68,7 @@ def score(pairs: Sequence[AskedPair], output: Path, say: Say = print) -> Score:
     return score_of(records)
 
 
-def read_answers(pairs: Sequence[AskedPair], output: Path, say: Say = print) -> tuple[LesionRecord, ...]:
+def read_answers(pairs: Sequence[EvaluationPair], output: Path, say: Say = print) -> tuple[LesionRecord, ...]:
     """The records of pairs that were asked about into a folder, those without an answer as missing."""
     if not pairs:
         raise InputError(f"{output}: is asked for the answers of no pair of scans; expected one or more")
@@ -79,7 +79,9 @@ def read_answers(pairs: Sequence[AskedPair], output: Path, say: Say = print) -> 
     return tuple(records)
 
 
-def _kept_records(pair: AskedPair, output: Path, asked: Asked | None) -> tuple[LesionRecord, ...]:
+def _kept_records(
+    pair: EvaluationPair, output: Path, asked: PredictionManifest | None
+) -> tuple[LesionRecord, ...]:
     """What was measured when it was asked; () where that is not known."""
     if asked is None or not asked.knows(pair):
         return ()
@@ -90,7 +92,7 @@ def _kept_records(pair: AskedPair, output: Path, asked: Asked | None) -> tuple[L
 
 
 def _measured(
-    pair: AskedPair, output: Path, asked: Asked | None, reader: ScanReader, say: Say
+    pair: EvaluationPair, output: Path, asked: PredictionManifest | None, reader: ScanReader, say: Say
 ) -> tuple[LesionRecord, ...]:
     check_files([pair])
     baseline, followup = reader.read(pair)

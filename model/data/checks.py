@@ -12,7 +12,7 @@ import numpy as np
 from ..case.geometry import Geometry, Vector, flip_order
 from .dataset import Cohort, Problem, RawLesion, RawScan
 from .lesion_links import resolve_links, shown_point
-from .scan_survey import LesionFacts, ScanSurvey
+from .scan_survey import ScanSurvey, SurveyedLesion
 
 # A point this far from its lesion's box means something else, most often another order of its axes. As far
 # as a place may be off until it is not taken for the same lesion (CPM@25, paper 001).
@@ -114,9 +114,14 @@ def _with_points(
 
 
 def _checked(
-    lesion_id: int, problems: list[Problem], noun: str, point: Vector | None,
-    scan: RawScan, grid: Geometry, facts: LesionFacts | None,
-) -> Vector | None:  # fmt: skip
+    lesion_id: int,
+    problems: list[Problem],
+    noun: str,
+    point: Vector | None,
+    scan: RawScan,
+    grid: Geometry,
+    facts: SurveyedLesion | None,
+) -> Vector | None:
     """A point that lies in its scan; None where it does not, which is a problem, or where none was given."""
     if point is None:
         return None
@@ -131,7 +136,7 @@ def _checked(
     return point
 
 
-def _distance_mm(grid: Geometry, point_xyz: Vector, facts: LesionFacts) -> float:
+def _distance_mm(grid: Geometry, point_xyz: Vector, facts: SurveyedLesion) -> float:
     """From a point of the file to the nearest side of a lesion's box."""
     axes = grid.axial_map()
     point = np.asarray(axes.point(flip_order(point_xyz), grid.shape_zyx))
@@ -140,7 +145,7 @@ def _distance_mm(grid: Geometry, point_xyz: Vector, facts: LesionFacts) -> float
     return float(np.linalg.norm(outside))
 
 
-def centre_xyz(grid: Geometry, facts: LesionFacts) -> Vector:
+def centre_xyz(grid: Geometry, facts: SurveyedLesion) -> Vector:
     """A lesion's centre as a voxel index x, y, z of its file."""
     axes = grid.axial_map()
     z, y, x = axes.inverse().point(facts.centre_zyx, axes.triple(grid.shape_zyx))

@@ -56,7 +56,7 @@ class Links(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class RawPair:
     """A baseline and a follow-up whose lesions are linked by their ids.
 
     ``renamed`` are the exceptions: (id in the baseline, its ids in the follow-up). The points are voxel
@@ -101,7 +101,7 @@ class Cohort:
     scans: tuple[RawScan, ...]
     lesions: tuple[RawLesion, ...]
     links: Links = Links.TOLD
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[RawPair, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 
 from ..case.geometry import Vector
-from .dataset import Cohort, Links, Pair, Problem, RawLesion
+from .dataset import Cohort, Links, Problem, RawLesion, RawPair
 from .scan_survey import ScanSurvey
 
 _Rows = Mapping[tuple[str, str, int], RawLesion]
@@ -70,7 +70,7 @@ def _not_linked(
         after.setdefault(row.followup, set()).update((row.lesion_id, *row.followup_ids))
     used = _by_pair(kept)
     for (baseline, followup), rows in _by_pair(cohort.lesions).items():
-        pair, linked = Pair(baseline, followup), used.get((baseline, followup), [])
+        pair, linked = RawPair(baseline, followup), used.get((baseline, followup), [])
         one, other = surveys[baseline].by_id.keys(), surveys[followup].by_id.keys()
         named = {number for row in rows for number in (row.lesion_id, *row.followup_ids)}
         if gaps := (one - before[baseline]) | ((one & other) - named):
@@ -92,7 +92,7 @@ def _by_pair(lesions: Iterable[RawLesion]) -> dict[tuple[str, str], list[RawLesi
     return found
 
 
-def _gap(cohort: Cohort, pair: Pair, ids: list[int]) -> Problem:
+def _gap(cohort: Cohort, pair: RawPair, ids: list[int]) -> Problem:
     scan = cohort.scan(pair.baseline)
     text = f"holds {_noun(ids)}, which no usable row links to {pair.followup}; expected a row for each lesion"
     return Problem(scan.labels or scan.image, text, f"{_named(ids)} left out of that pair")
@@ -153,7 +153,7 @@ def _is_same(one: Vector | None, other: Vector | None) -> bool:
 
 
 def _by_ids(
-    cohort: Cohort, pair: Pair, surveys: Mapping[str, ScanSurvey]
+    cohort: Cohort, pair: RawPair, surveys: Mapping[str, ScanSurvey]
 ) -> tuple[list[RawLesion], list[Problem]]:
     """The lesions of a pair of labelmaps; the same id is the same lesion unless it was renamed."""
     baseline, followup = surveys[pair.baseline].by_id, surveys[pair.followup].by_id
@@ -178,11 +178,11 @@ def _by_ids(
     return lesions, [*problems, *_left_out(cohort, pair, pointless, reused)]
 
 
-def _at_point(pair: Pair, own: int, point: Vector) -> RawLesion:
+def _at_point(pair: RawPair, own: int, point: Vector) -> RawLesion:
     return RawLesion(own, pair.baseline, pair.followup, (), point)
 
 
-def _left_out(cohort: Cohort, pair: Pair, new: list[int], reused: list[int]) -> Iterator[Problem]:
+def _left_out(cohort: Cohort, pair: RawPair, new: list[int], reused: list[int]) -> Iterator[Problem]:
     """Notes on lesions that only the follow-up has: new ones, and those under an id of another lesion."""
     if new:
         yield _new(cohort, pair.baseline, pair.followup, new)
@@ -201,7 +201,7 @@ def _new(cohort: Cohort, baseline: str, followup: str, ids: list[int]) -> Proble
     return Problem(scan.labels or scan.image, text, rest, is_note=True)
 
 
-def _misnamed(cohort: Cohort, pair: Pair, surveys: Mapping[str, ScanSurvey]) -> Iterator[Problem]:
+def _misnamed(cohort: Cohort, pair: RawPair, surveys: Mapping[str, ScanSurvey]) -> Iterator[Problem]:
     """Links of a pair that name ids which a labelmap does not hold."""
     for own, ids in pair.renamed:
         for scan_id, wanted in ((pair.baseline, {own}), (pair.followup, set(ids))):

@@ -181,9 +181,12 @@ def _sign_givers(cohort: Cohort, geometries: Mapping[str, Geometry]) -> dict[str
 
 
 def _preprocess(
-    options: PrepareOptions, cohort: Cohort, plan: Plan, likes: Mapping[str, Geometry],
+    options: PrepareOptions,
+    cohort: Cohort,
+    plan: Plan,
+    likes: Mapping[str, Geometry],
     say: Callable[[str], None],
-) -> None:  # fmt: skip
+) -> None:
     jobs = [
         PreparationJob(
             scan, likes[scan.scan_id], plan, scan_folder(options.output, scan.scan_id), options.seed

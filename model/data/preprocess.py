@@ -100,11 +100,13 @@ def prepare_scan(job: PreparationJob) -> None:
         _write_volumes(job.folder, scan, grid, lesions, job.plan)
         tables = {
             lesion.lesion_id: sample_voxels(
-                lesion.mask, lesion.box.start_zyx, grid.target_spacing_mm,
+                lesion.mask,
+                lesion.box.start_zyx,
+                grid.target_spacing_mm,
                 lesion_random(job.seed, job.scan.scan_id, lesion.lesion_id),
             )
             for lesion in lesions
-        }  # fmt: skip
+        }
         write_voxels(job.folder / VOXELS_FILE, tables)
         digest = voxel_digest(job.folder)
     except (OSError, RuntimeError) as error:

@@ -31,7 +31,7 @@ INTENSITIES_PER_SCAN = 10_000
 _VERSION = 1
 
 
-class LesionFacts(BaseModel):
+class SurveyedLesion(BaseModel):
     """A lesion of a labelmap; its box and centre are on the scan's axial grid (z, y, x).
 
     The centre is the centre of gravity, or the lesion voxel nearest to it where that lies outside.
@@ -72,7 +72,7 @@ class ScanSurvey(BaseModel):
 
     scan_id: str
     grid: Grid | None = None
-    lesions: tuple[LesionFacts, ...] = ()
+    lesions: tuple[SurveyedLesion, ...] = ()
     intensities: tuple[float, ...] = ()
     faults: tuple[Fault, ...] = ()
 
@@ -83,7 +83,7 @@ class ScanSurvey(BaseModel):
         return self.grid.geometry()
 
     @property
-    def by_id(self) -> dict[int, LesionFacts]:
+    def by_id(self) -> dict[int, SurveyedLesion]:
         return {lesion.lesion_id: lesion for lesion in self.lesions}
 
 
@@ -187,10 +187,10 @@ def load_scan(scan: RawScan) -> Scan:
     )
 
 
-def _lesions(scan: Scan) -> tuple[LesionFacts, ...]:
+def _lesions(scan: Scan) -> tuple[SurveyedLesion, ...]:
     assert scan.mask is not None
     return tuple(
-        LesionFacts(
+        SurveyedLesion(
             lesion_id=lesion_id,
             voxels=label.voxels,
             start_zyx=label.box.start_zyx,

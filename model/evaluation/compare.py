@@ -136,13 +136,19 @@ def _not_drawn(
     return {
         key: replace(
             record,
-            patient=scans[record.scan].patient, is_missing=scans[record.scan].is_missing,
-            prediction_voxels=0, common_voxels=0, fp_voxels=0,
-            nsd_2mm=None, hd95_mm=None, assd_mm=None, centre_mm=None,
+            patient=scans[record.scan].patient,
+            is_missing=scans[record.scan].is_missing,
+            prediction_voxels=0,
+            common_voxels=0,
+            fp_voxels=0,
+            nsd_2mm=None,
+            hd95_mm=None,
+            assd_mm=None,
+            centre_mm=None,
         )
         for key, record in theirs.items()
         if key not in mine and record.scan in scans and not record.is_real
-    }  # fmt: skip
+    }
 
 
 def _differences(

@@ -159,19 +159,29 @@ def _record(
         offset = (_centre(prediction) - _centre(reference)) * grid.spacing_zyx
         centre_mm = float(np.linalg.norm(offset))
     return LesionRecord(
-        patient=name.patient, scan=name.scan, step=name.step, scope=scope, lesion=group.name,
-        baseline_ids=group.baseline_ids, reference_ids=group.reference_ids,
-        prediction_ids=group.prediction_ids, existed=group.existed, is_missing=name.is_missing,
+        patient=name.patient,
+        scan=name.scan,
+        step=name.step,
+        scope=scope,
+        lesion=group.name,
+        baseline_ids=group.baseline_ids,
+        reference_ids=group.reference_ids,
+        prediction_ids=group.prediction_ids,
+        existed=group.existed,
+        is_missing=name.is_missing,
         voxel_ml=grid.voxel_volume_ml,
         diagonal_mm=float(np.linalg.norm(np.multiply(grid.shape_zyx, grid.spacing_zyx))),
         baseline_ml=baseline_ml,
-        reference_voxels=counts.reference, prediction_voxels=counts.prediction,
-        common_voxels=counts.common, fn_voxels=counts.fn, fp_voxels=counts.fp,
+        reference_voxels=counts.reference,
+        prediction_voxels=counts.prediction,
+        common_voxels=counts.common,
+        fn_voxels=counts.fn,
+        fp_voxels=counts.fp,
         nsd_2mm=surfaces.nsd_2mm if surfaces else None,
         hd95_mm=surfaces.hd95_mm if surfaces else None,
         assd_mm=surfaces.assd_mm if surfaces else None,
         centre_mm=centre_mm,
-    )  # fmt: skip
+    )
 
 
 def _centre(mask: BoolArray) -> npt.NDArray[np.float64]:

@@ -138,9 +138,15 @@ def _or_none(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "str": str, "int": int, "float": float, "Scope": Scope, "bool": _flag, "tuple[int, ...]": _ids,
-    "float | None": _or_none(float), "bool | None": _or_none(_flag),
-}  # fmt: skip
+    "str": str,
+    "int": int,
+    "float": float,
+    "Scope": Scope,
+    "bool": _flag,
+    "tuple[int, ...]": _ids,
+    "float | None": _or_none(float),
+    "bool | None": _or_none(_flag),
+}
 
 
 def _record(path: Path, number: int, names: Sequence[str], row: Sequence[str]) -> LesionRecord:

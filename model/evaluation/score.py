@@ -13,9 +13,15 @@ from .metrics import OF_LESIONS_ALONE, Metric
 from .records import LesionRecord, Scope
 
 OVER_STEPS = (
-    Metric.DICE, Metric.FN_ML, Metric.FP_ML, Metric.FN_VOXELS, Metric.FP_VOXELS, Metric.NSD, Metric.RECALL,
+    Metric.DICE,
+    Metric.FN_ML,
+    Metric.FP_ML,
+    Metric.FN_VOXELS,
+    Metric.FP_VOXELS,
+    Metric.NSD,
+    Metric.RECALL,
     Metric.PRECISION,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)

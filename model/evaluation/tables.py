@@ -74,9 +74,13 @@ def _average_json(mean: Average) -> dict[str, Any]:
 
 def _vanished_json(counts: VanishedCounts) -> dict[str, Any]:
     return {
-        "found": counts.found, "missed": counts.missed, "kept": counts.kept, "lost": counts.lost,
-        "sensitivity": counts.sensitivity, "specificity": counts.specificity,
-    }  # fmt: skip
+        "found": counts.found,
+        "missed": counts.missed,
+        "kept": counts.kept,
+        "lost": counts.lost,
+        "sensitivity": counts.sensitivity,
+        "specificity": counts.specificity,
+    }
 
 
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:
@@ -85,14 +89,17 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
         "difference": "this run less the other one, last steps",
         "metrics": [
             {
-                "scope": entry.scope.value, "metric": entry.metric.value,
+                "scope": entry.scope.value,
+                "metric": entry.metric.value,
                 "difference": _average_json(entry.difference),
-                "better": entry.better, "worse": entry.worse,
-                "p_wilcoxon_lesions": entry.p_lesions, "p_wilcoxon_patients": entry.p_patients,
+                "better": entry.better,
+                "worse": entry.worse,
+                "p_wilcoxon_lesions": entry.p_lesions,
+                "p_wilcoxon_patients": entry.p_patients,
             }
             for entry in comparison.metrics
         ],
-    }  # fmt: skip
+    }
 
 
 def metric_tables(records: Sequence[LesionRecord], definition: Definition) -> dict[str, str]:
@@ -133,10 +140,18 @@ def _lesion_table(records: Iterable[LesionRecord], definition: Definition) -> st
     for record in records:
         own = set(metrics_of(record.scope, definition))
         rows.append(
-            [record.patient, record.scan, record.step, record.scope, record.lesion, record.reference_ml,
-             record.prediction_ml, record.baseline_ml,
-             *(definition.value(metric, record) if metric in own else None for metric in Metric)]
-        )  # fmt: skip
+            [
+                record.patient,
+                record.scan,
+                record.step,
+                record.scope,
+                record.lesion,
+                record.reference_ml,
+                record.prediction_ml,
+                record.baseline_ml,
+                *(definition.value(metric, record) if metric in own else None for metric in Metric),
+            ]
+        )
     return _csv(rows)
 
 

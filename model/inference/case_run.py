@@ -14,8 +14,8 @@ from ..case.case import (
     Case,
     CaseFiles,
     CaseResult,
+    LesionOutcome,
     LesionPrompt,
-    LesionRecord,
     LesionResult,
     LesionStatus,
     PointSource,
@@ -38,7 +38,7 @@ from ..propagation.confidence import PropagatedPoint
 from ..propagation.points import RegistrationCache
 from ..propagation.register import DEFAULT_BACKEND, Backend, Registration, RegistrationImage, backend
 from ..timing import Timings
-from .locate import Located, Locator
+from .locate import LocatedLesions, Locator
 from .merge import label_dtype, merge
 from .report import RunRecord, lesion_table, point_words, write_extras
 
@@ -89,7 +89,7 @@ class Run:
         self.timings = Timings()
         self.files: CaseFiles | None = None
         self.case: Case | None = None
-        self.located = Located((), (), ())
+        self.located = LocatedLesions((), (), ())
         self.lesion_ids: tuple[int, ...] = ()
         self.baseline_ml: dict[tuple[str, int], float] = {}
         # On a GPU what registers by gradients has no deterministic way, and would be refused.
@@ -233,7 +233,7 @@ class Run:
 
     def _records(
         self, labelmaps: dict[Slot, Array], results: tuple[LesionResult, ...], unanswered: LesionStatus
-    ) -> tuple[LesionRecord, ...]:
+    ) -> tuple[LesionOutcome, ...]:
         records = []
         done = {id(result.prompt): result for result in results}
         with self._lock:
@@ -244,16 +244,16 @@ class Run:
             if result is None:
                 status = LesionStatus.FAILED if id(prompt) in failed else unanswered
                 message = failed.get(id(prompt))
-                records.append(LesionRecord(prompt.lesion_id, status, prompt, before, None, message))
+                records.append(LesionOutcome(prompt.lesion_id, status, prompt, before, None, message))
                 continue
             after = _volume_ml(prompt.followup, labelmaps[prompt.followup.slot], result)
             message = "other lesions claimed all of its voxels" if not after and result.mask.any() else None
             status = LesionStatus.SEGMENTED if after else LesionStatus.EMPTY
-            records.append(LesionRecord(prompt.lesion_id, status, prompt, before, after, message))
+            records.append(LesionOutcome(prompt.lesion_id, status, prompt, before, after, message))
         for lesion in self.located.unanswered:
-            records.append(LesionRecord(lesion.lesion_id, LesionStatus.OUT_OF_VIEW, message=lesion.reason))
+            records.append(LesionOutcome(lesion.lesion_id, LesionStatus.OUT_OF_VIEW, message=lesion.reason))
         for lesion in self.located.failures:
-            records.append(LesionRecord(lesion.lesion_id, LesionStatus.FAILED, message=lesion.reason))
+            records.append(LesionOutcome(lesion.lesion_id, LesionStatus.FAILED, message=lesion.reason))
         return tuple(records)
 
     def _with_grids(self, result: CaseResult) -> dict[Slot, tuple[Array, Geometry]]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, UnansweredLesion
+from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, UnsegmentedLesion
 from ..case.geometry import Array, Box, Vector
 from ..errors import one_line
 from ..propagation.confidence import PropagatedPoint
@@ -33,16 +33,16 @@ class MaskLabel:
 
 
 @dataclass(frozen=True, eq=False)
-class Located:
+class LocatedLesions:
     """Who is asked of the network, who cannot be, and what was odd.
 
     ``estimates`` tells of each prompt with a propagated point where that lies and how far it may be off.
     """
 
     prompts: tuple[LesionPrompt, ...]
-    unanswered: tuple[UnansweredLesion, ...]
+    unanswered: tuple[UnsegmentedLesion, ...]
     warnings: tuple[str, ...]
-    failures: tuple[UnansweredLesion, ...] = ()
+    failures: tuple[UnsegmentedLesion, ...] = ()
     estimates: Mapping[LesionPrompt, PropagatedPoint] = field(default_factory=dict)
 
 
@@ -126,15 +126,15 @@ class Locator:
     def __post_init__(self) -> None:
         self.labels = {scan.name: mask_labels(scan.mask) for scan in self.case.baseline.scans}
 
-    def locate(self) -> Located:
+    def locate(self) -> LocatedLesions:
         """Answer for every id that is clicked anywhere or stands in a baseline mask.
 
         What the scans tell of all lesions comes first, so that each pair of scans is registered, and looked
         at closer, for all of its lesions at once.
         """
         prompts: list[LesionPrompt] = []
-        unanswered: list[UnansweredLesion] = []
-        failures: list[UnansweredLesion] = []
+        unanswered: list[UnsegmentedLesion] = []
+        failures: list[UnsegmentedLesion] = []
         known: list[_Known] = []
         for lesion_id in self.lesion_ids():
             try:
@@ -152,10 +152,10 @@ class Locator:
             if not found:
                 reason = _why_unanswered(lesion)
                 self._warn(f"lesion {lesion.lesion_id}: {reason}; it has no voxels")
-                unanswered.append(UnansweredLesion(lesion.lesion_id, reason))
+                unanswered.append(UnsegmentedLesion(lesion.lesion_id, reason))
         for record in self.registrations.records:
             self._warnings += [f"{record.followup} to {record.baseline}: {text}" for text in record.warnings]
-        return Located(
+        return LocatedLesions(
             tuple(prompts), tuple(unanswered), tuple(self._warnings), tuple(failures), self._estimates
         )
 
@@ -381,6 +381,6 @@ def _why_unanswered(lesion: _Known) -> str:
     return "its only click lies far outside of its scan, and no baseline mask holds it"
 
 
-def _failed(lesion_id: int, error: Exception) -> UnansweredLesion:
+def _failed(lesion_id: int, error: Exception) -> UnsegmentedLesion:
     log.error("lesion %d could not be located", lesion_id, exc_info=error)
-    return UnansweredLesion(lesion_id, one_line(error))
+    return UnsegmentedLesion(lesion_id, one_line(error))

@@ -16,8 +16,8 @@ from .. import __version__
 from ..case.case import (
     Case,
     CaseResult,
+    LesionOutcome,
     LesionPrompt,
-    LesionRecord,
     LesionResult,
     PointSource,
     PromptPoint,
@@ -159,7 +159,7 @@ def _scan(scan: Scan) -> dict[str, Any]:
     }
 
 
-def _lesion(record: LesionRecord, estimates: Mapping[LesionPrompt, PropagatedPoint]) -> dict[str, Any]:
+def _lesion(record: LesionOutcome, estimates: Mapping[LesionPrompt, PropagatedPoint]) -> dict[str, Any]:
     document: dict[str, Any] = {"lesion_id": record.lesion_id, "status": str(record.status)}
     prompt = record.prompt
     if prompt is not None:
@@ -220,7 +220,7 @@ def _number(value: float | None) -> float | None:
 
 
 def lesion_table(
-    records: tuple[LesionRecord, ...], estimates: Mapping[LesionPrompt, PropagatedPoint] | None = None
+    records: tuple[LesionOutcome, ...], estimates: Mapping[LesionPrompt, PropagatedPoint] | None = None
 ) -> str:
     """The lesions as a table for people: point, its source and estimated error, volumes before and after."""
     if not records:
@@ -233,15 +233,18 @@ def lesion_table(
             continue
         point = prompt.followup.file_point_xyz(prompt.followup_point.point_zyx)
         before, after = record.volume_baseline_ml, record.volume_followup_ml
-        rows.append((
-            str(record.lesion_id),
-            str(prompt.followup.slot),
-            ", ".join(f"{value:.1f}" for value in point),
-            point_words(prompt.followup_point, (estimates or {}).get(prompt)),
-            "new" if prompt.is_new else f"{before or 0:.2f}",
-            "-" if after is None else f"{after:.2f}",
-            str(record.status),
-        ))  # fmt: skip
+        rows.append(
+            (
+                str(record.lesion_id),
+                str(prompt.followup.slot),
+                ", ".join(f"{value:.1f}" for value in point),
+                point_words(prompt.followup_point, (estimates or {}).get(prompt)),
+                "new" if prompt.is_new else f"{before or 0:.2f}",
+                "-" if after is None else f"{after:.2f}",
+                str(record.status),
+            )
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                     for row in rows)  # fmt: skip
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

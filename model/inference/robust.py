@@ -219,9 +219,7 @@ class SeriesSegmenter:
         self.unguided = unguided
 
     def segment(
-        self,
-        prompts: Sequence[LesionPrompt],
-        extra_points: Mapping[int, Sequence[Vector]] | None = None,
+        self, prompts: Sequence[LesionPrompt], extra_points: Mapping[int, Sequence[Vector]] | None = None
     ) -> Iterator[LesionResult | LesionFailure]:
         """Answer each prompt once.
 

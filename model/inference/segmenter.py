@@ -112,9 +112,13 @@ class Segmenter:
         if labelled is None:
             return [placement]
         pairs = lesion_tiles(
-            prompt.baseline, prompt.lesion_id, labelled, placement, lesion.baseline_grid,
+            prompt.baseline,
+            prompt.lesion_id,
+            labelled,
+            placement,
+            lesion.baseline_grid,
             lesion.followup_grid.shape,
-        )  # fmt: skip
+        )
         if len(pairs) > 1:
             log.info("lesion %d: larger than one patch, %d are used", prompt.lesion_id, len(pairs))
         return pairs

@@ -114,13 +114,15 @@ def encode_patches(
     baseline mask alone says which lesion is meant. ``kind`` is that of the network's training.
     """
     prompt = lesion.prompt
-    return np.stack([
-        extract_ct(prompt.followup, lesion.followup_grid, placement.followup, plan.normalization),
-        extract_ct(prompt.baseline, lesion.baseline_grid, placement.baseline, plan.normalization),
-        extract_mask(prompt.baseline, prompt.lesion_id, lesion.baseline_grid, placement.baseline),
-        heat_map(placement.followup_index, placement.followup, lesion.followup_grid, kind),
-        heat_map(placement.baseline_index, placement.baseline, lesion.baseline_grid, kind),
-    ])  # fmt: skip
+    return np.stack(
+        [
+            extract_ct(prompt.followup, lesion.followup_grid, placement.followup, plan.normalization),
+            extract_ct(prompt.baseline, lesion.baseline_grid, placement.baseline, plan.normalization),
+            extract_mask(prompt.baseline, prompt.lesion_id, lesion.baseline_grid, placement.baseline),
+            heat_map(placement.followup_index, placement.followup, lesion.followup_grid, kind),
+            heat_map(placement.baseline_index, placement.baseline, lesion.baseline_grid, kind),
+        ]
+    )
 
 
 def encode_lesion(prompt: LesionPrompt, plan: Plan, kind: HeatMap = HeatMap.UNIT_PEAK) -> EncodedLesion:

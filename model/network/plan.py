@@ -102,8 +102,13 @@ class _ArchKwargs(BaseModel):
         if not isinstance(values, dict) or not isinstance(values.get("n_stages"), int):
             return values
         spread, n = dict(values), values["n_stages"]
-        for name, count in (("features_per_stage", n), ("n_blocks_per_stage", n), ("kernel_sizes", n),
-                            ("strides", n), ("n_conv_per_stage_decoder", n - 1)):  # fmt: skip
+        for name, count in (
+            ("features_per_stage", n),
+            ("n_blocks_per_stage", n),
+            ("kernel_sizes", n),
+            ("strides", n),
+            ("n_conv_per_stage_decoder", n - 1),
+        ):
             if isinstance(spread.get(name), int):
                 spread[name] = [spread[name]] * count
         for name in ("kernel_sizes", "strides"):
@@ -114,9 +119,12 @@ class _ArchKwargs(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> _ArchKwargs:
         lengths = {
-            "features_per_stage": self.n_stages, "kernel_sizes": self.n_stages, "strides": self.n_stages,
-            "n_blocks_per_stage": self.n_stages, "n_conv_per_stage_decoder": self.n_stages - 1,
-        }  # fmt: skip
+            "features_per_stage": self.n_stages,
+            "kernel_sizes": self.n_stages,
+            "strides": self.n_stages,
+            "n_blocks_per_stage": self.n_stages,
+            "n_conv_per_stage_decoder": self.n_stages - 1,
+        }
         for name, expected in lengths.items():
             if len(getattr(self, name)) != expected:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, expected {expected}")

@@ -64,9 +64,16 @@ class _ConvBlock(nn.Module):
     """Convolution, instance norm and (unless it ends a residual block) a leaky ReLU."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: Index, stride: Index, plan: Architecture,
-        *, bias: bool | None = None, activated: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Index,
+        stride: Index,
+        plan: Architecture,
+        *,
+        bias: bool | None = None,
+        activated: bool = True,
+    ) -> None:
         super().__init__()
         padding = ((kernel[0] - 1) // 2, (kernel[1] - 1) // 2, (kernel[2] - 1) // 2)
         use_bias = plan.conv_bias if bias is None else bias
@@ -169,11 +176,14 @@ class _Decoder(nn.Module):
         self.stages = nn.ModuleList(_DecoderStage(stage, plan) for stage in rising)
         self.transpconvs = nn.ModuleList(
             nn.ConvTranspose3d(
-                features[stage + 1], features[stage], plan.strides[stage + 1], plan.strides[stage + 1],
+                features[stage + 1],
+                features[stage],
+                plan.strides[stage + 1],
+                plan.strides[stage + 1],
                 bias=plan.conv_bias,
             )
             for stage in rising
-        )  # fmt: skip
+        )
         self.seg_layers = nn.ModuleList(nn.Conv3d(features[stage], classes, 1) for stage in rising)
 
     def forward(self, skips: list[Tensor], all_scales: bool) -> list[Tensor]:

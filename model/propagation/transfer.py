@@ -25,7 +25,7 @@ _NEAR_MM = ConfidenceOptions().flag_mm
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class LesionState:
     """What is known of a lesion in a scan that has been answered, for those that come after it.
 
     ``scan`` is as it was read: registrations are told apart by it. ``context`` is the scan that the network
@@ -56,23 +56,23 @@ class Known:
 
 
 @dataclass(frozen=True, eq=False)
-class Wish:
+class TransferRequest:
     """A lesion whose point is to be carried into a scan."""
 
     lesion_id: int
-    known: Known
+    known: LesionState
     target: Scan
 
 
 @dataclass(frozen=True, eq=False)
-class Moved:
+class TransferredPoint:
     """A wish's answer: the point on the target's grid, which may lie outside of it, or why there is none.
 
     ``confidence_mm`` counts the whole way from where the point was last known by itself. ``is_reliable`` is
     the registration's own word.
     """
 
-    wish: Wish
+    wish: TransferRequest
     point: PropagatedPoint | None
     confidence_mm: float | None = None
     is_flagged: bool = False
@@ -88,7 +88,7 @@ class Moved:
 
 
 @dataclass(frozen=True, eq=False)
-class Shapes:
+class TransferredShapes:
     """A lesion's box, mask and further points on the target's grid, where they could be carried there."""
 
     box: Box | None = None
@@ -96,7 +96,7 @@ class Shapes:
     others: tuple[Vector, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def near(self, point_zyx: Vector, spacing_zyx: Vector) -> Shapes:
+    def near(self, point_zyx: Vector, spacing_zyx: Vector) -> TransferredShapes:
         """The same beside a point that somebody gave and that knows better: nothing where it is elsewhere.
 
         What lies within 10 mm is where a registration that is not flagged may put it.
@@ -108,7 +108,7 @@ class Shapes:
         if all(box is None or not box.intersection(here).is_empty for box in boxes):
             return self
         text = "its box and mask are not carried over: they lie beside the point that was given"
-        return Shapes(warnings=(*self.warnings, text))
+        return TransferredShapes(warnings=(*self.warnings, text))
 
 
 class PairError(Exception):
@@ -116,7 +116,7 @@ class PairError(Exception):
 
 
 @dataclass
-class Pairs:
+class PairRegistrations:
     """The registrations that one time point asks for.
 
     ``times`` holds the place in time of each name. What lesions will be carried from a scan to another is
@@ -187,8 +187,11 @@ class Pairs:
         for record in self.records[done:]:
             log.info(
                 "%s and %s: registered in %.1f s, similarity %.2f",
-                record.followup, record.baseline, record.seconds, record.similarity,
-            )  # fmt: skip
+                record.followup,
+                record.baseline,
+                record.seconds,
+                record.similarity,
+            )
         if not registration.is_reliable and not math.isfinite(registration.similarity):
             # The first clause says what was found, the next how a fall-back goes on, which is not done here.
             found = [warning.split(";")[0] for warning in registration.warnings]
@@ -201,19 +204,21 @@ def _unregistered(fixed: Scan, moving: Scan, reason: str) -> str:
     return f"{fixed.name} could not be registered with {moving.name}: {reason}"
 
 
-def carry_points(wishes: Sequence[Wish], pairs: Pairs) -> dict[int, list[Moved]]:
+def carry_points(
+    wishes: Sequence[TransferRequest], pairs: PairRegistrations
+) -> dict[int, list[TransferredPoint]]:
     """Answer each wish, by lesion id in the order of the wishes; a pair that fails is said in its answers."""
-    by_pair: defaultdict[tuple[int, int], list[Wish]] = defaultdict(list)
+    by_pair: defaultdict[tuple[int, int], list[TransferRequest]] = defaultdict(list)
     for wish in wishes:
         by_pair[id(wish.known.scan), id(wish.target)].append(wish)
     moved = {id(answer.wish): answer for group in by_pair.values() for answer in _carry(group, pairs)}
-    by_lesion: defaultdict[int, list[Moved]] = defaultdict(list)
+    by_lesion: defaultdict[int, list[TransferredPoint]] = defaultdict(list)
     for wish in wishes:
         by_lesion[wish.lesion_id].append(moved[id(wish)])
     return dict(by_lesion)
 
 
-def _carry(wishes: Sequence[Wish], pairs: Pairs) -> list[Moved]:
+def _carry(wishes: Sequence[TransferRequest], pairs: PairRegistrations) -> list[TransferredPoint]:
     """All lesions of one pair of scans."""
     source, target = wishes[0].known.scan, wishes[0].target
     try:
@@ -229,29 +234,33 @@ def _carry(wishes: Sequence[Wish], pairs: Pairs) -> list[Moved]:
         )
     except PairError as error:
         log.warning("%s", error)
-        return [Moved(wish, None, error=str(error)) for wish in wishes]
+        return [TransferredPoint(wish, None, error=str(error)) for wish in wishes]
     except Exception as error:  # a transform that cannot be evaluated: a back end's own fault
         log.exception("points could not be carried from %s to %s", source.name, target.name)
-        return [Moved(wish, None, error=one_line(error)) for wish in wishes]
+        return [TransferredPoint(wish, None, error=one_line(error)) for wish in wishes]
     return [
         _moved(wish, point, registration.is_reliable, pairs.options.flag_mm)
         for wish, point in zip(wishes, points, strict=True)
     ]
 
 
-def _moved(wish: Wish, point: PropagatedPoint, is_reliable: bool, flag_mm: float) -> Moved:
+def _moved(
+    wish: TransferRequest, point: PropagatedPoint, is_reliable: bool, flag_mm: float
+) -> TransferredPoint:
     if not all(map(math.isfinite, point.point_zyx)):
         names = f"{wish.target.name} and {wish.known.scan.name}"
-        return Moved(wish, None, error=f"the registration of {names} loses its point")
+        return TransferredPoint(wish, None, error=f"the registration of {names} loses its point")
     # Errors of one step after the other: independent ones add up as squares.
     confidence_mm = math.hypot(wish.known.doubt_mm, point.confidence_mm)
-    return Moved(wish, point, confidence_mm, point.is_flagged or confidence_mm > flag_mm, is_reliable)
+    return TransferredPoint(
+        wish, point, confidence_mm, point.is_flagged or confidence_mm > flag_mm, is_reliable
+    )
 
 
-def carry_shapes(known: Known, target: Scan, pairs: Pairs) -> Shapes:
+def carry_shapes(known: LesionState, target: Scan, pairs: PairRegistrations) -> TransferredShapes:
     """What is known of a lesion beside its point, in another scan; what cannot be carried is left out."""
     if not known.has_shapes:
-        return Shapes()
+        return TransferredShapes()
     try:
         registration, direction = pairs.get(known.scan, target)
         way = (known.scan.geometry, target.geometry, registration.transform, direction)
@@ -261,10 +270,10 @@ def carry_shapes(known: Known, target: Scan, pairs: Pairs) -> Shapes:
     except Exception as error:
         if not isinstance(error, PairError):
             log.exception("a box or mask could not be carried from %s to %s", known.scan.name, target.name)
-        return Shapes(warnings=(f"its box and mask are not carried over: {one_line(error)}",))
+        return TransferredShapes(warnings=(f"its box and mask are not carried over: {one_line(error)}",))
     inside = box.intersection(Box.of_shape(target.geometry.shape_zyx)) if box is not None else None
     doubt = "its box and mask are carried over by a registration that is only a fall-back"
-    return Shapes(
+    return TransferredShapes(
         inside if inside is not None and not inside.is_empty else None,
         mask if mask is not None and mask.voxels.any() else None,
         tuple(
@@ -275,7 +284,7 @@ def carry_shapes(known: Known, target: Scan, pairs: Pairs) -> Shapes:
 
 
 def carry_to_one_of(
-    point_zyx: Vector, source: Scan, targets: Sequence[Scan], pairs: Pairs
+    point_zyx: Vector, source: Scan, targets: Sequence[Scan], pairs: PairRegistrations
 ) -> tuple[Scan, Vector, bool] | None:
     """A point's place in the one of several scans that shows it best, and whether that is reliable.
 

@@ -169,9 +169,14 @@ def _grown(
             continue
         earlier = [grown.field for grown in growth.values()]
         growth[lesion.lesion_id] = grow(
-            canvas.labels, canvas.geometry.spacing_zyx, lesion, earlier, lesion_draw, settings.growth,
+            canvas.labels,
+            canvas.geometry.spacing_zyx,
+            lesion,
+            earlier,
+            lesion_draw,
+            settings.growth,
             settings.voxel_mm,
-        )  # fmt: skip
+        )
     return growth
 
 
@@ -233,9 +238,11 @@ def saved_field(pull: Pullback, geometry: Geometry, spacing_mm: float) -> FieldT
         moved = (pull(places) - places)[::-1]
         u[z] = (axes @ moved).T.reshape(*counts[1:], 3)
     grid = Geometry(
-        (counts[2], counts[1], counts[0]), (steps[2], steps[1], steps[0]), geometry.origin_xyz,
+        (counts[2], counts[1], counts[0]),
+        (steps[2], steps[1], steps[0]),
+        geometry.origin_xyz,
         geometry.direction,
-    )  # fmt: skip
+    )
     return FieldTransform(LinearTransform.identity(), u, grid)
 
 
@@ -246,8 +253,10 @@ def _field_error(pull: Pullback, field: FieldTransform, labels: Array) -> float:
         return 0.0
     voxels = voxels[:: max(1, len(voxels) // _CHECKED_VOXELS)]
     geometry = field.geometry
-    spacing = [s * (g - 1) / max(n - 1, 1) for s, g, n in zip(
-        geometry.spacing_zyx, geometry.shape_zyx, labels.shape, strict=True)]  # fmt: skip
+    spacing = [
+        s * (g - 1) / max(n - 1, 1)
+        for s, g, n in zip(geometry.spacing_zyx, geometry.shape_zyx, labels.shape, strict=True)
+    ]
     places = voxels.T.astype(np.float64) * np.reshape(spacing, (3, 1))
     axes = np.asarray(geometry.direction, np.float64).reshape(3, 3)
     world = (axes @ places[::-1]).T + np.asarray(geometry.origin_xyz)

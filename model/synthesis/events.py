@@ -31,14 +31,14 @@ _CLEARANCE_MM = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
+class MergedLesions:
     first: int
     second: int
     bridge_voxels: int
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class SplitLesion:
     """``parts_voxels`` are the two sides of the cut, none where it was not made."""
 
     lesion_id: int
@@ -47,7 +47,7 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
-class New:
+class NewLesion:
     """``centre_zyx`` is a voxel index of the baseline; None where no fitting place was found."""
 
     lesion_id: int
@@ -61,9 +61,9 @@ class Events:
     """What was done; a lesion id of `vanished` is no longer in the canvas."""
 
     vanished: tuple[int, ...] = ()
-    merged: tuple[Merged, ...] = ()
-    split: tuple[Split, ...] = ()
-    new: tuple[New, ...] = ()
+    merged: tuple[MergedLesions, ...] = ()
+    split: tuple[SplitLesion, ...] = ()
+    new: tuple[NewLesion, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def edited(
         _vanish(canvas, by_id[vanish.lesion_id], vanish)
     merged = [_merge(canvas, by_id[d.first], by_id[d.second], d) for d in draw.merging]
     split = [_split(canvas, by_id[d.lesion_id], d) for d in draw.splitting]
-    new: list[New] = []
+    new: list[NewLesion] = []
     if draw.new:
         places = hosts(ct, geometry.spacing_zyx, geometry.axial_map())
         new = [_appear(canvas, before, by_id, places, d) for d in draw.new]
@@ -122,7 +122,7 @@ def _vanish(canvas: Canvas, lesion: LesionFacts, draw: VanishDraw) -> None:
     labels[mask] = 0
 
 
-def _merge(canvas: Canvas, first: LesionFacts, second: LesionFacts, draw: MergeDraw) -> Merged:
+def _merge(canvas: Canvas, first: LesionFacts, second: LesionFacts, draw: MergeDraw) -> MergedLesions:
     """A bridge of the lesions' own tissue where they are nearest; each keeps its id, up to the middle."""
     spacing = canvas.geometry.spacing_zyx
     start = np.minimum(first.box.start_zyx, second.box.start_zyx)
@@ -146,10 +146,10 @@ def _merge(canvas: Canvas, first: LesionFacts, second: LesionFacts, draw: MergeD
     _blend(canvas, box, hu, soft, bridge)
     labels[bridge & (from_a <= from_b)] = first.lesion_id
     labels[bridge & (from_a > from_b)] = second.lesion_id
-    return Merged(first.lesion_id, second.lesion_id, int(bridge.sum()))
+    return MergedLesions(first.lesion_id, second.lesion_id, int(bridge.sum()))
 
 
-def _split(canvas: Canvas, lesion: LesionFacts, draw: SplitDraw) -> Split:
+def _split(canvas: Canvas, lesion: LesionFacts, draw: SplitDraw) -> SplitLesion:
     """Cut across the lesion's long axis; what is cut out is filled with the tissue round the lesion."""
     spacing = canvas.geometry.spacing_zyx
     box = canvas.box(lesion.box, _CONTEXT_MM)
@@ -167,17 +167,17 @@ def _split(canvas: Canvas, lesion: LesionFacts, draw: SplitDraw) -> Split:
     )
     sides = int((along < -thickness / 2).sum()), int((along > thickness / 2).sum())
     if min(sides) < max(1.0, _MIN_PART * len(along)):
-        return Split(lesion.lesion_id, (), 0)
+        return SplitLesion(lesion.lesion_id, (), 0)
     cut = np.zeros_like(mask)
     cut[mask] = np.abs(along) <= thickness / 2
     canvas.put(box, filled(canvas.hu(box), cut, labels == 0, spacing, draw.texture_seed), cut)
     labels[cut] = 0
-    return Split(lesion.lesion_id, sides, int(cut.sum()))
+    return SplitLesion(lesion.lesion_id, sides, int(cut.sum()))
 
 
 def _appear(
     canvas: Canvas, before: Canvas, lesions: dict[int, LesionFacts], places: Hosts, draw: NewDraw
-) -> New:
+) -> NewLesion:
     """Put a lesion at the first of the drawn places where it fits."""
     spacing = np.asarray(canvas.geometry.spacing_zyx)
     donor = lesions[draw.donor] if draw.donor is not None else None
@@ -205,8 +205,8 @@ def _appear(
         _blend(canvas, box, hu, np.asarray(paste, np.float32), shape)
         labels[shape] = draw.lesion_id
         z, y, x = (np.argwhere(shape).mean(axis=0) + start).tolist()
-        return New(draw.lesion_id, draw.donor, (z, y, x), int(shape.sum()))
-    return New(draw.lesion_id, draw.donor, None, 0)
+        return NewLesion(draw.lesion_id, draw.donor, (z, y, x), int(shape.sum()))
+    return NewLesion(draw.lesion_id, draw.donor, None, 0)
 
 
 def _fits(host: Array, ring_hu: float | None) -> bool:

@@ -17,7 +17,7 @@ from ..case.lesion_json import write_json
 from ..errors import InputError
 from ..propagation.register.stored import save_transform
 from .compose import Followup
-from .followup_record import LesionRecord
+from .followup_record import SyntheticLesion
 from .settings import SynthesisSettings
 
 CT, LABELS, DISPLACEMENT, RECORD = "ct.mha", "labels.mha", "displacement.mha", "record.json"
@@ -65,7 +65,7 @@ def followup_timepoint(source: Source, number: int) -> str:
 
 
 def write_followup(
-    folder: Path, followup: Followup, lesions: Sequence[LesionRecord], geometry: Geometry
+    folder: Path, followup: Followup, lesions: Sequence[SyntheticLesion], geometry: Geometry
 ) -> dict[str, dict[str, int]]:
     """All files but the record; returns their sizes in bytes, which tell later if they are whole.
 

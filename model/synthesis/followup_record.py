@@ -24,7 +24,7 @@ _ALIKE = 0.03
 _NEAR_TARGET = 0.1
 
 
-class Fate(StrEnum):
+class SyntheticFate(StrEnum):
     """What became of a lesion; merged and split ones also grow or shrink.
 
     Grown, shrunk and unchanged (by less than 3 %) are by the volumes of the two labelmaps, the scaling of the
@@ -50,7 +50,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class LesionRecord:
+class SyntheticLesion:
     """One lesion. Points are voxel indices x, y, z on the scans' own grids, None where there is none.
 
     ``followup_ids`` are those whose union it is in the follow-up. ``growth_ratio`` is that of growth alone,
@@ -63,7 +63,7 @@ class LesionRecord:
     """
 
     lesion_id: int
-    fate: Fate
+    fate: SyntheticFate
     followup_ids: tuple[int, ...]
     baseline_voxels: int
     baseline_ml: float
@@ -85,7 +85,7 @@ class LesionRecord:
 
 def lesion_records(
     facts: ScanFacts, draw: FollowupDraw, followup: Followup, geometry: Geometry
-) -> tuple[LesionRecord, ...]:
+) -> tuple[SyntheticLesion, ...]:
     """Of all lesions of the baseline, by id, and then the new ones that found a place."""
     after = {lesion.lesion_id: lesion for lesion in followup.lesions}
     partners = _partners(followup)
@@ -107,7 +107,7 @@ def lesion_records(
                 else (),
                 target=targets.get(key),
                 scale=scale,
-            )  # fmt: skip
+            )
         )
     for new in followup.events.new:
         if new.lesion_id in after:
@@ -129,18 +129,24 @@ def _fate(
     followup: Followup,
     partners: dict[int, tuple[int, ...]],
     scale: float,
-) -> Fate:
+) -> SyntheticFate:
     key = lesion.lesion_id
     if key in followup.events.vanished:
-        return Fate.VANISHED
+        return SyntheticFate.VANISHED
     if after is None:
-        return Fate.OUT_OF_VIEW
+        return SyntheticFate.OUT_OF_VIEW
     if key in partners:
-        return Fate.MERGED
+        return SyntheticFate.MERGED
     if _is_split(key, followup) and len(_parts(after, followup.labels)) > 1:
-        return Fate.SPLIT
+        return SyntheticFate.SPLIT
     ratio = after.voxels * scale / lesion.voxels
-    return Fate.UNCHANGED if abs(ratio - 1) < _ALIKE else Fate.GROWN if ratio > 1 else Fate.SHRUNK
+    return (
+        SyntheticFate.UNCHANGED
+        if abs(ratio - 1) < _ALIKE
+        else SyntheticFate.GROWN
+        if ratio > 1
+        else SyntheticFate.SHRUNK
+    )
 
 
 def _is_split(lesion_id: int, followup: Followup) -> bool:
@@ -161,17 +167,17 @@ def _record(
     after: LesionFacts | None,
     followup: Followup,
     geometry: Geometry,
-    fate: Fate,
+    fate: SyntheticFate,
     followup_ids: tuple[int, ...],
     target: float | None,
     scale: float,
-) -> LesionRecord:
+) -> SyntheticLesion:
     grown: Grown | None = followup.growth.get(before.lesion_id)
     place = np.reshape(np.multiply(before.centre_zyx, geometry.spacing_zyx), (3, 1))
     moved = pushed(followup.pull, place)[:, 0] / np.asarray(geometry.spacing_zyx)
     parts = _parts(after, followup.labels) if after else ()
     voxels = after.voxels if after else 0
-    return LesionRecord(
+    return SyntheticLesion(
         before.lesion_id,
         fate,
         followup_ids,
@@ -189,18 +195,35 @@ def _record(
         grown.min_jacobian if grown else None,
         bool(after and _touches(after, followup.labels)),
         parts,
-        joined_again=len(parts) == 1 and fate is not Fate.MERGED and _is_split(before.lesion_id, followup),
+        joined_again=len(parts) == 1
+        and fate is not SyntheticFate.MERGED
+        and _is_split(before.lesion_id, followup),
     )
 
 
 def _new_record(
     found: LesionFacts, donor: int | None, followup: Followup, geometry: Geometry
-) -> LesionRecord:
-    return LesionRecord(
-        found.lesion_id, Fate.NEW, (found.lesion_id,), 0, 0.0, None, found.voxels, found.volume_ml,
-        flip_order(found.centre_zyx), None, None, None, None, None, None,
-        _touches(found, followup.labels), _parts(found, followup.labels), donor,
-    )  # fmt: skip
+) -> SyntheticLesion:
+    return SyntheticLesion(
+        found.lesion_id,
+        SyntheticFate.NEW,
+        (found.lesion_id,),
+        0,
+        0.0,
+        None,
+        found.voxels,
+        found.volume_ml,
+        flip_order(found.centre_zyx),
+        None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        _touches(found, followup.labels),
+        _parts(found, followup.labels),
+        donor,
+    )
 
 
 def _touches(lesion: LesionFacts, labels: Array) -> bool:
@@ -225,7 +248,7 @@ def document(
     draw: FollowupDraw,
     settings: SynthesisSettings,
     followup: Followup,
-    lesions: tuple[LesionRecord, ...],
+    lesions: tuple[SyntheticLesion, ...],
     sources: dict[str, Any],
     files: dict[str, Any],
 ) -> dict[str, Any]:

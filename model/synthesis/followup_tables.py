@@ -16,13 +16,23 @@ from .followup_files import CT, LABELS, POINTS, Source, followup_folder, followu
 
 MANIFEST, LESIONS = "manifest.csv", "lesions.csv"
 
-_MANIFEST_COLUMNS = (
-    "patient", "timepoint", "image", "labels", "order", "baseline", "links", "points",
-)  # fmt: skip
+_MANIFEST_COLUMNS = ("patient", "timepoint", "image", "labels", "order", "baseline", "links", "points")
 _LESION_COLUMNS = (
-    "patient", "baseline", "followup", "baseline_id", "followup_ids", "fate", "cog_bl", "cog_fu",
-    "cog_propagated", "baseline_ml", "followup_ml", "achieved_ratio", "growth_ratio", "target_ratio",
-)  # fmt: skip
+    "patient",
+    "baseline",
+    "followup",
+    "baseline_id",
+    "followup_ids",
+    "fate",
+    "cog_bl",
+    "cog_fu",
+    "cog_propagated",
+    "baseline_ml",
+    "followup_ml",
+    "achieved_ratio",
+    "growth_ratio",
+    "target_ratio",
+)
 
 Row = dict[str, Any]
 
@@ -85,19 +95,25 @@ def write_tables(
             found = records[source.name, number]["lesions"]
             folder, timepoint = followup_folder(output, source, number), followup_timepoint(source, number)
             made = Source(
-                source.patient, timepoint, folder / CT, folder / LABELS,
-                links=_links(found), points=folder / POINTS, baseline=source.timepoint,
-            )  # fmt: skip
+                source.patient,
+                timepoint,
+                folder / CT,
+                folder / LABELS,
+                links=_links(found),
+                points=folder / POINTS,
+                baseline=source.timepoint,
+            )
             rows.append(_scan_row(output, made))
             lesions += [_lesion_row(source, timepoint, lesion) for lesion in found]
     scans = {(row["patient"], row["timepoint"]) for row in rows}
     # Of the scans of this run the records tell all.
     folders = {(output / source.folder).resolve() for source in sources}
     before = [
-        row for row in earlier[0]
+        row
+        for row in earlier[0]
         if (row["patient"], row["timepoint"]) not in scans
         and (output / row["image"]).resolve().parent.parent not in folders
-    ]  # fmt: skip
+    ]
     kept = {(row["patient"], row["timepoint"]) for row in before}
     rows = before + rows
     lesions = [row for row in earlier[1] if (row["patient"], row["followup"]) in kept] + lesions
@@ -142,11 +158,8 @@ def _lesion_row(source: Source, timepoint: str, lesion: Mapping[str, Any]) -> di
         "cog_bl": _point(lesion["baseline_point_xyz"]),
         "cog_fu": _point(lesion["followup_point_xyz"]),
         "cog_propagated": _point(lesion["propagated_point_xyz"]),
-        **{
-            name: "" if lesion[name] is None else f"{lesion[name]:.4f}"
-            for name in _LESION_COLUMNS[9:]
-        },
-    }  # fmt: skip
+        **{name: "" if lesion[name] is None else f"{lesion[name]:.4f}" for name in _LESION_COLUMNS[9:]},
+    }
 
 
 def _point(point: Sequence[float] | None) -> str:

@@ -116,8 +116,11 @@ def _pieces(baseline: Array, lesion: LesionFacts) -> list[Array]:
     """The connected pieces (26 neighbours) of a lesion of few voxels: voxel indices (N, 3) of each."""
     start = np.asarray(lesion.box.start_zyx)
     planes = enumerate(baseline[lesion.box.slices])
-    found = [np.stack([np.full(y.size, z), y, x], 1) for z, (y, x) in (
-        (z, np.nonzero(plane == lesion.lesion_id)) for z, plane in planes) if y.size]  # fmt: skip
+    found = [
+        np.stack([np.full(y.size, z), y, x], 1)
+        for z, (y, x) in ((z, np.nonzero(plane == lesion.lesion_id)) for z, plane in planes)
+        if y.size
+    ]
     voxels = np.concatenate(found) + start
     touching = np.abs(voxels[:, None] - voxels[None]).max(axis=2) <= 1
     count, pieces = connected_components(touching, directed=False)

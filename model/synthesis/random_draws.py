@@ -265,8 +265,11 @@ def _fresh_ids(facts: ScanFacts, skipped: int, count: int) -> list[int]:
 
 def _motion(settings: MotionSettings, voxel_mm: float, rng: np.random.Generator) -> MotionDraw:
     is_elastic, is_turned, is_scaled, is_shifted = rng.random(4) < (
-        settings.p_elastic, settings.p_rotation, settings.p_scaling, settings.p_translation
-    )  # fmt: skip
+        settings.p_elastic,
+        settings.p_rotation,
+        settings.p_scaling,
+        settings.p_translation,
+    )
     scale, magnitude = rng.uniform(*settings.elastic_scale, 3), rng.uniform(*settings.elastic_magnitude, 3)
     angles, scaling = rng.uniform(*settings.rotation_deg, 3), float(rng.uniform(*settings.scaling))
     translation = rng.uniform(*settings.translation_mm, 3) * voxel_mm
@@ -282,8 +285,11 @@ def _motion(settings: MotionSettings, voxel_mm: float, rng: np.random.Generator)
 
 def _appearance(settings: AppearanceSettings, voxel_mm: float, rng: np.random.Generator) -> AppearanceDraw:
     is_noisy, is_blurred, is_brighter, is_contrasted = rng.random(4) < (
-        settings.p_noise, settings.p_blur, settings.p_brightness, settings.p_contrast
-    )  # fmt: skip
+        settings.p_noise,
+        settings.p_blur,
+        settings.p_brightness,
+        settings.p_contrast,
+    )
     variance, blur = float(rng.uniform(*settings.noise_variance)), rng.uniform(*settings.blur_mm, 3)
     brightness, contrast = float(rng.uniform(*settings.brightness)), float(rng.uniform(*settings.contrast))
     return AppearanceDraw(

@@ -12,7 +12,7 @@ import numpy as np
 from ..case.geometry import Array
 from ..case.images import IMAGE_SUFFIXES, read_geometry, read_image
 from ..case.scans import lesion_labels
-from ..data.dataset import Cohort, Pair, RawScan
+from ..data.dataset import Cohort, RawPair, RawScan
 from ..data.formats.manifest import NO_BASELINE, read_manifest
 from ..data.workers import each
 from ..errors import InputError, OutputError, one_line
@@ -138,8 +138,12 @@ def _make(job: _Job) -> tuple[dict[str, Any], bool]:
     """One follow-up: its record, and whether it was made now."""
     source, settings = job.source, job.settings
     folder = followup_folder(job.output, source, job.number)
-    sources = {"ct": fingerprint(source.ct), "labels": fingerprint(source.labels), "number": job.number,
-               "patient_ids": sorted(source.patient_ids)}  # fmt: skip
+    sources = {
+        "ct": fingerprint(source.ct),
+        "labels": fingerprint(source.labels),
+        "number": job.number,
+        "patient_ids": sorted(source.patient_ids),
+    }
     if record := finished_record(folder, job.seed, settings, sources, VERSION):
         return record, False
     baseline = read_baseline(source.ct, source.labels)
@@ -226,7 +230,7 @@ def _ids(path: Path) -> set[int]:
     return {int(value) for plane in labels if plane.any() for value in np.unique(plane)} - {0}
 
 
-def _source(scan: RawScan, patient_ids: frozenset[int], pair: Pair | None) -> Source:
+def _source(scan: RawScan, patient_ids: frozenset[int], pair: RawPair | None) -> Source:
     """A scan of a manifest; ``pair`` is the one that it is the follow-up of."""
     links = "; ".join(f"{key}>{'+'.join(map(str, ids))}" for key, ids in pair.renamed) if pair else ""
     before = f"{scan.patient_id}_"

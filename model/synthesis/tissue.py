@@ -155,9 +155,11 @@ def _enclosed(solid: Mask) -> Mask:
     padded = np.zeros((solid.shape[0], solid.shape[1] + 2, solid.shape[2] + 2), bool)
     padded[:, 1:-1, 1:-1] = solid
     for inner, outer in (
-        (solid[:, 0], np.s_[:, 0, 1:-1]), (solid[:, -1], np.s_[:, -1, 1:-1]),
-        (solid[:, :, 0], np.s_[:, 1:-1, 0]), (solid[:, :, -1], np.s_[:, 1:-1, -1]),
-    ):  # fmt: skip
+        (solid[:, 0], np.s_[:, 0, 1:-1]),
+        (solid[:, -1], np.s_[:, -1, 1:-1]),
+        (solid[:, :, 0], np.s_[:, 1:-1, 0]),
+        (solid[:, :, -1], np.s_[:, 1:-1, -1]),
+    ):
         if inner.size and inner.mean() > _BORDER_SHARE:
             padded[outer] = True
     for plane in padded:

@@ -90,7 +90,7 @@ class FateOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class FateAssessment:
     """What became of a lesion, with a short sentence of why.
 
     ``merged_with`` holds the ids of the other lesions in its mass, ``pieces`` in how many pieces it is seen
@@ -110,7 +110,7 @@ def fates(
     expected: Mapping[int, MaskPrompt] | None = None,
     out_of_view: Mapping[int, str] | None = None,
     failed: Mapping[int, str] | None = None,
-) -> dict[int, Fate]:
+) -> dict[int, FateAssessment]:
     """The fate of each lesion of one scan, by lesion id.
 
     Lesions are merged when their masks overlap; neighbours that only touch each other are not, however broad
@@ -128,11 +128,11 @@ def fates(
         ValueError: a lesion id stands twice in the results.
     """
     options = options or FateOptions()
-    found: dict[int, Fate] = {}
+    found: dict[int, FateAssessment] = {}
     for lesion_id, reason in (out_of_view or {}).items():
-        found[lesion_id] = Fate(LesionFate.OUT_OF_VIEW, reason, pieces=0)
+        found[lesion_id] = FateAssessment(LesionFate.OUT_OF_VIEW, reason, pieces=0)
     for lesion_id, reason in (failed or {}).items():
-        found[lesion_id] = Fate(LesionFate.FAILED, reason, pieces=0)
+        found[lesion_id] = FateAssessment(LesionFate.FAILED, reason, pieces=0)
 
     by_id = {result.prompt.lesion_id: result for result in results}
     if len(by_id) < len(results):
@@ -150,10 +150,10 @@ def fates(
     return found
 
 
-def _unseen(result: LesionResult, reason: str) -> Fate:
+def _unseen(result: LesionResult, reason: str) -> FateAssessment:
     if result.prompt.is_new:
-        return Fate(LesionFate.NEW, f"a new lesion, but {reason}", pieces=0)
-    return Fate(LesionFate.VANISHED, reason, pieces=0)
+        return FateAssessment(LesionFate.NEW, f"a new lesion, but {reason}", pieces=0)
+    return FateAssessment(LesionFate.VANISHED, reason, pieces=0)
 
 
 def _seen(
@@ -161,19 +161,21 @@ def _seen(
     overlaps: Mapping[tuple[int, int], float],
     expected: MaskPrompt | None,
     options: FateOptions,
-) -> Fate:
+) -> FateAssessment:
     lesion_id = result.prompt.lesion_id
     volumes_ml = _pieces_ml(result, expected, options)
     pieces = max(1, len(volumes_ml))
     others = _mass(lesion_id, overlaps)
     if others:
-        return Fate(LesionFate.MERGED, _why_merged(lesion_id, others, overlaps), others, pieces)
+        return FateAssessment(LesionFate.MERGED, _why_merged(lesion_id, others, overlaps), others, pieces)
     if result.prompt.is_new:
-        return Fate(LesionFate.NEW, f"no baseline shows it; {_volume_ml(result):.3g} ml", pieces=pieces)
+        return FateAssessment(
+            LesionFate.NEW, f"no baseline shows it; {_volume_ml(result):.3g} ml", pieces=pieces
+        )
     if pieces > 1:
         listed = ", ".join(f"{volume:.3g}" for volume in volumes_ml)
-        return Fate(LesionFate.SPLIT, f"{pieces} pieces of {listed} ml", pieces=pieces)
-    return Fate(LesionFate.PERSISTENT, f"still there; {_volume_ml(result):.3g} ml", pieces=pieces)
+        return FateAssessment(LesionFate.SPLIT, f"{pieces} pieces of {listed} ml", pieces=pieces)
+    return FateAssessment(LesionFate.PERSISTENT, f"still there; {_volume_ml(result):.3g} ml", pieces=pieces)
 
 
 def _why_vanished(result: LesionResult, options: FateOptions) -> str | None:

@@ -15,8 +15,8 @@ import numpy as np
 from ..case.case import LesionPrompt, LesionResult, MaskPrompt, PointSource, PromptPoint, Scan, Slot
 from ..case.geometry import Array, Vector
 from ..prompts.sampling import choose_points, deepest_point
-from ..propagation.transfer import Known, Moved
-from .fates import Fate
+from ..propagation.transfer import LesionState, TransferredPoint
+from .fates import FateAssessment
 from .series import FollowOptions, Origin, PromptKind, SeriesTimePoint, Topology
 
 log = logging.getLogger(__name__)
@@ -25,33 +25,33 @@ UnguidedProbability = Callable[[Scan, Sequence[Vector]], Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
-class Trail:
+class LesionHistory:
     """A lesion on its way: where it was first known, and the last time point that held it, scan by scan."""
 
-    origin: tuple[Known, ...]
-    latest: tuple[Known, ...]
+    origin: tuple[LesionState, ...]
+    latest: tuple[LesionState, ...]
 
-    def point_for(self, scan: Scan, options: FollowOptions) -> Known:
+    def point_for(self, scan: Scan, options: FollowOptions) -> LesionState:
         """Whose point is carried into a scan."""
         return for_scan(self.origin if options.topology is Topology.STAR else self.latest, scan)
 
-    def shapes_for(self, scan: Scan, options: FollowOptions) -> Known:
+    def shapes_for(self, scan: Scan, options: FollowOptions) -> LesionState:
         """Whose box, mask and further points are carried into a scan."""
         from_origin = options.topology is Topology.STAR and not options.uses_previous
         return for_scan(self.origin if from_origin else self.latest, scan)
 
-    def context_for(self, scan: Scan, options: FollowOptions) -> Known:
+    def context_for(self, scan: Scan, options: FollowOptions) -> LesionState:
         """Whose context is the baseline for a scan."""
         return for_scan(self.latest if options.uses_previous else self.origin, scan)
 
 
-def for_scan(knowns: Sequence[Known], scan: Scan) -> Known:
+def for_scan(knowns: Sequence[LesionState], scan: Scan) -> LesionState:
     """Of the scans that know a lesion the one in the same slot, else the first."""
     return next((known for known in knowns if known.scan.slot == scan.slot), knowns[0])
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class PromptedLesion:
     """A lesion in one scan of a time point.
 
     ``known`` is what its context comes from, None where it is seen for the first time. ``mask`` is the mask
@@ -61,9 +61,9 @@ class Asked:
 
     prompt: LesionPrompt
     origin: Origin
-    known: Known | None = None
+    known: LesionState | None = None
     mask: MaskPrompt | None = None
-    moved: Moved | None = None
+    moved: TransferredPoint | None = None
     others: tuple[Vector, ...] = ()
     warnings: tuple[str, ...] = ()
     has_given_box: bool = False
@@ -83,22 +83,22 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class SegmentedLesion:
     """What a lesion's asking gave: ``result`` is None where it failed, ``fate`` None at the source."""
 
-    asked: Asked
+    asked: PromptedLesion
     result: LesionResult | None
-    fate: Fate | None = None
+    fate: FateAssessment | None = None
     seconds: float = 0.0
 
 
 def go_on(
-    trails: Mapping[int, Trail],
+    trails: Mapping[int, LesionHistory],
     point: SeriesTimePoint,
-    answers: Sequence[Answer],
+    answers: Sequence[SegmentedLesion],
     labelmaps: Mapping[Slot, Array],
     choose: PointChooser,
-) -> dict[int, Trail]:
+) -> dict[int, LesionHistory]:
     """The trails, laid on to a time point for the lesions that it holds.
 
     Args:
@@ -114,7 +114,7 @@ def go_on(
             _known(answer, contexts[answer.asked.key[1]], choose) for answer in _largest_first(held)
         )
         if is_first:
-            further[lesion_id] = Trail(knowns, knowns)
+            further[lesion_id] = LesionHistory(knowns, knowns)
         elif knowns:
             further[lesion_id] = replace(trails[lesion_id], latest=knowns)
     return further
@@ -149,19 +149,21 @@ def lesion_voxels(result: LesionResult, labels: Array) -> Array:
     return np.asarray(labels[result.box.slices] == result.prompt.lesion_id)
 
 
-def _known(answer: Answer, context: Scan, choose: PointChooser) -> Known:
+def _known(answer: SegmentedLesion, context: Scan, choose: PointChooser) -> LesionState:
     """What a lesion's answer in one scan hands on."""
     asked, prompt, options = answer.asked, answer.asked.prompt, choose.options
     found = _mask_in(context, answer.result, prompt.lesion_id)
     point, others, doubt_mm = _points(asked, found, choose)
     if asked.known is None:
-        own = Known(prompt.followup, point, context, point, found is not None, found)
+        own = LesionState(prompt.followup, point, context, point, found is not None, found)
     elif found is not None and options.uses_previous:
-        own = Known(prompt.followup, point, context, point, True, found)
+        own = LesionState(prompt.followup, point, context, point, True, found)
     else:
         before = asked.known
         moved = _shifted(prompt.followup_mask, prompt.followup_point.point_zyx, point.point_zyx)
-        own = Known(prompt.followup, point, before.context, before.context_point, before.has_mask, moved)
+        own = LesionState(
+            prompt.followup, point, before.context, before.context_point, before.has_mask, moved
+        )
     is_renewed = asked.known is not None and (options.topology.is_recentred or options.uses_previous)
     box = prompt.followup_box
     if found is not None and (is_renewed or box is None):
@@ -170,7 +172,7 @@ def _known(answer: Answer, context: Scan, choose: PointChooser) -> Known:
 
 
 def _points(
-    asked: Asked, found: MaskPrompt | None, choose: PointChooser
+    asked: PromptedLesion, found: MaskPrompt | None, choose: PointChooser
 ) -> tuple[PromptPoint, tuple[Vector, ...], float]:
     """The point that goes on with its further ones, and how far off it may be."""
     prompt, options = asked.prompt, choose.options
@@ -197,13 +199,13 @@ def _shifted(mask: MaskPrompt | None, before_zyx: Vector, after_zyx: Vector) -> 
     return MaskPrompt(mask.box.shifted((dz, dy, dx)), mask.voxels)
 
 
-def _pruned(known: Known, kind: PromptKind) -> Known:
+def _pruned(known: LesionState, kind: PromptKind) -> LesionState:
     """Without the shapes that the segmenter does not take, so that they are not carried."""
     mask = known.mask if kind is PromptKind.MASK else None
     return replace(known, mask=mask, box=None if kind is PromptKind.POINT else known.box)
 
 
-def _context(scan: Scan, answers: Iterable[Answer], labelmap: Array) -> Scan:
+def _context(scan: Scan, answers: Iterable[SegmentedLesion], labelmap: Array) -> Scan:
     """The scan with what was segmented there as its mask; as it is where all of that was given."""
     mine = [answer for answer in answers if answer.asked.prompt.followup is scan]
     if all(answer.asked.mask is not None for answer in mine):
@@ -219,7 +221,7 @@ def _mask_in(context: Scan, result: LesionResult | None, lesion_id: int) -> Mask
     return MaskPrompt(result.box, voxels) if voxels.any() else None
 
 
-def _largest_first(answers: Sequence[Answer]) -> list[Answer]:
+def _largest_first(answers: Sequence[SegmentedLesion]) -> list[SegmentedLesion]:
     return sorted(
         answers, key=lambda answer: -int(answer.result.mask.sum()) if answer.result is not None else 0
     )

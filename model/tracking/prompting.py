@@ -12,9 +12,16 @@ from ..case.case import LesionPrompt, MaskPrompt, PointSource, PromptPoint, Scan
 from ..case.geometry import Box, Vector
 from ..inference.locate import MaskLabel, mask_labels
 from ..propagation.points import CLIP_LIMIT_MM, choose_scans
-from ..propagation.transfer import Moved, Pairs, Wish, carry_points, carry_shapes, carry_to_one_of
-from .fates import Fate, LesionFate
-from .lesion_state import Asked, PointChooser, Trail
+from ..propagation.transfer import (
+    PairRegistrations,
+    TransferredPoint,
+    TransferRequest,
+    carry_points,
+    carry_shapes,
+    carry_to_one_of,
+)
+from .fates import FateAssessment, LesionFate
+from .lesion_state import LesionHistory, PointChooser, PromptedLesion
 from .series import Origin, Series, SeriesTimePoint, Topology, TrackedLesion
 
 log = logging.getLogger(__name__)
@@ -44,7 +51,7 @@ class _Sight:
     mask: MaskPrompt | None
 
 
-class Asking:
+class PromptBuilder:
     """Finds who is to be asked for at the time points of one series."""
 
     def __init__(self, series: Series, choose: PointChooser) -> None:
@@ -63,7 +70,7 @@ class Asking:
         ids |= {lesion_id for boxes in point.boxes.values() for lesion_id in boxes}
         return sorted(ids | {lesion_id for scan in point.scans for lesion_id in self._labels_in(point, scan)})
 
-    def unused_masks(self, point: SeriesTimePoint, trails: Mapping[int, Trail]) -> tuple[str, ...]:
+    def unused_masks(self, point: SeriesTimePoint, trails: Mapping[int, LesionHistory]) -> tuple[str, ...]:
         """A warning where a time point has its own mask of lesions that are followed there."""
         labelled = {lesion_id for scan in point.scans for lesion_id in self._labels_in(point, scan)}
         unused = sorted(labelled & trails.keys())
@@ -73,18 +80,20 @@ class Asking:
         return (f"{point.name}: its mask is not used for lesions that are followed: {listed}",)
 
     def asked_at(
-        self, point: SeriesTimePoint, trails: Mapping[int, Trail], pairs: Pairs
-    ) -> tuple[list[Asked], list[TrackedLesion]]:
+        self, point: SeriesTimePoint, trails: Mapping[int, LesionHistory], pairs: PairRegistrations
+    ) -> tuple[list[PromptedLesion], list[TrackedLesion]]:
         """All that is to be asked at a time point, and the lesions that cannot be asked for in any scan."""
         new = [i for i in self.ids_given_at(point) if i not in trails]
         sights = {lesion_id: self._sights(point, lesion_id) for lesion_id in new}
         self._expect(point, trails, [sight for found in sights.values() for sight in found], pairs)
-        asked: list[Asked] = []
+        asked: list[PromptedLesion] = []
         lost: list[TrackedLesion] = []
         for lesion_id, found in sights.items():
             asked += [self._first_seen(point, lesion_id, sight, pairs) for sight in found]
             if not found:
-                fate = Fate(LesionFate.FAILED, "its click or box lies outside of its scan", pieces=0)
+                fate = FateAssessment(
+                    LesionFate.FAILED, "its click or box lies outside of its scan", pieces=0
+                )
                 lost.append(TrackedLesion(lesion_id, None, fate))
         followed, out_of_reach = self._followed(point, trails, pairs)
         return asked + followed, lost + out_of_reach
@@ -93,7 +102,11 @@ class Asking:
         return self._labels[point.name, scan.slot]
 
     def _expect(
-        self, point: SeriesTimePoint, trails: Mapping[int, Trail], sights: Sequence[_Sight], pairs: Pairs
+        self,
+        point: SeriesTimePoint,
+        trails: Mapping[int, LesionHistory],
+        sights: Sequence[_Sight],
+        pairs: PairRegistrations,
     ) -> None:
         for trail in trails.values():
             for scan in point.scans:
@@ -119,7 +132,9 @@ class Asking:
                 sights.append(_Sight(scan, place, mask))
         return sights
 
-    def _first_seen(self, point: SeriesTimePoint, lesion_id: int, sight: _Sight, pairs: Pairs) -> Asked:
+    def _first_seen(
+        self, point: SeriesTimePoint, lesion_id: int, sight: _Sight, pairs: PairRegistrations
+    ) -> PromptedLesion:
         """A lesion in a scan that shows it first: segmented there, unless its mask is given."""
         scan, place = sight.scan, sight.place
         baseline, baseline_point, warnings = scan, place.point, place.warnings
@@ -136,10 +151,14 @@ class Asking:
             is_new=self._is_new_at(point),
             followup_box=place.box,
         )
-        return Asked(
-            prompt, place.origin, mask=sight.mask, others=place.others,
-            warnings=warnings, has_given_box=place.box is not None,
-        )  # fmt: skip
+        return PromptedLesion(
+            prompt,
+            place.origin,
+            mask=sight.mask,
+            others=place.others,
+            warnings=warnings,
+            has_given_box=place.box is not None,
+        )
 
     def _mask(self, point: SeriesTimePoint, scan: Scan, lesion_id: int) -> MaskPrompt | None:
         label = self._labels_in(point, scan).get(lesion_id)
@@ -163,7 +182,7 @@ class Asking:
         return points[index - 1 if index > source else index + 1]
 
     def _compared(
-        self, point: SeriesTimePoint, sight: _Sight, pairs: Pairs
+        self, point: SeriesTimePoint, sight: _Sight, pairs: PairRegistrations
     ) -> tuple[Scan, PromptPoint, tuple[str, ...]]:
         """The scan and the point that a new lesion is compared with, as in a case of two time points.
 
@@ -186,19 +205,20 @@ class Asking:
     # --- lesions that are followed --------------------------------------------------------------------------
 
     def _followed(
-        self, point: SeriesTimePoint, trails: Mapping[int, Trail], pairs: Pairs
-    ) -> tuple[list[Asked], list[TrackedLesion]]:
+        self, point: SeriesTimePoint, trails: Mapping[int, LesionHistory], pairs: PairRegistrations
+    ) -> tuple[list[PromptedLesion], list[TrackedLesion]]:
         """Lesions that are given here too, or carried over; and those that no scan shows."""
-        asked: list[Asked] = []
+        asked: list[PromptedLesion] = []
         lost: list[TrackedLesion] = []
-        wishes: list[Wish] = []
+        wishes: list[TransferRequest] = []
         for lesion_id, trail in sorted(trails.items()):
             places = [(scan, _given(point, scan, lesion_id)) for scan in point.scans]
             given = [(scan, place) for scan, place in places if place is not None]
             asked += [self._ask(lesion_id, trail, scan, place, pairs) for scan, place in given]
             if not given:
                 wishes += [
-                    Wish(lesion_id, trail.point_for(scan, self._options), scan) for scan in point.scans
+                    TransferRequest(lesion_id, trail.point_for(scan, self._options), scan)
+                    for scan in point.scans
                 ]
         for lesion_id, moved in carry_points(wishes, pairs).items():
             errors = tuple(dict.fromkeys(answer.error for answer in moved if answer.error))
@@ -216,12 +236,12 @@ class Asking:
     def _ask(
         self,
         lesion_id: int,
-        trail: Trail,
+        trail: LesionHistory,
         scan: Scan,
         place: _Place,
-        pairs: Pairs,
-        moved: Moved | None = None,
-    ) -> Asked:
+        pairs: PairRegistrations,
+        moved: TransferredPoint | None = None,
+    ) -> PromptedLesion:
         known = trail.context_for(scan, self._options)
         shapes = carry_shapes(trail.shapes_for(scan, self._options), scan, pairs)
         if moved is None:
@@ -236,10 +256,15 @@ class Asking:
             followup_box=place.box or shapes.box,
             followup_mask=None if place.box is not None else shapes.mask,  # a given box is to be used
         )
-        return Asked(
-            prompt, place.origin, known, moved=moved, others=shapes.others,
-            warnings=place.warnings + shapes.warnings, has_given_box=place.box is not None,
-        )  # fmt: skip
+        return PromptedLesion(
+            prompt,
+            place.origin,
+            known,
+            moved=moved,
+            others=shapes.others,
+            warnings=place.warnings + shapes.warnings,
+            has_given_box=place.box is not None,
+        )
 
 
 def _given(point: SeriesTimePoint, scan: Scan, lesion_id: int) -> _Place | None:
@@ -263,7 +288,7 @@ def _given(point: SeriesTimePoint, scan: Scan, lesion_id: int) -> _Place | None:
     return _Place(PromptPoint((z, y, x), PointSource.GIVEN), Origin.BOX, box)
 
 
-def _chosen(moved: Sequence[Moved]) -> list[Moved]:
+def _chosen(moved: Sequence[TransferredPoint]) -> list[TransferredPoint]:
     """The scans of a time point that are asked for a lesion.
 
     A registration that is only a fall-back may put a lesion of the thorax into a scan of the abdomen: it
@@ -277,7 +302,7 @@ def _chosen(moved: Sequence[Moved]) -> list[Moved]:
     return []
 
 
-def _place(moved: Moved, warnings: tuple[str, ...]) -> _Place:
+def _place(moved: TransferredPoint, warnings: tuple[str, ...]) -> _Place:
     assert moved.point is not None
     if moved.depth_mm < 0:
         where = f"{-moved.depth_mm:.1f} mm outside of {moved.wish.target.name}"
@@ -286,11 +311,11 @@ def _place(moved: Moved, warnings: tuple[str, ...]) -> _Place:
     return _Place(PromptPoint((z, y, x), PointSource.PROPAGATED), Origin.PROPAGATED, warnings=warnings)
 
 
-def _lost(lesion_id: int, moved: Sequence[Moved], errors: tuple[str, ...]) -> TrackedLesion:
+def _lost(lesion_id: int, moved: Sequence[TransferredPoint], errors: tuple[str, ...]) -> TrackedLesion:
     """A lesion that no scan of the time point shows, or of which nobody knows."""
     seen = [answer for answer in moved if answer.point is not None]
     if not seen:
-        return TrackedLesion(lesion_id, None, Fate(LesionFate.FAILED, "; ".join(errors), pieces=0))
+        return TrackedLesion(lesion_id, None, FateAssessment(LesionFate.FAILED, "; ".join(errors), pieces=0))
     nearest = max(seen, key=lambda answer: answer.depth_mm)
     reason = f"its place lies {-nearest.depth_mm:.0f} mm outside of the field of view"
     fate = LesionFate.OUT_OF_VIEW
@@ -299,7 +324,7 @@ def _lost(lesion_id: int, moved: Sequence[Moved], errors: tuple[str, ...]) -> Tr
     return TrackedLesion(
         lesion_id,
         None,
-        Fate(fate, reason, pieces=0),
+        FateAssessment(fate, reason, pieces=0),
         carried_from=nearest.wish.known.scan.name,
         confidence_mm=nearest.confidence_mm,
         is_flagged=True,

@@ -14,8 +14,8 @@ from ..case.geometry import Box
 from ..errors import MemoryExhaustedError, WeightsError, one_line
 from ..inference.robust import SeriesSegmenter
 from ..inference.segmenter import LesionFailure, LesionSegmenter
-from .fates import Fate, FateOptions, LesionFate, fates
-from .lesion_state import Answer, Asked
+from .fates import FateAssessment, FateOptions, LesionFate, fates
+from .lesion_state import PromptedLesion, SegmentedLesion
 from .series import SeriesTimePoint
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ _Key = tuple[int, Slot]
 _ENDS_ALL = (MemoryExhaustedError, WeightsError)
 
 
-def answer_all(asked: Sequence[Asked], segmenter: LesionSegmenter) -> list[Answer]:
+def answer_all(asked: Sequence[PromptedLesion], segmenter: LesionSegmenter) -> list[SegmentedLesion]:
     """Each lesion's mask: as it was given, else segmented; without a result where that failed.
 
     A segmenter that raises, against the rules, is asked again for each lesion that it has not answered, so
@@ -50,10 +50,10 @@ def answer_all(asked: Sequence[Asked], segmenter: LesionSegmenter) -> list[Answe
 
 
 def _take(
-    waiting: dict[_Key, Asked],
-    asked: Sequence[Asked],
+    waiting: dict[_Key, PromptedLesion],
+    asked: Sequence[PromptedLesion],
     segmenter: LesionSegmenter,
-    answers: dict[_Key, Answer],
+    answers: dict[_Key, SegmentedLesion],
 ) -> Exception | None:
     """Ask, and move who is answered from ``waiting`` to ``answers``; what was raised, if anything."""
     before = time.perf_counter()
@@ -66,7 +66,7 @@ def _take(
             elif isinstance(answer, LesionFailure):
                 answers[here.key] = _failed(here, one_line(answer.error), seconds)
             else:
-                answers[here.key] = Answer(here, answer, seconds=seconds)
+                answers[here.key] = SegmentedLesion(here, answer, seconds=seconds)
     except _ENDS_ALL:
         raise
     except Exception as error:
@@ -74,7 +74,9 @@ def _take(
     return None
 
 
-def _segment(asked: Sequence[Asked], segmenter: LesionSegmenter) -> Iterator[LesionResult | LesionFailure]:
+def _segment(
+    asked: Sequence[PromptedLesion], segmenter: LesionSegmenter
+) -> Iterator[LesionResult | LesionFailure]:
     """All lesions together; scan by scan where they have further points, as those lie on one grid."""
     if not isinstance(segmenter, SeriesSegmenter) or not any(here.others for here in asked):
         yield from segmenter.segment([here.prompt for here in asked]) if asked else ()
@@ -86,8 +88,8 @@ def _segment(asked: Sequence[Asked], segmenter: LesionSegmenter) -> Iterator[Les
 
 
 def with_fates(
-    point: SeriesTimePoint, answers: Sequence[Answer], is_source: bool, options: FateOptions
-) -> list[Answer]:
+    point: SeriesTimePoint, answers: Sequence[SegmentedLesion], is_source: bool, options: FateOptions
+) -> list[SegmentedLesion]:
     """The answers with what became of each lesion in its scan; those that have vanished lose their voxels.
 
     At the source fates are counted from: there only failures have one.
@@ -101,7 +103,7 @@ def with_fates(
     return judged
 
 
-def results_in(answers: Iterable[Answer], scan: Scan) -> list[LesionResult]:
+def results_in(answers: Iterable[SegmentedLesion], scan: Scan) -> list[LesionResult]:
     return [
         answer.result
         for answer in answers
@@ -109,7 +111,7 @@ def results_in(answers: Iterable[Answer], scan: Scan) -> list[LesionResult]:
     ]
 
 
-def _judged(answer: Answer, fate: Fate | None, is_source: bool) -> Answer:
+def _judged(answer: SegmentedLesion, fate: FateAssessment | None, is_source: bool) -> SegmentedLesion:
     if answer.result is None:
         return answer
     if is_source:
@@ -119,14 +121,16 @@ def _judged(answer: Answer, fate: Fate | None, is_source: bool) -> Answer:
     return replace(answer, fate=fate)
 
 
-def _as_given(asked: Asked) -> Answer:
+def _as_given(asked: PromptedLesion) -> SegmentedLesion:
     """A given mask as if it had been segmented without any doubt."""
     assert asked.mask is not None
-    return Answer(asked, LesionResult(asked.prompt, asked.mask.box, asked.mask.voxels.astype(np.float32)))
+    return SegmentedLesion(
+        asked, LesionResult(asked.prompt, asked.mask.box, asked.mask.voxels.astype(np.float32))
+    )
 
 
-def _failed(asked: Asked, reason: str, seconds: float = 0.0) -> Answer:
-    return Answer(asked, None, Fate(LesionFate.FAILED, reason, pieces=0), seconds)
+def _failed(asked: PromptedLesion, reason: str, seconds: float = 0.0) -> SegmentedLesion:
+    return SegmentedLesion(asked, None, FateAssessment(LesionFate.FAILED, reason, pieces=0), seconds)
 
 
 def _emptied(result: LesionResult) -> LesionResult:

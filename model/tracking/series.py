@@ -17,7 +17,7 @@ from ..prompts.sampling import ChoiceOptions
 from ..propagation.confidence import ConfidenceOptions
 from ..propagation.points import RegistrationRecord
 from .discovery import PatientFiles
-from .fates import Fate, FateOptions
+from .fates import FateAssessment, FateOptions
 
 
 class Topology(StrEnum):
@@ -182,7 +182,7 @@ class TrackedLesion:
 
     lesion_id: int
     slot: Slot | None
-    fate: Fate | None
+    fate: FateAssessment | None
     prompt: LesionPrompt | None = None
     origin: Origin | None = None
     carried_from: str | None = None

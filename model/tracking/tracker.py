@@ -22,9 +22,9 @@ from ..inference.merge import label_dtype, merge
 from ..inference.robust import SeriesSegmenter
 from ..inference.segmenter import LesionSegmenter
 from ..propagation.register import Backend
-from ..propagation.transfer import Pairs
-from .lesion_state import Answer, PointChooser, Trail, go_on, lesion_voxels
-from .prompting import Asking
+from ..propagation.transfer import PairRegistrations
+from .lesion_state import LesionHistory, PointChooser, SegmentedLesion, go_on, lesion_voxels
+from .prompting import PromptBuilder
 from .segmentation import answer_all, results_in, with_fates
 from .series import (
     ConfidenceRule,
@@ -93,9 +93,9 @@ class _Walker:
         self._times = {point.name: index for index, point in enumerate(series.time_points)}
         unguided = segmenter.unguided if isinstance(segmenter, SeriesSegmenter) else None
         self._choose = PointChooser(options, unguided)
-        self._asking = Asking(series, self._choose)
+        self._asking = PromptBuilder(series, self._choose)
         self._dtype = label_dtype([i for p in series.time_points for i in self._asking.ids_given_at(p)])
-        self._trails: dict[int, Trail] = {}
+        self._trails: dict[int, LesionHistory] = {}
 
     def walk(self) -> Iterator[TrackedTimePoint]:
         source, points = self._series.source, self._series.time_points
@@ -133,12 +133,12 @@ class _Walker:
     def _is_source(self, point: SeriesTimePoint) -> bool:
         return point is self._series.time_points[self._series.source]
 
-    def _pairs(self) -> Pairs:
+    def _pairs(self) -> PairRegistrations:
         there_and_back = self._options.confidence is ConfidenceRule.THERE_AND_BACK
-        return Pairs(self._backend, self._times, there_and_back, self._options.confidence_options)
+        return PairRegistrations(self._backend, self._times, there_and_back, self._options.confidence_options)
 
 
-def _tracked(answer: Answer, labelmaps: Mapping[Slot, Array]) -> TrackedLesion:
+def _tracked(answer: SegmentedLesion, labelmaps: Mapping[Slot, Array]) -> TrackedLesion:
     asked, scan, warnings = answer.asked, answer.asked.prompt.followup, answer.asked.warnings
     volume_ml = None
     if answer.result is not None:

@@ -46,14 +46,17 @@ def _transforms(flat: bool) -> BasicTransform:
         (ContrastTransform(BGContrast((0.75, 1.25)), preserve_range=True, **own), 0.15),
         (
             SimulateLowResolutionTransform(
-                (0.5, 1), synchronize_channels=False, synchronize_axes=True,
-                ignore_axes=(0,) if flat else None, p_per_channel=0.5,
+                (0.5, 1),
+                synchronize_channels=False,
+                synchronize_axes=True,
+                ignore_axes=(0,) if flat else None,
+                p_per_channel=0.5,
             ),
             0.25,
         ),
         (GammaTransform(gamma, p_invert_image=1, p_retain_stats=1, **own), 0.1),
         (GammaTransform(gamma, p_invert_image=0, p_retain_stats=1, **own), 0.3),
-    )  # fmt: skip
+    )
     return ComposeTransforms([RandomTransform(step, probability) for step, probability in steps])
 
 

@@ -119,8 +119,10 @@ def read_latest(path: Path) -> Resumed:
             data=raw["data"],
         )
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path}: is refused, it holds more than tensors and plain values; "
-                           "expected a checkpoint of this trainer") from error  # fmt: skip
+        raise WeightsError(
+            f"{path}: is refused, it holds more than tensors and plain values; "
+            "expected a checkpoint of this trainer"
+        ) from error
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
         raise WeightsError(
             f"{path}: cannot be read ({one_line(error)[:120]}); expected a checkpoint of this trainer"

@@ -83,8 +83,14 @@ class TrainingConfig:
             value = getattr(self, name)
             if value < least:
                 raise InputError(f"{name}: is {value}; expected {least} or more")
-        for name in ("propagated_fraction", "rotation_probability", "scaling_probability", "momentum",
-                     "ema_momentum", "health_floor"):  # fmt: skip
+        for name in (
+            "propagated_fraction",
+            "rotation_probability",
+            "scaling_probability",
+            "momentum",
+            "ema_momentum",
+            "health_floor",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}: is {getattr(self, name)}; expected 0 to 1")
         if not 0 < self.scaling_low <= 1 <= self.scaling_high:
@@ -111,11 +117,23 @@ class TrainingConfig:
 
 
 _LEAST = {
-    "shift_voxels": 0, "batch_size": 0, "micro_batch": 0, "epochs": 1, "iterations": 1,
-    "validation_iterations": 1, "seed": 0, "weight_decay": 0.0, "poly_exponent": 0.0, "dice_smooth": 0.0,
-    "rotation_degrees": 0.0, "workers": 0, "prefetch": 1, "checkpoint_every": 1, "health_warmup": -1,
+    "shift_voxels": 0,
+    "batch_size": 0,
+    "micro_batch": 0,
+    "epochs": 1,
+    "iterations": 1,
+    "validation_iterations": 1,
+    "seed": 0,
+    "weight_decay": 0.0,
+    "poly_exponent": 0.0,
+    "dice_smooth": 0.0,
+    "rotation_degrees": 0.0,
+    "workers": 0,
+    "prefetch": 1,
+    "checkpoint_every": 1,
+    "health_warmup": -1,
     "health_patience": -1,
-}  # fmt: skip
+}
 
 # Settings that change how fast a result comes, not which one: a resumed run may have others.
 FREE_ON_RESUME = frozenset({"workers", "prefetch", "checkpoint_every", "health_warmup", "health_patience"})

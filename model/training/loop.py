@@ -143,9 +143,13 @@ class Trainer:
 
 
 def run_epoch(
-    trainer: Trainer, batches: Iterator[Batch], config: TrainingConfig, epoch: int, health: HealthCheck,
+    trainer: Trainer,
+    batches: Iterator[Batch],
+    config: TrainingConfig,
+    epoch: int,
+    health: HealthCheck,
     ema: float | None,
-) -> EpochRecord:  # fmt: skip
+) -> EpochRecord:
     """One epoch of training and its validation.
 
     Args:

@@ -59,10 +59,9 @@ class SegmentationLoss:
 
     def _dice(self, margin: Tensor, target: Tensor) -> Tensor:
         probability = torch.sigmoid(margin)
-        sums = torch.stack([
-            (probability * target).flatten(1).sum(1),
-            (probability + target).flatten(1).sum(1),
-        ])  # fmt: skip
+        sums = torch.stack(
+            [(probability * target).flatten(1).sum(1), (probability + target).flatten(1).sum(1)]
+        )
         if self._batch_dice:
             sums = sums.sum(1)
             if dist.is_available() and dist.is_initialized() and torch.is_grad_enabled():

@@ -18,7 +18,7 @@ from .data_source import LesionPair, ScanPair
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
+class FoldSplit:
     """The patients of one fold."""
 
     training: tuple[str, ...]
@@ -33,7 +33,7 @@ class PreparedData:
     plan: Plan
     plan_file: Path
     pairs: tuple[ScanPair, ...]
-    splits: tuple[Split, ...]
+    splits: tuple[FoldSplit, ...]
 
 
 def open_prepared(folder: Path, with_tables: bool) -> PreparedData:
@@ -61,7 +61,7 @@ def open_prepared(folder: Path, with_tables: bool) -> PreparedData:
     return PreparedData(folder, plan, plan_file, pairs, splits)
 
 
-def _read_splits(path: Path, known: set[str]) -> tuple[Split, ...]:
+def _read_splits(path: Path, known: set[str]) -> tuple[FoldSplit, ...]:
     """The folds; none when the file is missing, as pretraining and a network of all patients need none."""
     if not path.exists():
         return ()
@@ -76,7 +76,7 @@ def _read_splits(path: Path, known: set[str]) -> tuple[Split, ...]:
                 f"{path}: fold {number} names patient {min(unknown)}, of whom nothing is prepared; expected "
                 "one with a pair of scans"
             )
-    return tuple(Split(entry.train, entry.val) for entry in entries)
+    return tuple(FoldSplit(entry.train, entry.val) for entry in entries)
 
 
 def _pair(pair: PreparedPair, with_tables: bool) -> ScanPair:

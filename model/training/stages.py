@@ -18,7 +18,7 @@ from .distributed import check_share
 from .fold_provenance import with_origin
 from .job import FoldJob
 from .leakage import kept_out, scans_of, shared_patients
-from .prepared_data import PreparedData, Split
+from .prepared_data import FoldSplit, PreparedData
 
 EVERYTHING = "all"  # the name of the fold that holds nobody back
 SHARED = "shared"  # of the pretraining that serves all folds
@@ -54,11 +54,11 @@ def fold_names(job: EnsembleJob) -> tuple[str, ...]:
     return job.folds if job.folds is not None else tuple(str(n) for n in range(len(job.data.splits)))
 
 
-def split_of(data: PreparedData, name: str) -> Split:
+def split_of(data: PreparedData, name: str) -> FoldSplit:
     """The patients of a fold. InputError where the splits have none of that name."""
     if name == EVERYTHING:
         everyone = tuple(sorted({pair.patient_id for pair in data.pairs}))
-        return Split(everyone, everyone)
+        return FoldSplit(everyone, everyone)
     if not name.isdecimal() or int(name) >= len(data.splits):
         raise InputError(
             f"--fold: is {name}; expected 0 to {len(data.splits) - 1} by the splits of {data.folder}, "
@@ -161,9 +161,13 @@ def _patients(data: PreparedData, names: Sequence[str], config: TrainingConfig) 
 
 
 def _fold_job(
-    job: EnsembleJob, output: Path, name: str, patients: Sequence[Patients], config: TrainingConfig,
+    job: EnsembleJob,
+    output: Path,
+    name: str,
+    patients: Sequence[Patients],
+    config: TrainingConfig,
     initial: Path | None,
-) -> FoldJob:  # fmt: skip
+) -> FoldJob:
     training, validation = patients
     return FoldJob(
         plan=job.data.plan,

@@ -16,7 +16,7 @@ from .fold_provenance import check_origin, other_origin, with_origin
 from .health import CollapsedFoldError
 from .job import FoldJob, FoldResult, Say, finished_data, saved_config
 from .leakage import line_of
-from .prepared_data import PreparedData, Split
+from .prepared_data import FoldSplit, PreparedData
 from .stages import (
     EVERYTHING,
     EnsembleJob,
@@ -122,7 +122,7 @@ def _check_follows(job: EnsembleJob, name: str, stage: FoldJob) -> None:
         )
 
 
-def finished_folds(job: EnsembleJob) -> dict[str, Split]:
+def finished_folds(job: EnsembleJob) -> dict[str, FoldSplit]:
     """The folds of the splits that lie finished in the output, also those of other calls.
 
     Of those are left out what was trained on other patients, scans or lesions than its split has now (it may

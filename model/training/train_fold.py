@@ -227,9 +227,14 @@ class _FoldRun:
         return progress
 
     def _epoch(
-        self, trainer: Trainer, stream: Iterator[Batch], epoch: int, health: HealthCheck, progress: Progress,
+        self,
+        trainer: Trainer,
+        stream: Iterator[Batch],
+        epoch: int,
+        health: HealthCheck,
+        progress: Progress,
         log: EpochLog | None,
-    ) -> Progress:  # fmt: skip
+    ) -> Progress:
         """One epoch, with all that is written after it."""
         record = run_epoch(trainer, stream, self._config, epoch, health, progress.ema)
         if log is not None:

@@ -37,10 +37,21 @@ class Measured:
 
 def measure_product(case: Path, weights: Path, work: Path, device: str) -> Measured:
     command = [
-        sys.executable, str(CHECKOUT / "process.py"), "--input", str(case), "--output", str(work / "output"),
-        "--extras", str(work / "extras"), "--weights", str(weights), "--overlap", "max-id",
-        "--device", device,
-    ]  # fmt: skip
+        sys.executable,
+        str(CHECKOUT / "process.py"),
+        "--input",
+        str(case),
+        "--output",
+        str(work / "output"),
+        "--extras",
+        str(work / "extras"),
+        "--weights",
+        str(weights),
+        "--overlap",
+        "max-id",
+        "--device",
+        device,
+    ]
     begin = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=CHECKOUT)
     total = time.perf_counter() - begin

@@ -176,13 +176,16 @@ def _spread(
 def _sample() -> tuple[Scan, Scan]:
     images = SAMPLE / "input" / "images"
     files = [
-        ("baseline", ScanFiles(
-            Slot.PRIMARY,
-            images / "primary-baseline-ct" / "lidc0314-baseline.mha",
-            images / "primary-baseline-ct-tumor-lesion-seg" / "lidc0314-baseline.mha",
-        )),
+        (
+            "baseline",
+            ScanFiles(
+                Slot.PRIMARY,
+                images / "primary-baseline-ct" / "lidc0314-baseline.mha",
+                images / "primary-baseline-ct-tumor-lesion-seg" / "lidc0314-baseline.mha",
+            ),
+        ),
         ("followup", ScanFiles(Slot.PRIMARY, images / "primary-followup-ct" / "lidc0314-followup.mha")),
-    ]  # fmt: skip
+    ]
     (baseline, followup), _ = read_scans(files, "voxel")
     return baseline, followup
 

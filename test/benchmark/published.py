@@ -114,9 +114,13 @@ def _index(point: list[float], scan: _Scan, plan: Plan) -> list[int]:
 
 
 def _predict(
-    points: tuple[list[int], list[int]], before: _Scan, after: _Scan, mask: npt.NDArray[np.int8],
-    networks: list[ResEncUNet], plan: Plan,
-) -> tuple[Volume, list[int]]:  # fmt: skip
+    points: tuple[list[int], list[int]],
+    before: _Scan,
+    after: _Scan,
+    mask: npt.NDArray[np.int8],
+    networks: list[ResEncUNet],
+    plan: Plan,
+) -> tuple[Volume, list[int]]:
     """Softmax [2, *patch] of the summed logits, and where the patch starts on the follow-up."""
     b, f = points
     start = [
@@ -125,13 +129,15 @@ def _predict(
     ]
     start_before = [s + c - d for s, c, d in zip(start, b, f, strict=True)]
     patch = plan.patch_size_zyx
-    channels = np.stack([
-        _cut(after.resampled, start, patch),
-        _cut(before.resampled, start_before, patch),
-        _cut(mask, start_before, patch),
-        _heat_map(f, start, patch, after.resampled.shape),
-        _heat_map(b, start_before, patch, before.resampled.shape),
-    ]).astype(np.float32)  # fmt: skip
+    channels = np.stack(
+        [
+            _cut(after.resampled, start, patch),
+            _cut(before.resampled, start_before, patch),
+            _cut(mask, start_before, patch),
+            _heat_map(f, start, patch, after.resampled.shape),
+            _heat_map(b, start_before, patch, before.resampled.shape),
+        ]
+    ).astype(np.float32)
     with torch.inference_mode():
         logits = sum(network(torch.from_numpy(channels)[None])[0] for network in networks)
         assert isinstance(logits, torch.Tensor)

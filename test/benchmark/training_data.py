@@ -75,14 +75,33 @@ def _stages(work: Path, arguments: argparse.Namespace) -> dict[str, object]:
     _apart(write_case, work / "case", arguments.size, arguments.lesions, arguments.seed)
     images, train = work / "case" / "images", ("-m", "model", "train")
     grown = measure(
-        *train, "synthesize", "--ct", images / "primary-baseline-ct" / "baseline.mha",
-        "--labels", images / "primary-baseline-ct-tumor-lesion-seg" / "mask.mha",
-        "-o", work / "synthetic", "--seed", arguments.seed, "--workers", 1,
-    )  # fmt: skip
+        *train,
+        "synthesize",
+        "--ct",
+        images / "primary-baseline-ct" / "baseline.mha",
+        "--labels",
+        images / "primary-baseline-ct-tumor-lesion-seg" / "mask.mha",
+        "-o",
+        work / "synthetic",
+        "--seed",
+        arguments.seed,
+        "--workers",
+        1,
+    )
     prepared = measure(
-        *train, "prepare", "--data", work / "synthetic" / "manifest.csv", "-o", work / "prepared",
-        "--folds", 0, "--workers", 1, "--patch", *arguments.patch.split(","),
-    )  # fmt: skip
+        *train,
+        "prepare",
+        "--data",
+        work / "synthetic" / "manifest.csv",
+        "-o",
+        work / "prepared",
+        "--folds",
+        0,
+        "--workers",
+        1,
+        "--patch",
+        *arguments.patch.split(","),
+    )
     sampled = measure(
         "-m", "test.benchmark.training_data", "--prepared", work / "prepared", "--samples", arguments.samples
     )

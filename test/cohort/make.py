@@ -32,18 +32,51 @@ FOLLOWUPS_FOR_PRETRAINING = 3
 # Seeding: new lesions alone; nothing moves, nothing is made noisier. A sphere of 3 mm radius has 0.1 ml, one
 # of 9 mm has 3 ml.
 SEEDING = (
-    "events.new_mean=14", "events.new_max=16", "events.p_new_copied=0", "events.new_radius_mm=3,9",
-    "events.p_vanish=0", "events.p_split=0", "growth.growth_ratio=1,1", "growth.shrinkage_ratio=1,1",
-    "motion.p_elastic=0", "motion.p_rotation=0", "motion.p_scaling=0", "motion.p_translation=0",
-    "appearance.p_noise=0", "appearance.p_blur=0", "appearance.p_brightness=0", "appearance.p_contrast=0",
-)  # fmt: skip
+    "events.new_mean=14",
+    "events.new_max=16",
+    "events.p_new_copied=0",
+    "events.new_radius_mm=3,9",
+    "events.p_vanish=0",
+    "events.p_split=0",
+    "growth.growth_ratio=1,1",
+    "growth.shrinkage_ratio=1,1",
+    "motion.p_elastic=0",
+    "motion.p_rotation=0",
+    "motion.p_scaling=0",
+    "motion.p_translation=0",
+    "appearance.p_noise=0",
+    "appearance.p_blur=0",
+    "appearance.p_brightness=0",
+    "appearance.p_contrast=0",
+)
 
 # Held back from everything but the comparison of the ensemble with its folds: small, middling and large.
 TEST_PATIENTS = ("STS_025", "STS_003", "STS_028")
 _STS = (
-    "001", "002", "003", "004", "005", "006", "008", "010", "012", "014", "015", "018", "019", "022", "023",
-    "024", "025", "026", "028", "029", "031", "032", "033",
-)  # fmt: skip
+    "001",
+    "002",
+    "003",
+    "004",
+    "005",
+    "006",
+    "008",
+    "010",
+    "012",
+    "014",
+    "015",
+    "018",
+    "019",
+    "022",
+    "023",
+    "024",
+    "025",
+    "026",
+    "028",
+    "029",
+    "031",
+    "032",
+    "033",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +96,7 @@ SOURCES = (
     ),
     RealCt("CRLM-CT-1006", "crlm/CRLM-CT-1006_ct_half.nii.gz", None, True),
     RealCt(
-        "4DCT",
-        "opentps_4dct/phase00_ct_2mm.nii.gz",
-        "opentps_4dct/phase00_2mm_lesion_semiauto.nii.gz",
-        True,
+        "4DCT", "opentps_4dct/phase00_ct_2mm.nii.gz", "opentps_4dct/phase00_2mm_lesion_semiauto.nii.gz", True
     ),
     RealCt("ELASTIX", "elastix_lung/derived_followup_unwarped.mha", None, True),
     RealCt("TOTALSEG", "totalsegmentator/example_ct.nii.gz", None, True),
@@ -103,9 +133,12 @@ def make(real: Path, output: Path, workers: int) -> None:
             registered += _sample(output / "registered")
         _write_rows(output / f"{name}.csv", output, registered)
     _synthesize(
-        output / "cohort-baselines.csv", output / "pretraining", PRETRAINING_SEED, FOLLOWUPS_FOR_PRETRAINING,
+        output / "cohort-baselines.csv",
+        output / "pretraining",
+        PRETRAINING_SEED,
+        FOLLOWUPS_FOR_PRETRAINING,
         workers,
-    )  # fmt: skip
+    )
 
 
 def _write_sources(real: Path, output: Path) -> None:
@@ -130,10 +163,22 @@ def _baselines(real: Path, output: Path, source: RealCt, workers: int) -> Iterat
         labels = _empty_labelmap(ct, output / "empty" / f"{source.patient}.nii.gz")
     seeded = output / "seeded" / source.patient
     _model(
-        "train", "synthesize", "--ct", ct, "--labels", labels, "-o", seeded, "--seed", SEEDING_SEED,
-        "--count", BASELINES_PER_SEEDED_CT, "--workers", workers,
+        "train",
+        "synthesize",
+        "--ct",
+        ct,
+        "--labels",
+        labels,
+        "-o",
+        seeded,
+        "--seed",
+        SEEDING_SEED,
+        "--count",
+        BASELINES_PER_SEEDED_CT,
+        "--workers",
+        workers,
         *(part for one in SEEDING for part in ("--set", one)),
-    )  # fmt: skip
+    )
     for number, folder in enumerate(sorted(seeded.glob("*/followup-*")), 1):
         yield _row(source.patient, f"baseline-{number}", folder / "ct.mha", folder / "labels.mha")
 
@@ -156,9 +201,19 @@ def _empty_labelmap(ct: Path, path: Path) -> Path:
 
 def _synthesize(manifest: Path, output: Path, seed: int, count: int, workers: int) -> None:
     _model(
-        "train", "synthesize", "--manifest", manifest, "-o", output, "--seed", seed, "--count", count,
-        "--workers", workers,
-    )  # fmt: skip
+        "train",
+        "synthesize",
+        "--manifest",
+        manifest,
+        "-o",
+        output,
+        "--seed",
+        seed,
+        "--count",
+        count,
+        "--workers",
+        workers,
+    )
 
 
 def _registered(followups: Path, folder: Path, workers: int) -> Iterator[Row]:
@@ -192,9 +247,19 @@ def _with_propagated(baseline: Row, followup: Row, clicks: Path, folder: Path) -
     files = (Path(baseline["image"]), Path(followup["image"]), clicks)
     if not answer.exists() or answer.stat().st_mtime < max(file.stat().st_mtime for file in files):
         _model(
-            "propagate", "--from", baseline["image"], "--to", followup["image"], "--points", clicks,
-            "-o", answer, "--backend", "affine", "--no-reverse",
-        )  # fmt: skip
+            "propagate",
+            "--from",
+            baseline["image"],
+            "--to",
+            followup["image"],
+            "--points",
+            clicks,
+            "-o",
+            answer,
+            "--backend",
+            "affine",
+            "--no-reverse",
+        )
     return {**followup, "points": str(answer)}
 
 

@@ -63,8 +63,12 @@ def test_inputs_json_decides(key: str, case: CaseOnDisk) -> None:
     images = case.folder / "images"
     shutil.move(images / "primary-followup-ct", images / "elsewhere")
     case.write_scan("secondary", "followup")  # lies there, but is not listed
-    slugs = ("primary-baseline-ct", "primary-baseline-ct-tumor-lesion-seg", "primary-followup-ct",
-             "secondary-baseline-ct")  # fmt: skip
+    slugs = (
+        "primary-baseline-ct",
+        "primary-baseline-ct-tumor-lesion-seg",
+        "primary-followup-ct",
+        "secondary-baseline-ct",
+    )
     paths = {slug: f"images/{slug}" for slug in slugs} | {"primary-followup-ct": "images/elsewhere"}
     for time_point in ("baseline", "followup"):
         slug = f"primary-{time_point}-lesion-clicks"
@@ -163,8 +167,9 @@ def test_without_clicks_the_deepest_scan_answers(case: CaseOnDisk) -> None:
     # Lesion 1 lies 6 slices outside of the part that the secondary scan shows.
     assert [les["followup"]["scan"] for les in run.lesions(1)] == ["primary-followup"]
     assert not run.labelmap("secondary")[:, :, :30].any() and run.files() == [
-        OUTPUT.format("primary"), OUTPUT.format("secondary"),
-    ]  # fmt: skip
+        OUTPUT.format("primary"),
+        OUTPUT.format("secondary"),
+    ]
 
 
 def test_clicks_that_need_mending(case: CaseOnDisk) -> None:
@@ -176,8 +181,12 @@ def test_clicks_that_need_mending(case: CaseOnDisk) -> None:
     assert run.lesions(2)[0]["followup"]["source"] == "propagated"  # 115 mm outside
     assert run.lesions(9)[0]["new"] and not run.lesions(9)[0]["baseline"]["has_mask"]
     assert run.lesions(7)[0]["baseline"]["has_mask"] is False
-    for text in ("lesion 1: its click lies 2.0 mm outside", "lesion 2: its click lies", "lesion 9: new",
-                 "lesion 7: its click in primary-baseline has no label"):  # fmt: skip
+    for text in (
+        "lesion 1: its click lies 2.0 mm outside",
+        "lesion 2: its click lies",
+        "lesion 9: new",
+        "lesion 7: its click in primary-baseline has no label",
+    ):
         assert text in run.warnings
 
 
@@ -275,12 +284,18 @@ def test_folds_tta_and_overlap(case: CaseOnDisk) -> None:
     run = good(case.run("--folds", "0,2", "--tta", "--overlap", "max-id", "--backend", "affine"))
     model = run.record["model"]
     assert model["folds"] == [0, 2] and set(model["sha256"]) == {
-        "plans.json", "fold_0/checkpoint_final.safetensors", "fold_2/checkpoint_final.safetensors",
-    }  # fmt: skip
+        "plans.json",
+        "fold_0/checkpoint_final.safetensors",
+        "fold_2/checkpoint_final.safetensors",
+    }
     assert run.record["options"] == {
-        "overlap": "max-id", "clicks": "voxel", "backend": "affine", "boost": "merged-probabilities",
-        "tta": True, "deterministic": False,
-    }  # fmt: skip
+        "overlap": "max-id",
+        "clicks": "voxel",
+        "backend": "affine",
+        "boost": "merged-probabilities",
+        "tta": True,
+        "deterministic": False,
+    }
 
 
 def test_an_old_answer_does_not_survive_a_failure(case: CaseOnDisk) -> None:

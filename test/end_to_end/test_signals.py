@@ -79,8 +79,11 @@ def test_sigterm(where: str, case: CaseOnDisk, tmp_path: Path) -> None:
     code = f"{driver}\nimport sys, process\nsys.exit(process.main(sys.argv[1:]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--input", case.folder, "--output", output, "--device", "cpu"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=CHECKOUT,
+    )
     assert process.stdout is not None
     finished = 0
     for line in process.stdout:

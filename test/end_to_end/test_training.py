@@ -27,9 +27,13 @@ GRID = Geometry((48, 48, 24), (1.5, 1.5, 2.0), (-30.0, 12.0, -500.0))
 
 def _command(*words: str | Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "model", *map(str, words)], cwd=CHECKOUT, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
-    )  # fmt: skip
+        [sys.executable, "-m", "model", *map(str, words)],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -77,9 +81,10 @@ def _case(work: Path, patient: str) -> Path:
     case = work / "cases" / patient
     mask = (work / "synthetic" / rows[0]["labels"]).resolve()
     for socket, source in (
-        ("primary-baseline-ct", before), ("primary-baseline-ct-tumor-lesion-seg", mask),
+        ("primary-baseline-ct", before),
+        ("primary-baseline-ct-tumor-lesion-seg", mask),
         ("primary-followup-ct", after),
-    ):  # fmt: skip
+    ):
         place = case / "images" / socket
         place.mkdir(parents=True)
         (place / "image.mha").write_bytes(source.resolve().read_bytes())

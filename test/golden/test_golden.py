@@ -114,9 +114,12 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in CASES:
         folders[name] = tmp_path_factory.mktemp(name)
         options = Options(
-            input_dir=HERE / "cases" / name / "input", output_dir=folders[name],
-            weights_dir=HERE / "model", device="cpu", overlap="max-id",
-        )  # fmt: skip
+            input_dir=HERE / "cases" / name / "input",
+            output_dir=folders[name],
+            weights_dir=HERE / "model",
+            device="cpu",
+            overlap="max-id",
+        )
         assert supervise(options) == 0
     return folders
 
@@ -135,8 +138,11 @@ def test_labelmaps(name: str, kind: str, outputs: dict[str, Path]) -> None:
         wanted_image = sitk.ReadImage(str(file))
         got_image = sitk.ReadImage(str(outputs[name] / file.relative_to(HERE / "expected" / name / kind)))
         for read in (
-            sitk.Image.GetSize, sitk.Image.GetSpacing, sitk.Image.GetOrigin, sitk.Image.GetDirection,
-        ):  # fmt: skip
+            sitk.Image.GetSize,
+            sitk.Image.GetSpacing,
+            sitk.Image.GetOrigin,
+            sitk.Image.GetDirection,
+        ):
             assert read(got_image) == pytest.approx(read(wanted_image))
         wanted, got = sitk.GetArrayFromImage(wanted_image), sitk.GetArrayFromImage(got_image)
         assert got.dtype == (np.uint16 if name == "g_ids_over_255" else np.uint8)

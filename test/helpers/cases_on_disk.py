@@ -139,9 +139,16 @@ class CaseOnDisk:
         """The real command line; `driver` is Python that is run before, to inject a fault."""
         output, extras = self.folder.parent / "output", self.folder.parent / "extras"
         options = [
-            "--input", str(self.folder), "--output", str(output), "--extras", str(extras),
-            "--device", "cpu", *arguments,
-        ]  # fmt: skip
+            "--input",
+            str(self.folder),
+            "--output",
+            str(output),
+            "--extras",
+            str(extras),
+            "--device",
+            "cpu",
+            *arguments,
+        ]
         start = [str(CHECKOUT / "process.py")]
         if driver is not None:
             start = ["-c", f"{driver}\nimport sys, process\nsys.exit(process.main(sys.argv[1:]))"]

@@ -10,20 +10,20 @@ from pathlib import Path
 
 from model.comparison.finished import pretraining_folder
 from model.comparison.layout import Layout
-from model.comparison.progress import Site
-from model.comparison.step_execution import Outcome, Place
+from model.comparison.progress import ComparisonContext
+from model.comparison.step_execution import Outcome, StepContext
 from model.comparison.steps import (
     MAIN_QUESTIONS,
     NOISE_QUESTIONS,
-    AskedPairs,
-    AskStep,
+    EvaluationPairs,
+    PredictStep,
     Step,
     TestStep,
     TrainStep,
     answer_folders,
 )
 from model.comparison.variants import ROWS, TWO_CORES, Row, Stages, stages_of
-from model.crossval.pairs import AskedLesion, AskedPair
+from model.crossval.pairs import EvaluationLesion, EvaluationPair
 from model.crossval.prediction_store import answered_now, asked_now, labelmap_path, records_path, write_asked
 from model.data.dataset import RawScan
 from model.evaluation.records import LesionRecord, Scope, write_records
@@ -38,13 +38,13 @@ def stages() -> dict[str, Stages]:
     return {row.name: stages_of(row, TWO_CORES, SETTINGS) for row in ROWS}
 
 
-def site(folder: Path, folds: int = 3) -> Site:
+def site(folder: Path, folds: int = 3) -> ComparisonContext:
     """Fold N holds back patient pN; patient t is tested."""
     held_out = tuple((pair(folder, f"p{number}"),) for number in range(folds))
-    return Site(Layout(folder), stages(), AskedPairs(held_out, (pair(folder, "t"),)))
+    return ComparisonContext(Layout(folder), stages(), EvaluationPairs(held_out, (pair(folder, "t"),)))
 
 
-def pair(folder: Path, patient: str) -> AskedPair:
+def pair(folder: Path, patient: str) -> EvaluationPair:
     """A pair of scans of one lesion, whose files hold a few bytes."""
     scans = []
     for order in (0, 1):
@@ -55,12 +55,12 @@ def pair(folder: Path, patient: str) -> AskedPair:
                 path.write_bytes(path.name.encode())
         scans.append(RawScan(f"{patient}_{order}", patient, order, image, labels))
     point = (1.0, 2.0, 3.0)
-    return AskedPair(patient, f"{patient}-1", *scans, (AskedLesion(1, (1,), point, point, None),))
+    return EvaluationPair(patient, f"{patient}-1", *scans, (EvaluationLesion(1, (1,), point, point, None),))
 
 
-def place(where: Site) -> Place:
+def place(where: ComparisonContext) -> StepContext:
     root = where.layout.root
-    return Place(where.layout, root, root, where.pairs, TWO_CORES, SETTINGS, "cpu")
+    return StepContext(where.layout, root, root, where.pairs, TWO_CORES, SETTINGS, "cpu")
 
 
 def write_stage(folder: Path, config: TrainingConfig, epochs: int, state: str = "finished") -> None:
@@ -78,7 +78,9 @@ def write_stage(folder: Path, config: TrainingConfig, epochs: int, state: str = 
         (folder / "health.json").write_text(json.dumps({"state": "collapsed", "reason": "all background"}))
 
 
-def write_fold(where: Site, row: Row, fold: str, state: str = "finished", epochs: int | None = None) -> None:
+def write_fold(
+    where: ComparisonContext, row: Row, fold: str, state: str = "finished", epochs: int | None = None
+) -> None:
     """A fold with its pretraining, which is finished whatever the fold's state is."""
     of_row = where.stages[row.name]
     if of_row.pretraining is not None:
@@ -91,18 +93,36 @@ def write_fold(where: Site, row: Row, fold: str, state: str = "finished", epochs
 def record(patient: str, lesion: int = 1, common: int = 50, reference: int = 100) -> LesionRecord:
     """A lesion of which so many voxels were found, and nothing else was drawn: Dice 2c / (r + c)."""
     return LesionRecord(
-        patient=patient, scan=f"{patient}-1", step=1, scope=Scope.LESION, lesion=str(lesion),
-        baseline_ids=(lesion,), reference_ids=(lesion,) if reference else (),
-        prediction_ids=(lesion,) if common else (), existed=True, is_missing=False, voxel_ml=0.01,
-        diagonal_mm=500.0, baseline_ml=1.0, reference_voxels=reference, prediction_voxels=common,
-        common_voxels=common, fn_voxels=0 if common else reference, fp_voxels=0,
-        nsd_2mm=0.5 if common else None, hd95_mm=3.0 if common else None, assd_mm=1.0 if common else None,
+        patient=patient,
+        scan=f"{patient}-1",
+        step=1,
+        scope=Scope.LESION,
+        lesion=str(lesion),
+        baseline_ids=(lesion,),
+        reference_ids=(lesion,) if reference else (),
+        prediction_ids=(lesion,) if common else (),
+        existed=True,
+        is_missing=False,
+        voxel_ml=0.01,
+        diagonal_mm=500.0,
+        baseline_ml=1.0,
+        reference_voxels=reference,
+        prediction_voxels=common,
+        common_voxels=common,
+        fn_voxels=0 if common else reference,
+        fp_voxels=0,
+        nsd_2mm=0.5 if common else None,
+        hd95_mm=3.0 if common else None,
+        assd_mm=1.0 if common else None,
         centre_mm=2.0 if common else None,
-    )  # fmt: skip
+    )
 
 
 def write_answers(
-    where: Site, step: AskStep | TestStep, common: int = 50, failed: Mapping[int, str] | None = None
+    where: ComparisonContext,
+    step: PredictStep | TestStep,
+    common: int = 50,
+    failed: Mapping[int, str] | None = None,
 ) -> None:
     """Answers about all pairs of a step, which nobody has scored yet."""
     pairs = where.pairs.of(step)
@@ -116,8 +136,8 @@ def write_answers(
         write_asked(folder, asked)
 
 
-def asking(row: Row, question: str, fold: str) -> AskStep:
-    return AskStep(row, fold, (QUESTIONS[question],))
+def asking(row: Row, question: str, fold: str) -> PredictStep:
+    return PredictStep(row, fold, (QUESTIONS[question],))
 
 
 @dataclass
@@ -134,14 +154,14 @@ class Clock:
 class Worker:
     """Does each step in ten minutes, unless it collapses or the budget ends it."""
 
-    where: Site
+    where: ComparisonContext
     clock: Clock = field(default_factory=Clock)
     collapsing: frozenset[tuple[str, str]] = frozenset()
     stopping: bool = False
     failed: Mapping[int, str] = field(default_factory=dict)  # lesions without an answer, in all questions
     done: list[str] = field(default_factory=list)
 
-    def __call__(self, step: Step, place: Place, until: float) -> Outcome:
+    def __call__(self, step: Step, place: StepContext, until: float) -> Outcome:
         self.done.append(str(step))
         self.clock.now += 600
         if not isinstance(step, TrainStep):

@@ -54,11 +54,16 @@ def write_data_set(folder: Path, patients: tuple[str, ...] = ("anna", "ben")) ->
             write_image(folder / f"{stem}_labels.mha", labels, GRIDS[order])
             if order:
                 write_clicks(folder / f"{stem}.json", PROPAGATED)
-            rows.append({
-                "patient": patient, "timepoint": f"t{order}", "image": f"{stem}_ct.mha",
-                "labels": f"{stem}_labels.mha", "points": f"{stem}.json" if order else "",
-                "links": LINKS if order else "",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "patient": patient,
+                    "timepoint": f"t{order}",
+                    "image": f"{stem}_ct.mha",
+                    "labels": f"{stem}_labels.mha",
+                    "points": f"{stem}.json" if order else "",
+                    "links": LINKS if order else "",
+                }
+            )
     path = folder / "manifest.csv"
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))

@@ -62,10 +62,26 @@ def record(
     """A record of voxels of 0.01 ml in a scan with a diagonal of 500 mm."""
     has_both = reference > 0 and prediction > 0
     return LesionRecord(
-        patient=patient, scan=scan, step=step, scope=scope, lesion=lesion,
-        baseline_ids=(1,), reference_ids=(1,), prediction_ids=(1,), existed=existed, is_missing=is_missing,
-        voxel_ml=0.01, diagonal_mm=500.0, baseline_ml=baseline_ml, reference_voxels=reference,
-        prediction_voxels=prediction, common_voxels=common, fn_voxels=fn, fp_voxels=fp,
-        nsd_2mm=0.5 if has_both else None, hd95_mm=3.0 if has_both else None,
-        assd_mm=1.0 if has_both else None, centre_mm=centre_mm if has_both else None,
-    )  # fmt: skip
+        patient=patient,
+        scan=scan,
+        step=step,
+        scope=scope,
+        lesion=lesion,
+        baseline_ids=(1,),
+        reference_ids=(1,),
+        prediction_ids=(1,),
+        existed=existed,
+        is_missing=is_missing,
+        voxel_ml=0.01,
+        diagonal_mm=500.0,
+        baseline_ml=baseline_ml,
+        reference_voxels=reference,
+        prediction_voxels=prediction,
+        common_voxels=common,
+        fn_voxels=fn,
+        fp_voxels=fp,
+        nsd_2mm=0.5 if has_both else None,
+        hd95_mm=3.0 if has_both else None,
+        assd_mm=1.0 if has_both else None,
+        centre_mm=centre_mm if has_both else None,
+    )

@@ -126,10 +126,15 @@ class Patient:
         box = Box((start, 0, 0), (stop, 32, 32))
         clicks = self.clicks.get(name, {}) if slot is Slot.PRIMARY else {}
         return Scan(
-            name, slot, Path(f"{name}.mha"), whole.cropped(box), AxisMap(), ct[box.slices],
+            name,
+            slot,
+            Path(f"{name}.mha"),
+            whole.cropped(box),
+            AxisMap(),
+            ct[box.slices],
             mask[box.slices] if name in self.masks else None,
             tuple(Click(lesion_id, point) for lesion_id, point in clicks.items()),
-        )  # fmt: skip
+        )
 
     def write(self, folder: Path, columns: str = "order", permuted: Sequence[str] = ()) -> Path:
         """The series as files with a manifest; ``permuted`` time points have their axes in another order."""
@@ -144,10 +149,13 @@ class Patient:
         return manifest
 
     def follow(
-        self, options: FollowOptions | None = None, way: Way | None = None, source: str = "t0",
+        self,
+        options: FollowOptions | None = None,
+        way: Way | None = None,
+        source: str = "t0",
         function: Callable[[SegmentRequest], Array] | None = None,
         segmenter: SeriesSegmenter | ComponentSegmenter | None = None,
-    ) -> SeriesResult:  # fmt: skip
+    ) -> SeriesResult:
         asked = segmenter or ComponentSegmenter(FunctionSegmenter(function or bright), limit_mm=5.0)
         return follow(self.series(source), asked, way or Way(), options)
 

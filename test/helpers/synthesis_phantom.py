@@ -21,10 +21,16 @@ from model.synthesis.settings import (
 BIG, SMALL, VOXEL, BORDER = 7, 300, 65_535, 9
 _ANGLE = np.deg2rad(20)
 DIRECTION = (
-    float(np.cos(_ANGLE)), float(-np.sin(_ANGLE)), 0.0,
-    float(np.sin(_ANGLE)), float(np.cos(_ANGLE)), 0.0,
-    0.0, 0.0, -1.0,
-)  # fmt: skip
+    float(np.cos(_ANGLE)),
+    float(-np.sin(_ANGLE)),
+    0.0,
+    float(np.sin(_ANGLE)),
+    float(np.cos(_ANGLE)),
+    0.0,
+    0.0,
+    0.0,
+    -1.0,
+)
 GRID = Geometry((64, 60, 30), (1.0, 1.1, 2.5), (-30.0, 55.0, 120.0), DIRECTION)
 
 # Nothing but growth: what a test looks at is switched on again.

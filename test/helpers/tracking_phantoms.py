@@ -38,9 +38,12 @@ def prompt(
     after = followup or scan()
     before = baseline or scan(name="baseline")
     return LesionPrompt(
-        lesion_id, before, PromptPoint((3.0, 4.0, 5.0), PointSource.GIVEN),
-        after, PromptPoint(point, PointSource.PROPAGATED),
-    )  # fmt: skip
+        lesion_id,
+        before,
+        PromptPoint((3.0, 4.0, 5.0), PointSource.GIVEN),
+        after,
+        PromptPoint(point, PointSource.PROPAGATED),
+    )
 
 
 def answer(asked: LesionPrompt, volume: npt.NDArray[np.float32], keep_support: bool = False) -> LesionResult:

@@ -69,12 +69,14 @@ def table(one: MemoryScan, lesion_id: int) -> LesionVoxels:
 
 def pair(patient: str, seed: int = 0) -> ScanPair:
     """Lesion 1 grows, 2 vanishes, 3 and 4 merge into what carries both ids."""
-    baseline = scan(f"{patient}-0", {
-        1: ((14, 14, 14), 4), 2: ((28, 30, 12), 3), 3: ((20, 30, 34), 3), 4: ((28, 30, 36), 3),
-    }, seed=seed)  # fmt: skip
-    followup = scan(f"{patient}-1", {
-        1: ((15, 13, 16), 5), 3: ((21, 31, 33), 4), 4: ((27, 31, 35), 4),
-    }, seed=seed + 1)  # fmt: skip
+    baseline = scan(
+        f"{patient}-0",
+        {1: ((14, 14, 14), 4), 2: ((28, 30, 12), 3), 3: ((20, 30, 34), 3), 4: ((28, 30, 36), 3)},
+        seed=seed,
+    )
+    followup = scan(
+        f"{patient}-1", {1: ((15, 13, 16), 5), 3: ((21, 31, 33), 4), 4: ((27, 31, 35), 4)}, seed=seed + 1
+    )
     lesions = (
         lesion(baseline, followup, 1, (1,), (14, 14, 14), (15, 13, 16), (17, 14, 14)),
         lesion(baseline, followup, 2, (), (28, 30, 12), None, (29, 29, 12)),
@@ -85,13 +87,23 @@ def pair(patient: str, seed: int = 0) -> ScanPair:
 
 
 def lesion(
-    baseline: MemoryScan, followup: MemoryScan, lesion_id: int, ids: tuple[int, ...],
-    start: Vector | None, end: Vector | None, propagated: Vector | None,
-) -> LesionPair:  # fmt: skip
+    baseline: MemoryScan,
+    followup: MemoryScan,
+    lesion_id: int,
+    ids: tuple[int, ...],
+    start: Vector | None,
+    end: Vector | None,
+    propagated: Vector | None,
+) -> LesionPair:
     return LesionPair(
-        lesion_id, ids, start, end, propagated,
-        table(baseline, lesion_id), table(followup, lesion_id) if ids else None,
-    )  # fmt: skip
+        lesion_id,
+        ids,
+        start,
+        end,
+        propagated,
+        table(baseline, lesion_id),
+        table(followup, lesion_id) if ids else None,
+    )
 
 
 def patients(count: int = 3) -> Patients:
@@ -167,7 +179,13 @@ def write_plan(folder: Path, one: Plan) -> Path:
 def config(**changes: object) -> TrainingConfig:
     """A run of seconds, without worker processes."""
     settings: dict = {
-        "epochs": 4, "iterations": 2, "validation_iterations": 1, "batch_size": 2, "batch_dice": True,
-        "workers": 0, "checkpoint_every": 1, "momentum": 0.9,
-    }  # fmt: skip
+        "epochs": 4,
+        "iterations": 2,
+        "validation_iterations": 1,
+        "batch_size": 2,
+        "batch_dice": True,
+        "workers": 0,
+        "checkpoint_every": 1,
+        "momentum": 0.9,
+    }
     return TrainingConfig(**(settings | changes))

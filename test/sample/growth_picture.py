@@ -79,9 +79,17 @@ def draw_field(axes: Axes, baseline: Baseline, made: Followup, focus: np.ndarray
     places = grid_places((z, y - HALF_MM, x - HALF_MM), (1.0, ARROW_MM, ARROW_MM), (1, count, count))
     moved = made.pull(places) - places
     axes.quiver(
-        places[2], places[1], moved[2], moved[1], np.linalg.norm(moved, axis=0),
-        angles="xy", scale_units="xy", scale=1, cmap="cool", width=0.006,
-    )  # fmt: skip
+        places[2],
+        places[1],
+        moved[2],
+        moved[1],
+        np.linalg.norm(moved, axis=0),
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        cmap="cool",
+        width=0.006,
+    )
 
 
 def main(path: Path = DEFAULT) -> None:

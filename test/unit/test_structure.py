@@ -52,16 +52,7 @@ ALLOWED = {
     "synthesis": {"errors", "case", "propagation", "inference", "data"},
     "training": {"errors", "case", "network", "data"},
     "crossval": {"errors", "case", "network", "inference", "evaluation", "options", "data", "training"},
-    "comparison": {
-        "errors",
-        "case",
-        "network",
-        "evaluation",
-        "data",
-        "training",
-        "crossval",
-        "cli",
-    },
+    "comparison": {"errors", "case", "network", "evaluation", "data", "training", "crossval", "cli"},
     "cli": {
         "errors",
         "options",

@@ -21,7 +21,7 @@ from ...case.case import MAX_LESION_ID
 from ...case.geometry import Vector
 from ...case.images import IMAGE_SUFFIXES
 from ...errors import InputError
-from ..dataset import Cohort, Links, Pair, Problem, RawLesion, RawScan
+from ..dataset import Cohort, Links, Problem, RawLesion, RawPair, RawScan
 
 PATIENTS_FILE = "patientsTr.json"
 TRACKING_FILES = ("trackingTr.json", "tracking.json")
@@ -87,11 +87,11 @@ def _file(folder: Path, stem: str, suffix: str) -> Path:
     return next((path for path in paths if path.is_file()), paths[0])
 
 
-def _pretraining_pairs(scans: tuple[RawScan, ...]) -> Iterator[Pair]:
+def _pretraining_pairs(scans: tuple[RawScan, ...]) -> Iterator[RawPair]:
     firsts = {scan.patient_id: scan for scan in scans if scan.order == 0}
     for scan in scans:
         if scan.order > 0:
-            yield Pair(baseline=scan.scan_id, followup=firsts[scan.patient_id].scan_id)
+            yield RawPair(baseline=scan.scan_id, followup=firsts[scan.patient_id].scan_id)
 
 
 def _tables(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]]:

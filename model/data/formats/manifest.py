@@ -33,7 +33,7 @@ from ...case.case import MAX_LESION_ID
 from ...case.clicks import read_clicks
 from ...case.geometry import Vector
 from ...errors import InputError
-from ..dataset import Cohort, Links, Pair, Problem, RawScan
+from ..dataset import Cohort, Links, Problem, RawPair, RawScan
 
 REQUIRED_COLUMNS = ("patient", "timepoint", "image", "labels")
 OPTIONAL_COLUMNS = ("order", "points", "links", "baseline")
@@ -157,7 +157,7 @@ def parse_links(text: str) -> Renamed:
     return tuple(links.items())
 
 
-def _pairs(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> Iterator[Pair]:
+def _pairs(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> Iterator[RawPair]:
     """Each scan of a patient but the first with the one that it follows, if any."""
     for patient in dict.fromkeys(row.scan.patient_id for row in rows):
         mine = sorted((r for r in rows if r.scan.patient_id == patient), key=lambda row: row.scan.order)
@@ -171,7 +171,11 @@ def _pairs(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> Iterato
                 text = f"the baseline {named} of {later.scan.scan_id} is no other scan; expected one"
                 problems.append(Problem(path, text, "the pair is left out"))
                 continue
-            yield Pair(
-                first.scan.scan_id, later.scan.scan_id, later.renamed, first.points, later.points,
+            yield RawPair(
+                first.scan.scan_id,
+                later.scan.scan_id,
+                later.renamed,
+                first.points,
+                later.points,
                 baseline_is_first=first is mine[0],
-            )  # fmt: skip
+            )

@@ -15,7 +15,7 @@ from ...case.geometry import Index, Vector
 from ...errors import InputError
 from ...network.resample import resampled_shape
 from .fingerprint import Fingerprint
-from .topology import MIN_EDGE, Topology, feature_count, topology_for
+from .topology import MIN_EDGE, NetworkTopology, feature_count, topology_for
 
 # Slices count as thick, and few, from this ratio on (nnU-Net's threshold of anisotropy).
 _ANISOTROPY = 3
@@ -84,7 +84,7 @@ class PlanOptions:
 class NetworkPlan:
     """Patch, topology and batch for one spacing; ``feature_voxels`` is what one patch costs."""
 
-    topology: Topology
+    topology: NetworkTopology
     features: tuple[int, ...]
     blocks: tuple[int, ...]
     batch_size: int
@@ -185,7 +185,7 @@ def plan_network(
 
 def _largest(
     spacing: Sequence[float], median_shape: Sequence[float], preset: Preset, reference: float
-) -> Topology:
+) -> NetworkTopology:
     """From a patch that is too large, a step at a time off the axis that shows most of the median scan."""
     inverse = 1 / np.asarray(spacing, np.float64)
     scale = (_FIRST_PATCH_VOXELS / np.prod(inverse)) ** (1 / 3)
@@ -210,6 +210,6 @@ def _shortened(patch: Index, axis: int, step: int) -> Index:
     return (z, y, x)
 
 
-def _cost(topology: Topology, preset: Preset) -> int:
+def _cost(topology: NetworkTopology, preset: Preset) -> int:
     stages = len(topology.strides)
     return feature_count(topology, preset.features(stages), preset.blocks_of(stages))

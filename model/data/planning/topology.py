@@ -17,7 +17,7 @@ MIN_EDGE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Topology:
+class NetworkTopology:
     """Kernels and strides of each stage, full resolution first, and the patch (z, y, x) that they divide."""
 
     patch_size: Index
@@ -31,7 +31,7 @@ class Topology:
         return (a, b, c)
 
 
-def topology_for(spacing: Sequence[float], patch: Sequence[float]) -> Topology:
+def topology_for(spacing: Sequence[float], patch: Sequence[float]) -> NetworkTopology:
     """The stages for a patch, which is made larger until they divide it.
 
     An axis is halved while it is 8 voxels long or more and its spacing is less than twice that of the finest
@@ -53,7 +53,7 @@ def topology_for(spacing: Sequence[float], patch: Sequence[float]) -> Topology:
     kernels.append((3, 3, 3))
     a, b, c = (math.prod(stride[axis] for stride in strides) for axis in range(3))
     z, y, x = (math.ceil(n / d) * d for n, d in zip(patch, (a, b, c), strict=True))
-    return Topology((z, y, x), tuple(kernels), tuple(strides))
+    return NetworkTopology((z, y, x), tuple(kernels), tuple(strides))
 
 
 def _axes_to_halve(spacing: Sequence[float], size: Sequence[float]) -> list[int]:
@@ -68,7 +68,7 @@ def _axes_to_halve(spacing: Sequence[float], size: Sequence[float]) -> list[int]
 
 
 def feature_count(
-    topology: Topology, features: Sequence[int], blocks: Sequence[int], classes: int = 2
+    topology: NetworkTopology, features: Sequence[int], blocks: Sequence[int], classes: int = 2
 ) -> int:
     """The feature voxels that all convolutions of a residual-encoder U-Net give out for one patch.
 

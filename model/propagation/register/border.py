@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinat
 
 from .field import FloatField
 from .grids import Mask
-from .warp import Pair
+from .warp import PairOnGrid
 
 # Displacements so near to an end are not believed, ...
 _DOUBTED_MM = 12.0
@@ -19,7 +19,7 @@ _WIDTHS_MM = (8.0, 16.0, 32.0, 64.0)
 _LEAST_SHARE = 0.02
 
 
-def continued_outward(found: FloatField, pair: Pair) -> FloatField:
+def continued_outward(found: FloatField, pair: PairOnGrid) -> FloatField:
     """Displacements (z, y, x, 3) mm on a pair's grid, replaced near the ends of what both scans see."""
     spacing_mm = pair.grid.spacing_xyz[0]
     seen = np.pad(pair.fixed_seen & _seen_through(found, pair.moving_seen, spacing_mm), 1)

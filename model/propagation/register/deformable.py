@@ -25,7 +25,7 @@ from .grids import body_box_mm, to_image
 from .linear import LinearTransform
 from .refine import Refiner
 from .similarity import better_of
-from .warp import Pair, Smoothed, normalised
+from .warp import PairOnGrid, Smoothed, normalised
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +108,13 @@ def _deformed(
     fixed: RegistrationImage, moving: RegistrationImage, linear: LinearTransform, grid: Geometry, device: str
 ) -> FieldTransform:
     spacing_mm = grid.spacing_xyz[0]
-    pair = Pair.of(grid, Smoothed.of(fixed, spacing_mm), Smoothed.of(moving, spacing_mm), linear)
+    pair = PairOnGrid.of(grid, Smoothed.of(fixed, spacing_mm), Smoothed.of(moving, spacing_mm), linear)
     log.info("deformable registration at %.1f mm, %.1f million voxels", spacing_mm, pair.fixed.size / 1e6)
     found = continued_outward(convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device), pair)
     return FieldTransform(linear, continued_outward(_polished(pair, found), pair), grid)
 
 
-def _polished(pair: Pair, found: FloatField) -> FloatField:
+def _polished(pair: PairOnGrid, found: FloatField) -> FloatField:
     """Demons from what was found, on images normalised to their neighbourhood.
 
     A lung changes its density with each breath; plain HU would drag its vessels along.

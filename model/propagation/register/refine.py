@@ -16,7 +16,7 @@ from .convex import Search, convex_adam
 from .field import FieldTransform, compose, folding_share, voxel_centres_mm
 from .linear import LinearTransform
 from .similarity import FOLDING_LIMIT
-from .warp import Pair, Smoothed, normalised
+from .warp import PairOnGrid, Smoothed, normalised
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +100,12 @@ class Refiner:
         ]
         if scans[0] is None or scans[1] is None:
             return None
-        pair = Pair.of(grid, scans[0], scans[1], self._transform)
+        pair = PairOnGrid.of(grid, scans[0], scans[1], self._transform)
         if not (pair.fixed_seen & pair.moving_seen).any():
             return None
         u = convex_adam(pair.fixed, pair.moving, self.spacing_mm, _SEARCH, self.device)
         found = FieldTransform(LinearTransform.identity(), u * _taper(grid)[..., None], grid)
-        after = Pair.of(grid, scans[0], scans[1], compose(found, self._transform))
+        after = PairOnGrid.of(grid, scans[0], scans[1], compose(found, self._transform))
         if folding_share(found) > FOLDING_LIMIT or not _likeness(after) > _likeness(pair):
             log.debug("a box at %s is no better than what was there before", np.round(centre_mm))
             return None
@@ -142,7 +142,7 @@ def _taper(grid: Geometry) -> npt.NDArray[np.float32]:
     return np.asarray(z[:, None, None] * y[:, None] * x, np.float32)
 
 
-def _likeness(pair: Pair) -> float:
+def _likeness(pair: PairOnGrid) -> float:
     """Minus the mean square of what differs between the normalised scans where both were seen."""
     seen, sigma = pair.fixed_seen & pair.moving_seen, _NEIGHBOURHOOD_MM / pair.grid.spacing_xyz[0]
     fixed, moving = (normalised(hu, seen, sigma)[seen] for hu in (pair.fixed, pair.moving))

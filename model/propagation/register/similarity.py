@@ -28,10 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def given(
-    transform: Transform,
-    fixed: RegistrationImage,
-    moving: RegistrationImage,
-    warnings: tuple[str, ...] = (),
+    transform: Transform, fixed: RegistrationImage, moving: RegistrationImage, warnings: tuple[str, ...] = ()
 ) -> Registration:
     """A transform that is not searched for but known, with a word of warning where the scans deny it."""
     found = similarity(transform, fixed, moving)

@@ -50,7 +50,7 @@ class Smoothed:
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class PairOnGrid:
     """Both scans in HU (z, y, x) on one grid in the follow-up's world, and what each has seen of it."""
 
     grid: Geometry
@@ -60,7 +60,7 @@ class Pair:
     moving_seen: Mask
 
     @classmethod
-    def of(cls, grid: Geometry, fixed: Smoothed, moving: Smoothed, transform: Transform) -> Pair:
+    def of(cls, grid: Geometry, fixed: Smoothed, moving: Smoothed, transform: Transform) -> PairOnGrid:
         places_mm = voxel_centres_mm(grid)
         fixed_hu, fixed_seen = fixed.at(places_mm, grid)
         moving_hu, moving_seen = moving.at(transform.fixed_to_moving(places_mm), grid)

@@ -105,9 +105,14 @@ def test_the_written_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lesion_id", "corners"),
-    [(0, ((1, 2, 3), (2, 3, 4))), (65_536, ((1, 2, 3), (2, 3, 4))), (1, ((1, 2, 3), (1, 3, 4))),
-     (1, ((1, 2, float("nan")), (2, 3, 4))), (1, ((1, 2, 3), (2, float("inf"), 4)))],
-)  # fmt: skip
+    [
+        (0, ((1, 2, 3), (2, 3, 4))),
+        (65_536, ((1, 2, 3), (2, 3, 4))),
+        (1, ((1, 2, 3), (1, 3, 4))),
+        (1, ((1, 2, float("nan")), (2, 3, 4))),
+        (1, ((1, 2, 3), (2, float("inf"), 4))),
+    ],
+)
 def test_what_could_not_be_read_again_is_not_written(
     tmp_path: Path, lesion_id: int, corners: Corners
 ) -> None:
@@ -128,15 +133,20 @@ def _line(path: Path, document: object) -> str:
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [({"start": [1, 2]}, "boxes.1.start is not three finite numbers"),
-     ({"stop": [1, 2, "3"]}, "boxes.1.stop is not three finite numbers"),
-     ({"stop": [9, 9, float("nan")]}, "boxes.1.stop is not three finite numbers"),
-     ({"start": None}, "boxes.1.start is not three finite numbers"),
-     ({"start": [1, 9, 1]}, "start below its stop"), ({"start": [1, 10, 1]}, "start below its stop"),
-     ({"stop": [9, 9, 1e7]}, "at most a million"), ({"name": "box"}, "box name 'box' holds no lesion id"),
-     ({"name": "65536"}, "lesion id 65536 of box '65536' is out of range"), ({"name": 4}, "boxes.1.name")],
+    [
+        ({"start": [1, 2]}, "boxes.1.start is not three finite numbers"),
+        ({"stop": [1, 2, "3"]}, "boxes.1.stop is not three finite numbers"),
+        ({"stop": [9, 9, float("nan")]}, "boxes.1.stop is not three finite numbers"),
+        ({"start": None}, "boxes.1.start is not three finite numbers"),
+        ({"start": [1, 9, 1]}, "start below its stop"),
+        ({"start": [1, 10, 1]}, "start below its stop"),
+        ({"stop": [9, 9, 1e7]}, "at most a million"),
+        ({"name": "box"}, "box name 'box' holds no lesion id"),
+        ({"name": "65536"}, "lesion id 65536 of box '65536' is out of range"),
+        ({"name": 4}, "boxes.1.name"),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_faulty_boxes(tmp_path: Path, change: dict[str, object], told: str) -> None:
     good = {"name": "Lesion 1", "start": [1, 2, 3], "stop": [9, 9, 9]}
     line = _line(tmp_path / "boxes.json", {"boxes": [good, good | {"name": "2"} | change]})

@@ -73,9 +73,16 @@ def _line(path: Path, document: object) -> str:
 
 @pytest.mark.parametrize(
     ("name", "lesion_id"),
-    [("1", 1), ("Lesion 12", 12), ("T2-weighted 7", 7), ("Lesion-3", 3), ("007", 7), ("7\n", 7),
-     ("65535", 65_535)],
-)  # fmt: skip
+    [
+        ("1", 1),
+        ("Lesion 12", 12),
+        ("T2-weighted 7", 7),
+        ("Lesion-3", 3),
+        ("007", 7),
+        ("7\n", 7),
+        ("65535", 65_535),
+    ],
+)
 def test_names(tmp_path: Path, name: str, lesion_id: int) -> None:
     path = tmp_path / "clicks.json"
     path.write_text(json.dumps({"points": [{"name": name, "point": [0, 0.5, 1e3]}]}))
@@ -91,9 +98,23 @@ def test_names_without_an_id(tmp_path: Path, name: object) -> None:
 
 @pytest.mark.parametrize(
     "point",
-    [[], [1, 2], [1, 2, 3, 4], ["1", 2, 3], [1, None, 3], [1, True, 3], [1, 2, [3]], None, "1,2,3", 5,
-     {"x": 1}, [float("nan"), 0, 0], [0, float("inf"), 0], [0, 0, -float("inf")]],
-)  # fmt: skip
+    [
+        [],
+        [1, 2],
+        [1, 2, 3, 4],
+        ["1", 2, 3],
+        [1, None, 3],
+        [1, True, 3],
+        [1, 2, [3]],
+        None,
+        "1,2,3",
+        5,
+        {"x": 1},
+        [float("nan"), 0, 0],
+        [0, float("inf"), 0],
+        [0, 0, -float("inf")],
+    ],
+)
 def test_points_that_are_not_three_finite_numbers(tmp_path: Path, point: object) -> None:
     entries = [{"name": "1", "point": [1, 2, 3]}, {"name": "2", "point": point}]
     line = _line(tmp_path / "clicks.json", {"points": entries})
@@ -101,11 +122,24 @@ def test_points_that_are_not_three_finite_numbers(tmp_path: Path, point: object)
 
 
 @pytest.mark.parametrize(
-    "document", [[], 3, None, "", "{", "[" * 5000, {}, {"points": None}, {"points": {}},
-                 {"points": [[1, 2, 3]]}, {"points": [{"name": "1"}]}, {"points": [{"point": [1, 2, 3]}]},
-                 '{"points": [{"name": "1", "point": [1e999, 0, 0]}]}'],
+    "document",
+    [
+        [],
+        3,
+        None,
+        "",
+        "{",
+        "[" * 5000,
+        {},
+        {"points": None},
+        {"points": {}},
+        {"points": [[1, 2, 3]]},
+        {"points": [{"name": "1"}]},
+        {"points": [{"point": [1, 2, 3]}]},
+        '{"points": [{"name": "1", "point": [1e999, 0, 0]}]}',
+    ],
     ids=lambda document: str(document)[:30],
-)  # fmt: skip
+)
 def test_what_is_no_click_file(tmp_path: Path, document: object) -> None:
     _line(tmp_path / "clicks.json", document)
 
@@ -151,15 +185,25 @@ def test_the_written_file_is_the_platforms(tmp_path: Path) -> None:
 
 def test_extra_keys_are_written_and_not_read(tmp_path: Path) -> None:
     path = tmp_path / "clicks.json"
-    extra = {"confidence_mm": float("nan"), "source": "propagated", "in_view": np.bool_(False),
-             "spread": np.float32(1.5), "worst_mm": np.array([1.0, np.inf])}  # fmt: skip
+    extra = {
+        "confidence_mm": float("nan"),
+        "source": "propagated",
+        "in_view": np.bool_(False),
+        "spread": np.float32(1.5),
+        "worst_mm": np.array([1.0, np.inf]),
+    }
     write_clicks(path, {3: (1, 2, 3), 4: (4, 5, 6)}, {4: extra, 5: {"source": "unused"}})
     first, second = json.loads(path.read_text())["points"]
     assert first == {"name": "3", "point": [1, 2, 3]}
     assert second == {
-        "name": "4", "point": [4, 5, 6], "confidence_mm": None, "source": "propagated", "in_view": False,
-        "spread": 1.5, "worst_mm": [1.0, None],
-    }  # fmt: skip
+        "name": "4",
+        "point": [4, 5, 6],
+        "confidence_mm": None,
+        "source": "propagated",
+        "in_view": False,
+        "spread": 1.5,
+        "worst_mm": [1.0, None],
+    }
     assert read_clicks(path) == {3: (1, 2, 3), 4: (4, 5, 6)}
 
 

@@ -31,15 +31,50 @@ def test_without_arguments_all_is_as_the_options_default() -> None:
 
 def test_arguments_reach_the_options() -> None:
     options = _parsed(
-        "--input", "in", "--output", "out", "--weights", "w", "--device", "cuda:1", "--precision", "fp16",
-        "--folds", "4,0", "--overlap", "max-id", "--clicks", "world", "--backend", "mine:register",
-        "--boost", "perturbed", "--extras", "x", "--per-lesion", "--save-probabilities", "--tta",
+        "--input",
+        "in",
+        "--output",
+        "out",
+        "--weights",
+        "w",
+        "--device",
+        "cuda:1",
+        "--precision",
+        "fp16",
+        "--folds",
+        "4,0",
+        "--overlap",
+        "max-id",
+        "--clicks",
+        "world",
+        "--backend",
+        "mine:register",
+        "--boost",
+        "perturbed",
+        "--extras",
+        "x",
+        "--per-lesion",
+        "--save-probabilities",
+        "--tta",
         "--deterministic",
-    )  # fmt: skip
+    )
     assert options == Options(
-        Path("in"), Path("out"), Path("w"), "cuda:1", "fp16", (4, 0), "max-id", "world", "mine:register",
-        "perturbed", Path("x"), True, True, True, True,
-    )  # fmt: skip
+        Path("in"),
+        Path("out"),
+        Path("w"),
+        "cuda:1",
+        "fp16",
+        (4, 0),
+        "max-id",
+        "world",
+        "mine:register",
+        "perturbed",
+        Path("x"),
+        True,
+        True,
+        True,
+        True,
+    )
 
 
 def test_every_boosting_can_be_asked_for() -> None:

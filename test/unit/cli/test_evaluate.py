@@ -55,8 +55,13 @@ def test_hand_made_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "no lesion map" in summary["notes"][0]
     assert any("65535" in warning for warning in summary["warnings"])
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "lesions.csv", "per_lesion.csv", "per_scan.csv", "per_patient.csv", "summary.json", "summary.md"
-    }  # fmt: skip
+        "lesions.csv",
+        "per_lesion.csv",
+        "per_scan.csv",
+        "per_patient.csv",
+        "summary.json",
+        "summary.md",
+    }
     assert json.loads((tmp_path / "out/summary.json").read_text()) == summary
 
 
@@ -90,9 +95,17 @@ def test_the_platforms_layout_with_two_scans(tmp_path: Path, capsys: pytest.Capt
     write(tmp_path / "in" / before.format("primary"), block(1), block(2, z=8))
     write(tmp_path / "in" / before.format("secondary"), block(3))
     command(
-        "--reference", tmp_path / "ref", "--prediction", tmp_path / "pred", "--baseline", tmp_path / "in",
-        "-o", tmp_path / "out", "--definition", "tracking",
-    )  # fmt: skip
+        "--reference",
+        tmp_path / "ref",
+        "--prediction",
+        tmp_path / "pred",
+        "--baseline",
+        tmp_path / "in",
+        "-o",
+        tmp_path / "out",
+        "--definition",
+        "tracking",
+    )
     records = read_records(tmp_path / "out/lesions.csv")
     found = [(r.scan, r.lesion, r.existed, r.baseline_ml) for r in records if r.lesion != "all"]
     assert found == [
@@ -118,9 +131,17 @@ def test_a_false_mask_in_the_other_scan_has_not_vanished(tmp_path: Path) -> None
         tmp_path / "in/case/images/primary-baseline-ct-tumor-lesion-seg/b.mha", block(1), block(2, z=8)
     )
     command(
-        "--reference", tmp_path / "ref", "--prediction", tmp_path / "pred",
-        "--baseline", baseline.parents[3], "-o", tmp_path / "out", "--definition", "tracking",
-    )  # fmt: skip
+        "--reference",
+        tmp_path / "ref",
+        "--prediction",
+        tmp_path / "pred",
+        "--baseline",
+        baseline.parents[3],
+        "-o",
+        tmp_path / "out",
+        "--definition",
+        "tracking",
+    )
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["steps"][0]["vanished"]["missed"] == 0
     assert _metrics(summary)["dice"] == pytest.approx((1 + 0.5) / 2)
@@ -160,9 +181,17 @@ def test_a_missing_file_does_not_see_that_a_lesion_vanished(tmp_path: Path) -> N
         write(tmp_path / f"bl/{name}.mha", block(1))
     write(tmp_path / "pred/a.mha")
     command(
-        "--reference", tmp_path / "ref", "--prediction", tmp_path / "pred", "--baseline", tmp_path / "bl",
-        "--definition", "tracking", "-o", tmp_path / "out",
-    )  # fmt: skip
+        "--reference",
+        tmp_path / "ref",
+        "--prediction",
+        tmp_path / "pred",
+        "--baseline",
+        tmp_path / "bl",
+        "--definition",
+        "tracking",
+        "-o",
+        tmp_path / "out",
+    )
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert _metrics(summary)["dice"] == 0.5
     vanished = summary["steps"][0]["vanished"]
@@ -179,15 +208,24 @@ def test_merged_lesions_of_a_tracking_file(tmp_path: Path, capsys: pytest.Captur
     write(tmp_path / "ref/p_BL_img_00.mha", block(1), block(2, z=6), block(3, z=9))
     write(tmp_path / "pred/p_FU_img_00.mha", block(1), block(2, x=6))
     summary = _summary(
-        capsys, "--reference", tmp_path / "ref", "--prediction", tmp_path / "pred",
-        "--lesion-map", tmp_path / "tracking.json", "--baseline", tmp_path / "ref",
-        "-o", tmp_path / "out",
-    )  # fmt: skip
+        capsys,
+        "--reference",
+        tmp_path / "ref",
+        "--prediction",
+        tmp_path / "pred",
+        "--lesion-map",
+        tmp_path / "tracking.json",
+        "--baseline",
+        tmp_path / "ref",
+        "-o",
+        tmp_path / "out",
+    )
     assert _metrics(summary)["dice"] == 1.0 and not summary["warnings"]
     records = read_records(tmp_path / "out/lesions.csv")
     assert [(r.lesion, r.patient, r.baseline_ml) for r in records[:2]] == [
-        ("1+2", "p", pytest.approx(0.16)), ("3", "p", pytest.approx(0.08))
-    ]  # fmt: skip
+        ("1+2", "p", pytest.approx(0.16)),
+        ("3", "p", pytest.approx(0.08)),
+    ]
     assert summary["steps"][0]["vanished"]["found"] == 1
     assert "tracking.json" in summary["notes"][0]
 
@@ -260,9 +298,16 @@ def test_a_lesion_of_the_baseline_that_the_map_hides_is_told(
         write(tmp_path / "b.mha", block(2), block(4, z=9)),
     )
     (warning,) = _summary(
-        capsys, "--reference", reference, "--prediction", reference, "--baseline", before,
-        "--lesion-map", tmp_path / "map.csv",
-    )["warnings"]  # fmt: skip
+        capsys,
+        "--reference",
+        reference,
+        "--prediction",
+        reference,
+        "--baseline",
+        before,
+        "--lesion-map",
+        tmp_path / "map.csv",
+    )["warnings"]
     assert "(4); they are not counted" in warning
 
 
@@ -273,9 +318,15 @@ def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str
         write(tmp_path / f"two/p{number}.mha", block(1, x=3))
     command("--reference", tmp_path / "ref", "--prediction", tmp_path / "one", "-o", tmp_path / "run1")
     command(
-        "--reference", tmp_path / "ref", "--prediction", tmp_path / "two", "-o", tmp_path / "run2",
-        "--compare", tmp_path / "run1",
-    )  # fmt: skip
+        "--reference",
+        tmp_path / "ref",
+        "--prediction",
+        tmp_path / "two",
+        "-o",
+        tmp_path / "run2",
+        "--compare",
+        tmp_path / "run1",
+    )
     assert "This run less" in capsys.readouterr().out
     compared = json.loads((tmp_path / "run2/summary.json").read_text())["comparison"]["metrics"]
     dice = next(entry for entry in compared if entry["metric"] == "dice")
@@ -296,9 +347,15 @@ def test_tables_derive_from_the_records(tmp_path: Path) -> None:
         write(tmp_path / f"ref/{name}.mha", block(1))
         write(tmp_path / f"pred/{name}.mha", block(1, x=x))
     command(
-        "--reference", tmp_path / "ref", "--prediction", tmp_path / "pred", "-o", tmp_path / "out",
-        "--definition", "tracking",
-    )  # fmt: skip
+        "--reference",
+        tmp_path / "ref",
+        "--prediction",
+        tmp_path / "pred",
+        "-o",
+        tmp_path / "out",
+        "--definition",
+        "tracking",
+    )
     scans = list(csv.DictReader((tmp_path / "out/per_scan.csv").open()))
     assert [(row["scan"], float(row["dice"])) for row in scans] == [("p/a", 1), ("p/b", 0.5), ("q/a", 0)]
     patients = list(csv.DictReader((tmp_path / "out/per_patient.csv").open()))
@@ -375,5 +432,7 @@ def test_the_challenges_release_as_it_is(tmp_path: Path, capsys: pytest.CaptureF
     assert f"lesions pair by {release}" in summary["notes"]
     records = read_records(tmp_path / "evaluation" / "lesions.csv")
     assert [(r.patient, r.lesion, r.existed) for r in records if r.lesion != "all"] == [
-        ("aaaaaaaaaa", "1+2", True), ("bbbbbbbbbb", "1", True), ("bbbbbbbbbb", "2", True)
-    ]  # fmt: skip
+        ("aaaaaaaaaa", "1+2", True),
+        ("bbbbbbbbbb", "1", True),
+        ("bbbbbbbbbb", "2", True),
+    ]

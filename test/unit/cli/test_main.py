@@ -68,14 +68,33 @@ def test_a_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (("prompts", "--mask", "missing.mha", "-o", "o.json"), 2, ("missing.mha",)),
         (("track", "--series", "nowhere", "-o", "o"), 2, ("nowhere", "expected a folder")),
         (("propagate", "--from", "a.mha", "--to", "b.mha", "-o", "o.json"), 2, ("--points", "expected")),
-        (("propagate", "--from", "a.mha", "--to", "b.mha", "--points", "p.json", "-o", "o.json",
-          "--backend", "none"), 2, ("'none'", "affine")),
+        (
+            (
+                "propagate",
+                "--from",
+                "a.mha",
+                "--to",
+                "b.mha",
+                "--points",
+                "p.json",
+                "-o",
+                "o.json",
+                "--backend",
+                "none",
+            ),
+            2,
+            ("'none'", "affine"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_one_line(
-    words: tuple[str, ...], code: int, parts: tuple[str, ...], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    words: tuple[str, ...],
+    code: int,
+    parts: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(list(words)) == code
     lines = capsys.readouterr().err.splitlines()
@@ -93,9 +112,12 @@ def test_what_is_wrong_is_one_line(
     ],
 )
 def test_exit_codes(
-    error: Exception, code: int, line: str,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    error: Exception,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def fail(_: argparse.Namespace) -> int:
         raise error
 
@@ -120,8 +142,11 @@ def test_signals_end_a_command_at_once(number: signal.Signals, code: int) -> Non
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=CHECKOUT,
+    )
     assert process.stdout is not None and process.stdout.readline() == "busy now\n"
     process.send_signal(number)
     begin = time.perf_counter()

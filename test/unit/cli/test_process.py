@@ -33,8 +33,13 @@ def _unread(*words: str | Path) -> tuple[int, str]:
     try:
         done = subprocess.run(
             [sys.executable, *map(str, words)],
-            stdout=writer, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT, env=ENVIRONMENT, timeout=120,
-        )  # fmt: skip
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=CHECKOUT,
+            env=ENVIRONMENT,
+            timeout=120,
+        )
     finally:
         os.close(writer)
     return done.returncode, done.stderr

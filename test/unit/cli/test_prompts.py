@@ -166,9 +166,14 @@ def test_an_empty_mask_gives_empty_lists_and_a_warning(
 
 @pytest.mark.parametrize(
     ("voxel", "told"),
-    [(0.5, "not whole numbers"), (float("nan"), "not whole numbers"), (-1, "labels from -1 to 0"),
-     (65_536, "labels from 0 to 65536"), (float("inf"), "expected lesion ids")],
-)  # fmt: skip
+    [
+        (0.5, "not whole numbers"),
+        (float("nan"), "not whole numbers"),
+        (-1, "labels from -1 to 0"),
+        (65_536, "labels from 0 to 65536"),
+        (float("inf"), "expected lesion ids"),
+    ],
+)
 def test_what_is_no_labelmap(tmp_path: Path, voxel: float, told: str) -> None:
     labels = np.zeros(GRID.shape_zyx, np.float32)
     labels[3, 3, 3] = voxel
@@ -182,12 +187,21 @@ def test_what_is_no_labelmap(tmp_path: Path, voxel: float, told: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [("--simulate", "0"), ("--margin", "-1"), ("--seed", "-3"), ("--perturb", "-1"),
-     ("--type", "box", "--point", "deepest"), ("--sample", "uniform", "--type", "box"),
-     ("--sample", "uniform", "--point", "centre"), ("--sample", "uniform", "--perturb", "1"),
-     ("--sample", "uniform", "--sample-hu", "0", "1"), ("--sample-hu", "0", "1"),
-     ("--sample", "uniform", "--samples", "0"), ("--sample", "uniform", "--sample-probability", "2")],
-)  # fmt: skip
+    [
+        ("--simulate", "0"),
+        ("--margin", "-1"),
+        ("--seed", "-3"),
+        ("--perturb", "-1"),
+        ("--type", "box", "--point", "deepest"),
+        ("--sample", "uniform", "--type", "box"),
+        ("--sample", "uniform", "--point", "centre"),
+        ("--sample", "uniform", "--perturb", "1"),
+        ("--sample", "uniform", "--sample-hu", "0", "1"),
+        ("--sample-hu", "0", "1"),
+        ("--sample", "uniform", "--samples", "0"),
+        ("--sample", "uniform", "--sample-probability", "2"),
+    ],
+)
 def test_options_that_make_no_sense(tmp_path: Path, options: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="^--.*expected"):
         _run(tmp_path / "mask.mha", tmp_path / "out.json", *options)

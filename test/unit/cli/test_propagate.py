@@ -101,18 +101,16 @@ def shifted(fixed: RegistrationImage, moving: RegistrationImage) -> Transform:
 def test_boxes(scans: tuple[Path, Path], tmp_path: Path) -> None:
     boxes, output = tmp_path / "boxes.json", tmp_path / "out.json"
     # 4 to 12 mm along x, -8 to 0 along y, 0 to 12 along z; the second reaches out of the scan.
-    corners: dict[int, Corners] = {
-        5: ((3, -9, -1), (13, 1, 13)),
-        6: ((19, 11, 11), (43, 23, 43)),
-    }
+    corners: dict[int, Corners] = {5: ((3, -9, -1), (13, 1, 13)), 6: ((19, 11, 11), (43, 23, 43))}
     write_boxes(boxes, corners)
     propagate(*scans, "--boxes", boxes, "-o", output, "--clicks", "world", "--backend", "identity")
     found = read_boxes(output)
     assert found == corners
     assert entries(output)["5"]["in_view"] is True and entries(output)["6"]["in_view"] is False
     assert {"confidence_mm", "source", "is_flagged"} <= entries(output)["5"].keys()
-    propagate(*scans, "--boxes", output, "-o", tmp_path / "again.json", "--clicks", "world",
-              "--backend", "identity")  # fmt: skip
+    propagate(
+        *scans, "--boxes", output, "-o", tmp_path / "again.json", "--clicks", "world", "--backend", "identity"
+    )
     assert read_boxes(tmp_path / "again.json") == corners
 
 
@@ -140,8 +138,9 @@ def test_all_at_once_into_a_folder(scans: tuple[Path, Path], tmp_path: Path) -> 
     write_clicks(clicks, {1: (8.5, 7.5, 5.5)})
     write_boxes(boxes, {1: ((6, 5, 4), (12, 11, 8))})
     folder = tmp_path / "out"
-    propagate(*scans, "--mask", mask, "--points", clicks, "--boxes", boxes, "-o", folder,
-              "--backend", "identity")  # fmt: skip
+    propagate(
+        *scans, "--mask", mask, "--points", clicks, "--boxes", boxes, "-o", folder, "--backend", "identity"
+    )
     assert sorted(path.name for path in folder.iterdir()) == ["boxes.json", "mask.nii.gz", "points.json"]
     voxels = np.argwhere(voxels_of(folder / "mask.nii.gz"))[:, ::-1]
     start, stop = read_boxes(folder / "boxes.json")[1]
@@ -216,13 +215,22 @@ def test_a_saved_transform_gives_the_same_points(scans: tuple[Path, Path], tmp_p
     clicks, saved = tmp_path / "c.json", tmp_path / "saved.tfm"
     write_clicks(clicks, {1: (3.25, -4.5, 6.0)})
     options = ("--points", clicks, "--clicks", "world", "-o")
-    propagate(*scans, *options, tmp_path / "first.json", "--backend", f"{MODULE}:shifted",
-              "--save-transform", saved)  # fmt: skip
+    propagate(
+        *scans, *options, tmp_path / "first.json", "--backend", f"{MODULE}:shifted", "--save-transform", saved
+    )
     propagate(*scans, *options, tmp_path / "again.json", "--backend", f"transform:{saved}")
     assert read_clicks(tmp_path / "again.json")[1] == pytest.approx((-1.75, -4.5, 6.0), abs=1e-3)
     # And from the follow-up back, by the same file.
-    propagate(scans[1], scans[0], *options, tmp_path / "back.json", "--backend", f"transform:{saved}",
-              "--time", "backward")  # fmt: skip
+    propagate(
+        scans[1],
+        scans[0],
+        *options,
+        tmp_path / "back.json",
+        "--backend",
+        f"transform:{saved}",
+        "--time",
+        "backward",
+    )
     assert read_clicks(tmp_path / "back.json")[1] == pytest.approx((8.25, -4.5, 6.0), abs=1e-3)
 
 
@@ -237,8 +245,21 @@ def test_what_is_lost_or_fails_takes_nothing_with_it(
     mask = tmp_path / "mask.mha"
     write_image(mask, labels, BASELINE)
     CALLS.clear()
-    propagate(*scans, "--points", clicks, "--boxes", boxes, "--mask", mask, "-o", folder,
-              "--clicks", "world", "--backend", f"{MODULE}:Fragile")  # fmt: skip
+    propagate(
+        *scans,
+        "--points",
+        clicks,
+        "--boxes",
+        boxes,
+        "--mask",
+        mask,
+        "-o",
+        folder,
+        "--clicks",
+        "world",
+        "--backend",
+        f"{MODULE}:Fragile",
+    )
     assert CALLS == [("primary-after", "primary-before"), ("primary-before", "primary-after")]
     assert list(read_clicks(folder / "points.json")) == [1, 3]
     edge = entries(folder / "points.json")["3"]
@@ -259,8 +280,11 @@ def test_the_other_way_round_is_left_out_where_it_says_nothing(
         propagate(*scans, "--points", clicks, "-o", output, "--backend", f"{MODULE}:Fragile", *options)
         assert CALLS == [("primary-after", "primary-before")]
     assert [is_estimated(name) for name in ("rigid", "identity", "transform:a.h5", "landmarks:a,b")] == [
-        True, False, False, False,
-    ]  # fmt: skip
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_empty_lists_and_masks(scans: tuple[Path, Path], tmp_path: Path) -> None:
@@ -292,7 +316,7 @@ def test_empty_lists_and_masks(scans: tuple[Path, Path], tmp_path: Path) -> None
         (["--points", "c.json", "-o", "broken"], "broken: is a file; expected a folder"),
         (["--points", "c.json", "-o", "o.json", "--save-transform", "t.xyz"], "t.xyz: is no name for .*h5"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_told_in_one_line(
     scans: tuple[Path, Path],
     tmp_path: Path,
@@ -341,10 +365,28 @@ def test_a_spline_through_landmarks_is_saved_over_the_followup(
     marks.write_text("\n".join(rows))
     options = ("--points", clicks, "--clicks", "world", "-o")
     for direction, (one, other) in (("forward", scans), ("backward", (scans[1], scans[0]))):
-        propagate(one, other, *options, tmp_path / "first.json", "--backend", f"landmarks:{marks}",
-                  "--time", direction, "--save-transform", saved)  # fmt: skip
-        propagate(one, other, *options, tmp_path / "again.json", "--backend", f"transform:{saved}",
-                  "--time", direction)  # fmt: skip
+        propagate(
+            one,
+            other,
+            *options,
+            tmp_path / "first.json",
+            "--backend",
+            f"landmarks:{marks}",
+            "--time",
+            direction,
+            "--save-transform",
+            saved,
+        )
+        propagate(
+            one,
+            other,
+            *options,
+            tmp_path / "again.json",
+            "--backend",
+            f"transform:{saved}",
+            "--time",
+            direction,
+        )
         first, again = (read_clicks(tmp_path / f"{name}.json")[1] for name in ("first", "again"))
         assert again == pytest.approx(first, abs=0.05)
         assert first != pytest.approx((3.25, -4.5, 6.0), abs=1)

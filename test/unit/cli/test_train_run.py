@@ -37,9 +37,15 @@ def test_settings_begin_with_the_preset(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_stages_share_the_network_and_have_their_own_schedule(capsys: pytest.CaptureFixture[str]) -> None:
     found = _settings(
-        capsys, "--pretrain", "synthetic", "variant=point", "epochs=3", "seed=5", "pretrain.epochs=7",
+        capsys,
+        "--pretrain",
+        "synthetic",
+        "variant=point",
+        "epochs=3",
+        "seed=5",
+        "pretrain.epochs=7",
         "pretrain.seed=6",
-    )  # fmt: skip
+    )
     assert (found["variant"], found["pretrain.variant"]) == ("point", "point")
     assert (found["epochs"], found["pretrain.epochs"]) == ("3", "7")
     assert (found["learning_rate"], found["pretrain.learning_rate"]) == ("0.001", "0.01")
@@ -81,11 +87,11 @@ def test_what_is_no_setting_is_told(texts: list[str], told: str, capsys: pytest.
 _SCRIPT = """
 import sys
 from pathlib import Path
-from model.cli import main
-from model.training.engine import prepared
-from test.unit.training.engine.test_run import _ensemble
+from model.cli.main import main
+from model.training import prepared_data
+from test.unit.training.test_train_fold import _ensemble
 job = _ensemble(Path(sys.argv[1]), 2, 24)
-prepared.open_prepared = lambda folder, tables: job.pretraining if folder.name == "synthetic" else job.data
+prepared_data.open_prepared = lambda folder, tables: job.pretraining if folder.name == "synthetic" else job.data
 words = ["train", "run", "--data", "real", "--pretrain", "synthetic", "-o", sys.argv[2], "--device", "cpu"]
 sys.exit(main([*words, *sys.argv[3:]]))
 """

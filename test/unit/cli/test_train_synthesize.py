@@ -19,7 +19,7 @@ from model.cli import train_synthesize as synthesize_command
 from model.data.formats.manifest import read_manifest
 from model.errors import InputError
 from model.synthesis.followup_files import POINTS, followup_folder
-from model.synthesis.followup_record import LesionRecord
+from model.synthesis.followup_record import SyntheticLesion
 from model.synthesis.followup_tables import write_tables
 from model.synthesis.settings import SynthesisSettings
 from model.synthesis.synthesize import Request, _sources
@@ -139,9 +139,19 @@ def test_followups_of_a_scan_are_of_one_seed_and_of_the_same_settings(
 def test_scans_of_other_seeds_and_settings_share_a_folder(files: tuple[Path, Path], tmp_path: Path) -> None:
     for patient, seed, p_vanish in (("one", 3, 0.1), ("other", 4, 0.2)):
         _run(
-            "--ct", files[0], "--labels", files[1], "-o", tmp_path, "--patient", patient, "--seed", seed,
-            "--set", f"events.p_vanish={p_vanish}",
-        )  # fmt: skip
+            "--ct",
+            files[0],
+            "--labels",
+            files[1],
+            "-o",
+            tmp_path,
+            "--patient",
+            patient,
+            "--seed",
+            seed,
+            "--set",
+            f"events.p_vanish={p_vanish}",
+        )
     cohort = read_manifest(tmp_path / "manifest.csv")
     assert len(cohort.pairs) == 2 and not cohort.problems
 
@@ -173,9 +183,13 @@ def test_a_data_set_of_scans_with_and_without_lesions(files: tuple[Path, Path], 
     _run("--manifest", tmp_path / "set.csv", "-o", output, "--set", "events.new_mean=9")
     cohort = read_manifest(output / "manifest.csv")
     assert [scan.scan_id for scan in cohort.scans] == [
-        "A b_first", "A b_first-synthetic-001", "A b_second", "A b_second-synthetic-001",
-        "B_only", "B_only-synthetic-001",
-    ]  # fmt: skip
+        "A b_first",
+        "A b_first-synthetic-001",
+        "A b_second",
+        "A b_second-synthetic-001",
+        "B_only",
+        "B_only-synthetic-001",
+    ]
     assert not cohort.problems
     first, second = (read_image(cohort.scans[n].image).array for n in (1, 3))
     assert not np.array_equal(first, second)  # the scan's name is part of the seed
@@ -194,7 +208,7 @@ def test_every_scan_follows_its_own_baseline(files: tuple[Path, Path], tmp_path:
     before = read_manifest(tmp_path / "set.csv").pairs
     sources = _sources(_request(tmp_path / "set.csv", tmp_path / "out"))
     merged = {"lesion_id": 7, "followup_ids": [7, 8]}
-    lesion = dict.fromkeys(LesionRecord.__dataclass_fields__) | {"fate": "merged"} | merged
+    lesion = dict.fromkeys(SyntheticLesion.__dataclass_fields__) | {"fate": "merged"} | merged
     records = {(source.name, n): {"lesions": [lesion]} for source in sources for n in (1, 2)}
     for source in sources:
         for n in (1, 2):
@@ -238,9 +252,12 @@ def test_runs_into_one_folder_add_up_and_never_mix_two_sources(
     cohort = read_manifest(out / "manifest.csv")
     assert not cohort.problems
     assert {scan.scan_id for scan in cohort.scans} == {
-        "ct_baseline", "ct_baseline-synthetic-001", "ct_baseline-synthetic-002",
-        "other_baseline", "other_baseline-synthetic-001",
-    }  # fmt: skip
+        "ct_baseline",
+        "ct_baseline-synthetic-001",
+        "ct_baseline-synthetic-002",
+        "other_baseline",
+        "other_baseline-synthetic-001",
+    }
     assert len(cohort.pairs) == 3
     rows = list(csv.DictReader((out / "lesions.csv").open()))
     assert len({(row["patient"], row["followup"]) for row in rows}) == 3
@@ -335,8 +352,15 @@ def test_settings_are_overridden_by_name() -> None:
     )
     assert changed.growth.amplitudes_mm2 == (25.0,) and changed.growth.is_per_lesion
     assert changed.events.new_max == 1 and changed.voxel_mm == 0.8
-    for wrong in ("growth=3", "voxel_mm", "motion.rotation_deg=5", "motion.rotation_deg=5,-5", "a.b.c=1",
-                  "events.new_max=x", "voxel_mm=nan"):  # fmt: skip
+    for wrong in (
+        "growth=3",
+        "voxel_mm",
+        "motion.rotation_deg=5",
+        "motion.rotation_deg=5,-5",
+        "a.b.c=1",
+        "events.new_max=x",
+        "voxel_mm=nan",
+    ):
         with pytest.raises(InputError, match="--set"):
             SynthesisSettings().with_overrides([wrong])
 

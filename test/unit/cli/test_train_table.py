@@ -18,7 +18,7 @@ from model.comparison.layout import Layout
 from model.comparison.ledger import Ledger, read_ledger
 from model.comparison.report import Table
 from model.comparison.run_table import TableJob, run_table
-from model.comparison.step_execution import Outcome, Place
+from model.comparison.step_execution import Outcome, StepContext
 from model.comparison.steps import Step
 from model.comparison.variants import HEADLINE, ROWS
 from model.errors import InputError
@@ -97,7 +97,7 @@ def test_whom_the_pretraining_keeps_out_is_told_once(
 
 
 class _Failing(Worker):
-    def __call__(self, step: Step, place: Place, until: float) -> Outcome:
+    def __call__(self, step: Step, place: StepContext, until: float) -> Outcome:
         if str(step).startswith("mask-and-point"):
             raise InputError("scan.nii.gz: is missing; expected a CT")
         return super().__call__(step, place, until)
@@ -166,8 +166,9 @@ def test_settings_may_follow_the_names_of_rows(monkeypatch: pytest.MonkeyPatch) 
     assert table_command.run(parser.parse_args(texts)) == 0
     assert table_command.run(parser.parse_args([*texts[:6], "epochs=3"])) == 0
     assert [(job.rows, job.overrides) for job in jobs] == [
-        (("point", "longitudinal"), ("epochs=3",)), (None, ("epochs=3",)),
-    ]  # fmt: skip
+        (("point", "longitudinal"), ("epochs=3",)),
+        (None, ("epochs=3",)),
+    ]
 
 
 def test_help_needs_no_heavy_library() -> None:

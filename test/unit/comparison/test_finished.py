@@ -10,11 +10,11 @@ import pytest
 
 from model.comparison import steps
 from model.comparison.finished import training_of
-from model.comparison.ledger import Answer, Ledger
-from model.comparison.progress import Site, renewed
-from model.comparison.steps import MAIN_QUESTIONS, AskedPairs
+from model.comparison.ledger import Ledger, PredictionEntry
+from model.comparison.progress import ComparisonContext, renewed
+from model.comparison.steps import MAIN_QUESTIONS, EvaluationPairs
 from model.comparison.variants import HEADLINE, ROWS
-from model.crossval.pairs import AskedPair
+from model.crossval.pairs import EvaluationPair
 from model.errors import InputError
 from model.evaluation.records import RECORDS_NAME
 
@@ -102,22 +102,22 @@ def test_a_torn_log_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert found.minutes == pytest.approx(MINUTES_OF_EPOCH + 1)
 
 
-def _answer(where: Site) -> Answer:
+def _answer(where: ComparisonContext) -> PredictionEntry:
     answer = renewed(where, Ledger()).answer(PLAIN.name, "held-out", "given", ("0",))
     assert answer is not None
     return answer
 
 
-def _with_test(where: Site, pairs: tuple[AskedPair, ...] | None) -> Site:
-    return replace(where, pairs=AskedPairs(where.pairs.held_out, pairs))
+def _with_test(where: ComparisonContext, pairs: tuple[EvaluationPair, ...] | None) -> ComparisonContext:
+    return replace(where, pairs=EvaluationPairs(where.pairs.held_out, pairs))
 
 
-def _tested(where: Site, folds: tuple[str, ...] = ("0",)) -> Answer | None:
+def _tested(where: ComparisonContext, folds: tuple[str, ...] = ("0",)) -> PredictionEntry | None:
     return renewed(where, Ledger()).answer(HEADLINE.name, "test", "given", folds)
 
 
 @pytest.fixture
-def answered(tmp_path: Path) -> Site:
+def answered(tmp_path: Path) -> ComparisonContext:
     """Fold 0 of a row, which was asked and not scored."""
     where = site(tmp_path)
     write_fold(where, PLAIN, "0")
@@ -126,7 +126,7 @@ def answered(tmp_path: Path) -> Site:
     return where
 
 
-def test_answers_that_are_all_there_are_scored(answered: Site) -> None:
+def test_answers_that_are_all_there_are_scored(answered: ComparisonContext) -> None:
     """Also where the budget, or a signal, came between the last answer and the score."""
     records = answered.layout.held_out(PLAIN.name, "given", "0") / RECORDS_NAME
     assert not records.exists()
@@ -136,7 +136,7 @@ def test_answers_that_are_all_there_are_scored(answered: Site) -> None:
     assert _answer(answered).score == answer.score and records.stat().st_mtime_ns == written
 
 
-def test_answers_are_those_of_the_weights_by_their_content(answered: Site) -> None:
+def test_answers_are_those_of_the_weights_by_their_content(answered: ComparisonContext) -> None:
     final = answered.layout.final(PLAIN.name, "0")
     before = final.stat()
     os.utime(final, ns=(before.st_mtime_ns + 10**12,) * 2)  # copied
@@ -146,7 +146,7 @@ def test_answers_are_those_of_the_weights_by_their_content(answered: Site) -> No
     assert _answer(answered).state == "not run"
 
 
-def test_answers_are_those_about_the_files_as_they_are(answered: Site) -> None:
+def test_answers_are_those_about_the_files_as_they_are(answered: ComparisonContext) -> None:
     ((pair,), *_) = answered.pairs.held_out
     labels = pair.followup.labels
     assert labels is not None

@@ -63,8 +63,9 @@ def _stages(work: Path, row: int, fold: str = "0") -> tuple[FoldJob, ...]:
     name, of_row = ROWS[row].name, stages()[ROWS[row].name]
     pretraining = open_prepared(work / "synthetic", False) if of_row.pretraining is not None else None
     run = Layout(work / "out").run(name)
-    job = EnsembleJob(open_prepared(work / "real", False), run, of_row.config, (fold,), pretraining,
-                      of_row.pretraining)  # fmt: skip
+    job = EnsembleJob(
+        open_prepared(work / "real", False), run, of_row.config, (fold,), pretraining, of_row.pretraining
+    )
     return fold_stages(job, fold)
 
 

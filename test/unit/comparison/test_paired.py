@@ -12,7 +12,7 @@ from model.comparison.grid import NOT_RUN
 from model.comparison.ledger import Ledger
 from model.comparison.paired import PairedLine, paired_lines
 from model.comparison.paired_text import paired_csv_text
-from model.comparison.progress import Site, renewed
+from model.comparison.progress import ComparisonContext, renewed
 from model.comparison.report import Table, markdown, write_table
 from model.comparison.variants import PAIRED_ROWS, ROWS
 
@@ -21,13 +21,13 @@ from ...helpers.comparison_stand_ins import asking, site, write_answers, write_f
 BY_NAME = {row.name: row for row in ROWS}
 
 
-def _answered(where: Site, row: str, fold: str, common: int) -> None:
+def _answered(where: ComparisonContext, row: str, fold: str, common: int) -> None:
     """Of the fold's one lesion of 100 voxels so many are found: Dice 2 c / (100 + c)."""
     write_fold(where, BY_NAME[row], fold)
     write_answers(where, asking(BY_NAME[row], "propagated", fold), common)
 
 
-def _line(where: Site, row: str, other: str) -> PairedLine:
+def _line(where: ComparisonContext, row: str, other: str) -> PairedLine:
     lines = paired_lines(renewed(where, Ledger()), where.layout, where.folds)
     return next(line for line in lines if (line.row, line.other) == (row, other))
 
@@ -66,8 +66,13 @@ def test_the_text_has_a_line_for_each_pair_of_rows(tmp_path: Path) -> None:
     assert text == markdown(table) and "## Rows against each other" in text
     (line,) = (line for line in text.splitlines() if "+33.33" in line)
     assert [cell.strip() for cell in line.strip("|").split("|")][:6] == [
-        "Longitudinal + Mask + Point", "Cross Sectional + Mask", "0", "+33.33", "–", "1, 0",
-    ]  # fmt: skip
+        "Longitudinal + Mask + Point",
+        "Cross Sectional + Mask",
+        "0",
+        "+33.33",
+        "–",
+        "1, 0",
+    ]
     assert text.count(NOT_RUN) == len(PAIRED_ROWS) - 1
     rows = list(csv.DictReader(io.StringIO(where.layout.paired_csv.read_text())))
     assert where.layout.paired_csv.read_text() == paired_csv_text(table.paired)

@@ -13,7 +13,7 @@ from model.comparison import steps
 from model.comparison.grid import NOT_RUN
 from model.comparison.ledger import Ledger
 from model.comparison.picture import _curves
-from model.comparison.progress import Site, renewed
+from model.comparison.progress import ComparisonContext, renewed
 from model.comparison.report import Table, csv_text, folds_text, markdown, write_table
 from model.comparison.results import Line, Section, lines_of, undrawn
 from model.comparison.steps import MAIN_QUESTIONS
@@ -24,10 +24,23 @@ from ...helpers.comparison_stand_ins import MINUTES_OF_EPOCH, asking, record, si
 
 PLAIN = ROWS[1]
 SCORE = Score(
-    dice=0.63714, dice_low=0.5, dice_high=None, recall=0.7, precision=0.6, nsd=None, fn_voxels=343.4,
-    fp_voxels=144.0, fn_ml=3.434, fp_ml=1.44, lesions=40, vanished=3, vanished_found=2, scans=9, patients=8,
+    dice=0.63714,
+    dice_low=0.5,
+    dice_high=None,
+    recall=0.7,
+    precision=0.6,
+    nsd=None,
+    fn_voxels=343.4,
+    fp_voxels=144.0,
+    fn_ml=3.434,
+    fp_ml=1.44,
+    lesions=40,
+    vanished=3,
+    vanished_found=2,
+    scans=9,
+    patients=8,
     failed=1,
-)  # fmt: skip
+)
 LINE = Line("rows", HEADLINE.name, "Final", "propagated", ("0", "1", "2"), ("4",), ("3",), SCORE, 61.6, 120.2)
 
 
@@ -41,13 +54,31 @@ def test_a_line_is_written_as_in_the_paper() -> None:
     text = markdown(Table((LINE,), ("# Title", "- a fact")))
     assert text.startswith("# Title\n\n- a fact\n\n## Rows\n\n| Setting ")
     assert _cells(text, "Setting") == [
-        "Setting", "folds", "Dice ↑", "95 % interval", "FNvol ↓ (voxels)", "FPvol ↓ (voxels)", "FNvol ↓ (ml)",
-        "FPvol ↓ (ml)", "lesions", "patients", "minutes trained",
-    ]  # fmt: skip
+        "Setting",
+        "folds",
+        "Dice ↑",
+        "95 % interval",
+        "FNvol ↓ (voxels)",
+        "FPvol ↓ (voxels)",
+        "FNvol ↓ (ml)",
+        "FPvol ↓ (ml)",
+        "lesions",
+        "patients",
+        "minutes trained",
+    ]
     assert _cells(text, "Final") == [
-        "Final", "0-2 (3 collapsed; 4 not run)", "63.71", "–", "343", "144", "3.43", "1.44", "40", "8",
+        "Final",
+        "0-2 (3 collapsed; 4 not run)",
+        "63.71",
+        "–",
+        "343",
+        "144",
+        "3.43",
+        "1.44",
+        "40",
+        "8",
         "120 + 62",
-    ]  # fmt: skip
+    ]
     assert "2 of 3" in text and "Ensemble" not in text
 
 
@@ -83,11 +114,11 @@ def test_the_csv_has_every_number() -> None:
     assert (rows[1]["dice"], rows[1]["not_run"], rows[1]["lesions"]) == ("", "0 1", "")
 
 
-def _answer(where: Site, question: str, fold: str, common: int, row: int = 0) -> None:
+def _answer(where: ComparisonContext, question: str, fold: str, common: int, row: int = 0) -> None:
     write_answers(where, asking(ROWS[row], question, fold), common)
 
 
-def _lines(where: Site, section: Section, row: int = 0) -> list[Line]:
+def _lines(where: ComparisonContext, section: Section, row: int = 0) -> list[Line]:
     lines = lines_of(renewed(where, Ledger()), where.layout, where.folds)
     return [line for line in lines if line.section == section and line.row == ROWS[row].name]
 
@@ -133,8 +164,9 @@ def test_a_network_that_draws_nothing_misses_every_lesion_and_finds_the_vanished
     empty = undrawn([there, gone, replace(drawn, existed=False)])
     assert [r.lesion for r in empty] == ["1", "2"]
     assert [(r.prediction_voxels, r.fn_voxels, r.fp_voxels, r.nsd_2mm) for r in empty] == [
-        (0, 100, 0, None), (0, 0, 0, None),
-    ]  # fmt: skip
+        (0, 100, 0, None),
+        (0, 0, 0, None),
+    ]
 
 
 def test_the_ensemble_stands_beside_its_folds(tmp_path: Path) -> None:

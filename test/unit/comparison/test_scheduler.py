@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from model.comparison.ledger import Ledger, read_ledger, write_ledger
-from model.comparison.pool import Here, executor, threads_of
-from model.comparison.progress import Site, renewed
+from model.comparison.pool import SerialExecutor, executor, threads_of
+from model.comparison.progress import ComparisonContext, renewed
 from model.comparison.report_header import _trained
 from model.comparison.scheduler import Schedule
-from model.comparison.step_execution import Outcome, Place
+from model.comparison.step_execution import Outcome, StepContext
 from model.comparison.steps import Step, TrainStep, steps_of
 from model.comparison.variants import HEADLINE, ROWS, Row
 from model.errors import InputError
@@ -26,16 +26,28 @@ TWO_ROWS = ROWS[:2]
 
 
 def _run(
-    where: Site, worker: Worker, minutes: float, rows: tuple[Row, ...] = TWO_ROWS,
-    pool: Executor | None = None, jobs: int = 1, shared: bool = False, said: list[str] | None = None,
-) -> Schedule:  # fmt: skip
+    where: ComparisonContext,
+    worker: Worker,
+    minutes: float,
+    rows: tuple[Row, ...] = TWO_ROWS,
+    pool: Executor | None = None,
+    jobs: int = 1,
+    shared: bool = False,
+    said: list[str] | None = None,
+) -> Schedule:
     path = where.layout.ledger
     schedule = Schedule(
-        where, place(where), renewed(where, read_ledger(path)),
-        steps_of(rows, where.folds, has_test=True), lambda now: write_ledger(path, now),
-        worker.clock() + 60 * minutes, worker, shared, worker.clock,
-    )  # fmt: skip
-    schedule.run(pool or Here(), jobs, (said if said is not None else []).append)
+        where,
+        place(where),
+        renewed(where, read_ledger(path)),
+        steps_of(rows, where.folds, has_test=True),
+        lambda now: write_ledger(path, now),
+        worker.clock() + 60 * minutes,
+        worker,
+        shared,
+        worker.clock,
+    )
+    schedule.run(pool or SerialExecutor(), jobs, (said if said is not None else []).append)
     return schedule
 
 
@@ -118,7 +130,7 @@ def test_a_pretraining_of_all_folds_that_collapses_is_begun_once(tmp_path: Path)
     where, said = site(tmp_path), list[str]()
 
     class _Collapsing(Worker):
-        def __call__(self, step: Step, place: Place, until: float) -> Outcome:
+        def __call__(self, step: Step, place: StepContext, until: float) -> Outcome:
             if not isinstance(step, TrainStep) or not step.row.is_pretrained:
                 return super().__call__(step, place, until)
             self.done.append(str(step))
@@ -174,7 +186,7 @@ class _SideBySide(Worker):
     together: list[tuple[Step, ...]] = field(default_factory=list)
     begun: int = 0
 
-    def __call__(self, step: Step, place: Place, until: float) -> Outcome:
+    def __call__(self, step: Step, place: StepContext, until: float) -> Outcome:
         with self.lock:
             self.begun += 1
             is_first = self.begun <= 2
@@ -202,7 +214,7 @@ def test_folds_run_side_by_side_unless_they_share_a_pretraining(tmp_path: Path, 
 
 
 class _Failing(Worker):
-    def __call__(self, step: Step, place: Place, until: float) -> Outcome:
+    def __call__(self, step: Step, place: StepContext, until: float) -> Outcome:
         outcome = super().__call__(step, place, until)
         if str(step).endswith("training of fold 1"):
             raise InputError("scan.nii.gz: is missing; expected a CT")

@@ -12,7 +12,7 @@ import pytest
 from model.case.geometry import Geometry
 from model.case.images import read_image, write_image
 from model.comparison.test_set_check import check_unseen
-from model.crossval.pairs import AskedPair
+from model.crossval.pairs import EvaluationPair
 from model.data.dataset import RawScan
 from model.data.planning.planner import PlanOptions
 from model.data.prepare import PrepareOptions, prepare
@@ -49,8 +49,10 @@ def _new(folder: Path, number: int, patient: str = "ben", grid: Geometry = GRID)
     return RawScan(f"{patient}_{number}", patient, number, image)
 
 
-def _pair(baseline: RawScan, followup: RawScan) -> AskedPair:
-    return AskedPair(baseline.patient_id, f"{baseline.scan_id}-to-{followup.scan_id}", baseline, followup, ())
+def _pair(baseline: RawScan, followup: RawScan) -> EvaluationPair:
+    return EvaluationPair(
+        baseline.patient_id, f"{baseline.scan_id}-to-{followup.scan_id}", baseline, followup, ()
+    )
 
 
 def test_others_pass(tmp_path: Path, prepared: PreparedData) -> None:
@@ -103,5 +105,6 @@ def test_a_scan_of_the_same_shape_is_no_copy(tmp_path: Path, prepared: PreparedD
 
 def test_all_data_sets_count(tmp_path: Path, prepared: PreparedData) -> None:
     with pytest.raises(InputError, match="patient anna is in"):
-        check_unseen([_pair(_new(tmp_path, 0), _new(tmp_path, 1)), _pair(*[_new(tmp_path, 2, "anna")] * 2)],
-                     [prepared])  # fmt: skip
+        check_unseen(
+            [_pair(_new(tmp_path, 0), _new(tmp_path, 1)), _pair(*[_new(tmp_path, 2, "anna")] * 2)], [prepared]
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.crossval.pairs import AskedPair, data_set_pairs
+from model.crossval.pairs import EvaluationPair, data_set_pairs
 
 from ...helpers.crossval_cases import write_data_set, write_model
 
@@ -23,7 +23,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="package")
-def pairs(manifest: Path) -> tuple[AskedPair, ...]:
+def pairs(manifest: Path) -> tuple[EvaluationPair, ...]:
     return data_set_pairs(manifest)
 
 

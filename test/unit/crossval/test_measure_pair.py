@@ -8,7 +8,7 @@ import pytest
 from model.case.geometry import Array
 from model.crossval.loaded_scans import LoadedScan, ScanReader
 from model.crossval.measure_pair import measure_pair, reference_of
-from model.crossval.pairs import AskedPair
+from model.crossval.pairs import EvaluationPair
 from model.crossval.scores import score_of
 from model.errors import InputError
 from model.evaluation.measure import Labelmap
@@ -18,11 +18,13 @@ from ...helpers.crossval_cases import AFTER, BEFORE, GRIDS, labelmap
 
 
 @pytest.fixture(scope="module")
-def read(pairs: tuple[AskedPair, ...]) -> tuple[LoadedScan, LoadedScan]:
+def read(pairs: tuple[EvaluationPair, ...]) -> tuple[LoadedScan, LoadedScan]:
     return ScanReader().read(pairs[0])
 
 
-def _measured(pair: AskedPair, read: tuple[LoadedScan, LoadedScan], labels: Array) -> dict[str, LesionRecord]:
+def _measured(
+    pair: EvaluationPair, read: tuple[LoadedScan, LoadedScan], labels: Array
+) -> dict[str, LesionRecord]:
     reference = reference_of(pair, read[1])
     prediction = Labelmap(reference.path, labels.astype(np.uint16), reference.geometry)
     records = measure_pair(pair, read[0], reference, prediction)
@@ -38,7 +40,7 @@ def _perfect() -> Array:
     return labels
 
 
-def test_a_perfect_answer(pairs: tuple[AskedPair, ...], read: tuple[LoadedScan, LoadedScan]) -> None:
+def test_a_perfect_answer(pairs: tuple[EvaluationPair, ...], read: tuple[LoadedScan, LoadedScan]) -> None:
     reference = reference_of(pairs[0], read[1])
     assert reference.ids == {1, 5} and reference.array.dtype == np.uint16
     assert np.array_equal(reference.array, labelmap({1: AFTER[1], 5: AFTER[5]}))  # axes as the file has them
@@ -53,7 +55,7 @@ def test_a_perfect_answer(pairs: tuple[AskedPair, ...], read: tuple[LoadedScan, 
 
 
 def test_what_is_drawn_for_a_vanished_lesion_is_false(
-    pairs: tuple[AskedPair, ...], read: tuple[LoadedScan, LoadedScan]
+    pairs: tuple[EvaluationPair, ...], read: tuple[LoadedScan, LoadedScan]
 ) -> None:
     labels = _perfect()
     labels[labelmap({2: AFTER[2]}) > 0] = 2  # the follow-up's 2 is another lesion
@@ -67,7 +69,7 @@ def test_what_is_drawn_for_a_vanished_lesion_is_false(
 
 
 def test_half_of_a_merged_lesion_is_half(
-    pairs: tuple[AskedPair, ...], read: tuple[LoadedScan, LoadedScan]
+    pairs: tuple[EvaluationPair, ...], read: tuple[LoadedScan, LoadedScan]
 ) -> None:
     labels = _perfect()
     labels[labels == 4] = 0
@@ -75,7 +77,9 @@ def test_half_of_a_merged_lesion_is_half(
     assert merged.common_voxels == int((labels == 3).sum()) < merged.reference_voxels
 
 
-def test_no_answer_is_the_worst(pairs: tuple[AskedPair, ...], read: tuple[LoadedScan, LoadedScan]) -> None:
+def test_no_answer_is_the_worst(
+    pairs: tuple[EvaluationPair, ...], read: tuple[LoadedScan, LoadedScan]
+) -> None:
     records = measure_pair(pairs[0], read[0], reference_of(pairs[0], read[1]), None)
     found = score_of(records)
     assert (found.dice, found.fp_voxels, found.failed, found.vanished_found) == (0.0, None, 3, 0)
@@ -83,7 +87,7 @@ def test_no_answer_is_the_worst(pairs: tuple[AskedPair, ...], read: tuple[Loaded
         score_of([])
 
 
-def test_scans_of_the_last_pair_are_kept(pairs: tuple[AskedPair, ...]) -> None:
+def test_scans_of_the_last_pair_are_kept(pairs: tuple[EvaluationPair, ...]) -> None:
     reader = ScanReader()
     first = reader.read(pairs[0])
     assert reader.read(pairs[0]) == first

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from model.cli import train as command
-from model.crossval.pairs import AskedPair, data_set_pairs, prepared_pairs
+from model.crossval.pairs import EvaluationPair, data_set_pairs, prepared_pairs
 from model.data.original_files import SOURCES_FILE
 from model.data.store import INDEX_FILE
 from model.errors import InputError
@@ -25,7 +25,7 @@ def _prepare(*arguments: object) -> None:
     assert command.run(parser.parse_args(["prepare", *map(str, (*arguments, *plan))])) == 0
 
 
-def test_lesions_of_a_data_set(pairs: tuple[AskedPair, ...], manifest: Path) -> None:
+def test_lesions_of_a_data_set(pairs: tuple[EvaluationPair, ...], manifest: Path) -> None:
     assert [pair.name for pair in pairs] == ["anna_t0-to-anna_t1", "ben_t0-to-ben_t1"]
     by_id = {lesion.lesion_id: lesion for lesion in pairs[0].lesions}
     assert {name: lesion.followup_ids for name, lesion in by_id.items()} == {1: (1,), 2: (), 3: (5,), 4: (5,)}
@@ -37,7 +37,7 @@ def test_lesions_of_a_data_set(pairs: tuple[AskedPair, ...], manifest: Path) -> 
 
 
 def test_a_prepared_data_set_asks_the_same(
-    pairs: tuple[AskedPair, ...], manifest: Path, tmp_path: Path
+    pairs: tuple[EvaluationPair, ...], manifest: Path, tmp_path: Path
 ) -> None:
     _prepare("--data", manifest, "-o", tmp_path)
     found = prepared_pairs(tmp_path)

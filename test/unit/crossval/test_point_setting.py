@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.case.geometry import Geometry, flip_order
-from model.crossval.pairs import AskedLesion, AskedPair
-from model.crossval.point_setting import Question
+from model.crossval.pairs import EvaluationLesion, EvaluationPair
+from model.crossval.point_setting import PointSetting
 from model.data.dataset import RawScan
 from model.data.prepared_grid import prepared_grid
 from model.errors import InputError
@@ -21,8 +21,8 @@ from ...helpers import training_phantoms as phantoms
 from ...helpers.crossval_cases import GRIDS
 
 SCAN = RawScan("anna_t1", "anna", 1, Path("ct.mha"))
-PAIR = AskedPair("anna", "a-to-b", SCAN, SCAN, ())
-LESION = AskedLesion(7, (7,), (1.0, 2.0, 3.0), (10.0, 11.0, 12.0), (13.5, 14.25, 15.0))
+PAIR = EvaluationPair("anna", "a-to-b", SCAN, SCAN, ())
+LESION = EvaluationLesion(7, (7,), (1.0, 2.0, 3.0), (10.0, 11.0, 12.0), (13.5, 14.25, 15.0))
 
 
 def _network_voxel(point_xyz, grid: Geometry, plan) -> tuple[int, int, int]:
@@ -32,7 +32,7 @@ def _network_voxel(point_xyz, grid: Geometry, plan) -> tuple[int, int, int]:
 
 def test_the_point_that_is_asked_for() -> None:
     plan, grid = phantoms.plan(), GRIDS[0]
-    propagated, true = Question(), Question("given")
+    propagated, true = PointSetting(), PointSetting("given")
     assert propagated.point_xyz(PAIR, LESION, grid, plan) == (13.5, 14.25, 15.0)
     assert true.point_xyz(PAIR, LESION, grid, plan) == (10.0, 11.0, 12.0)
     unknown = replace(LESION, propagated_point_xyz=None)
@@ -52,22 +52,28 @@ def test_the_point_that_is_asked_for() -> None:
 def test_noise_is_whole_voxels_inside_the_scan(point, lesion_id, noise, seed, spacing, grid) -> None:
     plan = replace(phantoms.plan(), spacing_zyx=spacing)
     lesion = replace(LESION, lesion_id=lesion_id, propagated_point_xyz=point)
-    moved = Question("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)
+    moved = PointSetting("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)
     assert grid.depth_mm(flip_order(moved)) >= 0
     before, after = (np.asarray(_network_voxel(one, grid, plan)) for one in (point, moved))
     assert (np.abs(after - before) <= noise).all()
-    assert moved == Question("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)
+    assert moved == PointSetting("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)
 
 
 def test_noise_is_uniform_and_of_its_lesion_alone() -> None:
     plan = replace(phantoms.plan(), spacing_zyx=(1.2, 1.3, 1.1))
-    question, middle = Question("given", 2), replace(LESION, given_point_xyz=(16.0, 17.0, 15.0))
+    question, middle = PointSetting("given", 2), replace(LESION, given_point_xyz=(16.0, 17.0, 15.0))
     centre = np.asarray(_network_voxel((16.0, 17.0, 15.0), GRIDS[1], plan))
-    steps = np.asarray([
-        np.asarray(_network_voxel(question.point_xyz(PAIR, replace(middle, lesion_id=n), GRIDS[1], plan),
-                                  GRIDS[1], plan)) - centre
-        for n in range(1, 2001)
-    ])  # fmt: skip
+    steps = np.asarray(
+        [
+            np.asarray(
+                _network_voxel(
+                    question.point_xyz(PAIR, replace(middle, lesion_id=n), GRIDS[1], plan), GRIDS[1], plan
+                )
+            )
+            - centre
+            for n in range(1, 2001)
+        ]
+    )
     for axis in range(3):
         counts = np.bincount(steps[:, axis] + 2, minlength=5)
         assert len(counts) == 5 and (abs(counts - 400) < 100).all()
@@ -75,14 +81,19 @@ def test_noise_is_uniform_and_of_its_lesion_alone() -> None:
     assert question.point_xyz(PAIR, middle, GRIDS[1], plan) != question.point_xyz(
         other, middle, GRIDS[1], plan
     )
-    reseeded = Question("given", 2, 1)
+    reseeded = PointSetting("given", 2, 1)
     assert question.point_xyz(PAIR, middle, GRIDS[1], plan) != reseeded.point_xyz(
         PAIR, middle, GRIDS[1], plan
     )
 
 
 def test_names() -> None:
-    questions = (Question(), Question("given"), Question("propagated", 4), Question("given", 2, 1))
+    questions = (
+        PointSetting(),
+        PointSetting("given"),
+        PointSetting("propagated", 4),
+        PointSetting("given", 2, 1),
+    )
     assert [one.name for one in questions] == [
         "propagated",
         "given",
@@ -90,6 +101,6 @@ def test_names() -> None:
         "given-noise2-seed1",
     ]
     with pytest.raises(InputError, match="expected propagated or given"):
-        Question("true")  # type: ignore[arg-type]
+        PointSetting("true")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="expected numbers from 0 on"):
-        Question(noise_voxels=-1)
+        PointSetting(noise_voxels=-1)

@@ -16,8 +16,8 @@ import pytest
 from model.case.clicks import write_clicks
 from model.case.images import read_geometry, read_image, write_image
 from model.crossval import predict as asking
-from model.crossval.pairs import AskedPair, data_set_pairs
-from model.crossval.point_setting import Question
+from model.crossval.pairs import EvaluationPair, data_set_pairs
+from model.crossval.point_setting import PointSetting
 from model.crossval.predict import ask, ask_many
 from model.crossval.prediction_store import labelmap_path, records_path
 from model.crossval.scores import read_answers, score, score_of
@@ -31,7 +31,7 @@ from model.training.job import BudgetSpentError
 from ...helpers.crossval_cases import write_data_set, write_model
 
 
-def _case(folder: Path, pair: AskedPair, question: Question, weights: Path) -> Path:
+def _case(folder: Path, pair: EvaluationPair, question: PointSetting, weights: Path) -> Path:
     """The pair as the platform hands it over, with the question's points clicked."""
     plan, grid = read_plan(weights / "plans.json"), read_geometry(pair.followup.image)
     for slug, file in (
@@ -50,21 +50,24 @@ def _case(folder: Path, pair: AskedPair, question: Question, weights: Path) -> P
     return folder
 
 
-@pytest.mark.parametrize("question", [Question(), Question("given", 3, 1)])
+@pytest.mark.parametrize("question", [PointSetting(), PointSetting("given", 3, 1)])
 @pytest.mark.parametrize("folds", [("0", "1"), (1,)])
 def test_answers_are_those_of_a_run(
-    pairs: tuple[AskedPair, ...],
+    pairs: tuple[EvaluationPair, ...],
     weights: Path,
-    question: Question,
+    question: PointSetting,
     folds: tuple[str | int, ...],
     tmp_path: Path,
 ) -> None:
     pair = pairs[0]
     ask([pair], weights, folds, question, tmp_path / "answers", "cpu", lambda line: None)
     options = Options(
-        input_dir=_case(tmp_path / "case", pair, question, weights), output_dir=tmp_path / "out",
-        weights_dir=weights, device="cpu", folds=tuple(map(int, folds)),
-    )  # fmt: skip
+        input_dir=_case(tmp_path / "case", pair, question, weights),
+        output_dir=tmp_path / "out",
+        weights_dir=weights,
+        device="cpu",
+        folds=tuple(map(int, folds)),
+    )
     Run(options).execute()
     file = tmp_path / "out" / "images" / "primary-followup-ct-tumor-lesion-seg" / "segmentation.mha"
     wanted, found = read_image(file), read_image(labelmap_path(tmp_path / "answers", pair))
@@ -78,9 +81,9 @@ def _no_model(options: Options) -> None:
 
 
 def test_what_is_answered_is_not_asked_again(
-    pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    questions = [(Question(), tmp_path / "a"), (Question("given"), tmp_path / "b")]
+    questions = [(PointSetting(), tmp_path / "a"), (PointSetting("given"), tmp_path / "b")]
     said: list[str] = []
     ask_many(pairs[:1], weights, ["0"], questions, "cpu", said.append)
     assert len(said) == 1 and said[0].endswith("(1/1)")
@@ -94,63 +97,63 @@ def test_what_is_answered_is_not_asked_again(
         ask_many(pairs, weights, ["0"], questions, "cpu", said.append)
     fewer = replace(pairs[0], lesions=pairs[0].lesions[1:])
     with pytest.raises(AssertionError):
-        ask([fewer], weights, ["0"], Question(), tmp_path / "a", "cpu", said.append)
+        ask([fewer], weights, ["0"], PointSetting(), tmp_path / "a", "cpu", said.append)
 
 
 def test_files_that_have_changed_are_asked_about_anew(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (pair,) = data_set_pairs(write_data_set(tmp_path / "raw", ("anna",)))
-    ask([pair], weights, ["0"], Question(), tmp_path / "a", "cpu", lambda line: None)
+    ask([pair], weights, ["0"], PointSetting(), tmp_path / "a", "cpu", lambda line: None)
     score([pair], tmp_path / "a")
     monkeypatch.setattr(asking, "load_model", _no_model)
     labels = pair.followup.labels
     assert labels is not None
     os.utime(labels, ns=(1, 1))  # as a copy of it
-    ask([pair], weights, ["0"], Question(), tmp_path / "a", "cpu", lambda line: None)
+    ask([pair], weights, ["0"], PointSetting(), tmp_path / "a", "cpu", lambda line: None)
     image = read_image(labels)
     write_image(labels, np.where(image.array == 2, 0, image.array), image.geometry)
     with pytest.raises(AssertionError, match="the model is not needed"):
-        ask([pair], weights, ["0"], Question(), tmp_path / "a", "cpu", lambda line: None)
+        ask([pair], weights, ["0"], PointSetting(), tmp_path / "a", "cpu", lambda line: None)
     with pytest.raises(InputError):  # nothing old is counted
         score([replace(pair, followup=replace(pair.followup, image=tmp_path / "none"))], tmp_path / "a")
     for path in pair.files:
         path.unlink()  # nobody can tell that it is another
-    ask([pair], weights, ["0"], Question(), tmp_path / "a", "cpu", lambda line: None)
+    ask([pair], weights, ["0"], PointSetting(), tmp_path / "a", "cpu", lambda line: None)
 
 
 def test_answers_of_an_earlier_version_are_asked_anew(
-    pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path
+    pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", said.append)
+    ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", said.append)
     document = json.loads((tmp_path / "asked.json").read_text())
     answered = {name: known["lesions"] for name, known in document["answered"].items()}
     (tmp_path / "asked.json").write_text(json.dumps(document | {"version": 1, "answered": answered}))
-    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", said.append)
+    ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", said.append)
     assert "or of an earlier version; it is asked anew" in said[1] and said[2].endswith("(1/1)")
 
 
 def test_a_score_goes_when_something_is_asked_anew(
-    pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path
+    pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path
 ) -> None:
-    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", lambda line: None)
+    ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", lambda line: None)
     score(pairs[:1], tmp_path)
     assert (tmp_path / "lesions.csv").is_file()
-    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", lambda line: None)
+    ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", lambda line: None)
     assert (tmp_path / "lesions.csv").is_file()
-    ask(pairs, weights, ["0"], Question(), tmp_path, "cpu", lambda line: None)
+    ask(pairs, weights, ["0"], PointSetting(), tmp_path, "cpu", lambda line: None)
     assert not (tmp_path / "lesions.csv").exists()
 
 
 def test_the_time_ends_before_a_pair_and_never_after_the_last(
-    pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter((0.0, 9.0, 0.0, 9.0))
     clock = SimpleNamespace(monotonic=lambda: next(now), perf_counter=time.perf_counter)
     monkeypatch.setattr(asking, "time", clock)
     said: list[str] = []
-    asked = [(Question(), tmp_path)]
+    asked = [(PointSetting(), tmp_path)]
     with pytest.raises(BudgetSpentError, match=f"no time is left to ask about {pairs[1].name}"):
         ask_many(pairs, weights, ["0"], asked, "cpu", said.append, until=5.0)
     ask_many(pairs, weights, ["0"], asked, "cpu", said.append, until=5.0)
@@ -158,22 +161,22 @@ def test_the_time_ends_before_a_pair_and_never_after_the_last(
 
 
 def test_other_weights_and_questions_are_asked_anew(
-    pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path
+    pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path
 ) -> None:
     said: list[str] = []
-    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", said.append)
+    ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", said.append)
     first = labelmap_path(tmp_path, pairs[0]).read_bytes()
     other = write_model(tmp_path / "model", ("0",), seed=1)
-    ask(pairs[:1], other, ["0"], Question(), tmp_path, "cpu", said.append)
+    ask(pairs[:1], other, ["0"], PointSetting(), tmp_path, "cpu", said.append)
     assert "another question or of other weights" in said[1]
     assert labelmap_path(tmp_path, pairs[0]).read_bytes() != first
-    ask([], other, ["0"], Question("given"), tmp_path, "cpu", said.append)
+    ask([], other, ["0"], PointSetting("given"), tmp_path, "cpu", said.append)
     assert score(pairs[:1], tmp_path, said.append).failed == 3  # no old answer passes for a new one
     assert "MISSING answer; its 4 lesions get the worst score" in said[-1]
 
 
 def test_a_lesion_that_fails_counts_and_is_asked_again(
-    pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Segmenter.segment
 
@@ -186,23 +189,30 @@ def test_a_lesion_that_fails_counts_and_is_asked_again(
     said: list[str] = []
     with monkeypatch.context() as patch:
         patch.setattr(Segmenter, "segment", broken)
-        ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", said.append)
+        ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", said.append)
     assert "lesion 2 has NO ANSWER" in said[0] and "out of luck" in said[0]
     records = read_answers(pairs[:1], tmp_path)
     assert {record.lesion: record.is_missing for record in records} == {
-        "1": False, "2": True, "3+4": True, "all": False,
-    }  # fmt: skip
+        "1": False,
+        "2": True,
+        "3+4": True,
+        "all": False,
+    }
     found = score_of(records)
     assert (found.failed, found.lesions, found.vanished, found.vanished_found) == (2, 3, 1, 0)
     records_path(tmp_path, pairs[0]).unlink()  # measured again, it says the same
     assert read_answers(pairs[:1], tmp_path) == records
-    ask(pairs[:1], weights, ["0"], Question(), tmp_path, "cpu", said.append)
+    ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", said.append)
     assert score(pairs[:1], tmp_path).failed == 0
 
 
-def test_files_that_are_gone_are_told(pairs: tuple[AskedPair, ...], weights: Path, tmp_path: Path) -> None:
+def test_files_that_are_gone_are_told(
+    pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path
+) -> None:
     gone = replace(pairs[0], baseline=replace(pairs[0].baseline, image=tmp_path / "none.mha"))
     with pytest.raises(InputError, match=r"none.mha: is missing; expected the original files of 1 pairs"):
-        ask([gone], weights, ["0"], Question(), tmp_path / "out", "cpu")
+        ask([gone], weights, ["0"], PointSetting(), tmp_path / "out", "cpu")
     with pytest.raises(InputError, match="is the folder of two questions"):
-        ask_many(pairs, weights, ["0"], [(Question(), tmp_path), (Question("given"), tmp_path)], "cpu")
+        ask_many(
+            pairs, weights, ["0"], [(PointSetting(), tmp_path), (PointSetting("given"), tmp_path)], "cpu"
+        )

@@ -492,10 +492,15 @@ def test_a_later_baseline_is_asked_for_the_centres_of_its_masks(tmp_path: Path) 
     for number, clicks in enumerate(({1: (8, 8, 5)}, {1: (2, 3, 4), 2: (17, 15, 9)}, {1: (8, 7, 5)})):
         write_clicks(tmp_path / f"{number}.json", clicks)
     rows = [
-        {"patient": "p", "timepoint": f"t{n}", "image": f"p_{n}_ct.nii.gz",
-         "labels": f"p_{n}_labels.nii.gz", "points": f"{n}.json"}
+        {
+            "patient": "p",
+            "timepoint": f"t{n}",
+            "image": f"p_{n}_ct.nii.gz",
+            "labels": f"p_{n}_labels.nii.gz",
+            "points": f"{n}.json",
+        }
         for n in range(3)
-    ]  # fmt: skip
+    ]
     checked = _checked(read_manifest(write_manifest(tmp_path, rows)), tmp_path / "survey")
     lesions = checked.cohort.lesions
     found = [(lesion.lesion_id, lesion.baseline, lesion.baseline_point_xyz) for lesion in lesions]
@@ -512,10 +517,15 @@ def test_a_scan_between_two_may_show_nothing(tmp_path: Path) -> None:
     for number in (1, 2):
         write_clicks(tmp_path / f"{number}.json", {1: (9, 8, 5)})
     rows = [
-        {"patient": "p", "timepoint": f"t{n}", "image": f"p_{n}_ct.nii.gz",
-         "labels": f"p_{n}_labels.nii.gz", "points": f"{n}.json" if n else ""}
+        {
+            "patient": "p",
+            "timepoint": f"t{n}",
+            "image": f"p_{n}_ct.nii.gz",
+            "labels": f"p_{n}_labels.nii.gz",
+            "points": f"{n}.json" if n else "",
+        }
         for n in range(3)
-    ]  # fmt: skip
+    ]
     checked = _checked(read_manifest(write_manifest(tmp_path, rows)), tmp_path / "survey")
     assert len(checked.cohort.lesions) == 2 and not checked.faults
     told = "1 lesion is absent there, and 1 lesion is followed from a propagated point"

@@ -93,12 +93,7 @@ def test_centres_match_within_25_mm(distance: float, matched: float) -> None:
 
 
 def test_fates_are_counted_of_lesions_that_were_there() -> None:
-    records = [
-        *CASES,
-        record(10, 10, 5),
-        record(0, 0, existed=False),
-        record(0, 9, existed=None),
-    ]
+    records = [*CASES, record(10, 10, 5), record(0, 0, existed=False), record(0, 9, existed=None)]
     counts = vanished_counts(records)
     assert counts is not None
     # Gone in both; drawn, and without a file; both there; drawn empty, and without a file.

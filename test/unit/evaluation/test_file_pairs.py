@@ -45,16 +45,19 @@ def test_cases_pair_by_folder_and_socket(tmp_path: Path) -> None:
     )
     prediction = _touch(
         tmp_path / "pred",
-        f"c1/output/images/{PRIMARY}/segmentation.mha", f"c1/output/images/{SECONDARY}/segmentation.mha",
+        f"c1/output/images/{PRIMARY}/segmentation.mha",
+        f"c1/output/images/{SECONDARY}/segmentation.mha",
         f"c2/images/{PRIMARY}/segmentation.mha",
-    )  # fmt: skip
+    )
     baseline = _touch(
         tmp_path / "in", f"c1/input/images/{BEFORE}/b.mha", "c1/input/images/primary-baseline-ct/b.mha"
     )
     found = _pair(reference, prediction, baseline=baseline)
     assert [scan.key for scan in found.scans] == [
-        ScanKey("c1", Slot.PRIMARY), ScanKey("c1", Slot.SECONDARY), ScanKey("c2", Slot.PRIMARY)
-    ]  # fmt: skip
+        ScanKey("c1", Slot.PRIMARY),
+        ScanKey("c1", Slot.SECONDARY),
+        ScanKey("c2", Slot.PRIMARY),
+    ]
     assert [scan.patient for scan in found.scans] == ["c1", "c1", "c2"]
     assert found.scans[1].predictions[0] == prediction / f"c1/output/images/{SECONDARY}/segmentation.mha"
     assert found.scans[1].baselines == ((Slot.PRIMARY, baseline / f"c1/input/images/{BEFORE}/b.mha"),)

@@ -52,14 +52,23 @@ def test_centres_are_compared_in_mm(tmp_path: Path, direction: str, suffix: str)
         blocks = [_block(value, *lesion[at : at + 2]) for value, lesion in LESIONS.items()]
         write(tmp_path / f"{name}{suffix}", *blocks, grid=grid)
     command(
-        "--reference", tmp_path / f"reference{suffix}", "--prediction", tmp_path / f"prediction{suffix}",
-        "-o", tmp_path / "out", "--definition", "tracking",
-    )  # fmt: skip
+        "--reference",
+        tmp_path / f"reference{suffix}",
+        "--prediction",
+        tmp_path / f"prediction{suffix}",
+        "-o",
+        tmp_path / "out",
+        "--definition",
+        "tracking",
+    )
     records = {record.lesion: record for record in read_records(tmp_path / "out" / "lesions.csv")}
     expected = {value: lesion[-1] for value, lesion in LESIONS.items()}
     assert {value: records[str(value)].centre_mm for value in LESIONS} == pytest.approx(expected, rel=1e-5)
-    (step,) = (s for s in json.loads((tmp_path / "out" / "summary.json").read_text())["steps"]
-               if s["scope"] == "lesion")  # fmt: skip
+    (step,) = (
+        s
+        for s in json.loads((tmp_path / "out" / "summary.json").read_text())["steps"]
+        if s["scope"] == "lesion"
+    )
     means = {name: metric["mean"] for name, metric in step["metrics"].items()}
     assert means["med_mm"] == pytest.approx(sum(expected.values()) / 5, rel=1e-5)
     assert means["cpm_25"] == pytest.approx(len(MATCHED) / 5)

@@ -27,9 +27,13 @@ TRACKING, LONGITUDINAL = DEFINITIONS["tracking"], DEFINITIONS["longitudinal"]
 
 # Patient a: two scans of two and one lesions; patient b: one scan, one lesion that counts; c: none.
 VALUES = [
-    Value("a", "a1", 0.2), Value("a", "a1", 0.4), Value("a", "a2", 0.9), Value("b", "b1", 0.5),
-    Value("b", "b1", None), Value("c", "c1", None),
-]  # fmt: skip
+    Value("a", "a1", 0.2),
+    Value("a", "a1", 0.4),
+    Value("a", "a2", 0.9),
+    Value("b", "b1", 0.5),
+    Value("b", "b1", None),
+    Value("c", "c1", None),
+]
 
 
 def test_lesions_then_scans_then_patients() -> None:

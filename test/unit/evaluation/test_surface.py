@@ -64,9 +64,13 @@ def _tensor(mask: np.ndarray) -> torch.Tensor:
 def test_nsd_as_monai_with_subvoxels(spacing: Vector) -> None:
     reference, prediction = _blob(1), _blob(12, (1, -2, 1))
     theirs = compute_surface_dice(
-        _tensor(prediction), _tensor(reference), [2.0], spacing=spacing, use_subvoxels=True,
+        _tensor(prediction),
+        _tensor(reference),
+        [2.0],
+        spacing=spacing,
+        use_subvoxels=True,
         include_background=True,
-    )  # fmt: skip
+    )
     assert _compare(reference, prediction, spacing)[2] == pytest.approx(float(theirs), rel=1e-5)
 
 

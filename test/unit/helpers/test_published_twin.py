@@ -23,10 +23,14 @@ def test_patches_alone_give_what_whole_volumes_give(
     plain = segment(tmp_path / "case", SHIPPED_WEIGHTS, Timings(), keep=True)
     run = Run(
         Options(
-            tmp_path / "case", tmp_path / "output", SHIPPED_WEIGHTS, device="cpu", overlap="max-id",
+            tmp_path / "case",
+            tmp_path / "output",
+            SHIPPED_WEIGHTS,
+            device="cpu",
+            overlap="max-id",
             save_probabilities=True,
         )
-    )  # fmt: skip
+    )
     (labelmap,) = run.execute().labelmaps.values()
     assert np.array_equal(labelmap, plain.labelmap) and labelmap.any()
     assert len(run.finished) == lesions

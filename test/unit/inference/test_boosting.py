@@ -629,5 +629,11 @@ def test_which_methods_want_a_support() -> None:
     wanting = {method for method in Boosting if BoostOptions(method).uses_support}
     assert wanting == {Boosting.MERGED, Boosting.PERTURBED, Boosting.ROTATED}
     assert {str(method) for method in Boosting} == {
-        "none", "reprompt", "additive", "merged-probabilities", "perturbed", "click-majority", "rotated",
-    }  # fmt: skip
+        "none",
+        "reprompt",
+        "additive",
+        "merged-probabilities",
+        "perturbed",
+        "click-majority",
+        "rotated",
+    }

@@ -272,9 +272,7 @@ def test_patches_are_cut_when_their_turn_comes() -> None:
     assert [prediction.index for prediction in answers] == list(range(1, 12))
 
 
-def test_a_patch_that_does_not_fit_steps_down_too(
-    undisturbed: list[npt.NDArray[np.float32]],
-) -> None:
+def test_a_patch_that_does_not_fit_steps_down_too(undisturbed: list[npt.NDArray[np.float32]]) -> None:
     """Memory that runs out while patches are cut is the ladder's matter, not one lesion's failure."""
     refusals = iter([True])
 
@@ -318,9 +316,14 @@ def test_another_fault_is_no_reason_to_step_down(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(
     ("wanted", "device", "has_bf16", "expected"),
-    [("auto", "cpu", True, "fp32"), ("bf16", "cpu", False, "bf16"), ("auto", "cuda:0", True, "bf16"),
-     ("auto", "cuda:0", False, "fp16"), ("fp32", "cuda:0", True, "fp32")],
-)  # fmt: skip
+    [
+        ("auto", "cpu", True, "fp32"),
+        ("bf16", "cpu", False, "bf16"),
+        ("auto", "cuda:0", True, "bf16"),
+        ("auto", "cuda:0", False, "fp16"),
+        ("fp32", "cuda:0", True, "fp32"),
+    ],
+)
 def test_precision(
     wanted: str, device: str, has_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

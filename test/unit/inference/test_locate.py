@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from model.case.case import Case, Click, PointSource, Scan, Slot, TimePoint, TimePointName
 from model.case.geometry import AxisMap, Geometry, Vector, flip_order
-from model.inference.locate import Located, Locator, mask_labels, mask_point
+from model.inference.locate import LocatedLesions, Locator, mask_labels, mask_point
 from model.propagation.points import RegistrationCache
 from model.propagation.register import Registration, RegistrationImage
 
@@ -57,9 +57,12 @@ class Shift:
 
 
 def _scan(
-    time_point: TimePointName, clicks: Clicks | None = None, mask: Mask | None = None,
-    slot: Slot = PRIMARY, origin_xyz: Vector = (0.0, 0.0, 0.0),
-) -> Scan:  # fmt: skip
+    time_point: TimePointName,
+    clicks: Clicks | None = None,
+    mask: Mask | None = None,
+    slot: Slot = PRIMARY,
+    origin_xyz: Vector = (0.0, 0.0, 0.0),
+) -> Scan:
     if mask is None and time_point is BASELINE:
         mask = np.zeros(SHAPE, np.uint16)
     given = tuple(Click(lesion_id, point) for lesion_id, point in (clicks or {}).items())
@@ -77,7 +80,7 @@ def _mask(**cubes: Vector) -> Mask:
     return mask
 
 
-def _locate(*scans: Scan, method: Shift | None = None) -> Located:
+def _locate(*scans: Scan, method: Shift | None = None) -> LocatedLesions:
     points = {
         name: TimePoint(name, tuple(scan for scan in scans if scan.time_point is name))
         for name in TimePointName
@@ -174,9 +177,10 @@ def test_given_clicks_are_used_as_they_are_and_nothing_is_registered() -> None:
 def test_a_click_outside_is_clipped_up_to_5_mm_else_propagated(x: float, source: PointSource) -> None:
     # The outer side of the last voxel lies at 39.5.
     located = _locate(
-        _scan(BASELINE, {7: (5, 6, 7)}, _mask(L7=(5, 6, 7))), _scan(FOLLOWUP, {7: (5, 6, x)}),
+        _scan(BASELINE, {7: (5, 6, 7)}, _mask(L7=(5, 6, 7))),
+        _scan(FOLLOWUP, {7: (5, 6, x)}),
         method=Shift((2.0, 0.0, 4.0)),
-    )  # fmt: skip
+    )
     (prompt,) = located.prompts
     assert prompt.followup_point.source is source
     wanted = {
@@ -239,9 +243,10 @@ def test_one_lesions_failure_leaves_the_others() -> None:
 def test_all_lesions_of_a_pair_share_one_registration_and_one_closer_look() -> None:
     method = Shift((2.0, 0.0, 0.0), refined_mm=(3.0, 0.0, 0.0))
     located = _locate(
-        _scan(BASELINE, {7: (5, 6, 7), 8: (6, 20, 20), 9: (5, 9, 9)}), _scan(FOLLOWUP, {9: (5, 9, 9)}),
+        _scan(BASELINE, {7: (5, 6, 7), 8: (6, 20, 20), 9: (5, 9, 9)}),
+        _scan(FOLLOWUP, {9: (5, 9, 9)}),
         method=method,
-    )  # fmt: skip
+    )
     points = {prompt.lesion_id: prompt.followup_point.point_zyx for prompt in located.prompts}
     assert points[7] == pytest.approx((5, 6, 10)) and points[8] == pytest.approx((6, 20, 23))
     assert method.asked == 1 and method.refined == [2]  # the clicked lesion is not among them
@@ -278,9 +283,7 @@ def test_a_lost_point_is_that_lesions_failure() -> None:
             moved[moved[:, 0] > 15] = np.nan
             return moved
 
-    located = _locate(
-        _scan(BASELINE, {7: (5, 6, 7), 8: (5, 6, 20)}), _scan(FOLLOWUP), method=Tears()
-    )  # fmt: skip
+    located = _locate(_scan(BASELINE, {7: (5, 6, 7), 8: (5, 6, 20)}), _scan(FOLLOWUP), method=Tears())
     assert [prompt.lesion_id for prompt in located.prompts] == [7]
     assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [
         (8, "the registration loses its point")
@@ -301,9 +304,11 @@ def test_one_bad_point_does_not_spoil_those_it_is_carried_with() -> None:
 
 def test_a_pair_that_fails_leaves_the_other_scan_to_answer() -> None:
     located = _locate(
-        _scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP), _scan(FOLLOWUP, slot=SECONDARY),
+        _scan(BASELINE, {7: (5, 6, 7)}),
+        _scan(FOLLOWUP),
+        _scan(FOLLOWUP, slot=SECONDARY),
         method=Shift(fails_for="primary-followup"),
-    )  # fmt: skip
+    )
     assert [prompt.followup.slot for prompt in located.prompts] == [SECONDARY]
     assert any("primary-followup could not be found (no registration)" in text for text in located.warnings)
 
@@ -320,18 +325,20 @@ def test_a_fall_back_does_not_draw_a_lesion_into_another_scan(x: float) -> None:
     """The secondary scan would see it deeper."""
     located = _locate(
         _scan(BASELINE, {7: (10, 20, 9)}),
-        _scan(FOLLOWUP, origin_xyz=(9 - x, 0.0, 0.0)), _scan(FOLLOWUP, slot=SECONDARY),
+        _scan(FOLLOWUP, origin_xyz=(9 - x, 0.0, 0.0)),
+        _scan(FOLLOWUP, slot=SECONDARY),
         method=ByScan(),
-    )  # fmt: skip
+    )
     assert [prompt.followup.slot for prompt in located.prompts] == [PRIMARY if x > 0 else SECONDARY]
 
 
 def test_a_lesion_of_which_one_scan_says_nothing_is_not_called_out_of_view() -> None:
     located = _locate(
         _scan(BASELINE, {7: (5, 6, 7)}),
-        _scan(FOLLOWUP), _scan(FOLLOWUP, slot=SECONDARY, origin_xyz=(0.0, 0.0, 500.0)),
+        _scan(FOLLOWUP),
+        _scan(FOLLOWUP, slot=SECONDARY, origin_xyz=(0.0, 0.0, 500.0)),
         method=Shift(fails_for="primary-followup"),
-    )  # fmt: skip
+    )
     assert not located.prompts and not located.unanswered
     assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, "no registration")]
 
@@ -398,11 +405,13 @@ def test_a_lesion_clicked_in_both_followup_scans_is_answered_in_both() -> None:
 
 def test_each_followup_scan_takes_the_baseline_of_its_own_slot() -> None:
     baselines = (
-        _scan(BASELINE, {7: (5, 6, 7)}), _scan(BASELINE, {7: (6, 6, 7), 8: (1, 1, 1)}, slot=SECONDARY)
-    )  # fmt: skip
+        _scan(BASELINE, {7: (5, 6, 7)}),
+        _scan(BASELINE, {7: (6, 6, 7), 8: (1, 1, 1)}, slot=SECONDARY),
+    )
     followups = (
-        _scan(FOLLOWUP, {7: (5, 6, 7), 8: (2, 2, 2)}), _scan(FOLLOWUP, {7: (8, 6, 7)}, slot=SECONDARY)
-    )  # fmt: skip
+        _scan(FOLLOWUP, {7: (5, 6, 7), 8: (2, 2, 2)}),
+        _scan(FOLLOWUP, {7: (8, 6, 7)}, slot=SECONDARY),
+    )
     located = _locate(*baselines, *followups)
     pairs = {(p.lesion_id, p.followup.slot): p.baseline.slot for p in located.prompts}
     assert pairs == {(7, PRIMARY): PRIMARY, (7, SECONDARY): SECONDARY, (8, PRIMARY): SECONDARY}
@@ -411,7 +420,8 @@ def test_each_followup_scan_takes_the_baseline_of_its_own_slot() -> None:
 def test_lesions_come_in_the_order_of_their_first_appearance() -> None:
     mask = _mask(L1=(3, 3, 3), L5=(10, 10, 10))
     located = _locate(
-        _scan(BASELINE, {9: (5, 6, 7), 2: (5, 6, 7)}, mask), _scan(FOLLOWUP, {4: (5, 6, 7), 9: (5, 6, 7)}),
+        _scan(BASELINE, {9: (5, 6, 7), 2: (5, 6, 7)}, mask),
+        _scan(FOLLOWUP, {4: (5, 6, 7), 9: (5, 6, 7)}),
         method=Shift(),
-    )  # fmt: skip
+    )
     assert [prompt.lesion_id for prompt in located.prompts] == [9, 2, 4, 1, 5]

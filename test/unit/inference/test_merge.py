@@ -20,7 +20,7 @@ SHAPE = (5, 6, 7)
 GEOMETRY = Geometry((7, 6, 5), (1.0, 0.5, 2.0), (8.0, -4.0, 0.0))
 SCAN = Scan(
     TimePointName.FOLLOWUP, Slot.PRIMARY, Path("ct.mha"), GEOMETRY, AxisMap(), np.zeros(SHAPE, np.int16)
-)  # fmt: skip
+)
 # Few values, so that ties happen; one half itself is no claim.
 PROBABILITIES = np.array([0.0, 0.5, 0.6, 0.6, 0.75, 0.9], np.float32)
 
@@ -52,8 +52,10 @@ def _plain(results: list[LesionResult], rule: str) -> npt.NDArray[np.int64]:
     for index in np.ndindex(*SHAPE):
         claims = []
         for result in results:
-            inside = [0 <= i - a < n for i, a, n in zip(
-                index, result.box.start_zyx, result.box.shape_zyx, strict=True)]  # fmt: skip
+            inside = [
+                0 <= i - a < n
+                for i, a, n in zip(index, result.box.start_zyx, result.box.shape_zyx, strict=True)
+            ]
             if not all(inside):
                 continue
             value = result.probability[tuple(np.subtract(index, result.box.start_zyx))]

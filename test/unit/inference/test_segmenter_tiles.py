@@ -23,10 +23,16 @@ from model.network.weights import FoldWeights, build_network
 
 PATCH = (12, 16, 16)
 ARCHITECTURE = Architecture(
-    features_per_stage=(4, 6, 8), kernel_sizes=((3, 3, 3),) * 3, strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)),
-    blocks_per_stage=(1, 1, 1), decoder_convs_per_stage=(1, 1), conv_bias=True, norm_eps=1e-5,
-    norm_affine=True, negative_slope=0.01,
-)  # fmt: skip
+    features_per_stage=(4, 6, 8),
+    kernel_sizes=((3, 3, 3),) * 3,
+    strides=((1, 1, 1), (2, 2, 2), (2, 2, 2)),
+    blocks_per_stage=(1, 1, 1),
+    decoder_convs_per_stage=(1, 1),
+    conv_bias=True,
+    norm_eps=1e-5,
+    norm_affine=True,
+    negative_slope=0.01,
+)
 PLAN = Plan(
     "3d_fullres", (1.0, 1.0, 1.0), PATCH, (0, 1, 2), CtNormalization(-800.0, 400.0, 20.0, 150.0), ARCHITECTURE
 )
@@ -67,11 +73,14 @@ def _prompts(boxes: dict[int, Box], shift: Index = (0, 0, 0)) -> list[LesionProm
     moved = tuple(float(a + b) for a, b in zip(POINT, shift, strict=True))
     return [
         LesionPrompt(
-            lesion_id, baseline, PromptPoint(POINT, PointSource.GIVEN),
-            followup, PromptPoint(moved, PointSource.GIVEN),  # type: ignore[arg-type]
+            lesion_id,
+            baseline,
+            PromptPoint(POINT, PointSource.GIVEN),
+            followup,
+            PromptPoint(moved, PointSource.GIVEN),  # type: ignore[arg-type]
         )
         for lesion_id in boxes
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from dynamic_network_architectures.architectures.unet import (  # type: ignore[import-untyped]
-    ResidualEncoderUNet,
-)
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet  # type: ignore[import-untyped]
 from torch.nn.functional import interpolate
 
 from model.case.case import (
@@ -50,18 +48,26 @@ SPACING = (1.0, 0.8, 0.8)
 LOW, HIGH, MEAN, STD = -918.0, 723.0, -63.0, 282.4
 FOLDS = (0, 1)
 ARCHITECTURE = {
-    "n_stages": 3, "features_per_stage": [4, 6, 8], "kernel_sizes": [[3, 3, 3]] * 3,
-    "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]], "n_blocks_per_stage": [1, 1, 1],
-    "n_conv_per_stage_decoder": [1, 1], "conv_bias": True,
-    "conv_op": "torch.nn.modules.conv.Conv3d", "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-    "norm_op_kwargs": {"eps": 1e-5, "affine": True}, "nonlin": "torch.nn.LeakyReLU",
+    "n_stages": 3,
+    "features_per_stage": [4, 6, 8],
+    "kernel_sizes": [[3, 3, 3]] * 3,
+    "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]],
+    "n_blocks_per_stage": [1, 1, 1],
+    "n_conv_per_stage_decoder": [1, 1],
+    "conv_bias": True,
+    "conv_op": "torch.nn.modules.conv.Conv3d",
+    "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    "nonlin": "torch.nn.LeakyReLU",
     "nonlin_kwargs": {"inplace": True},
-}  # fmt: skip
+}
 PLANS = {
     "transpose_forward": [0, 1, 2],
     "configurations": {
         "3d_fullres": {
-            "spacing": SPACING, "patch_size": PATCH, "normalization_schemes": ["CTNormalization"],
+            "spacing": SPACING,
+            "patch_size": PATCH,
+            "normalization_schemes": ["CTNormalization"],
             "architecture": {
                 "network_class_name": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
                 "arch_kwargs": ARCHITECTURE,
@@ -71,18 +77,33 @@ PLANS = {
     "foreground_intensity_properties_per_channel": {
         "0": {"percentile_00_5": LOW, "percentile_99_5": HIGH, "mean": MEAN, "std": STD}
     },
-}  # fmt: skip
-TRAINERS = {POINT: "LesionLocatorTrainerSegment", BOX: "LesionLocatorTrainerSegment",
-            TRACK: "LesionLocatorTrainerTrack"}  # fmt: skip
+}
+TRAINERS = {
+    POINT: "LesionLocatorTrainerSegment",
+    BOX: "LesionLocatorTrainerSegment",
+    TRACK: "LesionLocatorTrainerTrack",
+}
 
 
 def _oracle(seed: int) -> ResidualEncoderUNet:
     torch.manual_seed(seed)
     network = ResidualEncoderUNet(
-        2, 3, ARCHITECTURE["features_per_stage"], torch.nn.Conv3d, 3, ARCHITECTURE["strides"], 1, 2, 1, True,
-        torch.nn.InstanceNorm3d, {"eps": 1e-5, "affine": True},
-        nonlin=torch.nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=False,
-    ).eval()  # fmt: skip
+        2,
+        3,
+        ARCHITECTURE["features_per_stage"],
+        torch.nn.Conv3d,
+        3,
+        ARCHITECTURE["strides"],
+        1,
+        2,
+        1,
+        True,
+        torch.nn.InstanceNorm3d,
+        {"eps": 1e-5, "affine": True},
+        nonlin=torch.nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+        deep_supervision=False,
+    ).eval()
     for name, tensor in network.state_dict().items():
         if ".seg_layers." in name:
             tensor.mul_(4)  # margins of both signs, some of them large
@@ -108,10 +129,12 @@ def _write(root: Path, *networks: PromptNetwork, mirror_axes: tuple[int, ...] = 
                 )
                 state["registration.phi.weight"] = torch.zeros(7)
             checkpoint = {
-                "network_weights": state, "trainer_name": TRAINERS[network],
-                "init_args": {"configuration": "3d_fullres"}, "inference_allowed_mirroring_axes": mirror_axes,
+                "network_weights": state,
+                "trainer_name": TRAINERS[network],
+                "init_args": {"configuration": "3d_fullres"},
+                "inference_allowed_mirroring_axes": mirror_axes,
                 "optimizer_state": {"state": {}},
-            }  # fmt: skip
+            }
             (folder / f"fold_{fold}").mkdir()
             torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
     return root
@@ -154,9 +177,11 @@ def _slim_scan() -> Scan:
 
 
 def _prompt(
-    point: Vector = (10.0, 20.0, 18.0), box: Box | None = None, mask: MaskPrompt | None = None,
+    point: Vector = (10.0, 20.0, 18.0),
+    box: Box | None = None,
+    mask: MaskPrompt | None = None,
     scan: Scan | None = None,
-) -> LesionPrompt:  # fmt: skip
+) -> LesionPrompt:
     scan = scan or _scan()
     given = PromptPoint(point, PointSource.GIVEN)
     return LesionPrompt(4, scan, given, scan, given, followup_box=box, followup_mask=mask)
@@ -352,8 +377,9 @@ def test_the_tracking_network_is_mirrored_in_all_axes_whatever_its_checkpoint_sa
     _write(tmp_path, TRACK, POINT, mirror_axes=(0,))
     models = load_single_time_point(tmp_path, EnsembleOptions(device="cpu", tta=True), folds=FOLDS)
     assert {name: model.ensemble.folds[0].mirror_axes for name, model in models.items()} == {
-        POINT: (0,), TRACK: (0, 1, 2),
-    }  # fmt: skip
+        POINT: (0,),
+        TRACK: (0, 1, 2),
+    }
 
 
 def test_mirrored_views_are_averaged(published: Path) -> None:
@@ -388,7 +414,7 @@ def test_several_lesions_of_several_kinds(segmenter: SingleTimePointSegmenter) -
         replace(_prompt((99.0, 0.0, 0.0), scan=scan), lesion_id=3),
         replace(_prompt(mask=mask, scan=scan), lesion_id=4),
         replace(_prompt((5.0, 5.0, 5.0), scan=scan), lesion_id=5),
-    ]  # fmt: skip
+    ]
     answers = {answer.prompt.lesion_id: answer for answer in segmenter.segment(prompts)}
     assert sorted(answers) == [1, 2, 3, 4, 5]
     assert isinstance(answers[3], LesionFailure) and "lies on the scan" in str(answers[3].error)

@@ -29,9 +29,13 @@ from ...helpers.moving_lesions import NAMES, Ball, Patient, Way, bright, point_o
 LESION, TISSUE, FAR = (10.0, 11.0, 11.0), (10.0, 15.0, 11.0), (10.0, 30.0, 30.0)
 ARCHITECTURE = Architecture((4,), ((3, 3, 3),), ((1, 1, 1),), (1,), (), True, 1e-5, True, 0.01)
 PLAN = Plan(
-    "3d_fullres", (2.0, 2.0, 2.0), (12, 12, 12), (0, 1, 2), CtNormalization(-500.0, 500.0, 50.0, 10.0),
+    "3d_fullres",
+    (2.0, 2.0, 2.0),
+    (12, 12, 12),
+    (0, 1, 2),
+    CtNormalization(-500.0, 500.0, 50.0, 10.0),
     ARCHITECTURE,
-)  # fmt: skip
+)
 
 
 class Bright:

@@ -103,18 +103,26 @@ def _scan(time_point: TimePointName, value: int, labels: tuple[int, ...] = ()) -
     for number, label in enumerate(labels):
         mask[4:8, 20 + 20 * number : 30 + 20 * number, 20:30] = label
     return Scan(
-        time_point, Slot.PRIMARY, Path("scan.mha"), Geometry((80, 80, 16), PLAN.spacing_zyx[::-1], (0, 0, 0)),
-        AxisMap(), np.full((16, 80, 80), value, np.int16), mask if labels else None,
-    )  # fmt: skip
+        time_point,
+        Slot.PRIMARY,
+        Path("scan.mha"),
+        Geometry((80, 80, 16), PLAN.spacing_zyx[::-1], (0, 0, 0)),
+        AxisMap(),
+        np.full((16, 80, 80), value, np.int16),
+        mask if labels else None,
+    )
 
 
 @pytest.mark.parametrize("lesion_id", [7, 300])
 def test_each_channel_holds_what_it_is_named_for(lesion_id: int) -> None:
     followup, baseline = _scan(TimePointName.FOLLOWUP, 100), _scan(TimePointName.BASELINE, -200, (7, 300))
     prompt = LesionPrompt(
-        lesion_id, baseline, PromptPoint((5.0, 25.0, 25.0), PointSource.GIVEN),
-        followup, PromptPoint((9.0, 40.0, 70.0), PointSource.GIVEN),
-    )  # fmt: skip
+        lesion_id,
+        baseline,
+        PromptPoint((5.0, 25.0, 25.0), PointSource.GIVEN),
+        followup,
+        PromptPoint((9.0, 40.0, 70.0), PointSource.GIVEN),
+    )
     encoded = encode_lesion(prompt, PLAN)
     assert encoded.channels.dtype == np.float32
     assert encoded.channels.shape == (len(CHANNELS), *PLAN.patch_size_zyx)

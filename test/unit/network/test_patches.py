@@ -48,9 +48,14 @@ def test_extract_and_paste_back(
     labels = rng.integers(0, 3, source).astype(np.uint8)
     hu = rng.normal(0, 500, source).astype(np.int16)
     ct = Scan(
-        TimePointName.BASELINE, Slot.PRIMARY, Path("ct.mha"),
-        Geometry((source[2], source[1], source[0]), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), AxisMap(), hu, labels,
-    )  # fmt: skip
+        TimePointName.BASELINE,
+        Slot.PRIMARY,
+        Path("ct.mha"),
+        Geometry((source[2], source[1], source[0]), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+        AxisMap(),
+        hu,
+        labels,
+    )
     inside = patch.intersection(grid.whole)
     for got, whole in (
         (extract_ct(ct, grid, patch, SCHEME), _whole(normalize_ct(hu, SCHEME), target)),
@@ -89,9 +94,11 @@ ORDERS = list(permutations(range(3)))
 
 
 def _scan(
-    array: np.ndarray, spacing_zyx: tuple[float, ...], flipped: tuple[bool, ...] = (False,) * 3,
+    array: np.ndarray,
+    spacing_zyx: tuple[float, ...],
+    flipped: tuple[bool, ...] = (False,) * 3,
     mask: np.ndarray | None = None,
-) -> Scan:  # fmt: skip
+) -> Scan:
     stored = Geometry(flip_order(array.shape), flip_order(spacing_zyx), (1.0, -2.0, 3.0))
     geometry = stored.reoriented(AxisMap(flipped=flipped))  # type: ignore[arg-type]
     return Scan(TimePointName.BASELINE, Slot.PRIMARY, Path("ct.mha"), geometry, AxisMap(), array, mask)
@@ -163,9 +170,11 @@ sizes = st.tuples(*[st.integers(1, 50)] * 3)
 @given(triples, triples, sizes, sizes)
 @settings(deadline=None)
 def test_both_points_share_their_place_in_the_patch(
-    followup: tuple[int, ...], baseline: tuple[int, int, int], shape: tuple[int, int, int],
+    followup: tuple[int, ...],
+    baseline: tuple[int, int, int],
+    shape: tuple[int, int, int],
     patch: tuple[int, int, int],
-) -> None:  # fmt: skip
+) -> None:
     a, b, c = (min(value, n - 1) for value, n in zip(followup, shape, strict=True))
     placement = place((a, b, c), baseline, shape, patch)
     assert placement.followup.shape_zyx == placement.baseline.shape_zyx == patch

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dynamic_network_architectures.architectures.unet import (  # type: ignore[import-untyped]
-    ResidualEncoderUNet,
-)
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet  # type: ignore[import-untyped]
 
 from model.network.plan import Architecture
 from model.network.resenc_unet import ResEncUNet, canonical_state
@@ -35,11 +33,22 @@ def _plan(stages: int, kind: str, rng: np.random.Generator) -> Architecture:
 
 def _oracle(inputs: int, plan: Architecture, deep_supervision: bool) -> ResidualEncoderUNet:
     return ResidualEncoderUNet(
-        inputs, len(plan.features_per_stage), plan.features_per_stage, torch.nn.Conv3d,
-        plan.kernel_sizes, plan.strides, plan.blocks_per_stage, 2, plan.decoder_convs_per_stage,
-        plan.conv_bias, torch.nn.InstanceNorm3d, {"eps": 1e-5, "affine": True},
-        nonlin=torch.nn.LeakyReLU, nonlin_kwargs={"inplace": True}, deep_supervision=deep_supervision,
-    ).eval()  # fmt: skip
+        inputs,
+        len(plan.features_per_stage),
+        plan.features_per_stage,
+        torch.nn.Conv3d,
+        plan.kernel_sizes,
+        plan.strides,
+        plan.blocks_per_stage,
+        2,
+        plan.decoder_convs_per_stage,
+        plan.conv_bias,
+        torch.nn.InstanceNorm3d,
+        {"eps": 1e-5, "affine": True},
+        nonlin=torch.nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+        deep_supervision=deep_supervision,
+    ).eval()
 
 
 @pytest.mark.parametrize("stages", [4, 5, 6, 7])

@@ -179,9 +179,14 @@ def _scan(mask: np.ndarray, time_point: str, flipped: tuple[bool, bool, bool] = 
     ct = np.random.default_rng(3).integers(-500, 500, mask.shape).astype(np.int16)
     axes = AxisMap(flipped=flipped)
     return Scan(
-        time_point, Slot.PRIMARY, Path("ct.mha"), stored.reoriented(axes), AxisMap(), axes.array(ct),
+        time_point,
+        Slot.PRIMARY,
+        Path("ct.mha"),
+        stored.reoriented(axes),
+        AxisMap(),
+        axes.array(ct),
         axes.array(mask),
-    )  # fmt: skip
+    )
 
 
 def _mask(*boxes: Box, shape: Index = (40, 60, 60)) -> np.ndarray:
@@ -192,16 +197,22 @@ def _mask(*boxes: Box, shape: Index = (40, 60, 60)) -> np.ndarray:
 
 
 def _pairs(
-    mask: np.ndarray, baseline_point: Index, followup_point: Index, followup_shape: Index = (40, 60, 60),
+    mask: np.ndarray,
+    baseline_point: Index,
+    followup_point: Index,
+    followup_shape: Index = (40, 60, 60),
     flipped: tuple[bool, bool, bool] = (False,) * 3,
-) -> list:  # fmt: skip
+) -> list:
     baseline = _scan(mask, TimePointName.BASELINE, flipped)
     followup = _scan(np.zeros(followup_shape, np.uint8), TimePointName.FOLLOWUP)
     stored_point = AxisMap(flipped=flipped).point(baseline_point, mask.shape)
     prompt = LesionPrompt(
-        5, baseline, PromptPoint(stored_point, PointSource.GIVEN),
-        followup, PromptPoint(followup_point, PointSource.GIVEN),
-    )  # fmt: skip
+        5,
+        baseline,
+        PromptPoint(stored_point, PointSource.GIVEN),
+        followup,
+        PromptPoint(followup_point, PointSource.GIVEN),
+    )
     lesion = place_lesion(prompt, PLAN)
     labelled = bounding_box(baseline.mask == 5)  # type: ignore[arg-type]
     assert labelled is not None

@@ -114,8 +114,9 @@ def test_folds_with_different_heat_maps_are_refused(tmp_path: Path, packed: bool
         pack_weights(model, model)
     told(
         lambda: list(load_folds(inspect_weights(model, (0, 1)))),
-        "fold_1", "trained with unit-volume heat maps; expected unit-peak as fold_0 was",
-    )  # fmt: skip
+        "fold_1",
+        "trained with unit-volume heat maps; expected unit-peak as fold_0 was",
+    )
 
 
 # --- plan and checkpoint ---------------------------------------------------------------------------------

@@ -125,13 +125,25 @@ def test_an_empty_mask_has_no_point() -> None:
 
 
 @given(
-    masks, spacings, st.sampled_from(Sampling), st.integers(1, 30), st.integers(1, 5),
-    st.sampled_from([0.3, 1.0, 2.7, 8.0]), st.integers(0, 2**32), offsets,
-)  # fmt: skip
+    masks,
+    spacings,
+    st.sampled_from(Sampling),
+    st.integers(1, 30),
+    st.integers(1, 5),
+    st.sampled_from([0.3, 1.0, 2.7, 8.0]),
+    st.integers(0, 2**32),
+    offsets,
+)
 def test_every_sampled_point_lies_on_the_mask(
-    mask: np.ndarray, spacing: Vector, method: Sampling, count: int, per_axis: int, distance: float,
-    seed: int, offset: tuple[int, int, int],
-) -> None:  # fmt: skip
+    mask: np.ndarray,
+    spacing: Vector,
+    method: Sampling,
+    count: int,
+    per_axis: int,
+    distance: float,
+    seed: int,
+    offset: tuple[int, int, int],
+) -> None:
     options = SamplingOptions(method, count, per_axis, distance)
     box = Box.of_shape(mask.shape, offset)
     points = sample_points(mask, spacing, options, np.random.default_rng(seed), box)

@@ -72,8 +72,14 @@ def test_clicks_at_the_border() -> None:
     labels = _ball()
     for clicks in _clicks(labels, SimulationOptions(ClickRule.BORDER, draws=40)):
         z, y, x = (int(value) for value in clicks[1])
-        cross = [labels[z - 1, y, x], labels[z + 1, y, x], labels[z, y - 1, x], labels[z, y + 1, x],
-                 labels[z, y, x - 1], labels[z, y, x + 1]]  # fmt: skip
+        cross = [
+            labels[z - 1, y, x],
+            labels[z + 1, y, x],
+            labels[z, y - 1, x],
+            labels[z, y + 1, x],
+            labels[z, y, x - 1],
+            labels[z, y, x + 1],
+        ]
         assert labels[z, y, x] and not all(cross)
 
 
@@ -103,9 +109,11 @@ def test_perturbed_clicks_stay_near_and_in_the_image() -> None:
 
 
 @given(
-    st.tuples(*[st.integers(0, 30)] * 3), st.tuples(*[st.integers(1, 9)] * 3), st.integers(0, 6),
+    st.tuples(*[st.integers(0, 30)] * 3),
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.integers(0, 6),
     st.integers(0, 99),
-)  # fmt: skip
+)
 def test_simulated_boxes_hold_their_lesion(
     start: tuple[int, int, int], extent: tuple[int, int, int], perturbation: int, seed: int
 ) -> None:

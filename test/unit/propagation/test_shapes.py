@@ -168,8 +168,10 @@ def test_boxes_that_cannot_be_moved() -> None:
 def test_anchors_are_the_middle_or_middles_of_parts() -> None:
     assert box_anchors(Box((0, 0, 0), (3, 4, 5)), GRID) == [(1.0, 1.5, 2.0)]
     assert box_anchors(Box((0, 0, 0), (1, 1, 100)), GRID) == [
-        (0.0, 0.0, pytest.approx(100 / 6 - 0.5)), (0.0, 0.0, 49.5), (0.0, 0.0, pytest.approx(500 / 6 - 0.5)),
-    ]  # fmt: skip
+        (0.0, 0.0, pytest.approx(100 / 6 - 0.5)),
+        (0.0, 0.0, 49.5),
+        (0.0, 0.0, pytest.approx(500 / 6 - 0.5)),
+    ]
 
 
 # --- masks

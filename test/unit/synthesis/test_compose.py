@@ -80,9 +80,12 @@ def test_a_folding_elastic_field_is_weakened() -> None:
 def test_a_followup_that_would_fold_is_weakened_and_one_that_still_does_is_refused() -> None:
     def chosen(magnitude: float) -> SynthesisSettings:
         motion = replace(
-            STILL.motion, p_elastic=1, min_jacobian=-1e9,
-            elastic_scale=(0.15, 0.15), elastic_magnitude=(magnitude, magnitude),
-        )  # fmt: skip
+            STILL.motion,
+            p_elastic=1,
+            min_jacobian=-1e9,
+            elastic_scale=(0.15, 0.15),
+            elastic_magnitude=(magnitude, magnitude),
+        )
         return replace(STILL, motion=motion)
 
     baseline = scan(with_small=False)

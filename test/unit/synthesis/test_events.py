@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from model.case.case import MAX_LESION_ID
 from model.synthesis.compose import Baseline
-from model.synthesis.followup_record import Fate, LesionRecord, lesion_records
+from model.synthesis.followup_record import SyntheticFate, SyntheticLesion, lesion_records
 from model.synthesis.random_draws import draw_followup
 from model.synthesis.scan_facts import LesionFacts, ScanFacts, near_pairs, scan_facts
 
@@ -43,7 +43,7 @@ def test_vanished_lesions_leave_plausible_tissue() -> None:
     baseline = scan()
     followup, records = _records(baseline, events(p_vanish=1))
     assert not followup.labels.any()
-    assert {record.fate for record in records.values()} == {Fate.VANISHED}
+    assert {record.fate for record in records.values()} == {SyntheticFate.VANISHED}
     assert all(record.followup_ids == () and record.followup_ml == 0 for record in records.values())
     inside = followup.ct[baseline.labels == BIG].astype(float)
     assert abs(inside.mean() - 40) < 5  # the lesion had 120
@@ -52,8 +52,8 @@ def test_vanished_lesions_leave_plausible_tissue() -> None:
 
 def test_large_lesions_do_not_vanish() -> None:
     followup, records = _records(scan(), events(p_vanish=1, vanish_max_ml=0.3))
-    assert records[BIG].fate is not Fate.VANISHED and voxels(followup.labels, BIG)
-    assert records[SMALL].fate is Fate.VANISHED
+    assert records[BIG].fate is not SyntheticFate.VANISHED and voxels(followup.labels, BIG)
+    assert records[SMALL].fate is SyntheticFate.VANISHED
 
 
 def test_near_lesions_merge_and_both_say_so() -> None:
@@ -65,7 +65,7 @@ def test_near_lesions_merge_and_both_say_so() -> None:
     assert ndimage.label(labels > 0, TOUCHING)[1] == 2
     followup, records = _records(baseline, events(p_merge=1))
     assert ndimage.label(followup.labels > 0, TOUCHING)[1] == 1
-    assert records[3].fate is records[8].fate is Fate.MERGED
+    assert records[3].fate is records[8].fate is SyntheticFate.MERGED
     assert records[3].followup_ids == records[8].followup_ids == (3, 8)
     bridge = (followup.labels > 0) & (labels == 0)
     assert np.median(followup.ct[bridge]) > 75
@@ -84,12 +84,12 @@ def test_a_split_lesion_keeps_its_id_in_parts() -> None:
     baseline = scan(with_small=False)
     followup, records = _records(baseline, events(p_split=1))
     record = records[BIG]
-    assert record.fate is Fate.SPLIT and record.followup_ids == (BIG,)
+    assert record.fate is SyntheticFate.SPLIT and record.followup_ids == (BIG,)
     assert len(record.parts) >= 2 and record.parts[1].voxels > 0.1 * record.parts[0].voxels
     assert sum(part.voxels for part in record.parts) == voxels(followup.labels, BIG)
     assert not record.joined_again
     # Too small a lesion is not split.
-    assert records[BORDER].fate in {Fate.GROWN, Fate.SHRUNK}
+    assert records[BORDER].fate in {SyntheticFate.GROWN, SyntheticFate.SHRUNK}
 
 
 def test_parts_that_grow_together_again_are_not_told_as_split() -> None:
@@ -99,9 +99,12 @@ def test_parts_that_grow_together_again_are_not_told_as_split() -> None:
     assert draw.splitting and followup.events.split[0].parts_voxels
     joined = replace(followup, labels=baseline.labels)  # as one piece, of the old size
     record = next(r for r in lesion_records(facts, draw, joined, GRID) if r.lesion_id == BIG)
-    assert len(record.parts) == 1 and record.joined_again and record.fate is Fate.GROWN
-    assert all(not r.joined_again for r in lesion_records(facts, draw, joined, GRID) if r is not record
-               and r.lesion_id != BIG)  # fmt: skip
+    assert len(record.parts) == 1 and record.joined_again and record.fate is SyntheticFate.GROWN
+    assert all(
+        not r.joined_again
+        for r in lesion_records(facts, draw, joined, GRID)
+        if r is not record and r.lesion_id != BIG
+    )
 
 
 def test_what_neighbours_do_to_a_lesion_is_told() -> None:
@@ -110,16 +113,19 @@ def test_what_neighbours_do_to_a_lesion_is_told() -> None:
     facts = scan_facts(baseline.labels, SPACING, 10.0)
     draw, followup = made(baseline, growth(amplitudes_mm2=(25.0,)))
     before = {r.lesion_id: r for r in lesion_records(facts, draw, followup, GRID)}
-    assert before[BIG].fate is Fate.GROWN and before[BIG].target_reached
+    assert before[BIG].fate is SyntheticFate.GROWN and before[BIG].target_reached
 
-    def squeezed(share: float) -> LesionRecord:
+    def squeezed(share: float) -> SyntheticLesion:
         count = round(voxels(baseline.labels, BIG) * share)
         changed = [replace(x, voxels=count) if x.lesion_id == BIG else x for x in followup.lesions]
         found = lesion_records(facts, draw, replace(followup, lesions=tuple(changed)), GRID)
         return next(r for r in found if r.lesion_id == BIG)
 
-    assert squeezed(0.7).fate is Fate.SHRUNK and not squeezed(0.7).target_reached
-    assert squeezed(1.0).fate is Fate.UNCHANGED and squeezed(1.0).growth_ratio == before[BIG].growth_ratio
+    assert squeezed(0.7).fate is SyntheticFate.SHRUNK and not squeezed(0.7).target_reached
+    assert (
+        squeezed(1.0).fate is SyntheticFate.UNCHANGED
+        and squeezed(1.0).growth_ratio == before[BIG].growth_ratio
+    )
 
 
 def test_the_scaling_of_the_patient_is_no_growth() -> None:
@@ -129,7 +135,7 @@ def test_the_scaling_of_the_patient_is_no_growth() -> None:
     _, records = _records(baseline, wanted)
     record = records[BIG]
     assert record.achieved_ratio is not None and record.achieved_ratio < 1
-    assert record.fate is Fate.GROWN and record.target_reached
+    assert record.fate is SyntheticFate.GROWN and record.target_reached
 
 
 @pytest.mark.parametrize("copied", (0.0, 1.0))
@@ -137,7 +143,7 @@ def test_new_lesions_lie_in_tissue_and_over_no_other(copied: float) -> None:
     baseline = scan()
     wanted = events(new_mean=50, new_max=3, p_new_copied=copied)
     followup, records = _records(baseline, wanted)
-    new = [record for record in records.values() if record.fate is Fate.NEW]
+    new = [record for record in records.values() if record.fate is SyntheticFate.NEW]
     # Above 65535, which the scan uses, there is nothing: the lowest free ids are taken.
     assert new and all(record.lesion_id < BIG for record in new)
     for record in new:
@@ -179,7 +185,7 @@ def test_other_lesions_and_followups_leave_a_draw_as_it_is() -> None:
 
 def test_without_lesions_there_may_still_be_new_ones() -> None:
     followup, records = _records(scan(with_lesions=False), events(new_mean=50, new_max=1))
-    assert [record.fate for record in records.values()] == [Fate.NEW]
+    assert [record.fate for record in records.values()] == [SyntheticFate.NEW]
     plain, none = _records(scan(with_lesions=False), STILL)
     assert not none and not plain.labels.any()
     np.testing.assert_array_equal(plain.ct, scan(with_lesions=False).ct)
@@ -191,5 +197,5 @@ def test_achieved_ratios_are_those_of_the_labelmaps() -> None:
     for lesion_id in (BIG, BORDER):
         expected = voxels(followup.labels, lesion_id) / voxels(baseline.labels, lesion_id)
         assert records[lesion_id].achieved_ratio == pytest.approx(expected)
-        assert records[lesion_id].fate is Fate.SHRUNK
+        assert records[lesion_id].fate is SyntheticFate.SHRUNK
     assert records[BORDER].touches_border

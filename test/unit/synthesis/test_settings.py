@@ -53,11 +53,7 @@ PAPER = {
     "voxel_mm": 1,
 }
 # LesionLocator's normalisation of CT, in its plan.
-PLAN = {
-    "appearance.mean_hu": -63.007,
-    "appearance.std_hu": 282.36,
-    "appearance.clip_hu": (-918, 723),
-}
+PLAN = {"appearance.mean_hu": -63.007, "appearance.std_hu": 282.36, "appearance.clip_hu": (-918, 723)}
 # Where the paper is silent: as docs/synthetic_followups.md has them.
 OURS = {
     "growth.sigma_radii_mm": (5, 30),

@@ -86,8 +86,11 @@ def test_a_folder_with_a_manifest_is_read_by_it(folder: Path) -> None:
 def test_the_scans_of_a_time_point_and_several_patients(folder: Path) -> None:
     path = _csv(
         folder,
-        "P1,t0,0,a.mha,,,,secondary", "P2,t0,5,c.mha,,,,", "P1,t0,0,b.mha,,,,", "P1,t1,1,c.mha,,,,secondary",
-    )  # fmt: skip
+        "P1,t0,0,a.mha,,,,secondary",
+        "P2,t0,5,c.mha,,,,",
+        "P1,t0,0,b.mha,,,,",
+        "P1,t1,1,c.mha,,,,secondary",
+    )
     first, second = discover_series(path)
     assert (first.patient, second.patient) == ("P1", "P2")
     assert [scan.slot for scan in first.time_points[0].scans] == [Slot.PRIMARY, Slot.SECONDARY]
@@ -187,15 +190,21 @@ def test_what_is_no_manifest(folder: Path) -> None:
 def test_a_patients_folder(tmp_path: Path) -> None:
     root = _touch(
         tmp_path / "Meyer",
-        "2024-03-31/ct.nii.gz", "2024-03-31/mask.nii.gz", "2024-03-31/clicks.json", "2024-03-31/boxes.json",
-        "scan_20231224/ct.mha", "scan_20231224/secondary-ct.mha", "scan_20231224/secondary-mask.mha",
-    )  # fmt: skip
+        "2024-03-31/ct.nii.gz",
+        "2024-03-31/mask.nii.gz",
+        "2024-03-31/clicks.json",
+        "2024-03-31/boxes.json",
+        "scan_20231224/ct.mha",
+        "scan_20231224/secondary-ct.mha",
+        "scan_20231224/secondary-mask.mha",
+    )
     (files,) = discover_series(root)
     assert files.patient == "Meyer" and _names(files) == ["scan_20231224", "2024-03-31"]
     early, late = files.time_points
     assert [(scan.slot, scan.mask and scan.mask.name) for scan in early.scans] == [
-        (Slot.PRIMARY, None), (Slot.SECONDARY, "secondary-mask.mha"),
-    ]  # fmt: skip
+        (Slot.PRIMARY, None),
+        (Slot.SECONDARY, "secondary-mask.mha"),
+    ]
     assert late.boxes == {Slot.PRIMARY: root / "2024-03-31/boxes.json"}
     assert late.scans[0].clicks == root / "2024-03-31/clicks.json"
 

@@ -9,7 +9,7 @@ import pytest
 
 from model.case.case import LesionResult
 from model.errors import InputError
-from model.tracking.fates import Fate, FateOptions, LesionFate, fates, longest_diameter_mm
+from model.tracking.fates import FateAssessment, FateOptions, LesionFate, fates, longest_diameter_mm
 
 from ...helpers.tracking_phantoms import (
     SHAPE,
@@ -31,21 +31,23 @@ def _result(volume: np.ndarray, lesion_id: int = 1, is_new: bool = False) -> Les
     return answer(replace(prompt((5.0, 8.0, 10.0), lesion_id), is_new=is_new), volume)
 
 
-def _one(volume: np.ndarray, options: FateOptions | None = None, is_new: bool = False) -> Fate:
+def _one(volume: np.ndarray, options: FateOptions | None = None, is_new: bool = False) -> FateAssessment:
     return fates([_result(volume, 65_535, is_new)], options)[65_535]
 
 
 def test_persistent_and_new() -> None:
-    assert _one(LESION) == Fate(LesionFate.PERSISTENT, "still there; 0.288 ml")
-    assert _one(LESION, is_new=True) == Fate(LesionFate.NEW, "no baseline shows it; 0.288 ml")
+    assert _one(LESION) == FateAssessment(LesionFate.PERSISTENT, "still there; 0.288 ml")
+    assert _one(LESION, is_new=True) == FateAssessment(LesionFate.NEW, "no baseline shows it; 0.288 ml")
     assert fates([]) == {}
 
 
 def test_an_empty_answer_has_vanished_whatever_the_rules() -> None:
     empty = np.zeros(SHAPE, np.float32)
     for options in (FateOptions(), OFF):
-        assert _one(empty, options) == Fate(LesionFate.VANISHED, "no voxel was found", pieces=0)
-    assert _one(empty, is_new=True) == Fate(LesionFate.NEW, "a new lesion, but no voxel was found", pieces=0)
+        assert _one(empty, options) == FateAssessment(LesionFate.VANISHED, "no voxel was found", pieces=0)
+    assert _one(empty, is_new=True) == FateAssessment(
+        LesionFate.NEW, "a new lesion, but no voxel was found", pieces=0
+    )
 
 
 SPECK = cuboid((3, 4), (5, 7), (6, 9))  # 6 voxels: 0.009 ml
@@ -60,7 +62,7 @@ FAINT = cuboid((3, 7), (5, 11), (6, 14), value=0.59)
     ],
 )
 def test_rules_that_are_on(volume: np.ndarray, reason: str) -> None:
-    assert _one(volume) == Fate(LesionFate.VANISHED, reason, pieces=0)
+    assert _one(volume) == FateAssessment(LesionFate.VANISHED, reason, pieces=0)
     assert _one(volume, OFF).fate is LesionFate.PERSISTENT
 
 
@@ -69,7 +71,7 @@ def test_one_sure_voxel_is_enough_for_the_highest_and_not_for_the_mean() -> None
     volume[4, 7, 8] = 0.95
     assert _one(volume).fate is LesionFate.PERSISTENT
     fate = _one(volume, FateOptions(min_mean_probability=0.7))
-    assert fate == Fate(LesionFate.VANISHED, "its mean probability 0.59 is below 0.7", pieces=0)
+    assert fate == FateAssessment(LesionFate.VANISHED, "its mean probability 0.59 is below 0.7", pieces=0)
 
 
 def test_a_lesion_of_exactly_the_limit_stays() -> None:
@@ -96,8 +98,10 @@ def test_the_diameter_against_all_pairs_of_corners() -> None:
         for plane in mask:
             corners = [
                 np.array([y + dy, x + dx]) * SPACING_ZYX[1:]
-                for y, x in np.argwhere(plane) for dy in (0, 1) for dx in (0, 1)
-            ]  # fmt: skip
+                for y, x in np.argwhere(plane)
+                for dy in (0, 1)
+                for dx in (0, 1)
+            ]
             longest = max([longest, *(float(np.linalg.norm(a - b)) for a in corners for b in corners)])
         assert longest_diameter_mm(mask, SPACING_ZYX) == pytest.approx(longest)
 
@@ -110,7 +114,9 @@ def test_the_mean_hu_is_that_of_the_follow_up_under_the_mask() -> None:
     assert fates([result], FateOptions(hu_window=(-100, 300)))[1].fate is LesionFate.PERSISTENT
     assert fates([result], FateOptions(hu_window=(40, 41)))[1].fate is LesionFate.PERSISTENT
     fate = fates([result], FateOptions(hu_window=(50, 300)))[1]
-    assert fate == Fate(LesionFate.VANISHED, "its mean of 40 HU lies outside of 50 to 300 HU", pieces=0)
+    assert fate == FateAssessment(
+        LesionFate.VANISHED, "its mean of 40 HU lies outside of 50 to 300 HU", pieces=0
+    )
     blank = answer(prompt((5.0, 8.0, 10.0), followup=scan(np.full(SHAPE, np.nan, np.float32))), LESION)
     assert fates([blank], FateOptions(hu_window=(50, 300)))[1].fate is LesionFate.PERSISTENT
 
@@ -122,8 +128,8 @@ def test_lesions_that_share_half_of_the_smaller_one_are_merged() -> None:
     small = cuboid((3, 7), (5, 11), (10, 18))  # half of it lies on the other
     found = fates([_result(LESION, 300), _result(small, 65_535)])
     reason = "it overlaps lesion {} (50 % of the smaller one)"
-    assert found[300] == Fate(LesionFate.MERGED, reason.format(65_535), (65_535,))
-    assert found[65_535] == Fate(LesionFate.MERGED, reason.format(300), (300,))
+    assert found[300] == FateAssessment(LesionFate.MERGED, reason.format(65_535), (65_535,))
+    assert found[65_535] == FateAssessment(LesionFate.MERGED, reason.format(300), (300,))
     less = cuboid((3, 7), (5, 11), (11, 19))
     kept = fates([_result(LESION, 300), _result(less, 65_535)])
     assert {fate.fate for fate in kept.values()} == {LesionFate.PERSISTENT}
@@ -168,7 +174,7 @@ PIECES = LESION + cuboid((3, 7), (14, 18), (6, 14))  # 0.288 and 0.192 ml
 
 
 def test_two_pieces_that_count_are_a_split() -> None:
-    assert _one(PIECES) == Fate(LesionFate.SPLIT, "2 pieces of 0.288, 0.192 ml", pieces=2)
+    assert _one(PIECES) == FateAssessment(LesionFate.SPLIT, "2 pieces of 0.288, 0.192 ml", pieces=2)
     assert _one(PIECES, is_new=True).fate is LesionFate.NEW
     assert _one(PIECES, is_new=True).pieces == 2
 
@@ -219,8 +225,8 @@ def test_out_of_view_and_failed_are_told_and_give_way_to_an_answer() -> None:
         out_of_view={1: "its point lies 12 mm below the scan", 2: "x", 3: "x"},
         failed={2: "no overlap"},
     )
-    assert found[1] == Fate(LesionFate.OUT_OF_VIEW, "its point lies 12 mm below the scan", pieces=0)
-    assert found[2] == Fate(LesionFate.FAILED, "no overlap", pieces=0)
+    assert found[1] == FateAssessment(LesionFate.OUT_OF_VIEW, "its point lies 12 mm below the scan", pieces=0)
+    assert found[2] == FateAssessment(LesionFate.FAILED, "no overlap", pieces=0)
     assert found[3].fate is LesionFate.PERSISTENT
 
 

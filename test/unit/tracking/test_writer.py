@@ -42,8 +42,10 @@ def test_names_are_safe_for_any_file_system_and_stay_apart() -> None:
     safe = safe_names(names)
     assert safe["week 0"] == "week_0" and safe["a.b-c"] == "a.b-c"
     assert len({name.lower() for name in safe.values()}) == len(names)
-    assert all(name and not set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789._-")
-               for name in map(str.lower, safe.values()))  # fmt: skip
+    assert all(
+        name and not set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789._-")
+        for name in map(str.lower, safe.values())
+    )
     assert "tracking.json" not in safe.values() and ".." not in safe.values()
 
 

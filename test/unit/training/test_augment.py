@@ -158,9 +158,9 @@ def test_spatial_changes_have_the_papers_parameters() -> None:
     assert turned.mean() == pytest.approx(0.2, abs=0.03)
     assert (turned & scaled).mean() == pytest.approx(0.04, abs=0.015)  # one does not depend on the other
     r = turns[turned]
-    angles = np.degrees([
-        np.arctan2(-r[:, 1, 2], r[:, 2, 2]), np.arcsin(-r[:, 0, 2]), np.arctan2(-r[:, 0, 1], r[:, 0, 0]),
-    ])  # fmt: skip
+    angles = np.degrees(
+        [np.arctan2(-r[:, 1, 2], r[:, 2, 2]), np.arcsin(-r[:, 0, 2]), np.arctan2(-r[:, 0, 1], r[:, 0, 0])]
+    )
     assert (np.abs(angles) <= 30 + 1e-6).all() and (angles.min(1) < -29).all() and (angles.max(1) > 29).all()
     assert np.abs(angles).mean(1) == pytest.approx([15] * 3, abs=1)
     mirrored = np.array([one.mirrored for one in drawn])
@@ -199,16 +199,22 @@ def test_intensity_changes_have_the_papers_parameters(flat: bool, planes: tuple 
     some = {"synchronize_channels": False, "p_per_channel": 0.5}
     gamma = {"gamma": (0.7, 1.5), "p_retain_stats": 1}
     expected = [
-        (0.1, "GaussianNoiseTransform",
-         {"noise_variance": (0, 0.1), "synchronize_channels": True, "p_per_channel": 1}),
+        (
+            0.1,
+            "GaussianNoiseTransform",
+            {"noise_variance": (0, 0.1), "synchronize_channels": True, "p_per_channel": 1},
+        ),
         (0.2, "GaussianBlurTransform", {"blur_sigma": (0.5, 1), "synchronize_axes": False} | some),
         (0.15, "MultiplicativeBrightnessTransform", {"multiplier_range": (0.75, 1.25)} | each),
         (0.15, "ContrastTransform", {"contrast_range": (0.75, 1.25), "preserve_range": True} | each),
-        (0.25, "SimulateLowResolutionTransform",
-         {"scale": (0.5, 1), "synchronize_axes": True, "ignore_axes": planes} | some),
+        (
+            0.25,
+            "SimulateLowResolutionTransform",
+            {"scale": (0.5, 1), "synchronize_axes": True, "ignore_axes": planes} | some,
+        ),
         (0.1, "GammaTransform", gamma | {"p_invert_image": 1} | each),
         (0.3, "GammaTransform", gamma | {"p_invert_image": 0} | each),
-    ]  # fmt: skip
+    ]
     steps = _transforms(flat).transforms
     assert [(step.apply_probability, type(step.transform).__name__) for step in steps] == [
         (probability, name) for probability, name, _ in expected

@@ -63,10 +63,14 @@ def work(made: Path, tmp_path: Path) -> Iterator[Path]:
 def _job(work: Path, pretrained: bool = True) -> EnsembleJob:
     config = phantoms.config(epochs=1, iterations=1)
     return EnsembleJob(
-        open_prepared(work / "real", False), work / "out", config, ("0",),
+        open_prepared(work / "real", False),
+        work / "out",
+        config,
+        ("0",),
         open_prepared(work / "synthetic", True) if pretrained else None,
-        replace(config, sampling="pretraining"), device="cpu",
-    )  # fmt: skip
+        replace(config, sampling="pretraining"),
+        device="cpu",
+    )
 
 
 def _correct(work: Path, raw: str, data: str) -> None:

@@ -28,10 +28,17 @@ def _stored(folder: Path, patient: str, one: MemoryScan, image: Path) -> Prepare
     blosc2.asarray(np.ascontiguousarray(one.ct), urlpath=str(place / CT_FILE), mode="w")
     unit = (1.0, 1.0, 1.0)
     document = ScanDocument(
-        stamp=stamp_of(RawScan(one.scan_id, patient, 0, image), ""), scan_id=one.scan_id, patient_id=patient,
-        shape_zyx=one.shape_zyx, spacing_zyx=unit, source_shape=one.shape_zyx, source_spacing_mm=unit,
-        axis_order=(0, 1, 2), axis_flipped=(False, False, False), lesions=(),
-    )  # fmt: skip
+        stamp=stamp_of(RawScan(one.scan_id, patient, 0, image), ""),
+        scan_id=one.scan_id,
+        patient_id=patient,
+        shape_zyx=one.shape_zyx,
+        spacing_zyx=unit,
+        source_shape=one.shape_zyx,
+        source_spacing_mm=unit,
+        axis_order=(0, 1, 2),
+        axis_flipped=(False, False, False),
+        lesions=(),
+    )
     (place / SCAN_FILE).write_text(document.model_dump_json())
     return PreparedScan(place)
 
@@ -81,8 +88,10 @@ def test_scans_in_no_pair_are_looked_at_too(tmp_path: Path) -> None:
     _stored(tmp_path, "B", scan("without-pair", {}, seed=7), tmp_path / "z")
     found = scans_of(tmp_path, (one,))
     assert [(scan.patient_id, scan.scan.scan_id) for scan in found] == [
-        ("A", one.baseline.scan_id), ("A", one.followup.scan_id), ("A", "alone"),
-    ]  # fmt: skip
+        ("A", one.baseline.scan_id),
+        ("A", one.followup.scan_id),
+        ("A", "alone"),
+    ]
     assert shared_patients(found, [_of("S", scan("made", {}, seed=8))]) == {"S": {"A"}}
 
 

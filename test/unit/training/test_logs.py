@@ -12,10 +12,19 @@ from model.training.logs import CURVE_FILE, LOG_FILE, EpochLog, EpochRecord
 
 def _record(epoch: int, loss: float = -0.5) -> EpochRecord:
     return EpochRecord(
-        epoch=epoch, learning_rate=0.01, training_loss=loss, validation_loss=-0.4, dice=0.5, ema_dice=0.45,
-        predicted_voxels=10.0, reference_voxels=12.0, training_seconds=2.0, waiting_seconds=0.1,
-        validation_seconds=0.5, samples_per_second=8.0,
-    )  # fmt: skip
+        epoch=epoch,
+        learning_rate=0.01,
+        training_loss=loss,
+        validation_loss=-0.4,
+        dice=0.5,
+        ema_dice=0.45,
+        predicted_voxels=10.0,
+        reference_voxels=12.0,
+        training_seconds=2.0,
+        waiting_seconds=0.1,
+        validation_seconds=0.5,
+        samples_per_second=8.0,
+    )
 
 
 def _epochs(folder: Path) -> list[str]:

@@ -39,10 +39,16 @@ def _write_scan(folder: Path, patient: str, scan: MemoryScan) -> None:
     write_voxels(place / VOXELS_FILE, tables)
     document = {
         "stamp": _STAMP,
-        "scan_id": scan.scan_id, "patient_id": patient, "shape_zyx": scan.shape_zyx,
-        "spacing_zyx": (1, 1, 1), "source_shape": scan.shape_zyx, "source_spacing_mm": (1, 1, 1),
-        "axis_order": (0, 1, 2), "axis_flipped": (False, False, False), "lesions": [],
-    }  # fmt: skip
+        "scan_id": scan.scan_id,
+        "patient_id": patient,
+        "shape_zyx": scan.shape_zyx,
+        "spacing_zyx": (1, 1, 1),
+        "source_shape": scan.shape_zyx,
+        "source_spacing_mm": (1, 1, 1),
+        "axis_order": (0, 1, 2),
+        "axis_flipped": (False, False, False),
+        "lesions": [],
+    }
     (place / "scan.json").write_text(json.dumps(document))
 
 
@@ -120,8 +126,21 @@ def test_the_command_pretrains_and_trains_a_fold(tmp_path: Path, capsys: pytest.
     parser = argparse.ArgumentParser()
     run_command.add_arguments(parser)
     short = ("epochs=1", "iterations=2", "validation_iterations=1")
-    texts = ["--data", str(data), "--pretrain", str(data), "-o", str(tmp_path / "out"), "--fold", "0",
-             "--device", "cpu", *short, "workers=1", *(f"pretrain.{text}" for text in short)]  # fmt: skip
+    texts = [
+        "--data",
+        str(data),
+        "--pretrain",
+        str(data),
+        "-o",
+        str(tmp_path / "out"),
+        "--fold",
+        "0",
+        "--device",
+        "cpu",
+        *short,
+        "workers=1",
+        *(f"pretrain.{text}" for text in short),
+    ]
     assert run_command.run(parser.parse_args(texts)) == 0
     fold = load_fold(tmp_path / "out" / "fold_0" / "checkpoint_final.pth")
     assert fold.trainer_name == "AutoPETTrainer"

@@ -15,7 +15,7 @@ from model.training.config import PRESETS, TrainingConfig
 from model.training.data_source import ScanPair
 from model.training.health import CollapsedFoldError
 from model.training.job import FoldJob, FoldResult
-from model.training.prepared_data import PreparedData, Split
+from model.training.prepared_data import FoldSplit, PreparedData
 from model.training.stages import EnsembleJob
 from model.training.train_ensemble import train_ensemble
 
@@ -33,7 +33,9 @@ def _data(folder: Path, patients: list[str]) -> PreparedData:
     pairs: tuple[ScanPair, ...] = tuple(
         pair(name, 10 * ord(name[0]) + int(name[1:] or 0)) for name in patients
     )
-    splits = tuple(Split(tuple(name for name in patients if name != held), (held,)) for held in patients[:2])
+    splits = tuple(
+        FoldSplit(tuple(name for name in patients if name != held), (held,)) for held in patients[:2]
+    )
     return PreparedData(folder, small, phantoms.write_plan(folder, small), pairs, splits)
 
 
@@ -41,9 +43,13 @@ def _job(folder: Path, pretrained: list[str] | None = None) -> EnsembleJob:
     short = config(epochs=1, iterations=1)
     other = None if pretrained is None else _data(folder / "synthetic", pretrained)
     return EnsembleJob(
-        _data(folder / "real", ["A", "B", "C"]), folder / "out", short, pretraining=other,
-        pretraining_config=replace(short, sampling="pretraining"), device="cpu",
-    )  # fmt: skip
+        _data(folder / "real", ["A", "B", "C"]),
+        folder / "out",
+        short,
+        pretraining=other,
+        pretraining_config=replace(short, sampling="pretraining"),
+        device="cpu",
+    )
 
 
 def _quiet(line: str) -> None:
@@ -82,8 +88,11 @@ def test_pretraining_does_not_see_whom_a_fold_is_validated_on(
     jobs = _recorded(monkeypatch)
     train_ensemble(_job(tmp_path, ["A", "B", "C", "D"]), _quiet)
     assert [str(job.folder.relative_to(tmp_path / "out")) for job in jobs] == [
-        "pretraining/fold_0", "fold_0", "pretraining/fold_1", "fold_1",
-    ]  # fmt: skip
+        "pretraining/fold_0",
+        "fold_0",
+        "pretraining/fold_1",
+        "fold_1",
+    ]
     for number, held in ((0, "A"), (2, "B")):
         assert set(jobs[number].training.names) == {"A", "B", "C", "D"} - {held}
         assert jobs[number].validation.names == (held,)  # watched, not learnt from
@@ -129,8 +138,11 @@ def test_a_restart_begins_each_pretraining_anew_once(tmp_path: Path, monkeypatch
     jobs = _recorded(monkeypatch)
     train_ensemble(replace(_job(tmp_path, ["S1", "S2"]), restart=True), _quiet)
     assert [(job.folder.name, job.restart) for job in jobs] == [
-        ("fold_shared", True), ("fold_0", True), ("fold_shared", False), ("fold_1", True),
-    ]  # fmt: skip
+        ("fold_shared", True),
+        ("fold_0", True),
+        ("fold_shared", False),
+        ("fold_1", True),
+    ]
 
 
 def test_a_fold_of_all_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

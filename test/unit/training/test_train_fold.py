@@ -30,7 +30,7 @@ from model.training.health import CollapsedFoldError, HealthCheck
 from model.training.job import FoldJob, data_digest
 from model.training.loader import Batch, Step, batches, schedule
 from model.training.loop import Trainer, Validation, run_epoch
-from model.training.prepared_data import PreparedData, Split
+from model.training.prepared_data import FoldSplit, PreparedData
 from model.training.sampler import Sampler
 from model.training.stages import EnsembleJob, check_shares
 from model.training.train_ensemble import train_ensemble
@@ -381,12 +381,16 @@ def _ensemble(folder: Path, own: int, first: int) -> EnsembleJob:
     """Two data sets that share no patient, with the batches of both stages."""
     small, everyone = plan(features=4), tuple(phantoms.pair(name) for name in ("A", "B"))
     file = phantoms.write_plan(folder / "data", small)
-    data = PreparedData(folder / "data", small, file, everyone, (Split(("A",), ("B",)),))
+    data = PreparedData(folder / "data", small, file, everyone, (FoldSplit(("A",), ("B",)),))
     synthetic = replace(data, pairs=tuple(replace(one, patient_id=one.patient_id + "x") for one in everyone))
     return EnsembleJob(
-        data, folder / "out", config(batch_size=own), pretraining=synthetic,
-        pretraining_config=config(batch_size=first, sampling="pretraining"), device="cpu",
-    )  # fmt: skip
+        data,
+        folder / "out",
+        config(batch_size=own),
+        pretraining=synthetic,
+        pretraining_config=config(batch_size=first, sampling="pretraining"),
+        device="cpu",
+    )
 
 
 def two_processes(script: str, *arguments: object) -> tuple[list[int], list[str], list[str]]:
@@ -414,8 +418,8 @@ _SCRIPT = """
 import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
-from test.unit.training.engine.test_run import _job
-from model.training.engine.run import train_fold
+from test.unit.training.test_train_fold import _job
+from model.training.train_fold import train_fold
 job = _job(Path(sys.argv[1]), epochs=2, iterations=2, deep_supervision=sys.argv[2] == "True")
 train_fold(job, lambda line: print(line, flush=True))
 """

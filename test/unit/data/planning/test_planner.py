@@ -70,9 +70,23 @@ def test_feature_voxels_are_counted_as_the_network_library_does() -> None:
     features, blocks = (4, 8, 8, 8, 8), (1, 2, 2, 1, 1)
     assert len(topology.strides) == len(features)
     network = unet.ResidualEncoderUNet(
-        1, len(features), features, torch.nn.Conv3d, topology.kernel_sizes, topology.strides, blocks, 2,
-        [1] * 4, True, torch.nn.InstanceNorm3d, {}, None, {}, torch.nn.LeakyReLU, {},
-    )  # fmt: skip
+        1,
+        len(features),
+        features,
+        torch.nn.Conv3d,
+        topology.kernel_sizes,
+        topology.strides,
+        blocks,
+        2,
+        [1] * 4,
+        True,
+        torch.nn.InstanceNorm3d,
+        {},
+        None,
+        {},
+        torch.nn.LeakyReLU,
+        {},
+    )
     assert feature_count(topology, features, blocks) == network.compute_conv_feature_map_size(
         topology.patch_size
     )

@@ -20,7 +20,7 @@ from model.propagation.register.deformable import DeformableBackend
 from model.propagation.register.field import Composition, FieldTransform, folding_share, voxel_centres_mm
 from model.propagation.register.linear import LinearTransform
 from model.propagation.register.refine import Refiner
-from model.propagation.register.warp import Pair, Smoothed, normalised
+from model.propagation.register.warp import PairOnGrid, Smoothed, normalised
 
 SIZE, SPACING_MM = (72, 64, 60), 2.5
 PLACES_MM = np.random.default_rng(3).uniform([-55, -45, -45], [55, 45, 45], (60, 3))
@@ -204,7 +204,7 @@ def test_beyond_a_scan_stands_what_its_border_shows() -> None:
     geometry = Geometry((8, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     image = RegistrationImage(np.full((8, 8, 8), 40, np.int16), geometry)
     wide = Geometry((12, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
-    pair = Pair.of(wide, *(Smoothed.of(image, 2.0),) * 2, LinearTransform.identity())
+    pair = PairOnGrid.of(wide, *(Smoothed.of(image, 2.0),) * 2, LinearTransform.identity())
     assert (pair.fixed == 40).all()
     assert pair.fixed_seen[..., :8].all() and not pair.fixed_seen[..., 9:].any()
 
@@ -221,9 +221,9 @@ class TestTheEndsOfTheOverlap:
 
     GRID = Geometry((30, 28, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 
-    def pair(self, seen: np.ndarray) -> Pair:
+    def pair(self, seen: np.ndarray) -> PairOnGrid:
         hu = np.zeros(self.GRID.shape_zyx, np.float32)
-        return Pair(self.GRID, hu, hu, np.ones_like(seen), seen)
+        return PairOnGrid(self.GRID, hu, hu, np.ones_like(seen), seen)
 
     def test_they_are_continued_from_inside(self) -> None:
         seen = np.ones(self.GRID.shape_zyx, bool)

@@ -30,7 +30,7 @@ _HELP = {
     "prepare": "check, plan, preprocess and split a data set",
     "synthesize": "make follow-ups of labelled scans",
     "run": "train networks, fold after fold, into a model folder",
-    "table": "the rows of paper 000's Table 1 on your own data, within a budget of minutes",
+    "table": "the rows of [Kirchhoff2025]'s Table 1 on your own data, within a budget of minutes",
 }
 
 

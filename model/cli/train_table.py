@@ -1,4 +1,4 @@
-"""The command ``train table``: the rows of paper 000's Table 1 on one's own data, within a budget."""
+"""The command ``train table``: the rows of [Kirchhoff2025]'s Table 1 on one's own data, within a budget."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..comparison.variants import ROW_NAMES
 from ..errors import InputError
 from ..options import add_device
 
-HELP = "the rows of paper 000's Table 1 on your own data, within a budget of minutes"
+HELP = "the rows of [Kirchhoff2025]'s Table 1 on your own data, within a budget of minutes"
 
 _DESCRIPTION = """\
-Trains the rows of paper 000's Table 1 one after the other, asks each fold about its held-out patients, and
+Trains the rows of [Kirchhoff2025]'s Table 1 one after the other, asks each fold about its held-out patients, and
 writes table.md and table.csv: with and without mask, baseline and pretraining, Gaussians of unit peak and
 unit volume, propagated, given and moved points, and on --test the ensemble against single folds. The row
 longitudinal-pretrained has all folds, the others have folds 0 and 1. Called again, it goes on where the

@@ -29,7 +29,7 @@ def heading_of(
         left: how many steps the budget did not reach.
     """
     return (
-        "# Held-out patients, in the form of paper 000's Table 1",
+        "# Held-out patients, in the form of [Kirchhoff2025]'s Table 1",
         "\n".join(f"- {line}" for line in _facts(inputs, preset, overrides, stages)),
         "\n".join(f"- {line}" for line in _rules(inputs)),
         "\n".join(f"- {line}" for line in _state(ledger, left)),

@@ -18,7 +18,7 @@ NOISE_VOXELS = (0, 2, 4, 6, 8)  # each axis by a whole number of up to so many v
 class Row:
     """One line of the table: a network that is trained and asked.
 
-    ``title`` is that of paper 000's Table 1 where it has the row. ``settings`` are those by which rows
+    ``title`` is that of [Kirchhoff2025]'s Table 1 where it has the row. ``settings`` are those by which rows
     differ, as key=value, of both stages. ``folds``: how many of the splits, from 0 on; None: all.
     """
 

@@ -1,4 +1,4 @@
-"""How good the answers are, in the words of paper 000's Table 1; all of it by `model.evaluation`."""
+"""How good the answers are, in the words of [Kirchhoff2025]'s Table 1; all of it by `model.evaluation`."""
 
 from __future__ import annotations
 

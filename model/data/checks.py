@@ -15,7 +15,7 @@ from .lesion_links import resolve_links, shown_point
 from .scan_survey import ScanSurvey, SurveyedLesion
 
 # A point this far from its lesion's box means something else, most often another order of its axes. As far
-# as a place may be off until it is not taken for the same lesion (CPM@25, paper 001).
+# as a place may be off until it is not taken for the same lesion (CPM@25, [Rokuss2025]).
 _FAR_MM = 25.0
 # Beyond this a grid is tilted; a tenth of a degree is rounding of a header.
 _TILT_DEGREES = 1.0

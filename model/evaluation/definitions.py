@@ -1,4 +1,4 @@
-"""What counts how: the rules of the challenge, of paper 000 and of paper 001, by name.
+"""What counts how: the rules of the challenge, of [Kirchhoff2025] and of [Rokuss2025], by name.
 
 A definition says which scope its scores are of, in which order lesions, scans and patients are averaged, and
 what a metric counts where a mask is empty or a prediction is missing. Where the sources are silent the rule
@@ -127,7 +127,7 @@ DEFINITIONS: Mapping[str, Definition] = {
     ),
     "longitudinal": Definition(
         name="longitudinal",
-        source="paper 000, Table 1, and LongiSeg's evaluation of lesion pairs",
+        source="[Kirchhoff2025], Table 1, and LongiSeg's evaluation of lesion pairs",
         scopes=(Scope.LESION,),
         order=Order.SCANS,
         metrics=_with_first(Metric.DICE, Metric.FN_VOXELS, Metric.FP_VOXELS),
@@ -135,7 +135,7 @@ DEFINITIONS: Mapping[str, Definition] = {
     ),
     "tracking": Definition(
         name="tracking",
-        source="paper 001, Table 2 and appendix 9.2",
+        source="[Rokuss2025], Table 2 and appendix 9.2",
         scopes=(Scope.LESION,),
         order=Order.PATIENTS,
         metrics=_with_first(Metric.DICE, Metric.CPM, Metric.DICE_25, Metric.MED, Metric.NSD),

@@ -9,7 +9,7 @@ from .overlap import dice
 from .records import LesionRecord
 
 MATCH_MM = 25.0
-"""Centres within this distance are the same lesion's (CPM@25, paper 001)."""
+"""Centres within this distance are the same lesion's (CPM@25, [Rokuss2025])."""
 
 
 class Metric(StrEnum):

@@ -1,6 +1,6 @@
 """Asking the segmenter more than once for a lesion, and making one answer of its answers.
 
-The methods are LinGuinE's (paper 002, section 2, "boosting"). A point that registration has carried over may
+The methods are LinGuinE's ([Garibli2025], section 2, "boosting"). A point that registration has carried over may
 lie at a lesion's rim or beside it; further views of the lesion, from the middle of the first answer, from
 points round the given one, or with the scans turned, make the answer less dependent on where it fell.
 
@@ -155,7 +155,7 @@ class BoostedSegmenter:
         """How much the answers to a prompt agreed: their mean pairwise Dice, 0 to 1.
 
         None when it was answered from one view only. With ``perturbed`` this is a confidence in the point
-        (LinGuinE, paper 002).
+        (LinGuinE, [Garibli2025]).
         """
         return self._agreements.get(prompt)
 

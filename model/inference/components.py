@@ -1,6 +1,6 @@
 """Which pieces of an answer belong to the lesion that was asked for: the component rule.
 
-LinGuinE (paper 002, section 2) keeps the component nearest to the propagated point, so that a neighbour's
+LinGuinE ([Garibli2025], section 2) keeps the component nearest to the propagated point, so that a neighbour's
 false positive is not taken for the lesion. A point that lies beside the lesion, or in the hole of a ring,
 never costs the lesion: what is near enough stays.
 """
@@ -25,7 +25,7 @@ LIMIT_MM = 20.0
 
 The paper's 10 voxels are 7 mm within slices and 50 mm across thick ones. 20 mm cover a lesion beside a point
 that was propagated over a breath (10-15 mm) with some error of registration; 25 mm is where tracking scores
-stop to take two places for one lesion (CPM@25, paper 001).
+stop to take two places for one lesion (CPM@25, [Rokuss2025]).
 """
 
 # Components whose distances differ by rounding only are equally near.

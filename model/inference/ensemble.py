@@ -1,7 +1,7 @@
 """The folds together: devices, precision, batches, and what to do when memory runs out.
 
 Logits are summed over the folds, not averaged, before the softmax: the published model was run like that
-(recipe, step 10). With two classes the softmax of the sum is the sigmoid of the summed margin between
+(docs/model_recipe.md, step 10). With two classes the softmax of the sum is the sigmoid of the summed margin between
 foreground and background, so only the margin is kept.
 
 Memory ladder: all folds resident and the chosen batch; on out-of-memory the batch halves, then folds go

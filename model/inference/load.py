@@ -67,7 +67,7 @@ def load_single_time_point(
     folds: Sequence[int] = DEFAULT_FOLDS,
     networks: Collection[PromptNetwork] | None = None,
 ) -> dict[PromptNetwork, LoadedModel]:
-    """Load LesionLocator's networks from the layout in which they are published (paper 001).
+    """Load LesionLocator's networks from the layout in which they are published ([Rokuss2025]).
 
     Args:
         weights_dir: `LesionLocatorCheckpoint`, or the folder above it, or one network's own.

@@ -1,4 +1,4 @@
-"""The single-time-point networks of LesionLocator (paper 001): one scan and one prompt per lesion.
+"""The single-time-point networks of LesionLocator ([Rokuss2025]): one scan and one prompt per lesion.
 
 What the published way does and this one does not: crop scans to what is not zero, scale points without
 regard to where voxel centres come to lie, compute in half precision, bring logits (instead of
@@ -143,7 +143,7 @@ def _tiled_lesion(prompt: LesionPrompt, shown: PromptMap, grid: NetworkGrid, pla
 def prompt_tiles(shown: PromptMap, shape: Index, patch_size: Index) -> list[Box]:
     """One patch round the centre of a prompt that fits into one, else a sliding window's tiles that touch it.
 
-    As published: patches are centred on boxes and balls, and on a mask's centre of mass (paper 001's code);
+    As published: patches are centred on boxes and balls, and on a mask's centre of mass ([Rokuss2025]'s code);
     the one patch always holds the whole prompt.
     """
     extent = shown.box

@@ -1,6 +1,6 @@
 """What a network says of a scan when nobody tells it where the lesion is.
 
-LinGuinE (paper 002, section 2) keeps those candidate points of a lesion that the model takes for lesion
+LinGuinE ([Garibli2025], section 2) keeps those candidate points of a lesion that the model takes for lesion
 without a prompt: it will find the lesion from there in other scans as well.
 """
 

@@ -29,7 +29,7 @@ _SIGMA_VOXELS = 1.0
 # Twice the reach of the filter (4 sigma, either side of the point): more would add only zeros.
 _REACH = 8
 
-# The ball of a point prompt (paper 001, section 2.5): eleven voxels across, 739 in all.
+# The ball of a point prompt ([Rokuss2025], section 2.5): eleven voxels across, 739 in all.
 _BALL_RADIUS_VOXELS = 5
 # Boxes are given with a voxel to spare on each side, as they were when the network was published.
 _BOX_MARGIN_VOXELS = 1
@@ -38,7 +38,7 @@ _BOX_MARGIN_VOXELS = 1
 class HeatMap(StrEnum):
     """How large a heat map's Gaussian is: its highest value is 1, or the sum of all its values is.
 
-    Published networks have the first; paper 000 compares both.
+    Published networks have the first; [Kirchhoff2025] compares both.
     """
 
     UNIT_PEAK = "unit-peak"
@@ -69,10 +69,10 @@ class EncodedLesion:
 
 
 def heat_map(index: Index, box: Box, grid: NetworkGrid, kind: HeatMap = HeatMap.UNIT_PEAK) -> FloatVolume:
-    """A Gaussian of one voxel's sigma round a point, with the value 1 there (paper 000, section 3.1).
+    """A Gaussian of one voxel's sigma round a point, with the value 1 there ([Kirchhoff2025], section 3.1).
 
     It is reflected at the border of the part of the patch that lies inside the image, as the model was
-    trained (recipe, step 7). All zeros in a patch that does not hold the point. float32 of the box's shape.
+    trained (docs/model_recipe.md, step 7). All zeros in a patch that does not hold the point. float32 of the box's shape.
 
     Args:
         kind: with `HeatMap.UNIT_VOLUME` its values in the box sum up to 1 instead.
@@ -159,7 +159,7 @@ def ball_prompt(point_zyx: Vector, grid: NetworkGrid) -> PromptMap | None:
     """A ball of network voxels round a point of the axial scan; None when the point lies outside of it.
 
     Its centre is the network voxel that holds the point. Every voxel within five and a half voxels belongs
-    to it, as in the published balls of "radius 5", so that it is eleven voxels across (paper 001,
+    to it, as in the published balls of "radius 5", so that it is eleven voxels across ([Rokuss2025],
     section 2.5).
     """
     if not np.isfinite(point_zyx).all():

@@ -1,4 +1,4 @@
-"""The plan's CT normalisation, element by element, in float32 (recipe, step 4)."""
+"""The plan's CT normalisation, element by element, in float32 (docs/model_recipe.md, step 4)."""
 
 from __future__ import annotations
 

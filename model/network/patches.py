@@ -37,7 +37,7 @@ class NetworkGrid:
         return Box.of_shape(self.shape)
 
     def index(self, point_zyx: Sequence[float]) -> Index:
-        """The network voxel of a voxel index on the axial scan (recipe, step 3)."""
+        """The network voxel of a voxel index on the axial scan (docs/model_recipe.md, step 3)."""
         point = self.axes.point(point_zyx, self.axial_shape_zyx)
         return resampled_index(point, self.source_spacing_mm, self.target_spacing_mm, self.shape)
 
@@ -91,7 +91,7 @@ def place(
 
     The follow-up patch stays inside an image that is larger than it, and is centred on one that is
     smaller (of an odd difference the low side gets one voxel more). The baseline patch is not clamped
-    (recipe, step 6).
+    (docs/model_recipe.md, step 6).
     """
     start = [
         (n - p) // 2 if n < p else min(max(f - p // 2, 0), n - p)
@@ -108,7 +108,7 @@ def extract_ct(scan: Scan, grid: NetworkGrid, box: Box, scheme: CtNormalization)
 
 
 def extract_mask(scan: Scan, lesion_id: int, grid: NetworkGrid, box: Box) -> FloatVolume:
-    """A lesion's mask in a patch as 0 and 1: interpolated, then above one half (recipe, step 5)."""
+    """A lesion's mask in a patch as 0 and 1: interpolated, then above one half (docs/model_recipe.md, step 5)."""
     if scan.mask is None:
         return np.zeros(box.shape_zyx, np.float32)
     soft = _extract(
@@ -139,7 +139,7 @@ def pad_to(values: FloatVolume, inside: Box, box: Box) -> FloatVolume:
 
 
 def paste_back(probability: FloatVolume, box: Box, grid: NetworkGrid) -> tuple[Box, npt.NDArray[np.float32]]:
-    """Bring a patch of foreground probabilities back to the scan's axial voxels (recipe, step 11).
+    """Bring a patch of foreground probabilities back to the scan's axial voxels (docs/model_recipe.md, step 11).
 
     Outside of the patch the foreground is 0. Only voxels that the patch touches are computed.
 

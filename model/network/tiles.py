@@ -18,9 +18,9 @@ from ..case.geometry import Array, AxisMap, Box, Index
 from .patches import NetworkGrid, Placement, extract_mask
 from .resample import FloatVolume, resample_box
 
-# A lesion's own border is no end: as far as clicks were shifted in training (paper 000, section 3.1).
+# A lesion's own border is no end: as far as clicks were shifted in training ([Kirchhoff2025], section 3.1).
 MARGIN_VOXELS = 4
-# Weights of a tile fall off with a sigma of an eighth of it, as in nnU-Net and LesionLocator (paper 001).
+# Weights of a tile fall off with a sigma of an eighth of it, as in nnU-Net and LesionLocator ([Rokuss2025]).
 _SIGMAS_PER_PATCH = 8
 
 

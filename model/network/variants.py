@@ -39,7 +39,7 @@ class Family(Enum):
 
 
 class PromptNetwork(StrEnum):
-    """The single-time-point networks, by the folder in which LesionLocator publishes each (paper 001).
+    """The single-time-point networks, by the folder in which LesionLocator publishes each ([Rokuss2025]).
 
     Of `TRACK` only the segmenting U-Net is used, which takes masks of the time point before, warped to the
     scan. The registration network that its checkpoints also hold is left out: registration is this

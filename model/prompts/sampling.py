@@ -1,7 +1,7 @@
 """Points out of masks: which voxel of a lesion stands for it, and which of several candidates may.
 
 Points are voxel indices (z, y, x) and always lie on a voxel of the mask. The ways of sampling and of
-filtering are those of LinGuinE (paper 002): candidates drawn from the source mask, kept by their HU or by
+filtering are those of LinGuinE ([Garibli2025]): candidates drawn from the source mask, kept by their HU or by
 what the model says without a prompt.
 """
 

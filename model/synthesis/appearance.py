@@ -1,4 +1,4 @@
-"""Another examination's intensities: noise, blur, brightness and contrast (paper 001, section 7.2).
+"""Another examination's intensities: noise, blur, brightness and contrast ([Rokuss2025], section 7.2).
 
 The paper's parameters are in normalised intensities x = (HU - mean) / std. In HU the noise's standard
 deviation is sqrt(variance) · std (up to 63 HU), brightness is mean + f · (HU - mean), and contrast f

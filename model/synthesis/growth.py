@@ -1,4 +1,4 @@
-"""Growth and shrinkage of a lesion by anatomy-informed fields (paper 001, equation 5 and its section 7.1).
+"""Growth and shrinkage of a lesion by anatomy-informed fields ([Rokuss2025], equation 5 and its section 7.1).
 
 V = grad(G_sigma * S) · A with S the lesion. The grown image at a place q is the image before at q + V(q): the
 gradient points into the lesion, so A > 0 takes its surface outwards, and what lies round it gives way.

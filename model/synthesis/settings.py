@@ -1,4 +1,4 @@
-"""All parameters of the generator, with the defaults of LesionLocator (paper 001, its section 7).
+"""All parameters of the generator, with the defaults of LesionLocator ([Rokuss2025], its section 7).
 
 Lengths of the paper are voxels; here they are mm. One of the paper's voxels counts as ``voxel_mm`` mm: the
 parameters below are already in mm for 1 mm, the factor is applied where they are drawn. Ranges are uniform.

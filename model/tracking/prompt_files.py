@@ -24,7 +24,7 @@ from ..prompts.simulation import ClickRule, SimulationOptions, enlarged, simulat
 from .lesion_state import PointChooser
 from .series import FollowOptions
 
-# Together up to ten voxels per axis, as the boxes of LesionLocator's training (paper 001).
+# Together up to ten voxels per axis, as the boxes of LesionLocator's training ([Rokuss2025]).
 _BOX_PERTURBATION = 5
 
 

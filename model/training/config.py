@@ -1,6 +1,6 @@
 """The settings of a training run: named defaults, presets, and overrides from the command line.
 
-Defaults are those of paper 000 and its code (facts A2 to A4) unless a comment says otherwise.
+Defaults are those of [Kirchhoff2025] and its code (facts A2 to A4) unless a comment says otherwise.
 """
 
 from __future__ import annotations

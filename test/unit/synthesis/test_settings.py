@@ -26,7 +26,7 @@ from test.cohort.make import SEEDING
 
 from ...helpers.synthesis_phantom import BIG, GRID, STILL, made, scan
 
-# LesionLocator (paper 001), equation 5 and section 7 of its appendix; one of its voxels counts as 1 mm.
+# LesionLocator ([Rokuss2025]), equation 5 and section 7 of its appendix; one of its voxels counts as 1 mm.
 PAPER = {
     "growth.amplitudes_mm2": (-22, -18, 15, 25),
     "growth.is_per_lesion": False,  # one A0 for an image

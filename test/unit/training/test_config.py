@@ -62,7 +62,7 @@ def test_presets_are_the_papers() -> None:
 
 
 def test_defaults_are_the_papers() -> None:
-    """What paper 000 and its published code say, written out."""
+    """What [Kirchhoff2025] and its published code say, written out."""
     expected = {
         "variant": "longitudinal",
         "heat_map": "unit-peak",

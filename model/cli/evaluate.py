@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--definition",
         choices=DEFINITION_NAMES,
         default=DEFAULT_DEFINITION,
-        help="what counts and how it is averaged: the challenge's script, [Kirchhoff2025] (longitudinal, default), "
-        "or [Rokuss2025] (tracking)",
+        help="what counts and how it is averaged: the challenge's script, [Kirchhoff2025] (longitudinal, "
+        "default), or [Rokuss2025] (tracking)",
     )
     parser.add_argument(
         "--lesion-map",

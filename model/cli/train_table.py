@@ -13,8 +13,8 @@ from ..options import add_device
 HELP = "the rows of [Kirchhoff2025]'s Table 1 on your own data, within a budget of minutes"
 
 _DESCRIPTION = """\
-Trains the rows of [Kirchhoff2025]'s Table 1 one after the other, asks each fold about its held-out patients, and
-writes table.md and table.csv: with and without mask, baseline and pretraining, Gaussians of unit peak and
+Trains the rows of [Kirchhoff2025]'s Table 1 one after the other, asks each fold about its held-out patients,
+and writes table.md and table.csv: with and without mask, baseline and pretraining, Gaussians of unit peak and
 unit volume, propagated, given and moved points, and on --test the ensemble against single folds. The row
 longitudinal-pretrained has all folds, the others have folds 0 and 1. Called again, it goes on where the
 budget ended: what is finished is never repeated, and what was not reached stands as "not run". Settings are

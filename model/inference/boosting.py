@@ -1,7 +1,7 @@
 """Asking the segmenter more than once for a lesion, and making one answer of its answers.
 
-The methods are LinGuinE's ([Garibli2025], section 2, "boosting"). A point that registration has carried over may
-lie at a lesion's rim or beside it; further views of the lesion, from the middle of the first answer, from
+The methods are LinGuinE's ([Garibli2025], section 2, "boosting"). A point that registration has carried over
+may lie at a lesion's rim or beside it; further views of the lesion, from the middle of the first answer, from
 points round the given one, or with the scans turned, make the answer less dependent on where it fell.
 
 A method is two rounds (all lesions, then all lesions again from their first answers) or one (all views of all

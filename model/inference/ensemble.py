@@ -1,8 +1,8 @@
 """The folds together: devices, precision, batches, and what to do when memory runs out.
 
 Logits are summed over the folds, not averaged, before the softmax: the published model was run like that
-(docs/model_recipe.md, step 10). With two classes the softmax of the sum is the sigmoid of the summed margin between
-foreground and background, so only the margin is kept.
+(docs/model_recipe.md, step 10). With two classes the softmax of the sum is the sigmoid of the summed margin
+between foreground and background, so only the margin is kept.
 
 Memory ladder: all folds resident and the chosen batch; on out-of-memory the batch halves, then folds go
 one at a time over all lesions, then everything moves to the CPU; only then the run gives up.

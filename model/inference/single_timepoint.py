@@ -143,8 +143,8 @@ def _tiled_lesion(prompt: LesionPrompt, shown: PromptMap, grid: NetworkGrid, pla
 def prompt_tiles(shown: PromptMap, shape: Index, patch_size: Index) -> list[Box]:
     """One patch round the centre of a prompt that fits into one, else a sliding window's tiles that touch it.
 
-    As published: patches are centred on boxes and balls, and on a mask's centre of mass ([Rokuss2025]'s code);
-    the one patch always holds the whole prompt.
+    As published: patches are centred on boxes and balls, and on a mask's centre of mass ([Rokuss2025]'s
+    code); the one patch always holds the whole prompt.
     """
     extent = shown.box
     if all(length <= patch for length, patch in zip(extent.shape_zyx, patch_size, strict=True)):

@@ -72,7 +72,8 @@ def heat_map(index: Index, box: Box, grid: NetworkGrid, kind: HeatMap = HeatMap.
     """A Gaussian of one voxel's sigma round a point, with the value 1 there ([Kirchhoff2025], section 3.1).
 
     It is reflected at the border of the part of the patch that lies inside the image, as the model was
-    trained (docs/model_recipe.md, step 7). All zeros in a patch that does not hold the point. float32 of the box's shape.
+    trained (docs/model_recipe.md, step 7). All zeros in a patch that does not hold the point. float32 of the
+    box's shape.
 
     Args:
         kind: with `HeatMap.UNIT_VOLUME` its values in the box sum up to 1 instead.

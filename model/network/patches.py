@@ -108,7 +108,7 @@ def extract_ct(scan: Scan, grid: NetworkGrid, box: Box, scheme: CtNormalization)
 
 
 def extract_mask(scan: Scan, lesion_id: int, grid: NetworkGrid, box: Box) -> FloatVolume:
-    """A lesion's mask in a patch as 0 and 1: interpolated, then above one half (docs/model_recipe.md, step 5)."""
+    """A lesion's mask in a patch as 0 and 1: interpolated, then > 0.5 (docs/model_recipe.md, step 5)."""
     if scan.mask is None:
         return np.zeros(box.shape_zyx, np.float32)
     soft = _extract(
@@ -139,7 +139,7 @@ def pad_to(values: FloatVolume, inside: Box, box: Box) -> FloatVolume:
 
 
 def paste_back(probability: FloatVolume, box: Box, grid: NetworkGrid) -> tuple[Box, npt.NDArray[np.float32]]:
-    """Bring a patch of foreground probabilities back to the scan's axial voxels (docs/model_recipe.md, step 11).
+    """Bring foreground probabilities back to the scan's axial voxels (docs/model_recipe.md, step 11).
 
     Outside of the patch the foreground is 0. Only voxels that the patch touches are computed.
 

@@ -3,7 +3,7 @@
 Nobody knows the error of a point for which there is no truth; three things tell of it. How far the point
 comes back from where it began when another registration of the same scans, the other way round, takes it
 back (inverse consistency). How irregular the mapping is round the point: points moved by a few mm must
-arrive moved likewise (LinGuinE, [Garibli2025], perturbs prompts so). And how alike the scans are once aligned.
+arrive moved likewise ([Garibli2025] perturbs prompts so). And how alike the scans are once aligned.
 """
 
 from __future__ import annotations

@@ -91,7 +91,8 @@ from model.cli.main import main
 from model.training import prepared_data
 from test.unit.training.test_train_fold import _ensemble
 job = _ensemble(Path(sys.argv[1]), 2, 24)
-prepared_data.open_prepared = lambda folder, tables: job.pretraining if folder.name == "synthetic" else job.data
+sets = {"synthetic": job.pretraining, "real": job.data}
+prepared_data.open_prepared = lambda folder, tables: sets[folder.name]
 words = ["train", "run", "--data", "real", "--pretrain", "synthetic", "-o", sys.argv[2], "--device", "cpu"]
 sys.exit(main([*words, *sys.argv[3:]]))
 """

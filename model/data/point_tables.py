@@ -1,8 +1,8 @@
 """Voxels of a lesion from which training draws points, deep ones more often.
 
 LesionLocator's and [Kirchhoff2025]'s pretraining draw a point in a lesion with a probability that grows with
-the square of its depth, from at most a thousand stored voxels. Depth is in mm here, so that thick slices do not
-count as shallow, and ids are not limited to 255.
+the square of its depth, from at most a thousand stored voxels. Depth is in mm here, so that thick slices do
+not count as shallow, and ids are not limited to 255.
 """
 
 from __future__ import annotations

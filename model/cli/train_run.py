@@ -20,22 +20,6 @@ HELP = "train networks, fold after fold, into a model folder"
 
 _PRESETS = ("scratch", "pretraining", "finetuning")
 
-# Network, prompts and machine are the same in both stages, unless pretrain.key=value says otherwise.
-OF_BOTH_STAGES = frozenset(
-    {
-        "variant",
-        "heat_map",
-        "batch_dice",
-        "deep_supervision",
-        "precision",
-        "compile",
-        "deterministic",
-        "workers",
-        "prefetch",
-        "seed",
-    }
-)
-
 _DESCRIPTION = """\
 Trains folds one after the other, into a model folder as --weights takes it. What is there already goes on
 where it stopped, and finished folds are passed over. Then each fold is asked about its held-out patients, on
@@ -98,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         OutputError: something cannot be written.
         CollapsedFoldError: a fold does not learn.
     """
-    from ..training.config import PRESETS, lines_of, with_overrides
+    from ..training.config import PRESETS, SETTINGS_OF_BOTH_STAGES, setting_lines, with_overrides
 
     begun = arguments.pretrain is not None or arguments.initial is not None
     preset = arguments.preset or ("finetuning" if begun else "scratch")
@@ -106,13 +90,13 @@ def run(arguments: argparse.Namespace) -> int:
     own = [text for text in arguments.overrides if not text.startswith("pretrain.")]
     config = with_overrides(PRESETS[preset], own)
     given = {text.partition("=")[0].strip() for text in first}
-    shared = [text for text in own if text.partition("=")[0].strip() in OF_BOTH_STAGES - given]
+    shared = [text for text in own if text.partition("=")[0].strip() in SETTINGS_OF_BOTH_STAGES - given]
     pretraining = with_overrides(PRESETS["pretraining"], [*shared, *first])
     if arguments.settings:
         for stage, settings in (("", config), ("pretrain.", pretraining)):
             if stage and arguments.pretrain is None:
                 continue
-            for line in lines_of(_planned(settings, arguments.data)):
+            for line in setting_lines(_planned(settings, arguments.data)):
                 print(f"{stage}{line}")
         return 0
 
@@ -158,9 +142,9 @@ def _planned(settings: TrainingConfig, data: Path | None) -> TrainingConfig:
     if data is None:
         return settings
     from ..network.plan import DEFAULT_CONFIGURATION, PLANS_FILE
-    from ..training.config import settled
+    from ..training.config import with_plan_defaults
 
-    return settled(settings, data / PLANS_FILE, DEFAULT_CONFIGURATION)
+    return with_plan_defaults(settings, data / PLANS_FILE, DEFAULT_CONFIGURATION)
 
 
 def _say(line: str) -> None:
@@ -189,7 +173,7 @@ def _is_first() -> bool:
 def _cross_validate(job: EnsembleJob) -> None:
     """Ask the finished folds about their held-out patients; what was trained stands, whatever comes of it."""
     from ..crossval.cross_validate import CROSS_VALIDATION_FOLDER, cross_validate
-    from ..crossval.pairs import prepared_pairs
+    from ..crossval.pairs import evaluation_pairs
     from ..training.stages import EVERYTHING
     from ..training.train_ensemble import finished_folds
 
@@ -200,7 +184,7 @@ def _cross_validate(job: EnsembleJob) -> None:
         held_out = {name: split.validation for name, split in finished_folds(job).items()}
         if not held_out:
             return
-        cross_validate(prepared_pairs(job.data.folder), held_out, job.output, output, job.device, _say)
+        cross_validate(evaluation_pairs(job.data.folder), held_out, job.output, output, job.device, _say)
     except InputError as error:
         _say(f"cross-validation: could not be done, what was trained stands: {error}")
         return

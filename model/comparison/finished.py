@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..crossval.pairs import EvaluationPair
 from ..crossval.point_setting import PointSetting
-from ..crossval.prediction_store import asked_now, read_asked
-from ..crossval.scores import Score, score, score_of
+from ..crossval.prediction_store import new_manifest, read_prediction_manifest
+from ..crossval.scores import Score, score_of, score_predictions
 from ..errors import InputError
 from ..evaluation.records import RECORDS_NAME, LesionRecord, read_records
 from ..training.config import TrainingConfig, first_difference
@@ -164,16 +164,16 @@ def answers_of(
         InputError: they have to be measured again, and original files are not there any more.
         OutputError: a table cannot be written.
     """
-    asked = read_asked(folder)
-    if asked is None or not asked.is_same(asked_now(question, run, folds)):
+    asked = read_prediction_manifest(folder)
+    if asked is None or not asked.matches(new_manifest(question, run, folds)):
         return Answers("not run")
     kept = _kept_records(folder)
     if pairs is None:
         return Answers("finished", score_of(kept), asked.failures) if kept else Answers("begun")
-    if not all(asked.is_answered(pair, folder) for pair in pairs):
+    if not all(asked.is_predicted(pair, folder) for pair in pairs):
         return Answers("begun")
     is_whole = {record.scan for record in kept} == {pair.name for pair in pairs}
-    found = score_of(kept) if is_whole else score(pairs, folder, lambda line: None)
+    found = score_of(kept) if is_whole else score_predictions(pairs, folder, lambda line: None)
     return Answers("finished", found, asked.failures)
 
 

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..crossval.pairs import EvaluationPair, data_set_pairs, prepared_pairs
+from ..crossval.pairs import EvaluationPair, data_set_pairs, evaluation_pairs
 from ..errors import InputError
 from ..network.plan import Plan
 from ..training.checkpoint import FINAL
-from ..training.fold_provenance import other_origin
+from ..training.fold_provenance import provenance_difference
 from ..training.job import Say
-from ..training.leakage import kept_out, line_of
+from ..training.leakage import excluded_patients, overlap_line
 from ..training.prepared_data import PreparedData, open_prepared
-from ..training.stages import EnsembleJob, check_plans, fold_stages, overlap_of
+from ..training.stages import EnsembleJob, check_plans, fold_stages, patient_overlap
 from .finished import pretraining_folder
 from .layout import Layout
 from .ledger import Ledger
@@ -82,7 +82,7 @@ def open_inputs(
     real = open_prepared(data, False)
     if not real.splits:
         raise InputError(f"{data}: has no folds; expected those of 'train prepare --folds K'")
-    asked = prepared_pairs(data)
+    asked = evaluation_pairs(data)
     first = open_prepared(pretraining, False) if pretraining is not None else None
     if first is not None:
         check_plans(real, first)
@@ -100,18 +100,18 @@ def open_inputs(
         pretraining=_prepared_set(first) if first is not None else None,
         test=_data_set(test, tested) if test is not None and tested is not None else None,
         pairs=EvaluationPairs(held_out, tested),
-        shares_pretraining=first is not None and not overlap_of(real, first),
+        shares_pretraining=first is not None and not patient_overlap(real, first),
         kept_out=_told(real, first) if first is not None and needing else (),
     )
 
 
 def _told(data: PreparedData, pretraining: PreparedData) -> tuple[str, ...]:
     """Who is kept out of a pretraining, in a line for each fold."""
-    overlap = overlap_of(data, pretraining)
+    overlap = patient_overlap(data, pretraining)
     if not overlap:
-        return (line_of({}, {}),)
+        return (overlap_line({}, {}),)
     return tuple(
-        f"fold {fold}: {line_of(overlap, kept_out(overlap, split.validation))}"
+        f"fold {fold}: {overlap_line(overlap, excluded_patients(overlap, split.validation))}"
         for fold, split in enumerate(data.splits)
     )
 
@@ -129,7 +129,7 @@ def _check_trained_on(
             elif row.is_pretrained:  # by whatever data, these are its weights
                 job = replace(job, initial=pretraining_folder(layout, row, fold) / FINAL)
             for stage in fold_stages(job, fold):
-                if (other := other_origin(stage)) is not None:
+                if (other := provenance_difference(stage)) is not None:
                     raise InputError(f"{stage.folder}: {other}; expected the same, or another -o")
 
 

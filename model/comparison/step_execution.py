@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..crossval.predict import ask_many
+from ..crossval.predict import predict_pairs
 from ..errors import one_line
 from ..training.health import CollapsedFoldError
 from ..training.job import BudgetSpentError
@@ -104,7 +104,7 @@ def _ask(step: PredictStep | TestStep, place: StepContext, until: float) -> None
     assert pairs is not None, "a step about the test patients is made of those"
     run, folders = place.layout.run(step.row.name), answer_folders(step, place.layout)
     with _quiet():
-        ask_many(pairs, run, step.needs, folders, place.device, _silence, until)
+        predict_pairs(pairs, run, step.needs, folders, place.device, _silence, until)
 
 
 @contextlib.contextmanager

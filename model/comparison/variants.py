@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..cli.train_run import OF_BOTH_STAGES
 from ..errors import InputError
 from ..training.config import PRESETS as STAGES
-from ..training.config import TrainingConfig, with_overrides
+from ..training.config import SETTINGS_OF_BOTH_STAGES, TrainingConfig, with_overrides
 
 FEW_FOLDS = 2  # of the rows that are no headline: folds 0 and 1
 NOISE_VOXELS = (0, 2, 4, 6, 8)  # each axis by a whole number of up to so many voxels of the network's grid
@@ -140,7 +139,7 @@ def stages_of(row: Row, preset: TablePreset, overrides: Iterable[str] = ()) -> S
     config = with_overrides(with_overrides(before, row.settings), own)
     # Also where a row has none: a setting of no stage is told at once, not when its row comes.
     keys = {_key(text) for text in first}
-    shared = tuple(text for text in own if _key(text) in OF_BOTH_STAGES - keys)
+    shared = tuple(text for text in own if _key(text) in SETTINGS_OF_BOTH_STAGES - keys)
     pretraining = with_overrides(STAGES["pretraining"], preset.pretraining)
     pretraining = with_overrides(with_overrides(pretraining, row.settings), (*shared, *first))
     return Stages(config, pretraining if row.is_pretrained else None)

@@ -12,7 +12,7 @@ from ..training.job import Say
 from .pairs import EvaluationPair
 from .point_setting import PointSetting
 from .predict import ask
-from .scores import Score, read_answers, score_of, write_tables
+from .scores import Score, read_pair_records, score_of, write_score_tables
 
 CROSS_VALIDATION_FOLDER = "cross_validation"
 _DEFAULT_QUESTION = PointSetting()
@@ -52,11 +52,11 @@ def cross_validate(
             raise InputError(f"fold {fold}: holds back no patient with a pair of scans; expected one or more")
         folder = output / f"fold_{fold}"
         ask(own, weights, [fold], question, folder, device, say)
-        answers = read_answers(own, folder, say)
+        answers = read_pair_records(own, folder, say)
         records += answers
         scores.append(score_of(answers))
         say(f"cross-validation, fold {fold}: {describe(scores[-1])}")
-    write_tables(records, output)
+    write_score_tables(records, output)
     score = score_of(records)
     known = [one.dice for one in scores if one.dice is not None]
     mean = f"; mean Dice of {len(scores)} folds {fmean(known):.4f}" if known and len(scores) > 1 else ""

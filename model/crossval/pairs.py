@@ -51,7 +51,7 @@ class EvaluationPair:
         return tuple(path for scan in scans for path in (scan.image, scan.labels) if path is not None)
 
 
-def prepared_pairs(folder: Path) -> tuple[EvaluationPair, ...]:
+def evaluation_pairs(folder: Path) -> tuple[EvaluationPair, ...]:
     """All pairs of a prepared data set, as its original files have them.
 
     Lesions that resampling took are among them: they are there to be found all the same.

@@ -20,16 +20,16 @@ from .pairs import EvaluationPair
 from .point_setting import PointSetting
 from .predict_pair import PairPrediction, answer
 from .prediction_store import (
-    ASKED_FILE,
+    PREDICTIONS_FILE,
     CachedPrediction,
     PredictionManifest,
-    answered_now,
-    asked_now,
+    cache_entry,
     fold_numbers,
     labelmap_path,
-    read_asked,
+    new_manifest,
+    read_prediction_manifest,
     records_path,
-    write_asked,
+    write_prediction_manifest,
 )
 
 
@@ -42,11 +42,11 @@ def ask(
     device: str = "auto",
     say: Say = print,
 ) -> None:
-    """Ask one question; see `ask_many`."""
-    ask_many(pairs, weights, folds, [(question, output)], device, say)
+    """Ask one question; see `predict_pairs`."""
+    predict_pairs(pairs, weights, folds, [(question, output)], device, say)
 
 
-def ask_many(
+def predict_pairs(
     pairs: Sequence[EvaluationPair],
     weights: Path,
     folds: Sequence[str | int],
@@ -77,7 +77,7 @@ def ask_many(
     """
     if len({path.resolve() for _, path in questions}) < len(questions):
         raise InputError(f"{questions[0][1]}: is the folder of two questions; expected one for each")
-    sheets = [_Sheet(one, output, asked_now(one, weights, folds), say) for one, output in questions]
+    sheets = [_Sheet(one, output, new_manifest(one, weights, folds), say) for one, output in questions]
     open_pairs = [pair for pair in pairs if any(not sheet.has(pair) for sheet in sheets)]
     if not open_pairs:
         return
@@ -90,7 +90,7 @@ def ask_many(
                 f"{weights}: no time is left to ask about {pair.name}; expected another call, which goes on"
             )
         started = time.perf_counter()
-        asked = answered_now(pair)
+        asked = cache_entry(pair)
         baseline, followup = reader.read(pair)
         reference = reference_of(pair, followup)
         for sheet in sheets:
@@ -105,11 +105,11 @@ class _Sheet:
 
     def __init__(self, question: PointSetting, folder: Path, wanted: PredictionManifest, say: Say) -> None:
         self._question, self._folder, self._say = question, folder, say
-        kept = read_asked(folder)
-        if kept is not None and kept.is_same(wanted):
+        kept = read_prediction_manifest(folder)
+        if kept is not None and kept.matches(wanted):
             self._asked = kept
             return
-        if (folder / ASKED_FILE).exists():
+        if (folder / PREDICTIONS_FILE).exists():
             say(
                 f"{folder}: holds answers to another question or of other weights, or of an earlier version; "
                 "it is asked anew"
@@ -118,7 +118,7 @@ class _Sheet:
         self._write()
 
     def has(self, pair: EvaluationPair) -> bool:
-        return self._asked.has(pair, self._folder)
+        return self._asked.is_complete(pair, self._folder)
 
     def fill(
         self,
@@ -138,13 +138,13 @@ class _Sheet:
         prediction = Labelmap(path, given.labels, grid)
         records = measure_pair(pair, baseline, reference, prediction, frozenset(given.failed))
         write_records(records_path(self._folder, pair), records)
-        self._asked = self._asked.with_answer(pair, asked, given.failed)
+        self._asked = self._asked.with_prediction(pair, asked, given.failed)
         self._write()
 
     def _write(self) -> None:
         """Write down what is asked; a score of what was there before is none any more."""
         (self._folder / RECORDS_NAME).unlink(missing_ok=True)
-        write_asked(self._folder, self._asked)
+        write_prediction_manifest(self._folder, self._asked)
 
     def _tell_failures(self, pair: EvaluationPair, given: PairPrediction) -> None:
         for lesion_id, reason in given.failed.items():

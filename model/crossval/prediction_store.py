@@ -25,7 +25,7 @@ from ..network.weights import find_weights, inspect_weights
 from .pairs import EvaluationPair
 from .point_setting import Points, PointSetting
 
-ASKED_FILE = "asked.json"
+PREDICTIONS_FILE = "asked.json"
 _VERSION = 2  # 1 did not know the files
 
 
@@ -37,7 +37,7 @@ class CachedPrediction(BaseModel):
     lesions: str
     files: tuple[FileMark, ...]
 
-    def is_of(self, pair: EvaluationPair) -> bool:
+    def matches(self, pair: EvaluationPair) -> bool:
         """Whether the pair is the same now. Files that are gone say nothing, and pass."""
         if self.lesions != pair_digest(pair) or len(self.files) != len(pair.files):
             return False
@@ -58,7 +58,7 @@ class PredictionManifest(BaseModel):
     answered: dict[str, CachedPrediction] = {}
     failed: dict[str, dict[int, str]] = {}
 
-    def is_same(self, other: PredictionManifest) -> bool:
+    def matches(self, other: PredictionManifest) -> bool:
         """Whether question, network and version are the same."""
         return self._identity == other._identity
 
@@ -66,19 +66,19 @@ class PredictionManifest(BaseModel):
     def _identity(self) -> tuple[object, ...]:
         return (self.version, self.points, self.noise_voxels, self.seed, self.folds, self.weights)
 
-    def knows(self, pair: EvaluationPair) -> bool:
+    def covers(self, pair: EvaluationPair) -> bool:
         """Whether the pair was asked about as it is now."""
         known = self.answered.get(pair.name)
-        return known is not None and known.is_of(pair)
+        return known is not None and known.matches(pair)
 
-    def is_answered(self, pair: EvaluationPair, folder: Path) -> bool:
+    def is_predicted(self, pair: EvaluationPair, folder: Path) -> bool:
         """Whether the answer is there, also where lesions have failed."""
         files = (labelmap_path(folder, pair), records_path(folder, pair))
-        return self.knows(pair) and all(path.is_file() for path in files)
+        return self.covers(pair) and all(path.is_file() for path in files)
 
-    def has(self, pair: EvaluationPair, folder: Path) -> bool:
+    def is_complete(self, pair: EvaluationPair, folder: Path) -> bool:
         """Whether the pair is answered, as it is now, for all of its lesions."""
-        return pair.name not in self.failed and self.is_answered(pair, folder)
+        return pair.name not in self.failed and self.is_predicted(pair, folder)
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ class PredictionManifest(BaseModel):
             for lesion_id, reason in reasons.items()
         )
 
-    def with_answer(
+    def with_prediction(
         self, pair: EvaluationPair, asked: CachedPrediction, failed: Mapping[int, str]
     ) -> PredictionManifest:
         """With the answer for a pair; ``asked`` is the pair before its files were read."""
@@ -99,7 +99,7 @@ class PredictionManifest(BaseModel):
         return self.model_copy(update={"answered": answered, "failed": others | own})
 
 
-def asked_now(question: PointSetting, weights: Path, folds: Sequence[str | int]) -> PredictionManifest:
+def new_manifest(question: PointSetting, weights: Path, folds: Sequence[str | int]) -> PredictionManifest:
     """What is to be asked of a network as it is now; nothing is answered yet.
 
     Args:
@@ -126,7 +126,7 @@ def fold_numbers(folds: Sequence[str | int]) -> tuple[int, ...]:
     return cast(tuple[int, ...], tuple(found))
 
 
-def answered_now(pair: EvaluationPair) -> CachedPrediction:
+def cache_entry(pair: EvaluationPair) -> CachedPrediction:
     """A pair as it is now. OSError where a file cannot be read."""
     return CachedPrediction(lesions=pair_digest(pair), files=tuple(map(mark_of, pair.files)))
 
@@ -139,19 +139,19 @@ def records_path(folder: Path, pair: EvaluationPair) -> Path:
     return folder / "records" / f"{pair.name}.csv"
 
 
-def read_asked(folder: Path) -> PredictionManifest | None:
+def read_prediction_manifest(folder: Path) -> PredictionManifest | None:
     """What was asked into a folder; None where nothing was, or nobody can tell."""
     try:
         return PredictionManifest.model_validate(
-            json.loads((folder / ASKED_FILE).read_text(encoding="utf-8"))
+            json.loads((folder / PREDICTIONS_FILE).read_text(encoding="utf-8"))
         )
     except (OSError, ValueError):
         return None
 
 
-def write_asked(folder: Path, asked: PredictionManifest) -> None:
+def write_prediction_manifest(folder: Path, asked: PredictionManifest) -> None:
     """OutputError where it cannot be written."""
-    write_json(folder / ASKED_FILE, asked.model_dump(mode="json"), decimals=None)
+    write_json(folder / PREDICTIONS_FILE, asked.model_dump(mode="json"), decimals=None)
 
 
 def pair_digest(pair: EvaluationPair) -> str:

@@ -21,7 +21,7 @@ from ..training.job import Say
 from .loaded_scans import ScanReader, check_files
 from .measure_pair import measure_pair, reference_of
 from .pairs import EvaluationPair
-from .prediction_store import PredictionManifest, labelmap_path, read_asked, records_path
+from .prediction_store import PredictionManifest, labelmap_path, read_prediction_manifest, records_path
 
 DEFINITION = DEFINITIONS["longitudinal"]
 
@@ -54,7 +54,7 @@ class Score:
     failed: int
 
 
-def score(pairs: Sequence[EvaluationPair], output: Path, say: Say = print) -> Score:
+def score_predictions(pairs: Sequence[EvaluationPair], output: Path, say: Say = print) -> Score:
     """Score the answers of `ask` in a folder, and write records (`lesions.csv`) and tables there.
 
     A pair without an answer counts as missing, with a warning.
@@ -63,16 +63,18 @@ def score(pairs: Sequence[EvaluationPair], output: Path, say: Say = print) -> Sc
         InputError: no pair, or an unanswered one whose original files are not there any more.
         OutputError: a table cannot be written.
     """
-    records = read_answers(pairs, output, say)
-    write_tables(records, output)
+    records = read_pair_records(pairs, output, say)
+    write_score_tables(records, output)
     return score_of(records)
 
 
-def read_answers(pairs: Sequence[EvaluationPair], output: Path, say: Say = print) -> tuple[LesionRecord, ...]:
+def read_pair_records(
+    pairs: Sequence[EvaluationPair], output: Path, say: Say = print
+) -> tuple[LesionRecord, ...]:
     """The records of pairs that were asked about into a folder, those without an answer as missing."""
     if not pairs:
         raise InputError(f"{output}: is asked for the answers of no pair of scans; expected one or more")
-    asked, reader = read_asked(output), ScanReader()
+    asked, reader = read_prediction_manifest(output), ScanReader()
     records: list[LesionRecord] = []
     for pair in pairs:
         records += _kept_records(pair, output, asked) or _measured(pair, output, asked, reader, say)
@@ -83,7 +85,7 @@ def _kept_records(
     pair: EvaluationPair, output: Path, asked: PredictionManifest | None
 ) -> tuple[LesionRecord, ...]:
     """What was measured when it was asked; () where that is not known."""
-    if asked is None or not asked.knows(pair):
+    if asked is None or not asked.covers(pair):
         return ()
     try:
         return read_records(records_path(output, pair))
@@ -97,7 +99,7 @@ def _measured(
     check_files([pair])
     baseline, followup = reader.read(pair)
     reference, path = reference_of(pair, followup), labelmap_path(output, pair)
-    if asked is None or not asked.knows(pair) or not path.is_file():
+    if asked is None or not asked.covers(pair) or not path.is_file():
         say(f"warning: {path}: MISSING answer; its {len(pair.lesions)} lesions get the worst score")
         return measure_pair(pair, baseline, reference, None)
     prediction = read_labelmap(path)
@@ -112,7 +114,7 @@ def _measured(
     return records
 
 
-def write_tables(records: Sequence[LesionRecord], output: Path) -> None:
+def write_score_tables(records: Sequence[LesionRecord], output: Path) -> None:
     """Records and tables as the command `evaluate` writes them; `evaluate --compare` takes the folder."""
     missing = len({(r.scan, r.lesion) for r in records if r.is_missing and r.scope is Scope.LESION})
     warnings = (f"{missing} lesions have NO ANSWER and get the worst score",) if missing else ()

@@ -101,8 +101,8 @@ class TrainingConfig:
             raise InputError("learning_rate, gradient_clip: expected both above 0")
 
     @property
-    def is_settled(self) -> bool:
-        """Whether nothing is left to the plan; `settled` sees to it."""
+    def is_complete(self) -> bool:
+        """Whether nothing is left to the plan; `with_plan_defaults` sees to it."""
         return self.batch_size > 0 and self.batch_dice != "auto"
 
     @property
@@ -141,6 +141,23 @@ FREE_ON_RESUME = frozenset({"workers", "prefetch", "checkpoint_every", "health_w
 # No settings, though they stand beside them.
 _ORIGIN = frozenset({"scans", "initial_weights"})
 
+# Settings of the network, its prompts and the machine: the same in pretraining unless pretrain.key=value
+# overrides them.
+SETTINGS_OF_BOTH_STAGES = frozenset(
+    {
+        "variant",
+        "heat_map",
+        "batch_dice",
+        "deep_supervision",
+        "precision",
+        "compile",
+        "deterministic",
+        "workers",
+        "prefetch",
+        "seed",
+    }
+)
+
 PRESETS: dict[str, TrainingConfig] = {
     "scratch": TrainingConfig(),
     "pretraining": TrainingConfig(sampling="pretraining"),
@@ -169,13 +186,13 @@ def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> Training
     return replace(config, **values)
 
 
-def settled(config: TrainingConfig, plan_file: Path, configuration: str) -> TrainingConfig:
+def with_plan_defaults(config: TrainingConfig, plan_file: Path, configuration: str) -> TrainingConfig:
     """The same settings, with what they leave to the plan as it stands there.
 
     Raises:
         WeightsError: the plan cannot be read, or does not say it.
     """
-    if config.is_settled:
+    if config.is_complete:
         return config
     from ..network.plan import read_batch  # settings alone are printed without it
 
@@ -187,7 +204,7 @@ def settled(config: TrainingConfig, plan_file: Path, configuration: str) -> Trai
     )
 
 
-def lines_of(config: TrainingConfig) -> Iterator[str]:
+def setting_lines(config: TrainingConfig) -> Iterator[str]:
     """Each setting as ``key=value``, as the command line takes it; it is noted what the plan decides."""
     for key, value in to_plain(config).items():
         if key in _ORIGIN:

@@ -18,12 +18,12 @@ from ..errors import InputError
 from .checkpoint import FINAL, LATEST
 from .config import TrainingConfig
 from .data_source import ScanSource
-from .job import CONFIG_FILE, FoldJob, data_digest, finished_data, saved_config
+from .job import CONFIG_FILE, FoldJob, data_digest, saved_config, trained_data_digest
 
 NO_WEIGHTS = "none"
 
 
-def with_origin(job: FoldJob) -> FoldJob:
+def with_provenance(job: FoldJob) -> FoldJob:
     """The same job, whose settings say what it is made of.
 
     Raises:
@@ -36,14 +36,14 @@ def with_origin(job: FoldJob) -> FoldJob:
     return replace(job, config=config)
 
 
-def check_origin(job: FoldJob) -> None:
+def check_provenance(job: FoldJob) -> None:
     """Raises InputError where the fold is there, and made of something else; not where it begins anew."""
-    if not job.restart and (other := other_origin(job)) is not None:
+    if not job.restart and (other := provenance_difference(job)) is not None:
         raise InputError(f"{job.folder}: {other}; expected the same, another output folder, or --restart")
 
 
-def other_origin(job: FoldJob) -> str | None:
-    """What a fold that is there, begun or finished, is made of other than a job `with_origin` asks for.
+def provenance_difference(job: FoldJob) -> str | None:
+    """What a fold that is there, begun or finished, is made of other than a job `with_provenance` asks for.
 
     None where it is made of the same, where nothing is there, and where a model folder was packed or moved
     without what it says of itself.
@@ -51,7 +51,7 @@ def other_origin(job: FoldJob) -> str | None:
     folder = job.folder
     if not any((folder / name).is_file() for name in (FINAL, LATEST)):
         return None
-    if finished_data(folder) not in (None, data_digest(job.plan, job.training, job.validation)):
+    if trained_data_digest(folder) not in (None, data_digest(job.plan, job.training, job.validation)):
         return "was trained on other patients, scans or lesions, or by another plan"
     saved = saved_config(folder)
     return None if saved is None else _other_files(job, saved)

@@ -73,7 +73,7 @@ def data_digest(plan: Plan, training: Patients, validation: Patients) -> str:
     return digest.hexdigest()
 
 
-def finished_data(folder: Path) -> str | None:
+def trained_data_digest(folder: Path) -> str | None:
     """The `data_digest` of what a fold was trained on, as its folder says; None where it does not."""
     try:
         known = json.loads((folder / HEALTH_FILE).read_text(encoding="utf-8"))["data"]

@@ -84,13 +84,15 @@ def shared_patients(data: Iterable[PatientScan], others: Iterable[PatientScan]) 
     return {patient: frozenset(known) for patient, known in sorted(shared.items()) if known}
 
 
-def kept_out(shared: Mapping[str, frozenset[str]], validation: Iterable[str]) -> dict[str, frozenset[str]]:
+def excluded_patients(
+    shared: Mapping[str, frozenset[str]], validation: Iterable[str]
+) -> dict[str, frozenset[str]]:
     """The patients of pretraining data whom a fold is validated on, with their names in the data set."""
     held = frozenset(validation)
     return {patient: known & held for patient, known in shared.items() if known & held}
 
 
-def line_of(shared: Mapping[str, frozenset[str]], left_out: Mapping[str, frozenset[str]]) -> str:
+def overlap_line(shared: Mapping[str, frozenset[str]], left_out: Mapping[str, frozenset[str]]) -> str:
     """Who of the pretraining data is kept out of a fold's pretraining, in one line."""
     if not shared:
         return "pretraining shares no patient with the data"

@@ -39,7 +39,7 @@ class Trainer:
 
     def __init__(self, network: ResEncUNet, config: TrainingConfig, world: World) -> None:
         self.network, self._config, self._world = network.to(world.device), config, world
-        assert config.is_settled, "what the plan decides has to be filled in before"
+        assert config.is_complete, "what the plan decides has to be filled in before"
         self._loss = SegmentationLoss(config.batch_dice is True, config.dice_smooth)
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),

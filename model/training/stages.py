@@ -12,12 +12,12 @@ import numpy as np
 from ..errors import InputError
 from ..network.plan import Plan
 from .checkpoint import FINAL
-from .config import TrainingConfig, settled
+from .config import TrainingConfig, with_plan_defaults
 from .data_source import Patients, ScanPair, patients_of, reversed_pair
 from .distributed import check_share
-from .fold_provenance import with_origin
+from .fold_provenance import with_provenance
 from .job import FoldJob
-from .leakage import kept_out, scans_of, shared_patients
+from .leakage import excluded_patients, scans_of, shared_patients
 from .prepared_data import FoldSplit, PreparedData
 
 EVERYTHING = "all"  # the name of the fold that holds nobody back
@@ -54,7 +54,7 @@ def fold_names(job: EnsembleJob) -> tuple[str, ...]:
     return job.folds if job.folds is not None else tuple(str(n) for n in range(len(job.data.splits)))
 
 
-def split_of(data: PreparedData, name: str) -> FoldSplit:
+def fold_split(data: PreparedData, name: str) -> FoldSplit:
     """The patients of a fold. InputError where the splits have none of that name."""
     if name == EVERYTHING:
         everyone = tuple(sorted({pair.patient_id for pair in data.pairs}))
@@ -84,7 +84,7 @@ def check_shares(job: EnsembleJob, processes: int) -> None:
     if job.pretraining is not None:
         stages.append(("pretrain.", _first_config(job)))
     for prefix, config in stages:
-        whole = settled(config, job.data.plan_file, job.data.plan.configuration)
+        whole = with_plan_defaults(config, job.data.plan_file, job.data.plan.configuration)
         name = f"{prefix}batch_size" + ("" if config.batch_size else " (the plan's)")
         check_share(name, whole.batch_size, processes)
 
@@ -100,38 +100,38 @@ def fold_stages(job: EnsembleJob, name: str) -> tuple[FoldJob, ...]:
         InputError: nobody is left to pretrain on, or there is no such fold.
     """
     if job.pretraining is None:
-        return (with_origin(own_stage(job, name, job.initial)),)
-    first = first_stage(job, name, job.pretraining)
-    return with_origin(first), with_origin(own_stage(job, name, first.folder / FINAL))
+        return (with_provenance(fold_stage(job, name, job.initial)),)
+    first = pretraining_stage(job, name, job.pretraining)
+    return with_provenance(first), with_provenance(fold_stage(job, name, first.folder / FINAL))
 
 
-def own_stage(job: EnsembleJob, name: str, initial: Path | None) -> FoldJob:
+def fold_stage(job: EnsembleJob, name: str, initial: Path | None) -> FoldJob:
     """The fold itself."""
-    split = split_of(job.data, name)
+    split = fold_split(job.data, name)
     patients = [_patients(job.data, one, job.config) for one in (split.training, split.validation)]
     return _fold_job(job, job.output, name, patients, job.config, initial)
 
 
 @lru_cache(maxsize=4)
-def overlap_of(data: PreparedData, pretraining: PreparedData) -> Overlap:
+def patient_overlap(data: PreparedData, pretraining: PreparedData) -> Overlap:
     """The patients of pretraining data who are patients of the data, see `shared_patients`."""
     return shared_patients(scans_of(data.folder, data.pairs), scans_of(pretraining.folder, pretraining.pairs))
 
 
-def kept_out_of(job: EnsembleJob, name: str, overlap: Overlap) -> Overlap:
+def excluded_from_pretraining(job: EnsembleJob, name: str, overlap: Overlap) -> Overlap:
     """Of an overlap those whom a fold's pretraining may not see."""
-    return kept_out(overlap, split_of(job.data, name).validation if name != EVERYTHING else ())
+    return excluded_patients(overlap, fold_split(job.data, name).validation if name != EVERYTHING else ())
 
 
-def first_stage(job: EnsembleJob, name: str, data: PreparedData) -> FoldJob:
+def pretraining_stage(job: EnsembleJob, name: str, data: PreparedData) -> FoldJob:
     """The pretraining that serves a fold.
 
     One serves all folds, unless its patients are also patients of the folds, by name or by scan: then each
     fold has its own, that has not seen those whom the fold is validated on, and is watched on them.
     """
     config = _first_config(job)
-    overlap = overlap_of(job.data, data)
-    left_out = kept_out_of(job, name, overlap)
+    overlap = patient_overlap(job.data, data)
+    left_out = excluded_from_pretraining(job, name, overlap)
     kept = {pair.patient_id for pair in data.pairs} - left_out.keys()
     if not kept:
         raise InputError(
@@ -176,7 +176,7 @@ def _fold_job(
         validation=validation,
         output=output,
         fold=name,
-        config=settled(config, job.data.plan_file, job.data.plan.configuration),
+        config=with_plan_defaults(config, job.data.plan_file, job.data.plan.configuration),
         initial=initial,
         device=job.device,
         restart=job.restart,

@@ -12,23 +12,23 @@ from ..errors import InputError, one_line
 from .checkpoint import FINAL, LATEST
 from .config import first_difference
 from .distributed import joined
-from .fold_provenance import check_origin, other_origin, with_origin
+from .fold_provenance import check_provenance, provenance_difference, with_provenance
 from .health import CollapsedFoldError
-from .job import FoldJob, FoldResult, Say, finished_data, saved_config
-from .leakage import line_of
+from .job import FoldJob, FoldResult, Say, saved_config, trained_data_digest
+from .leakage import overlap_line
 from .prepared_data import FoldSplit, PreparedData
 from .stages import (
     EVERYTHING,
     EnsembleJob,
     check_plans,
     check_shares,
-    first_stage,
+    excluded_from_pretraining,
     fold_names,
+    fold_split,
+    fold_stage,
     fold_stages,
-    kept_out_of,
-    overlap_of,
-    own_stage,
-    split_of,
+    patient_overlap,
+    pretraining_stage,
 )
 from .train_fold import train_fold
 
@@ -48,7 +48,7 @@ def train_ensemble(job: EnsembleJob, say: Say = print) -> list[FoldResult]:
     if not names:
         raise InputError(f"{job.data.folder}: has no folds; expected them, or --fold {EVERYTHING}")
     for name in names:
-        split_of(job.data, name)
+        fold_split(job.data, name)
     if job.pretraining is not None:
         check_plans(job.data, job.pretraining)
     results, collapsed = list[FoldResult](), list[str]()
@@ -85,15 +85,17 @@ class _Ensemble:
         initial = self._job.initial
         if self._job.pretraining is not None:
             initial = self._pretrained(name, self._job.pretraining)
-        fold = with_origin(own_stage(self._job, name, initial))
-        check_origin(fold)
+        fold = with_provenance(fold_stage(self._job, name, initial))
+        check_provenance(fold)
         return train_fold(fold, self._say)
 
     def _pretrained(self, name: str, data: PreparedData) -> Path:
         """The weights of the pretraining that serves a fold."""
-        overlap = overlap_of(self._job.data, data)
-        self._say(f"fold {name}: {line_of(overlap, kept_out_of(self._job, name, overlap))}")
-        stage = with_origin(first_stage(self._job, name, data))
+        overlap = patient_overlap(self._job.data, data)
+        self._say(
+            f"fold {name}: {overlap_line(overlap, excluded_from_pretraining(self._job, name, overlap))}"
+        )
+        stage = with_provenance(pretraining_stage(self._job, name, data))
         if stage.folder in self._collapsed:
             raise self._collapsed[stage.folder]
         count = len(stage.training.names)
@@ -102,7 +104,7 @@ class _Ensemble:
         stage = replace(stage, restart=self._job.restart and stage.folder not in self._begun)
         self._begun.add(stage.folder)
         _check_follows(self._job, name, stage)
-        check_origin(stage)
+        check_provenance(stage)
         try:
             return train_fold(stage, self._say).final
         except CollapsedFoldError as error:
@@ -130,7 +132,7 @@ def finished_folds(job: EnsembleJob) -> dict[str, FoldSplit]:
     """
     asked = fold_names(job)
     names = (str(number) for number in range(len(job.data.splits)))
-    return {name: split_of(job.data, name) for name in names if _is_finished(job, name, name in asked)}
+    return {name: fold_split(job.data, name) for name in names if _is_finished(job, name, name in asked)}
 
 
 def _is_finished(job: EnsembleJob, name: str, is_asked: bool) -> bool:
@@ -144,10 +146,10 @@ def _is_finished(job: EnsembleJob, name: str, is_asked: bool) -> bool:
             raise
         return False  # of another call, as this one could not train it
     for stage in stages:
-        if not (stage.folder / FINAL).is_file() or other_origin(stage) is not None:
+        if not (stage.folder / FINAL).is_file() or provenance_difference(stage) is not None:
             return False
         saved = saved_config(stage.folder)
         if saved is not None and first_difference(saved, stage.config) is not None:
             return False
     folder = stages[-1].folder
-    return is_asked or (finished_data(folder) is not None and saved_config(folder) is not None)
+    return is_asked or (trained_data_digest(folder) is not None and saved_config(folder) is not None)

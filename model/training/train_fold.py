@@ -42,8 +42,8 @@ from .job import (
     FoldResult,
     Say,
     data_digest,
-    finished_data,
     saved_config,
+    trained_data_digest,
 )
 from .loader import Batch, batches
 from .logs import EpochLog, EpochRecord
@@ -151,7 +151,7 @@ class _FoldRun:
         if saved is None:
             return  # a model folder may have been packed or moved without it
         self._check_same(path, saved)
-        if finished_data(self._job.folder) not in (None, self._identity.data):
+        if trained_data_digest(self._job.folder) not in (None, self._identity.data):
             raise self._other_data(path.parent / FINAL)
 
     def _check_same(self, path: Path, saved: TrainingConfig) -> None:

@@ -24,7 +24,13 @@ from model.comparison.steps import (
 )
 from model.comparison.variants import ROWS, TWO_CORES, Row, Stages, stages_of
 from model.crossval.pairs import EvaluationLesion, EvaluationPair
-from model.crossval.prediction_store import answered_now, asked_now, labelmap_path, records_path, write_asked
+from model.crossval.prediction_store import (
+    cache_entry,
+    labelmap_path,
+    new_manifest,
+    records_path,
+    write_prediction_manifest,
+)
 from model.data.dataset import RawScan
 from model.evaluation.records import LesionRecord, Scope, write_records
 from model.training.config import TrainingConfig, to_plain
@@ -128,12 +134,12 @@ def write_answers(
     pairs = where.pairs.of(step)
     assert pairs is not None
     for question, folder in answer_folders(step, where.layout):
-        asked = asked_now(question, where.layout.run(step.row.name), step.needs)
+        asked = new_manifest(question, where.layout.run(step.row.name), step.needs)
         for one in pairs:
             write_records(records_path(folder, one), [record(one.patient_id, common=common)])
             labelmap_path(folder, one).touch()
-            asked = asked.with_answer(one, answered_now(one), failed or {})
-        write_asked(folder, asked)
+            asked = asked.with_prediction(one, cache_entry(one), failed or {})
+        write_prediction_manifest(folder, asked)
 
 
 def asking(row: Row, question: str, fold: str) -> PredictStep:

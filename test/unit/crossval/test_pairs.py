@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from model.cli import train as command
-from model.crossval.pairs import EvaluationPair, data_set_pairs, prepared_pairs
+from model.crossval.pairs import EvaluationPair, data_set_pairs, evaluation_pairs
 from model.data.original_files import SOURCES_FILE
 from model.data.store import INDEX_FILE
 from model.errors import InputError
@@ -40,19 +40,19 @@ def test_a_prepared_data_set_asks_the_same(
     pairs: tuple[EvaluationPair, ...], manifest: Path, tmp_path: Path
 ) -> None:
     _prepare("--data", manifest, "-o", tmp_path)
-    found = prepared_pairs(tmp_path)
+    found = evaluation_pairs(tmp_path)
     assert [asdict(lesion) for pair in found for lesion in pair.lesions] == [
         asdict(lesion) for pair in pairs for lesion in pair.lesions
     ]
     assert [pair.name for pair in found] == [pair.name for pair in pairs]
     (tmp_path / SOURCES_FILE).unlink()  # as an earlier version left it
     with pytest.raises(InputError, match=r"sources.json: .*run it again, scans that are prepared stay"):
-        prepared_pairs(tmp_path)
+        evaluation_pairs(tmp_path)
     _prepare("--data", manifest, "-o", tmp_path)
-    assert len(prepared_pairs(tmp_path)) == 2
+    assert len(evaluation_pairs(tmp_path)) == 2
     (tmp_path / INDEX_FILE).unlink()  # interrupted
     with pytest.raises(InputError, match=r"index.json: is missing; expected a data set made by"):
-        prepared_pairs(tmp_path)
+        evaluation_pairs(tmp_path)
 
 
 def test_surveys_are_kept(tmp_path: Path) -> None:

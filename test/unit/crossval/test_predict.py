@@ -18,9 +18,9 @@ from model.case.images import read_geometry, read_image, write_image
 from model.crossval import predict as asking
 from model.crossval.pairs import EvaluationPair, data_set_pairs
 from model.crossval.point_setting import PointSetting
-from model.crossval.predict import ask, ask_many
+from model.crossval.predict import ask, predict_pairs
 from model.crossval.prediction_store import labelmap_path, records_path
-from model.crossval.scores import read_answers, score, score_of
+from model.crossval.scores import read_pair_records, score_of, score_predictions
 from model.errors import InputError
 from model.inference.case_run import Run
 from model.inference.segmenter import LesionFailure, Segmenter
@@ -85,16 +85,16 @@ def test_what_is_answered_is_not_asked_again(
 ) -> None:
     questions = [(PointSetting(), tmp_path / "a"), (PointSetting("given"), tmp_path / "b")]
     said: list[str] = []
-    ask_many(pairs[:1], weights, ["0"], questions, "cpu", said.append)
+    predict_pairs(pairs[:1], weights, ["0"], questions, "cpu", said.append)
     assert len(said) == 1 and said[0].endswith("(1/1)")
-    ask_many(pairs, weights, ["0"], questions, "cpu", said.append)
+    predict_pairs(pairs, weights, ["0"], questions, "cpu", said.append)
     assert len(said) == 2 and pairs[1].name in said[1]
     monkeypatch.setattr(asking, "load_model", _no_model)
-    ask_many(pairs, weights, ["0"], questions, "cpu", said.append)
+    predict_pairs(pairs, weights, ["0"], questions, "cpu", said.append)
     assert len(said) == 2
     labelmap_path(tmp_path / "b", pairs[1]).unlink()
     with pytest.raises(AssertionError):
-        ask_many(pairs, weights, ["0"], questions, "cpu", said.append)
+        predict_pairs(pairs, weights, ["0"], questions, "cpu", said.append)
     fewer = replace(pairs[0], lesions=pairs[0].lesions[1:])
     with pytest.raises(AssertionError):
         ask([fewer], weights, ["0"], PointSetting(), tmp_path / "a", "cpu", said.append)
@@ -105,7 +105,7 @@ def test_files_that_have_changed_are_asked_about_anew(
 ) -> None:
     (pair,) = data_set_pairs(write_data_set(tmp_path / "raw", ("anna",)))
     ask([pair], weights, ["0"], PointSetting(), tmp_path / "a", "cpu", lambda line: None)
-    score([pair], tmp_path / "a")
+    score_predictions([pair], tmp_path / "a")
     monkeypatch.setattr(asking, "load_model", _no_model)
     labels = pair.followup.labels
     assert labels is not None
@@ -116,7 +116,9 @@ def test_files_that_have_changed_are_asked_about_anew(
     with pytest.raises(AssertionError, match="the model is not needed"):
         ask([pair], weights, ["0"], PointSetting(), tmp_path / "a", "cpu", lambda line: None)
     with pytest.raises(InputError):  # nothing old is counted
-        score([replace(pair, followup=replace(pair.followup, image=tmp_path / "none"))], tmp_path / "a")
+        score_predictions(
+            [replace(pair, followup=replace(pair.followup, image=tmp_path / "none"))], tmp_path / "a"
+        )
     for path in pair.files:
         path.unlink()  # nobody can tell that it is another
     ask([pair], weights, ["0"], PointSetting(), tmp_path / "a", "cpu", lambda line: None)
@@ -138,7 +140,7 @@ def test_a_score_goes_when_something_is_asked_anew(
     pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path
 ) -> None:
     ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", lambda line: None)
-    score(pairs[:1], tmp_path)
+    score_predictions(pairs[:1], tmp_path)
     assert (tmp_path / "lesions.csv").is_file()
     ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", lambda line: None)
     assert (tmp_path / "lesions.csv").is_file()
@@ -155,9 +157,9 @@ def test_the_time_ends_before_a_pair_and_never_after_the_last(
     said: list[str] = []
     asked = [(PointSetting(), tmp_path)]
     with pytest.raises(BudgetSpentError, match=f"no time is left to ask about {pairs[1].name}"):
-        ask_many(pairs, weights, ["0"], asked, "cpu", said.append, until=5.0)
-    ask_many(pairs, weights, ["0"], asked, "cpu", said.append, until=5.0)
-    assert len(said) == 2 and score(pairs, tmp_path).failed == 0
+        predict_pairs(pairs, weights, ["0"], asked, "cpu", said.append, until=5.0)
+    predict_pairs(pairs, weights, ["0"], asked, "cpu", said.append, until=5.0)
+    assert len(said) == 2 and score_predictions(pairs, tmp_path).failed == 0
 
 
 def test_other_weights_and_questions_are_asked_anew(
@@ -171,7 +173,9 @@ def test_other_weights_and_questions_are_asked_anew(
     assert "another question or of other weights" in said[1]
     assert labelmap_path(tmp_path, pairs[0]).read_bytes() != first
     ask([], other, ["0"], PointSetting("given"), tmp_path, "cpu", said.append)
-    assert score(pairs[:1], tmp_path, said.append).failed == 3  # no old answer passes for a new one
+    assert (
+        score_predictions(pairs[:1], tmp_path, said.append).failed == 3
+    )  # no old answer passes for a new one
     assert "MISSING answer; its 4 lesions get the worst score" in said[-1]
 
 
@@ -191,7 +195,7 @@ def test_a_lesion_that_fails_counts_and_is_asked_again(
         patch.setattr(Segmenter, "segment", broken)
         ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", said.append)
     assert "lesion 2 has NO ANSWER" in said[0] and "out of luck" in said[0]
-    records = read_answers(pairs[:1], tmp_path)
+    records = read_pair_records(pairs[:1], tmp_path)
     assert {record.lesion: record.is_missing for record in records} == {
         "1": False,
         "2": True,
@@ -201,9 +205,9 @@ def test_a_lesion_that_fails_counts_and_is_asked_again(
     found = score_of(records)
     assert (found.failed, found.lesions, found.vanished, found.vanished_found) == (2, 3, 1, 0)
     records_path(tmp_path, pairs[0]).unlink()  # measured again, it says the same
-    assert read_answers(pairs[:1], tmp_path) == records
+    assert read_pair_records(pairs[:1], tmp_path) == records
     ask(pairs[:1], weights, ["0"], PointSetting(), tmp_path, "cpu", said.append)
-    assert score(pairs[:1], tmp_path).failed == 0
+    assert score_predictions(pairs[:1], tmp_path).failed == 0
 
 
 def test_files_that_are_gone_are_told(
@@ -213,6 +217,6 @@ def test_files_that_are_gone_are_told(
     with pytest.raises(InputError, match=r"none.mha: is missing; expected the original files of 1 pairs"):
         ask([gone], weights, ["0"], PointSetting(), tmp_path / "out", "cpu")
     with pytest.raises(InputError, match="is the folder of two questions"):
-        ask_many(
+        predict_pairs(
             pairs, weights, ["0"], [(PointSetting(), tmp_path), (PointSetting("given"), tmp_path)], "cpu"
         )

@@ -13,10 +13,10 @@ from model.training.config import (
     TrainingConfig,
     first_difference,
     from_plain,
-    lines_of,
-    settled,
+    setting_lines,
     to_plain,
     with_overrides,
+    with_plan_defaults,
 )
 
 from ...helpers.training_phantoms import plan, write_plan
@@ -133,22 +133,22 @@ def _plan(folder: Path, **changes: object) -> Path:
 def test_what_is_not_said_is_taken_from_the_plan(tmp_path: Path) -> None:
     path = _plan(tmp_path, batch_size=5, batch_dice=False)
     config = TrainingConfig(epochs=7)
-    found = settled(config, path, "3d_fullres")
+    found = with_plan_defaults(config, path, "3d_fullres")
     assert (found.batch_size, found.batch_dice, found.epochs) == (5, False, 7)
-    assert not config.is_settled and found.is_settled
-    large = settled(config, path, "large")
+    assert not config.is_complete and found.is_complete
+    large = with_plan_defaults(config, path, "large")
     assert (large.batch_size, large.batch_dice) == (24, False)
-    own = settled(TrainingConfig(batch_size=4, batch_dice="auto"), path, "3d_fullres")
+    own = with_plan_defaults(TrainingConfig(batch_size=4, batch_dice="auto"), path, "3d_fullres")
     assert (own.batch_size, own.batch_dice) == (4, False)
-    assert settled(TrainingConfig(batch_dice=True), path, "3d_fullres").batch_dice is True
+    assert with_plan_defaults(TrainingConfig(batch_dice=True), path, "3d_fullres").batch_dice is True
     whole = TrainingConfig(batch_size=4, batch_dice=True)
-    assert settled(whole, tmp_path / "gone.json", "3d_fullres") == whole
+    assert with_plan_defaults(whole, tmp_path / "gone.json", "3d_fullres") == whole
 
 
 def test_a_plan_without_batches_is_told(tmp_path: Path) -> None:
     path = _plan(tmp_path, batch_size=0)
     with pytest.raises(WeightsError, match=r"plans\.json: batch_size: .*; expected a plan"):
-        settled(TrainingConfig(), path, "3d_fullres")
+        with_plan_defaults(TrainingConfig(), path, "3d_fullres")
 
 
 def test_what_is_left_to_the_plan_makes_no_other_run() -> None:
@@ -160,12 +160,12 @@ def test_what_is_left_to_the_plan_makes_no_other_run() -> None:
 
 
 def test_settings_are_listed_as_they_are_given() -> None:
-    lines = dict(line.split("=", 1) for line in lines_of(TrainingConfig()))
+    lines = dict(line.split("=", 1) for line in setting_lines(TrainingConfig()))
     assert (lines["batch_size"], lines["batch_dice"]) == ("0  # the plan's", "auto  # the plan's")
     assert (lines["augment"], lines["epochs"]) == ("true", "1000")
     given = TrainingConfig(batch_size=3, batch_dice=False)
-    assert not any("#" in line for line in lines_of(given))
-    assert with_overrides(TrainingConfig(), lines_of(given)) == given
+    assert not any("#" in line for line in setting_lines(given))
+    assert with_overrides(TrainingConfig(), setting_lines(given)) == given
 
 
 def test_health_rules_follow_the_length_of_the_run() -> None:

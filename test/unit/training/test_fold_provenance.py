@@ -19,7 +19,7 @@ from model.data.store import PreparedScan, voxel_digest
 from model.errors import InputError
 from model.training import train_ensemble as pipeline
 from model.training.checkpoint import FINAL, LATEST
-from model.training.config import TrainingConfig, first_difference, lines_of, with_overrides
+from model.training.config import TrainingConfig, first_difference, setting_lines, with_overrides
 from model.training.health import CollapsedFoldError
 from model.training.job import FoldJob, FoldResult, saved_config
 from model.training.prepared_data import open_prepared
@@ -178,7 +178,7 @@ def test_an_origin_is_no_setting() -> None:
     assert first_difference(known, TrainingConfig()) is None
     assert first_difference(known, replace(known, scans="c")) == "scans"
     assert first_difference(known, replace(known, checkpoint_every=1)) is None
-    assert not any(line.startswith(("scans=", "initial_weights=")) for line in lines_of(known))
+    assert not any(line.startswith(("scans=", "initial_weights=")) for line in setting_lines(known))
     with pytest.raises(InputError, match="scans: is an unknown setting"):
         with_overrides(known, ["scans=x"])
 

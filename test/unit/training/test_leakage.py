@@ -12,7 +12,7 @@ import pytest
 from model.data.dataset import RawScan
 from model.data.stamps import stamp_of
 from model.data.store import CT_FILE, SCAN_FILE, PreparedScan, ScanDocument, scan_folder
-from model.training.leakage import PatientScan, kept_out, line_of, scans_of, shared_patients
+from model.training.leakage import PatientScan, excluded_patients, overlap_line, scans_of, shared_patients
 
 from ...helpers.training_phantoms import MemoryScan, pair, scan
 
@@ -97,11 +97,11 @@ def test_scans_in_no_pair_are_looked_at_too(tmp_path: Path) -> None:
 
 def test_who_is_kept_out_is_told_in_one_line() -> None:
     shared = {"A": frozenset({"A"}), "ct_7": frozenset({"B", "C"})}
-    assert line_of({}, {}) == "pretraining shares no patient with the data"
-    assert kept_out(shared, ("D",)) == {}
-    assert "keeps nobody out, none of the 2 patients" in line_of(shared, {})
-    out = kept_out(shared, ("A", "C"))
+    assert overlap_line({}, {}) == "pretraining shares no patient with the data"
+    assert excluded_patients(shared, ("D",)) == {}
+    assert "keeps nobody out, none of the 2 patients" in overlap_line(shared, {})
+    out = excluded_patients(shared, ("A", "C"))
     assert out == {"A": {"A"}, "ct_7": {"C"}}
-    assert line_of(shared, out) == (
+    assert overlap_line(shared, out) == (
         "pretraining keeps out A, ct_7 (a scan of C), on whom the fold is validated"
     )

@@ -70,12 +70,12 @@ class Scan:
 
     ``time_point`` is `TimePointName` in a case, and any name in a series of more than two.
     ``ct`` and ``mask`` are (z, y, x) in the file's own number type; ``axes`` is the map from the array
-    as the file stores it to the axial one.
+    as the file stores it to the axial one. ``path`` is None for a scan that was not read from a file.
     """
 
     time_point: str
     slot: Slot
-    path: Path
+    path: Path | None
     file_geometry: Geometry
     axes: AxisMap
     ct: Array

@@ -234,6 +234,10 @@ class Geometry:
                 best, best_score = _index(order), score
         return AxisMap(best)
 
+    def in_axial_order(self) -> Geometry:
+        """The geometry of the same voxels in axial order, as `Scan.geometry`."""
+        return self.reoriented(self.axial_map())
+
     def axis_signs_zyx(self) -> tuple[bool, bool, bool]:
         """Whether each array axis (z, y, x) of an axial image runs against its world axis."""
         diagonal = np.diag(np.asarray(self.direction, np.float64).reshape(3, 3))[::-1]

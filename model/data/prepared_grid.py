@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
-
-from ..case.case import Scan, Slot
 from ..case.geometry import Geometry, Vector, flip_order
 from ..network.patches import NetworkGrid, network_grid
 from ..network.plan import Plan
@@ -19,13 +14,7 @@ def prepared_grid(geometry: Geometry, like: Geometry, plan: Plan) -> NetworkGrid
         geometry: of the scan's file.
         like: of the file of the scan that gives the signs, the follow-up as at inference.
     """
-    return network_grid(_place(geometry), plan, _place(like))
-
-
-def _place(geometry: Geometry) -> Scan:
-    """A scan of which only the grid is known."""
-    nothing = np.zeros((0, 0, 0), np.int16)
-    return Scan("", Slot.PRIMARY, Path(), geometry, geometry.axial_map(), nothing)
+    return network_grid(geometry.in_axial_order(), plan, like.in_axial_order())
 
 
 def prepared_point(point_xyz: Vector, geometry: Geometry, grid: NetworkGrid) -> Vector:

@@ -151,7 +151,7 @@ def _scan(scan: Scan) -> dict[str, Any]:
     grid = scan.file_geometry
     return {
         "scan": scan.name,
-        "file": scan.path.name,
+        "file": scan.path.name if scan.path is not None else None,
         "size_xyz": list(grid.size_xyz),
         "spacing_xyz_mm": list(grid.spacing_xyz),
         "origin_xyz_mm": list(grid.origin_xyz),

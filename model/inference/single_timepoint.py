@@ -81,7 +81,7 @@ class SingleTimePointSegmenter:
             if way.network not in self._models:
                 continue
             plan = self._models[way.network].plan
-            grid = network_grid(prompt.followup, plan)
+            grid = network_grid(prompt.followup.geometry, plan)
             shown = way.draw(prompt, grid)
             if shown is None:
                 continue

@@ -95,7 +95,7 @@ def _pair_of_patches(prompt: LesionPrompt, plan: Plan) -> TiledLesion:
 
 def _patch(prompt: LesionPrompt, plan: Plan) -> TiledLesion:
     scan = prompt.followup
-    grid = network_grid(scan, plan)
+    grid = network_grid(scan.geometry, plan)
     index = grid.index(prompt.followup_point.point_zyx)
     tile = place(index, index, grid.shape, plan.patch_size_zyx).followup
 

@@ -95,8 +95,8 @@ def heat_map(index: Index, box: Box, grid: NetworkGrid, kind: HeatMap = HeatMap.
 
 def place_lesion(prompt: LesionPrompt, plan: Plan) -> PlacedLesion:
     """Where the lesion's patches lie; nothing of the images is read."""
-    followup_grid = network_grid(prompt.followup, plan)
-    baseline_grid = network_grid(prompt.baseline, plan, like=prompt.followup)
+    followup_grid = network_grid(prompt.followup.geometry, plan)
+    baseline_grid = network_grid(prompt.baseline.geometry, plan, like=prompt.followup.geometry)
     placement = place(
         followup_grid.index(prompt.followup_point.point_zyx),
         baseline_grid.index(prompt.baseline_point.point_zyx),

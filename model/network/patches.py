@@ -15,7 +15,7 @@ import numpy.typing as npt
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 
 from ..case.case import Scan
-from ..case.geometry import Array, AxisMap, Box, Index, Vector
+from ..case.geometry import Array, AxisMap, Box, Geometry, Index, Vector
 from .normalize import normalize_ct
 from .plan import CtNormalization, Plan
 from .resample import FloatVolume, resample_box, resampled_index, resampled_shape, source_box, touched_box
@@ -42,19 +42,21 @@ class NetworkGrid:
         return resampled_index(point, self.source_spacing_mm, self.target_spacing_mm, self.shape)
 
 
-def network_grid(scan: Scan, plan: Plan, like: Scan | None = None) -> NetworkGrid:
+def network_grid(axial: Geometry, plan: Plan, like: Geometry | None = None) -> NetworkGrid:
     """The grid on which the network sees a scan.
 
     Args:
-        like: the follow-up scan whose axis signs a baseline takes on; None leaves the signs alone.
+        axial: geometry of the scan in axial order (`Scan.geometry`).
+        plan: gives the order of the axes and the spacing (mm) of the network.
+        like: axial geometry of the follow-up whose axis signs a baseline takes on; None keeps the signs.
     """
-    signs = scan.geometry.sign_map(like.geometry) if like is not None else AxisMap()
+    signs = axial.sign_map(like) if like is not None else AxisMap()
     axes = signs.then(AxisMap(plan.transpose_forward))
-    shape = axes.triple(scan.geometry.shape_zyx)
-    spacing = axes.triple(scan.geometry.spacing_zyx)
+    shape = axes.triple(axial.shape_zyx)
+    spacing = axes.triple(axial.spacing_zyx)
     return NetworkGrid(
         axes=axes,
-        axial_shape_zyx=scan.geometry.shape_zyx,
+        axial_shape_zyx=axial.shape_zyx,
         source_shape=shape,
         source_spacing_mm=spacing,
         target_spacing_mm=plan.spacing_zyx,

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..case.case import LesionPrompt, LesionResult, MaskPrompt, PointSource, PromptPoint, Scan, Slot
 from ..case.geometry import Array, Vector
-from ..prompts.sampling import choose_points, deepest_point
+from ..prompts.sampling import Candidates, Probability, choose_points, deepest_point
 from ..propagation.transfer import LesionState, TransferredPoint
 from .fates import FateAssessment
 from .series import FollowOptions, Origin, PromptKind, SeriesTimePoint, Topology
@@ -131,17 +131,35 @@ class PointChooser:
     options: FollowOptions
     unguided: UnguidedProbability | None = None
 
-    def __call__(self, mask: MaskPrompt, scan: Scan, lesion_id: int) -> list[Vector]:
+    def __call__(self, mask: MaskPrompt, scan: Scan, lesion_id: int) -> tuple[Vector, ...]:
         """Voxels of the mask, the first before all others."""
-        spacing, choice = scan.geometry.spacing_zyx, self.options.choice
-        if choice is None:
-            return [deepest_point(mask.voxels, mask.box, spacing)]
-        rng = np.random.default_rng([self.options.seed, lesion_id])
-        asked = partial(self.unguided, scan) if self.unguided is not None else None
-        chosen = choose_points(mask, spacing, choice, rng, scan.ct, asked)
+        probability = partial(self.unguided, scan) if self.unguided is not None else None
+        chosen = self.candidates(mask, scan.geometry.spacing_zyx, lesion_id, scan.ct, probability)
         if chosen.is_fallback:
             log.warning("lesion %d in %s: no sampled point meets the filter, all stay", lesion_id, scan.name)
-        return list(chosen.points)
+        return chosen.points
+
+    def candidates(
+        self,
+        mask: MaskPrompt,
+        spacing_zyx: Vector,
+        lesion_id: int,
+        ct: Array | None = None,
+        probability: Probability | None = None,
+    ) -> Candidates:
+        """Voxels of the mask, best first.
+
+        Args:
+            mask: the lesion, on the scan's axial grid.
+            spacing_zyx: of that grid, in mm.
+            ct: HU (z, y, x) of the scan; only a filter by HU needs it.
+            probability: of lesion at points of the scan; only a filter by probability needs it.
+        """
+        choice = self.options.choice
+        if choice is None:
+            return Candidates((deepest_point(mask.voxels, mask.box, spacing_zyx),))
+        rng = np.random.default_rng([self.options.seed, lesion_id])
+        return choose_points(mask, spacing_zyx, choice, rng, ct, probability)
 
 
 def lesion_voxels(result: LesionResult, labels: Array) -> Array:

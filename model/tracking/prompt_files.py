@@ -121,7 +121,9 @@ def _chosen(
 
     The first file has the best of each lesion, the next ones those that come after it, as far as there are.
     """
-    scan = _scan(labels, grid, options.mask, options.scan)
+    axes = grid.axial_map()
+    axial = axes.array(labels)
+    scan = _read_scan(options.scan, options.mask, axial) if options.scan is not None else None
     unguided = None
     if choice.min_probability is not None:
         unguided = make_segmenter(
@@ -129,21 +131,20 @@ def _chosen(
         ).unguided
     choose = PointChooser(FollowOptions(choice=choice, seed=options.seed), unguided)
     drawn: list[dict[int, Vector]] = [{} for _ in options.files()]
-    assert scan.mask is not None
-    for lesion_id, mask in lesion_masks(scan.mask):
-        for clicks, point in zip(drawn, choose(mask, scan, lesion_id), strict=False):
-            clicks[lesion_id] = flip_order(scan.file_point_xyz(point))
+    for lesion_id, mask in lesion_masks(axial):
+        if scan is None:
+            points = choose.candidates(mask, axes.triple(grid.spacing_zyx), lesion_id).points
+        else:
+            points = choose(mask, scan, lesion_id)
+        for clicks, point in zip(drawn, points, strict=False):
+            clicks[lesion_id] = axes.inverse().point(point, axial.shape)
     return drawn
 
 
-def _scan(labels: Array, grid: Geometry, mask: Path, ct: Path | None) -> Scan:
-    """The mask's scan in axial order. Without a CT nothing asks for HU: the labels stand in its place."""
-    axes = grid.axial_map()
-    axial = axes.array(labels)
-    if ct is None:
-        return Scan("scan", Slot.PRIMARY, mask, grid, axes, axial, axial)
+def _read_scan(ct: Path, mask: Path, axial_labels: Array) -> Scan:
+    """The mask's scan in axial order, with the given lesion ids (z, y, x) for its mask."""
     (scan,), _ = read_scans([("scan", ScanFiles(Slot.PRIMARY, ct, mask))])
-    return replace(scan, mask=axial)
+    return replace(scan, mask=axial_labels)
 
 
 def _point(point_zyx: Vector, grid: Geometry, options: PromptOptions) -> Vector:

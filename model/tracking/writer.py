@@ -148,7 +148,7 @@ class SeriesWriter:
     def _scan(self, name: str, scan: Scan) -> dict[str, Any]:
         labelmap, clicks, boxes = self._paths(name, scan.slot)
         return {
-            "ct": str(scan.path),
+            "ct": str(scan.path) if scan.path is not None else None,
             "labelmap": str(labelmap.relative_to(self._folder)),
             "clicks": str(clicks.relative_to(self._folder)),
             "boxes": str(boxes.relative_to(self._folder)) if boxes.exists() else None,

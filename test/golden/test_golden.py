@@ -33,7 +33,9 @@ def test_patches_lie_where_the_published_ones_lie(golden: list[GoldenLesion], go
         assert list(placement.followup_index) == expected["fu_point_resampled"]
         assert list(placement.baseline_index) == expected["bl_point_resampled"]
         assert list(lesion.encoded.followup_grid.shape) == expected["fu_shape_resampled"]
-        baseline_grid = network_grid(lesion.prompt.baseline, golden_plan, like=lesion.prompt.followup)
+        baseline_grid = network_grid(
+            lesion.prompt.baseline.geometry, golden_plan, like=lesion.prompt.followup.geometry
+        )
         assert list(baseline_grid.shape) == expected["bl_shape_resampled"]
         for name, box, grid in (
             ("fu", placement.followup, lesion.encoded.followup_grid),

@@ -53,8 +53,7 @@ def test_patches_of_the_store_are_those_of_inference(tmp_path: Path, plan: Plan,
     raw = _raw(tmp_path, geometry)
     prepare_scan(PreparationJob(raw, GRID, plan, tmp_path / "store", 0))
     prepared, scan = PreparedScan(tmp_path / "store"), load_scan(raw)
-    like = replace(scan, file_geometry=GRID, axes=GRID.axial_map())
-    grid = network_grid(scan, plan, like)
+    grid = network_grid(scan.geometry, plan, GRID.in_axial_order())
     assert prepared.shape_zyx == grid.shape
     whole = Box.of_shape(grid.shape)
     for box in (whole, Box((-3, 2, 4), (9, 18, 40)), Box((3, 5, 7), (4, 6, 8)), Box((90, 0, 0), (95, 4, 4))):
@@ -73,7 +72,7 @@ def test_scans_of_many_slabs_are_whole(tmp_path: Path, plan: Plan) -> None:
     plan = replace(plan, spacing_zyx=(1.4, 1.0, 1.0))
     prepare_scan(PreparationJob(raw, long, plan, tmp_path / "store", 0))
     prepared, scan = PreparedScan(tmp_path / "store"), load_scan(raw)
-    grid = network_grid(scan, plan)
+    grid = network_grid(scan.geometry, plan)
     assert grid.shape[0] > 128
     expected = extract_ct(scan, grid, grid.whole, plan.normalization)
     np.testing.assert_array_equal(prepared.read_ct(grid.whole), expected)

@@ -317,7 +317,7 @@ def test_a_point(segmenter: SingleTimePointSegmenter, point: Vector) -> None:
 
 
 def test_the_ball_is_the_published_one() -> None:
-    grid = network_grid(_scan(), next(iter(_models_plan())))
+    grid = network_grid(_scan().geometry, next(iter(_models_plan())))
     ball = ball_prompt((10.0, 20.0, 18.0), grid)
     assert ball is not None
     assert ball.box.shape_zyx == (11, 11, 11) and ball.voxels.sum() == 739
@@ -485,7 +485,7 @@ class _Maps:
 
     def whole(self, shown: PromptMap | None) -> npt.NDArray[np.bool_]:
         assert shown is not None
-        volume = np.zeros(network_grid(self.scan, _models_plan()[0]).shape, bool)
+        volume = np.zeros(network_grid(self.scan.geometry, _models_plan()[0]).shape, bool)
         volume[shown.box.slices] = shown.voxels
         return volume
 
@@ -499,7 +499,7 @@ def _models_plan() -> list[Any]:
 
 def test_a_mask_too_thin_for_the_network_is_kept() -> None:
     scan = _scan((60, 40, 36), (0.3, 0.4, 0.4))
-    grid = network_grid(scan, _models_plan()[0])
+    grid = network_grid(scan.geometry, _models_plan()[0])
     mask = MaskPrompt(Box((31, 21, 11), (32, 22, 12)), np.ones((1, 1, 1), bool))
     whole = _Maps(scan).whole(mask_prompt(mask, grid))
     assert np.argwhere(whole).tolist() == [[int(31.5 * 0.3), int(21.5 * 0.5), int(11.5 * 0.5)]]
@@ -511,7 +511,7 @@ def test_prompts_are_drawn_where_they_lie_in_the_plans_axes(order: Index, spacin
     scan = _scan((22, 40, 36), spacing)
     shape = _network_shape(scan)
     plan = replace(_models_plan()[0], transpose_forward=order, spacing_zyx=AxisMap(order).triple(SPACING))
-    grid = network_grid(scan, plan)
+    grid = network_grid(scan.geometry, plan)
     rng = np.random.default_rng(2)
     mask = MaskPrompt(Box((3, 8, 9), (12, 20, 30)), rng.random((9, 12, 21)) > 0.3)
     point, box = (3.0, 39.0, 20.0), Box((2, 30, 3), (5, 40, 9))

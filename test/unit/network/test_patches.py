@@ -117,7 +117,7 @@ def situations(draw: st.DrawFn) -> tuple[Scan, Scan, Plan, Box]:
     scan = _scan(hu.astype(np.int16), spacing, draw(st.sampled_from(FLIPS)), labels.astype(np.uint8))
     like = _scan(np.zeros((2, 2, 2)), (1, 1, 1), draw(st.sampled_from(FLIPS)))
     size = draw(st.tuples(*[st.integers(1, 9)] * 3))
-    grid = network_grid(scan, plan, like)
+    grid = network_grid(scan.geometry, plan, like.geometry if like else None)
     start = [draw(st.integers(-p + 1, n - 1)) for n, p in zip(grid.shape, size, strict=True)]
     return scan, like, plan, Box.of_shape(size, start)
 
@@ -126,7 +126,7 @@ def situations(draw: st.DrawFn) -> tuple[Scan, Scan, Plan, Box]:
 @settings(deadline=None, max_examples=150)
 def test_signs_first_then_the_plans_order_there_and_back(situation: tuple[Scan, Scan, Plan, Box]) -> None:
     scan, like, plan, box = situation
-    grid = network_grid(scan, plan, like)
+    grid = network_grid(scan.geometry, plan, like.geometry if like else None)
     pairs = zip(scan.geometry.axis_signs_zyx(), like.geometry.axis_signs_zyx(), strict=True)
     flips = [axis for axis, (mine, wanted) in enumerate(pairs) if mine != wanted]
     inside = box.intersection(grid.whole)
@@ -158,7 +158,7 @@ def test_signs_first_then_the_plans_order_there_and_back(situation: tuple[Scan, 
 def test_a_point_goes_with_its_voxel(order: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> None:
     scan = _scan(np.arange(60).reshape(3, 4, 5), (2.0, 1.0, 3.0), flipped)
     plan = replace(PLAN, spacing_zyx=AxisMap(order).triple((2.0, 1.0, 3.0)), transpose_forward=order)
-    grid = network_grid(scan, plan, like=_scan(np.zeros((1, 1, 1)), (1, 1, 1)))
+    grid = network_grid(scan.geometry, plan, like=_scan(np.zeros((1, 1, 1)), (1, 1, 1)).geometry)
     for index in np.ndindex(3, 4, 5):
         assert grid.axes.array(scan.ct)[grid.index(index)] == scan.ct[index]
 
@@ -199,7 +199,7 @@ def test_other_pairs_are_as_far_apart_as_the_points() -> None:
 
 def test_a_patch_that_no_slice_passes_through() -> None:
     scan = _scan(np.zeros((2, 64, 64), np.int16), (200.0, 1.2, 1.2))
-    grid = network_grid(scan, PLAN)
+    grid = network_grid(scan.geometry, PLAN)
     box = place(grid.index((0, 9, 9)), (0, 0, 0), grid.shape, PLAN.patch_size_zyx).followup
     touched, values = paste_back(np.ones(PLAN.patch_size_zyx, np.float32), box, grid)
     assert touched.shape_zyx == values.shape == (1, 1, 1) and not values.any()
@@ -207,5 +207,5 @@ def test_a_patch_that_no_slice_passes_through() -> None:
 
 def test_a_scan_without_a_mask_gives_an_empty_channel() -> None:
     scan = _scan(np.zeros((4, 4, 4), np.int16), (1, 1, 1))
-    mask = extract_mask(scan, 1, network_grid(scan, PLAN), Box.of_shape((3, 3, 3)))
+    mask = extract_mask(scan, 1, network_grid(scan.geometry, PLAN), Box.of_shape((3, 3, 3)))
     assert mask.shape == (3, 3, 3) and not mask.any()

@@ -19,9 +19,10 @@ from ..inference.robust import SegmenterOptions, SeriesSegmenter, make_segmenter
 from ..prompts.sampling import ChoiceOptions
 from ..propagation.confidence import ConfidenceOptions, is_estimated
 from ..propagation.register import DEFAULT_BACKEND, Backend, backend
-from .discovery import PatientFiles, discover_series
+from .discovery import discover_series
 from .fates import FateOptions, LesionFate
 from .series import ConfidenceRule, FollowOptions, PromptKind, Topology, TrackedTimePoint, read_series
+from .series_files import PatientFiles
 from .tracker import follow_each
 from .writer import RECORD_NAME, SeriesWriter, remove_stale, safe_names
 

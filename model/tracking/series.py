@@ -16,8 +16,8 @@ from ..inference.merge import OverlapRule
 from ..prompts.sampling import ChoiceOptions
 from ..propagation.confidence import ConfidenceOptions
 from ..propagation.points import RegistrationRecord
-from .discovery import PatientFiles
 from .fates import FateAssessment, FateOptions
+from .series_files import PatientFiles
 
 
 class Topology(StrEnum):

@@ -26,8 +26,8 @@ from ..case.images import write_image
 from ..case.lesion_json import write_json
 from ..errors import InputError, OutputError
 from ..propagation.points import RegistrationRecord
-from .discovery import PatientFiles
 from .series import PromptKind, Series, TrackedLesion, TrackedTimePoint
+from .series_files import PatientFiles
 
 RECORD_NAME = "tracking.json"
 

@@ -1,37 +1,15 @@
-"""Which files make up a series: CSV, JSON and folders, and every fault of them."""
+"""Series from folders of scans, and their errors."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from model.case.case import Slot
 from model.errors import InputError
-from model.tracking.discovery import PatientFiles, discover_series
-
-HEADER = "patient,timepoint,order,scan,mask,clicks,boxes,scan_slot"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name in ("a.mha", "b.mha", "c.mha", "mask.mha", "clicks.json", "boxes.json"):
-        (tmp_path / name).touch()
-    return tmp_path
-
-
-def _csv(folder: Path, *rows: str, header: str = HEADER, name: str = "series.csv") -> Path:
-    path = folder / name
-    path.write_text("\n".join([header, *rows]) + "\n")
-    return path
-
-
-def _json(folder: Path, document: Any) -> Path:
-    path = folder / "series.json"
-    path.write_text(document if isinstance(document, str) else json.dumps(document))
-    return path
+from model.tracking.discovery import discover_series
+from model.tracking.series_files import PatientFiles
 
 
 def _names(files: PatientFiles) -> list[str]:
@@ -45,149 +23,7 @@ def _touch(root: Path, *names: str) -> Path:
     return root
 
 
-# --- manifests -------------------------------------------------------------------------------------------
-
-
-def test_rows_become_time_points_in_order(folder: Path) -> None:
-    path = _csv(folder, "P1,late,10,b.mha,,,,", "P1,early,-2.5,a.mha,mask.mha,clicks.json,boxes.json,primary")
-    (files,) = discover_series(path)
-    assert files.patient == "P1" and _names(files) == ["early", "late"]
-    (scan,) = files.time_points[0].scans
-    assert (scan.slot, scan.ct, scan.mask) == (Slot.PRIMARY, folder / "a.mha", folder / "mask.mha")
-    assert scan.clicks == folder / "clicks.json"
-    assert files.time_points[0].boxes == {Slot.PRIMARY: folder / "boxes.json"}
-    (later,) = files.time_points[1].scans
-    assert later.mask is None and later.clicks is None and not files.time_points[1].boxes
-
-
-def test_both_spellings_of_a_day(folder: Path) -> None:
-    path = _csv(folder, "P,x,20240401,a.mha", "P,y,2024-03-31,b.mha", header="patient,timepoint,date,scan")
-    (files,) = discover_series(path)
-    assert _names(files) == ["y", "x"] and files.time_points[1].when == "2024-04-01"
-
-
-def test_json_has_the_same_keys(folder: Path) -> None:
-    path = _json(
-        folder,
-        [
-            {"patient": 7, "timepoint": "b", "date": 20240401, "scan": "b.mha", "mask": None},
-            {"patient": 7, "timepoint": "a", "date": "2023-12-24", "scan": "a.mha", "scan_slot": "primary"},
-        ],
-    )
-    (files,) = discover_series(path)
-    assert files.patient == "7" and _names(files) == ["a", "b"]
-
-
-def test_a_folder_with_a_manifest_is_read_by_it(folder: Path) -> None:
-    _csv(folder, "P1,early,1,a.mha,,,,")
-    assert discover_series(folder) == discover_series(folder / "series.csv")
-
-
-def test_the_scans_of_a_time_point_and_several_patients(folder: Path) -> None:
-    path = _csv(
-        folder,
-        "P1,t0,0,a.mha,,,,secondary",
-        "P2,t0,5,c.mha,,,,",
-        "P1,t0,0,b.mha,,,,",
-        "P1,t1,1,c.mha,,,,secondary",
-    )
-    first, second = discover_series(path)
-    assert (first.patient, second.patient) == ("P1", "P2")
-    assert [scan.slot for scan in first.time_points[0].scans] == [Slot.PRIMARY, Slot.SECONDARY]
-    assert [scan.slot for scan in first.time_points[1].scans] == [Slot.SECONDARY]
-
-
-def test_order_decides_where_both_are_given(folder: Path) -> None:
-    path = _csv(
-        folder, "P,x,2,2020-01-01,a.mha", "P,y,1,2024-01-01,b.mha", header="patient,timepoint,order,date,scan"
-    )
-    (files,) = discover_series(path)
-    assert _names(files) == ["y", "x"]
-
-
-def test_a_byte_order_mark_spaces_and_quotes(folder: Path) -> None:
-    (folder / "a, b.mha").touch()
-    text = '\ufeffpatient , timepoint, order, scan\nP, t0, 1, "a, b.mha"\n'
-    (folder / "series.csv").write_text(text, encoding="utf-8")
-    (files,) = discover_series(folder)
-    assert files.time_points[0].scans[0].ct == folder / "a, b.mha"
-
-
-@pytest.mark.parametrize(
-    ("rows", "header", "told"),
-    [
-        (["P,t,1,a.mha,,,,", "P,u,1,b.mha,,,,"], HEADER, "'t' and 'u' are at one place in time (order 1)"),
-        (["P,t,1,a.mha,,,,", "P,t,1,b.mha,,,,"], HEADER, "row 3: time point 't' has a primary scan already"),
-        (["P,t,1,a.mha,,,,", "P,t,2,b.mha,,,,secondary"], HEADER, "row 3: time point 't' has another order"),
-        (
-            ["P,t,1,a.mha,,,,", "P,u,,b.mha,,,,"],
-            HEADER,
-            "row 3: time point 'u' has neither an order nor a da",
-        ),
-        (["P,t,soon,a.mha,,,,"], HEADER, "row 2: order cannot be used"),
-        (["P,t,nan,a.mha,,,,"], HEADER, "row 2: order cannot be used"),
-        (["P,t,1,a.mha,,,,third"], HEADER, "row 2: scan_slot cannot be used"),
-        (["P,t,1,x.mha,,,,"], HEADER, "row 2: the scan x.mha is missing"),
-        (["P,t,1,a.mha,no.mha,,,"], HEADER, "row 2: the mask no.mha is missing"),
-        (["P,t,1,,,,,"], HEADER, "row 2: scan is empty"),
-        ([",t,1,a.mha,,,,"], HEADER, "row 2: patient is empty"),
-        (["P,t"], HEADER, "row 2: scan is missing"),
-        (["P,t,1,a.mha,,,,,more"], HEADER, "row 2: has more cells than the header"),
-        (["P,t,1,a.mha"], "patient,timepoint,week,scan", "the column 'week' is unknown"),
-        (["P,t,1,1"], "patient,timepoint,order,order", "the column 'order' is there twice"),
-        (["P,t,a.mha"], "patient,timepoint,scan", "the column 'order (or date)' is missing"),
-        (["t,1,a.mha"], "timepoint,order,scan", "the column 'patient' is missing"),
-        (["P,t,31.3.2024,a.mha"], "patient,timepoint,date,scan", "row 2: date cannot be used"),
-        (["P,t,20240231,a.mha"], "patient,timepoint,date,scan", "row 2: date cannot be used"),
-        ([], HEADER, "lists no scan"),
-        (
-            ["P,t,1,,a.mha", "P,u,,2024-01-01,b.mha"],
-            "patient,timepoint,order,date,scan",
-            "time point 't' has no date and others have no order",
-        ),
-    ],
-)
-def test_faults_of_a_csv(rows: list[str], header: str, told: str, folder: Path) -> None:
-    path = _csv(folder, *rows, header=header)
-    with pytest.raises(InputError) as fault:
-        discover_series(path)
-    assert told in str(fault.value) and str(path) in str(fault.value) and "expected" in str(fault.value)
-
-
-@pytest.mark.parametrize(
-    ("document", "told"),
-    [
-        ("{", "is not valid JSON"),
-        ({"patient": 1}, "is not a list of objects"),
-        ([1], "is not a list of objects"),
-        ([], "lists no scan"),
-        (
-            [{"patient": "P", "timepoint": "t", "order": 1, "scan": "a.mha", "x": 1}],
-            "entry 1: 'x' is unknown",
-        ),
-        ([{"patient": "P", "timepoint": "t", "order": 1}], "entry 1: scan is missing"),
-        ([{"patient": "P", "timepoint": "t", "order": 1, "scan": 7}], "entry 1: scan cannot be used"),
-    ],
-)
-def test_faults_of_a_json(document: Any, told: str, folder: Path) -> None:
-    with pytest.raises(InputError, match=told):
-        discover_series(_json(folder, document))
-
-
-def test_what_is_no_manifest(folder: Path) -> None:
-    with pytest.raises(InputError, match="is missing"):
-        discover_series(folder / "none.csv")
-    with pytest.raises(InputError, match="is no manifest"):
-        discover_series(folder / "a.mha")
-    (folder / "latin.csv").write_bytes(b"patient\xe9")
-    with pytest.raises(InputError, match="cannot be read"):
-        discover_series(folder / "latin.csv")
-
-
-# --- folders ---------------------------------------------------------------------------------------------
-
-
-def test_a_patients_folder(tmp_path: Path) -> None:
+def test_folder_of_one_patient(tmp_path: Path) -> None:
     root = _touch(
         tmp_path / "Meyer",
         "2024-03-31/ct.nii.gz",
@@ -209,7 +45,7 @@ def test_a_patients_folder(tmp_path: Path) -> None:
     assert late.scans[0].clicks == root / "2024-03-31/clicks.json"
 
 
-def test_numbers_count_as_numbers_and_patients_as_folders(tmp_path: Path) -> None:
+def test_folder_numbers_sort_numerically_with_a_folder_per_patient(tmp_path: Path) -> None:
     _touch(tmp_path, "P1/week_12/ct.mha", "P1/week_9/ct.mha", "P2/0/ct.mha", ".git/x")
     first, second = discover_series(tmp_path)
     assert (first.patient, second.patient) == ("P1", "P2")
@@ -217,23 +53,23 @@ def test_numbers_count_as_numbers_and_patients_as_folders(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("names", "told"),
+    ("names", "message"),
     [
-        (["baseline/ct.mha"], "the place in time of time point 'baseline' is unknown"),
-        (["t1_scan2/ct.mha"], "the place in time of time point 't1_scan2' is unknown"),
+        (["baseline/ct.mha"], "the position in time of time point 'baseline' is unknown"),
+        (["t1_scan2/ct.mha"], "the position in time of time point 't1_scan2' is unknown"),
         (["2024-01-01_2024-02-01/ct.mha"], "is unknown"),
-        (["t1/ct.mha", "x1/ct.mha"], "'t1' and 'x1' are at one place in time"),
+        (["t1/ct.mha", "x1/ct.mha"], "'t1' and 'x1' have the same position in time"),
         (["t1/ct.mha", "2024-01-01/ct.mha"], "'t1' has no date in its name and others have"),
-        (["t1/ct.mha", "t2/mask.mha"], "holds no ct"),
+        (["t1/ct.mha", "t2/mask.mha"], "contains no ct"),
         (["t1/ct.mha", "t1/ct.nii"], "expected one image named ct"),
         (["t1/ct.mha", "t1/secondary-clicks.json"], "belongs to no scan"),
-        (["P1/t1/ct.mha", "P2/notes.txt"], "holds no time point"),
-        (["notes.txt"], "holds no series"),
+        (["P1/t1/ct.mha", "P2/notes.txt"], "contains no time point"),
+        (["notes.txt"], "contains no series"),
         (["t1/ct.mha", "t2.mha"], "t2.mha: belongs to no time point"),
         (["P1/t1/ct.mha", "P1/t2.nii.gz"], "t2.nii.gz: belongs to no time point"),
         (["P1/t1/ct.mha", "late.nrrd"], "late.nrrd: belongs to no time point"),
     ],
 )
-def test_faults_of_a_folder(names: list[str], told: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=told):
+def test_folder_errors(names: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
         discover_series(_touch(tmp_path, *names))

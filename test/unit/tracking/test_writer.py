@@ -15,8 +15,8 @@ from model.case.clicks import read_clicks
 from model.case.geometry import Box, flip_order
 from model.case.images import read_image
 from model.errors import InputError, OutputError
-from model.tracking.discovery import PatientFiles, TimePointFiles
 from model.tracking.series import FollowOptions, PromptKind, SeriesResult, Topology
+from model.tracking.series_files import PatientFiles, TimePointFiles
 from model.tracking.writer import SeriesWriter, remove_stale, safe_names
 
 from ...helpers.moving_lesions import NAMES, Ball, Patient, Way, pair, point_of

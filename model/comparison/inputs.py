@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..crossval.pairs import EvaluationPair, data_set_pairs, evaluation_pairs
+from ..data.provenance import digest
 from ..errors import InputError
 from ..network.plan import Plan
 from ..training.checkpoint import FINAL
@@ -144,7 +144,7 @@ def _prepared_set(data: PreparedData) -> DataSet:
         for pair in data.pairs
         for lesion in pair.lesions
     ]
-    return DataSet(data.folder, len(_patients(data)), len(data.pairs), len(who), _digest(sorted(who)))
+    return DataSet(data.folder, len(_patients(data)), len(data.pairs), len(who), _short_digest(sorted(who)))
 
 
 def _data_set(path: Path, pairs: Sequence[EvaluationPair], folds: str = "") -> DataSet:
@@ -154,11 +154,11 @@ def _data_set(path: Path, pairs: Sequence[EvaluationPair], folds: str = "") -> D
         for lesion in pair.lesions
     ]
     patients = {pair.patient_id for pair in pairs}
-    return DataSet(path, len(patients), len(pairs), len(who), _digest([*sorted(who), folds]))
+    return DataSet(path, len(patients), len(pairs), len(who), _short_digest([*sorted(who), folds]))
 
 
-def _digest(values: Sequence[object]) -> str:
-    return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
+def _short_digest(values: Sequence[object]) -> str:
+    return digest([values])[:16]
 
 
 def fitted(ledger: Ledger, inputs: Inputs, layout: Layout) -> Ledger:

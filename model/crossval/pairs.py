@@ -47,8 +47,7 @@ class EvaluationPair:
     @property
     def files(self) -> tuple[Path, ...]:
         """All that is read of it."""
-        scans = (self.baseline, self.followup)
-        return tuple(path for scan in scans for path in (scan.image, scan.labels) if path is not None)
+        return (*self.baseline.files, *self.followup.files)
 
 
 def evaluation_pairs(folder: Path) -> tuple[EvaluationPair, ...]:

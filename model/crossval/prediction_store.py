@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from typing import cast
 from pydantic import BaseModel, ConfigDict
 
 from ..case.lesion_json import write_json
-from ..data.provenance import FileMark, file_digest, mark_of
+from ..data.provenance import FileMark, digest, file_digest, mark_of
 from ..network.weights import find_weights, inspect_weights
 from .pairs import EvaluationPair
 from .point_setting import Points, PointSetting
@@ -41,7 +40,7 @@ class CachedPrediction(BaseModel):
         """Whether the pair is the same now. Files that are gone say nothing, and pass."""
         if self.lesions != pair_digest(pair) or len(self.files) != len(pair.files):
             return False
-        return all(mark.fits(path) for mark, path in zip(self.files, pair.files, strict=True))
+        return all(mark.matches(path) for mark, path in zip(self.files, pair.files, strict=True))
 
 
 class PredictionManifest(BaseModel):
@@ -158,4 +157,4 @@ def pair_digest(pair: EvaluationPair) -> str:
     """A fingerprint of the lesions that are asked about and of their points."""
     lesions = [tuple(asdict(lesion).values()) for lesion in pair.lesions]
     scans = (pair.baseline.scan_id, pair.followup.scan_id)
-    return hashlib.sha256(repr((pair.patient_id, scans, lesions)).encode()).hexdigest()
+    return digest([(pair.patient_id, scans, lesions)])

@@ -28,6 +28,11 @@ class RawScan:
     labels: Path | None = None
     points: Path | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The CT and, if there is one, its labelmap."""
+        return (self.image,) if self.labels is None else (self.image, self.labels)
+
 
 @dataclass(frozen=True, slots=True)
 class RawLesion:

@@ -32,8 +32,8 @@ from .dataset import RawScan
 from .planning.plan_files import preparation_of
 from .point_tables import lesion_random, sample_voxels, write_voxels
 from .prepared_grid import prepared_grid
+from .provenance import Stamp, stamp_of
 from .scan_survey import load_scan
-from .stamps import Stamp, stamp_of
 from .store import (
     CT_FILE,
     LABELS_FILE,
@@ -78,7 +78,7 @@ def is_prepared(job: PreparationJob) -> bool:
 
 
 def _stamp(job: PreparationJob) -> Stamp:
-    return stamp_of(job.scan, repr((VERSION, preparation_of(job.plan), job.like.direction, job.seed)))
+    return stamp_of(job.scan.files, repr((VERSION, preparation_of(job.plan), job.like.direction, job.seed)))
 
 
 def prepare_scan(job: PreparationJob) -> None:

@@ -23,7 +23,7 @@ from ..case.scans import lesion_labels
 from ..errors import InputError
 from ..inference.locate import mask_labels, mask_point
 from .dataset import RawScan
-from .stamps import Stamp, stamp_of
+from .provenance import Stamp, stamp_of
 
 # Drawn with replacement, the same number in every scan, so that each counts alike, as in nnU-Net; it draws
 # 10^7 / scans of them, of which no number that the plan holds needs more than a part.
@@ -120,7 +120,7 @@ def known_survey(job: SurveyJob) -> ScanSurvey | None:
 
 
 def _stamp(job: SurveyJob) -> Stamp:
-    return stamp_of(job.scan, f"seed {job.seed}")
+    return stamp_of(job.scan.files, f"seed {job.seed}")
 
 
 def _look(scan: RawScan, seed: int) -> ScanSurvey:

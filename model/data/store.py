@@ -17,8 +17,8 @@ Volumes lie on the network grid (z, y, x), points are voxel indices of it. Nothi
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -34,7 +34,7 @@ from ..case.geometry import Box, Index, Vector
 from ..errors import InputError
 from ..network.resample import FloatVolume
 from .point_tables import NO_VOXELS, LesionVoxels, read_voxels
-from .stamps import Stamp
+from .provenance import Stamp, digest
 
 CT_FILE, LABELS_FILE, VOXELS_FILE, SCAN_FILE = "ct.b2nd", "labels.b2nd", "voxels.npz", "scan.json"
 INDEX_FILE = "index.json"
@@ -71,6 +71,12 @@ class ScanDocument(BaseModel):
     axis_flipped: tuple[bool, bool, bool]
     lesions: tuple[LesionDocument, ...]
     digest: str | None = None
+
+    @property
+    def image(self) -> Path | None:
+        """The CT file that the scan was prepared from; None if the stamp names no file."""
+        path = self.stamp.files[0].path if self.stamp.files else None
+        return None if path is None else Path(path)
 
 
 class PreparedLesion(BaseModel):
@@ -242,13 +248,15 @@ def voxel_digest(folder: Path) -> str:
     Raises:
         InputError: a volume cannot be read.
     """
-    digest = hashlib.sha256()
+    return digest(_voxel_values(folder))
+
+
+def _voxel_values(folder: Path) -> Iterator[object]:
     for name in (CT_FILE, LABELS_FILE):
         array = _open(folder / name)
-        digest.update(repr((name, array.shape, str(array.dtype))).encode())
+        yield (name, array.shape, str(array.dtype))
         for start in range(0, array.shape[0], array.chunks[0]):
-            digest.update(array[start : start + array.chunks[0]].tobytes())
-    return digest.hexdigest()
+            yield array[start : start + array.chunks[0]].tobytes()
 
 
 @lru_cache(maxsize=4096)

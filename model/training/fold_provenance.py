@@ -7,12 +7,11 @@ pass where every such file is older than they are.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..data.provenance import file_digest
+from ..data.provenance import digest, file_digest
 from ..data.store import CT_FILE, LABELS_FILE, PreparedScan
 from ..errors import InputError
 from .checkpoint import FINAL, LATEST
@@ -81,12 +80,9 @@ def _scans(job: FoldJob) -> dict[str, ScanSource]:
 
 def _scans_digest(job: FoldJob) -> str:
     """Of the voxels of all scans; "" where they are not in a store."""
-    digest = hashlib.sha256()
-    for name, scan in sorted(_scans(job).items()):
-        if not isinstance(scan, PreparedScan):
-            return ""
-        digest.update(repr((name, scan.digest)).encode())
-    return digest.hexdigest()
+    scans = sorted(_scans(job).items())
+    stored = [(name, scan.digest) for name, scan in scans if isinstance(scan, PreparedScan)]
+    return digest(stored) if len(stored) == len(scans) else ""
 
 
 def _volumes(job: FoldJob) -> Iterator[Path]:

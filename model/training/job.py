@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.provenance import digest
 from ..errors import InputError, LongilesionError
 from ..network.plan import Plan
 from .config import TrainingConfig, from_plain
@@ -63,14 +63,14 @@ def data_digest(plan: Plan, training: Patients, validation: Patients) -> str:
 
     What the scans show is not in it: see `origin`.
     """
-    digest = hashlib.sha256(repr(plan).encode())
+    values: list[object] = [plan]
     for patients in (training, validation):
         for name, pairs in zip(patients.names, patients.pairs, strict=True):
             for pair in pairs:
                 lesions = [_lesion(lesion) for lesion in pair.lesions]
-                digest.update(repr((name, pair.baseline.scan_id, pair.followup.scan_id, lesions)).encode())
-        digest.update(b"|")
-    return digest.hexdigest()
+                values.append((name, pair.baseline.scan_id, pair.followup.scan_id, lesions))
+        values.append(b"|")
+    return digest(values)
 
 
 def trained_data_digest(folder: Path) -> str | None:

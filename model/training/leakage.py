@@ -7,7 +7,6 @@ same scan has the same ones, however its file was named, copied or packed, and w
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..case.geometry import Box, Index
+from ..data.provenance import digest
 from ..data.store import SCANS_FOLDER, PreparedScan, read_document
 from .data_source import CTSource, ScanPair
 
@@ -112,8 +112,8 @@ def _file(one: PatientScan) -> Path | None:
     """The file that a scan was prepared from."""
     if one.image is not None:
         return one.image.resolve()
-    files = one.scan.document.stamp.files if isinstance(one.scan, PreparedScan) else ()
-    return Path(files[0].path).resolve() if files else None
+    image = one.scan.document.image if isinstance(one.scan, PreparedScan) else None
+    return image.resolve() if image is not None else None
 
 
 def _print(scan: CTSource) -> tuple[Index, str]:
@@ -121,7 +121,7 @@ def _print(scan: CTSource) -> tuple[Index, str]:
     low = [max(0, (size - _BLOCK) // 2) for size in scan.shape_zyx]
     high = [size - start for size, start in zip(scan.shape_zyx, low, strict=True)]
     box = Box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-    return scan.shape_zyx, hashlib.sha256(np.ascontiguousarray(scan.read_ct(box)).tobytes()).hexdigest()
+    return scan.shape_zyx, digest([np.ascontiguousarray(scan.read_ct(box)).tobytes()])
 
 
 def _has_voxels_of(one: CTSource, other: CTSource) -> bool:

@@ -9,8 +9,7 @@ import blosc2
 import numpy as np
 import pytest
 
-from model.data.dataset import RawScan
-from model.data.stamps import stamp_of
+from model.data.provenance import stamp_of
 from model.data.store import CT_FILE, SCAN_FILE, PreparedScan, ScanDocument, scan_folder
 from model.training.leakage import PatientScan, excluded_patients, overlap_line, scans_of, shared_patients
 
@@ -28,7 +27,7 @@ def _stored(folder: Path, patient: str, one: MemoryScan, image: Path) -> Prepare
     blosc2.asarray(np.ascontiguousarray(one.ct), urlpath=str(place / CT_FILE), mode="w")
     unit = (1.0, 1.0, 1.0)
     document = ScanDocument(
-        stamp=stamp_of(RawScan(one.scan_id, patient, 0, image), ""),
+        stamp=stamp_of([image], ""),
         scan_id=one.scan_id,
         patient_id=patient,
         shape_zyx=one.shape_zyx,

@@ -79,10 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
         _check_patient(arguments)
 
     from ..synthesis.settings import SynthesisSettings
-    from ..synthesis.synthesize import Request, synthesize
+    from ..synthesis.synthesize import SynthesisRequest, synthesize
 
     settings = SynthesisSettings().with_overrides(arguments.changes)
-    request = Request(
+    request = SynthesisRequest(
         ct=arguments.ct,
         labels=arguments.labels,
         manifest=arguments.manifest,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..crossval.scores import DEFINITION
 from ..evaluation.averages import Average
-from ..evaluation.compare import MetricComparison, compare
+from ..evaluation.compare_runs import MetricComparison, compare_runs
 from ..evaluation.metrics import Metric
 from ..evaluation.records import RECORDS_NAME, LesionRecord, Scope, read_records
 from .layout import Layout
@@ -66,7 +66,7 @@ def _is_sound(ledger: Ledger, row: str, question: str, fold: str) -> bool:
 
 def _compared(line: PairedLine, layout: Layout) -> PairedLine:
     mine, theirs = (_records(layout, row, line) for row in (line.row, line.other))
-    found = _dice(compare(mine, theirs, Path(line.other), DEFINITION).metrics)
+    found = _dice(compare_runs(mine, theirs, Path(line.other), DEFINITION).metrics)
     return PairedLine(
         line.row,
         line.title,

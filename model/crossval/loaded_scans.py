@@ -14,7 +14,7 @@ from ..case.geometry import Box
 from ..data.dataset import RawScan
 from ..data.scan_survey import load_scan
 from ..errors import InputError
-from ..evaluation.measure import Labelmap
+from ..evaluation.measure_scan import Labelmap
 from ..network.tiles import label_boxes
 from .pairs import EvaluationPair
 

@@ -10,7 +10,7 @@ from collections.abc import Set
 
 from ..evaluation.lesion_groups import LesionGroup, lesion_groups
 from ..evaluation.lesion_map import MappedLesion
-from ..evaluation.measure import Labelmap, ScanName, empty_like, measure
+from ..evaluation.measure_scan import Labelmap, ScanName, empty_like, measure_scan
 from ..evaluation.records import LesionRecord, Scope
 from .loaded_scans import LoadedScan
 from .pairs import EvaluationPair
@@ -34,7 +34,7 @@ def measure_pair(
     volumes = {group: sum(map(baseline.ml_of, group.baseline_ids)) for group in groups}
     if prediction is None:
         name = ScanName(pair.patient_id, pair.name, 1, is_missing=True)
-        return tuple(measure(name, groups, reference, empty_like(reference), volumes))
+        return tuple(measure_scan(name, groups, reference, empty_like(reference), volumes))
     records: list[LesionRecord] = []
     for is_missing in (False, True):
         chosen = [group for group in groups if bool(failed & set(group.baseline_ids)) is is_missing]
@@ -42,7 +42,7 @@ def measure_pair(
             continue
         name = ScanName(pair.patient_id, pair.name, 1, is_missing)
         own = {group: volumes[group] for group in chosen}
-        found = measure(name, chosen, reference, prediction, own)
+        found = measure_scan(name, chosen, reference, prediction, own)
         records += [r for r in found if not is_missing or r.scope is Scope.LESION]
     return tuple(records)
 

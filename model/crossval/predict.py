@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..case.images import write_image
 from ..errors import InputError
-from ..evaluation.measure import Labelmap
+from ..evaluation.measure_scan import Labelmap
 from ..evaluation.records import RECORDS_NAME, write_records
 from ..inference.load import LoadedModel, load_model
 from ..inference.segmenter import Segmenter

@@ -11,12 +11,12 @@ from ..case.lesion_json import write_json
 from ..errors import InputError
 from ..evaluation.averages import Average
 from ..evaluation.definitions import DEFINITIONS
-from ..evaluation.measure import read_labelmap
+from ..evaluation.measure_scan import read_labelmap
 from ..evaluation.metrics import Metric
 from ..evaluation.records import RECORDS_NAME, LesionRecord, Scope, read_records, write_records
-from ..evaluation.score import score as score_records
+from ..evaluation.score_records import score_records
 from ..evaluation.surface import NSD_KIND
-from ..evaluation.tables import Evaluation, markdown, metric_tables, summary
+from ..evaluation.tables import Evaluation, metric_tables, summary_document, summary_markdown
 from ..training.job import Say
 from .loaded_scans import ScanReader, check_files
 from .measure_pair import measure_pair, reference_of
@@ -122,8 +122,8 @@ def write_score_tables(records: Sequence[LesionRecord], output: Path) -> None:
     scores = score_records(records, DEFINITION)
     evaluation = Evaluation(tuple(records), scores, None, notes, warnings)
     write_records(output / RECORDS_NAME, records)
-    write_json(output / "summary.json", summary(evaluation), decimals=None)
-    write_text(output / "summary.md", markdown(evaluation))
+    write_json(output / "summary.json", summary_document(evaluation), decimals=None)
+    write_text(output / "summary.md", summary_markdown(evaluation))
     for name, table in metric_tables(records, DEFINITION).items():
         write_text(output / f"{name}.csv", table)
 

@@ -16,7 +16,7 @@ SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class LesionValue:
     """A number of one lesion; None where it is left out."""
 
     patient: str
@@ -43,13 +43,13 @@ class Average:
     patients: int
 
 
-def average(values: Iterable[Value], order: Order) -> Average:
+def average(values: Iterable[LesionValue], order: Order) -> Average:
     """Means of what is not None; scans and patients without any such value are left out as well."""
     values = list(values)
     known = [value.value for value in values if value.value is not None]
-    of_scans = scan_means(values)
+    of_scans = means_by_scan(values)
     by_patient = _by_patient(of_scans)
-    of_patients = list(patient_means(of_scans).values())
+    of_patients = list(means_by_patient(of_scans).values())
     if order is Order.PATIENTS:
         sums, counts = np.array(of_patients), np.ones(len(of_patients))
     else:
@@ -70,7 +70,7 @@ def average(values: Iterable[Value], order: Order) -> Average:
     )
 
 
-def scan_means(values: Iterable[Value]) -> dict[tuple[str, str], float]:
+def means_by_scan(values: Iterable[LesionValue]) -> dict[tuple[str, str], float]:
     """(patient, scan) -> mean over its lesions; without scans of which nothing counts."""
     by_scan: dict[tuple[str, str], list[float]] = {}
     for value in values:
@@ -79,7 +79,7 @@ def scan_means(values: Iterable[Value]) -> dict[tuple[str, str], float]:
     return {key: _mean(numbers) for key, numbers in by_scan.items()}
 
 
-def patient_means(of_scans: Mapping[tuple[str, str], float]) -> dict[str, float]:
+def means_by_patient(of_scans: Mapping[tuple[str, str], float]) -> dict[str, float]:
     """Patient -> mean over the means of its scans."""
     return {patient: _mean(means) for patient, means in _by_patient(of_scans).items()}
 

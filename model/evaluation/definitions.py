@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from .metrics import Metric, measured
+from .metrics import Metric, measured_value
 from .records import LesionRecord, Scope
 
 
@@ -61,7 +61,7 @@ class Definition:
         if count is Count.DIAGONAL:
             return record.diagonal_mm
         if count is Count.MEASURED:
-            return measured(metric, record)
+            return measured_value(metric, record)
         return None if count is Count.LEFT_OUT else float(count)
 
     def _count(self, metric: Metric, record: LesionRecord) -> float | Count:

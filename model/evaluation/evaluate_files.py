@@ -10,16 +10,16 @@ from pathlib import Path
 
 from ..case.atomic_files import write_text
 from ..case.lesion_json import check_writable, write_json
-from .compare import compare, read_run
+from .compare_runs import compare_runs, read_run
 from .definitions import DEFAULT_DEFINITION, DEFINITIONS
-from .file_pairs import PairedScan, pair_files
+from .file_pairs import PairedScan, pair_evaluation_files
 from .lesion_map import LesionMap
 from .lesion_map_files import read_lesion_map
 from .measure_case import measure_case
 from .records import RECORDS_NAME, LesionRecord, write_records
-from .score import score
+from .score_records import score_records
 from .surface import NSD_KIND
-from .tables import Evaluation, comparison_csv, markdown, metric_tables, summary
+from .tables import Evaluation, comparison_csv, metric_tables, summary_document, summary_markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ def run_evaluation(options: EvaluateOptions) -> Evaluation:
     """Evaluate, print, and write what was asked for."""
     if options.output is not None:
         check_writable(options.output / RECORDS_NAME)
-    evaluation = evaluate(options)
-    document = summary(evaluation)
-    text = markdown(evaluation)
+    evaluation = evaluate_files(options)
+    document = summary_document(evaluation)
+    text = summary_markdown(evaluation)
     if options.output is not None:
         write_records(options.output / RECORDS_NAME, evaluation.records)
         write_json(options.output / "summary.json", document, decimals=None)
@@ -57,7 +57,7 @@ def run_evaluation(options: EvaluateOptions) -> Evaluation:
     return evaluation
 
 
-def evaluate(options: EvaluateOptions) -> Evaluation:
+def evaluate_files(options: EvaluateOptions) -> Evaluation:
     """Measure and score.
 
     Raises:
@@ -66,7 +66,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     definition = DEFINITIONS[options.definition]
     others = read_run(options.compare) if options.compare is not None else ()
     lesion_map = read_lesion_map(options.lesion_map) if options.lesion_map is not None else None
-    pairing = pair_files(options.reference, options.predictions, options.baseline, lesion_map)
+    pairing = pair_evaluation_files(options.reference, options.predictions, options.baseline, lesion_map)
     warnings = list(pairing.warnings)
     records: list[LesionRecord] = []
     patients: set[str] = set()
@@ -80,13 +80,13 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         _show_progress(len({(r.patient, r.scan) for r in records}), len(pairing.scans))
     comparison = None
     if options.compare is not None:
-        comparison = compare(records, others, options.compare, definition)
+        comparison = compare_runs(records, others, options.compare, definition)
         warnings += comparison.warnings
     notes = (
         *_notes(lesion_map, options.baseline),
         *_notes_of_data(binary, [files.patient for files in pairing.scans]),
     )
-    return Evaluation(tuple(records), score(records, definition), comparison, notes, tuple(warnings))
+    return Evaluation(tuple(records), score_records(records, definition), comparison, notes, tuple(warnings))
 
 
 def _cases(scans: Iterable[PairedScan]) -> list[list[PairedScan]]:

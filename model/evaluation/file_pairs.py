@@ -58,7 +58,7 @@ class Pairing:
     warnings: tuple[str, ...]
 
 
-def pair_files(
+def pair_evaluation_files(
     reference: Path, predictions: Sequence[Path], baseline: Path | None, lesion_map: LesionMap | None
 ) -> Pairing:
     """Find out what belongs together.

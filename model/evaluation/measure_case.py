@@ -13,7 +13,7 @@ from ..errors import InputError
 from .file_pairs import PairedScan
 from .lesion_groups import LesionGroup, lesion_groups
 from .lesion_map import LesionMap, MappedLesion
-from .measure import Labelmap, ScanName, as_binary, empty_like, measure, read_labelmap
+from .measure_scan import Labelmap, ScanName, as_binary, empty_like, measure_scan, read_labelmap
 from .records import LesionRecord
 
 ReadLabelmap = Callable[[Path], Labelmap]
@@ -65,7 +65,7 @@ def measure_case(
             reference = labels.read(files.reference)
             prediction = _predicted(labels.read, files.reference, path) if path else empty_like(reference)
             name = ScanName(files.patient, files.key.scan, step, path is None)
-            records += measure(name, groups, reference, prediction, volumes)
+            records += measure_scan(name, groups, reference, prediction, volumes)
     return MeasuredCase(tuple(records), tuple(warnings), labels.is_binary)
 
 

@@ -38,7 +38,7 @@ OF_LESIONS_ALONE = frozenset({Metric.CPM, Metric.DICE_25, Metric.MED})
 """Metrics that a scan's foreground does not have: it has no centre that means something."""
 
 
-def measured(metric: Metric, record: LesionRecord) -> float | None:
+def measured_value(metric: Metric, record: LesionRecord) -> float | None:
     """What a record says of a metric; None where the metric does not apply to it."""
     return _MEASURES[metric](record)
 

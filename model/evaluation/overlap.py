@@ -26,7 +26,7 @@ class Overlap:
     fp: int
 
 
-def overlap(reference: BoolArray, prediction: BoolArray) -> Overlap:
+def measure_overlap(reference: BoolArray, prediction: BoolArray) -> Overlap:
     """Compare two masks of one shape (z, y, x)."""
     return Overlap(
         reference=int(np.count_nonzero(reference)),

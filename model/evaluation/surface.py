@@ -34,7 +34,7 @@ _CORNERS = tuple(product((0, 1), repeat=3))  # bit k of a cell's code is the vox
 
 
 @dataclass(frozen=True, eq=False)
-class Surfels:
+class SurfaceElements:
     """Surface elements: cell positions in mm (n, 3) z, y, x, and areas in mm² (n); float64."""
 
     points_mm: FloatArray
@@ -50,13 +50,13 @@ class SurfaceDistances:
     nsd_2mm: float
 
 
-def surfels(mask: BoolArray, spacing_zyx: Vector) -> Surfels:
+def surface_elements(mask: BoolArray, spacing_zyx: Vector) -> SurfaceElements:
     """The surface elements of a mask (z, y, x); what lies outside of the array is background.
 
     Works component by component, each in its own box: stray voxels far away cost nothing.
     """
     if not mask.any():
-        return Surfels(np.zeros((0, 3)), np.zeros(0))
+        return SurfaceElements(np.zeros((0, 3)), np.zeros(0))
     # Components that share a cell share a corner at least, so 26 neighbours keep each cell in one piece.
     labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26, binary_image=True)
     points, codes = [], []
@@ -66,10 +66,10 @@ def surfels(mask: BoolArray, spacing_zyx: Vector) -> Surfels:
         points.append(np.stack(cells, axis=1) + [side.start for side in box])
         codes.append(code[cells])
     areas = _cell_areas(tuple(spacing_zyx))[np.concatenate(codes)]
-    return Surfels(np.concatenate(points) * np.asarray(spacing_zyx, np.float64), areas)
+    return SurfaceElements(np.concatenate(points) * np.asarray(spacing_zyx, np.float64), areas)
 
 
-def surface_distances(reference: Surfels, prediction: Surfels) -> SurfaceDistances:
+def surface_distances(reference: SurfaceElements, prediction: SurfaceElements) -> SurfaceDistances:
     """Compare two surfaces, both with at least one element and on the same grid.
 
     Raises:

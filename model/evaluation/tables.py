@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .averages import LEVEL, RESAMPLES, SEED, Average, patient_means, scan_means
-from .compare import Comparison
+from .averages import LEVEL, RESAMPLES, SEED, Average, means_by_patient, means_by_scan
+from .compare_runs import Comparison
 from .definitions import Definition
 from .metrics import Metric
 from .records import LesionRecord, Scope
-from .score import MetricScore, Scores, StepScore, VanishedCounts, metrics_of, values_of
+from .score_records import MetricScore, Scores, StepScore, VanishedCounts, metric_values, scope_metrics
 from .surface import NSD_KIND
 
 _SHOWN_SCOPE = {Scope.LESION: "single lesions", Scope.SCAN: "whole foreground of each scan"}
@@ -31,7 +31,7 @@ class Evaluation:
     warnings: tuple[str, ...]
 
 
-def summary(evaluation: Evaluation) -> dict[str, Any]:
+def summary_document(evaluation: Evaluation) -> dict[str, Any]:
     """The summary as JSON has it; numbers that do not exist are null."""
     scores = evaluation.scores
     definition = scores.definition
@@ -111,10 +111,11 @@ def metric_tables(records: Sequence[LesionRecord], definition: Definition) -> di
         for scope in definition.scopes:
             chosen = [r for r in records if r.step == step and r.scope is scope]
             values = {
-                metric: values_of(chosen, metric, definition) for metric in metrics_of(scope, definition)
+                metric: metric_values(chosen, metric, definition)
+                for metric in scope_metrics(scope, definition)
             }
-            of_scans = {metric: scan_means(values.get(metric, ())) for metric in Metric}
-            of_patients = {metric: patient_means(means) for metric, means in of_scans.items()}
+            of_scans = {metric: means_by_scan(values.get(metric, ())) for metric in Metric}
+            of_patients = {metric: means_by_patient(means) for metric, means in of_scans.items()}
             for key, count in Counter((r.patient, r.scan) for r in chosen).items():
                 scans.append([*key, step, scope, count, *(of_scans[metric].get(key) for metric in Metric)])
             for patient, count in Counter(r.patient for r in chosen).items():
@@ -138,7 +139,7 @@ def _lesion_table(records: Iterable[LesionRecord], definition: Definition) -> st
         ]
     ]
     for record in records:
-        own = set(metrics_of(record.scope, definition))
+        own = set(scope_metrics(record.scope, definition))
         rows.append(
             [
                 record.patient,
@@ -174,7 +175,7 @@ def _csv(rows: Iterable[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def markdown(evaluation: Evaluation) -> str:
+def summary_markdown(evaluation: Evaluation) -> str:
     """The summary as a page: a table per step and scope, the curves, the comparison, notes and warnings."""
     scores = evaluation.scores
     definition = scores.definition

@@ -32,7 +32,7 @@ def halo_slices(draw: AppearanceDraw, spacing_zyx: Vector) -> int:
     return 0 if draw.blur_mm is None else int(_TRUNCATE * draw.blur_mm[0] / spacing_zyx[0] + 0.5)
 
 
-def changed(
+def apply_appearance(
     hu: Volume,
     first_slice: int,
     centre_hu: float,

@@ -48,7 +48,7 @@ class LocalField:
         return moved
 
 
-def pulled(places_mm: FloatArray, fields: Sequence[LocalField]) -> FloatArray:
+def pull_back(places_mm: FloatArray, fields: Sequence[LocalField]) -> FloatArray:
     """Places (3, N) after the changes -> before them; the last change is undone first."""
     for field in reversed(fields):
         places_mm = places_mm + field.displacement(places_mm)
@@ -77,7 +77,9 @@ def jacobian(u_mm: Volume, spacing_mm: Sequence[float]) -> Volume:
     return np.asarray(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g), np.float32)
 
 
-def grid_places(start_mm: Sequence[float], spacing_mm: Sequence[float], shape: Sequence[int]) -> FloatArray:
+def grid_positions(
+    start_mm: Sequence[float], spacing_mm: Sequence[float], shape: Sequence[int]
+) -> FloatArray:
     """The places (3, N) of a grid's nodes in the order of a raveled array."""
     axes = [s + d * np.arange(n) for s, d, n in zip(start_mm, spacing_mm, shape, strict=True)]
     return np.stack([places.ravel() for places in np.meshgrid(*axes, indexing="ij")])

@@ -14,8 +14,8 @@ from scipy import ndimage
 from ..case.geometry import Array, AxisMap, Box, FloatArray, Geometry, Vector
 from .displacement import Mask, Volume
 from .random_draws import FollowupDraw, MergeDraw, NewDraw, SplitDraw, VanishDraw
-from .scan_facts import LesionFacts, ScanFacts
-from .tissue import Hosts, filled, grown, hosts, texture_deviation, textured
+from .scan_lesions import LabelledLesion, ScanLesions
+from .tissue import Hosts, dilate_mm, fill_hole, find_hosts, texture_deviation, texture_noise
 
 # Tissue round a lesion that its partial volume has changed, and that the filling looks at.
 _RIM_MM, _CONTEXT_MM = 1.5, 14.0
@@ -90,8 +90,8 @@ class Canvas:
         self.ct[box.slices][where] = np.rint(np.clip(hu, limits.min, limits.max)).astype(np.int16)[where]
 
 
-def edited(
-    ct: Array, labels: Array, geometry: Geometry, facts: ScanFacts, draw: FollowupDraw
+def apply_events(
+    ct: Array, labels: Array, geometry: Geometry, facts: ScanLesions, draw: FollowupDraw
 ) -> tuple[Canvas, Events]:
     """The scan with the drawn events; the arrays given are copied only when something is to be done."""
     if not (draw.vanishing or draw.merging or draw.splitting or draw.new):
@@ -105,24 +105,24 @@ def edited(
     split = [_split(canvas, by_id[d.lesion_id], d) for d in draw.splitting]
     new: list[NewLesion] = []
     if draw.new:
-        places = hosts(ct, geometry.spacing_zyx, geometry.axial_map())
+        places = find_hosts(ct, geometry.spacing_zyx, geometry.axial_map())
         new = [_appear(canvas, before, by_id, places, d) for d in draw.new]
     gone = tuple(d.lesion_id for d in draw.vanishing)
     return canvas, Events(gone, tuple(merged), tuple(split), tuple(new))
 
 
-def _vanish(canvas: Canvas, lesion: LesionFacts, draw: VanishDraw) -> None:
+def _vanish(canvas: Canvas, lesion: LabelledLesion, draw: VanishDraw) -> None:
     """Fill the lesion with what lies round it; its partial-volume rim goes with it."""
     spacing = canvas.geometry.spacing_zyx
     box = canvas.box(lesion.box, _CONTEXT_MM)
     labels = canvas.labels[box.slices]
     mask = labels == lesion.lesion_id
-    hole = grown(mask, _RIM_MM, spacing) & ((labels == 0) | mask)
-    canvas.put(box, filled(canvas.hu(box), hole, labels == 0, spacing, draw.texture_seed), hole)
+    hole = dilate_mm(mask, _RIM_MM, spacing) & ((labels == 0) | mask)
+    canvas.put(box, fill_hole(canvas.hu(box), hole, labels == 0, spacing, draw.texture_seed), hole)
     labels[mask] = 0
 
 
-def _merge(canvas: Canvas, first: LesionFacts, second: LesionFacts, draw: MergeDraw) -> MergedLesions:
+def _merge(canvas: Canvas, first: LabelledLesion, second: LabelledLesion, draw: MergeDraw) -> MergedLesions:
     """A bridge of the lesions' own tissue where they are nearest; each keeps its id, up to the middle."""
     spacing = canvas.geometry.spacing_zyx
     start = np.minimum(first.box.start_zyx, second.box.start_zyx)
@@ -142,14 +142,14 @@ def _merge(canvas: Canvas, first: LesionFacts, second: LesionFacts, draw: MergeD
     bridge = (labels == 0) & (total <= limit) & _within(labels.shape, middle, width, spacing)
     bridge |= (labels == 0) & _line(labels.shape, np.asarray(nearest), np.asarray(other))
     hu = canvas.hu(box)
-    soft = filled(hu, ndimage.binary_dilation(bridge) & ~a & ~b, a | b, spacing, draw.texture_seed)
+    soft = fill_hole(hu, ndimage.binary_dilation(bridge) & ~a & ~b, a | b, spacing, draw.texture_seed)
     _blend(canvas, box, hu, soft, bridge)
     labels[bridge & (from_a <= from_b)] = first.lesion_id
     labels[bridge & (from_a > from_b)] = second.lesion_id
     return MergedLesions(first.lesion_id, second.lesion_id, int(bridge.sum()))
 
 
-def _split(canvas: Canvas, lesion: LesionFacts, draw: SplitDraw) -> SplitLesion:
+def _split(canvas: Canvas, lesion: LabelledLesion, draw: SplitDraw) -> SplitLesion:
     """Cut across the lesion's long axis; what is cut out is filled with the tissue round the lesion."""
     spacing = canvas.geometry.spacing_zyx
     box = canvas.box(lesion.box, _CONTEXT_MM)
@@ -170,13 +170,13 @@ def _split(canvas: Canvas, lesion: LesionFacts, draw: SplitDraw) -> SplitLesion:
         return SplitLesion(lesion.lesion_id, (), 0)
     cut = np.zeros_like(mask)
     cut[mask] = np.abs(along) <= thickness / 2
-    canvas.put(box, filled(canvas.hu(box), cut, labels == 0, spacing, draw.texture_seed), cut)
+    canvas.put(box, fill_hole(canvas.hu(box), cut, labels == 0, spacing, draw.texture_seed), cut)
     labels[cut] = 0
     return SplitLesion(lesion.lesion_id, sides, int(cut.sum()))
 
 
 def _appear(
-    canvas: Canvas, before: Canvas, lesions: dict[int, LesionFacts], places: Hosts, draw: NewDraw
+    canvas: Canvas, before: Canvas, lesions: dict[int, LabelledLesion], places: Hosts, draw: NewDraw
 ) -> NewLesion:
     """Put a lesion at the first of the drawn places where it fits."""
     spacing = np.asarray(canvas.geometry.spacing_zyx)
@@ -189,7 +189,7 @@ def _appear(
         if (start < 0).any() or (start + shape.shape > canvas.labels.shape).any():
             continue
         box = Box.of_shape(shape.shape, start.tolist())
-        around = grown(shape, _CLEARANCE_MM, canvas.geometry.spacing_zyx)
+        around = dilate_mm(shape, _CLEARANCE_MM, canvas.geometry.spacing_zyx)
         hu, labels = canvas.hu(box), canvas.labels[box.slices]
         host = hu[around]
         if labels[around].any() or not _fits(host, ring_hu):
@@ -199,7 +199,7 @@ def _appear(
             in_lung = float(np.median(host)) < _LUNG_BELOW_HU
             value = draw.lung_hu if in_lung else float(np.median(host)) + draw.contrast_hu
             deviation = min(deviation, 30.0)
-            paste = value + textured(shape.shape, deviation, draw.texture_seed)
+            paste = value + texture_noise(shape.shape, deviation, draw.texture_seed)
         else:
             paste = texture
         _blend(canvas, box, hu, np.asarray(paste, np.float32), shape)
@@ -218,14 +218,14 @@ def _fits(host: Array, ring_hu: float | None) -> bool:
     return ring_hu is None or abs(middle - ring_hu) <= _HOST_HU
 
 
-def _copied(before: Canvas, donor: LesionFacts, draw: NewDraw) -> tuple[Mask, Volume | None, float | None]:
+def _copied(before: Canvas, donor: LabelledLesion, draw: NewDraw) -> tuple[Mask, Volume | None, float | None]:
     """The donor's voxels and HU in the baseline, mirrored, and the HU of what lies round it."""
     box = before.box(donor.box, _CLEARANCE_MM)
     mirror = AxisMap(flipped=draw.mirrored)
     labels, hu = mirror.array(before.labels[box.slices]), mirror.array(before.hu(box))
     mask = labels == donor.lesion_id
-    ring = grown(mask, _CLEARANCE_MM, before.geometry.spacing_zyx) & (labels == 0)
-    ring &= ~grown(mask, _RIM_MM, before.geometry.spacing_zyx)
+    ring = dilate_mm(mask, _CLEARANCE_MM, before.geometry.spacing_zyx) & (labels == 0)
+    ring &= ~dilate_mm(mask, _RIM_MM, before.geometry.spacing_zyx)
     middle = float(np.median(hu[ring])) if ring.any() else None
     return np.ascontiguousarray(mask), np.ascontiguousarray(hu), middle
 

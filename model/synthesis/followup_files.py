@@ -16,7 +16,7 @@ from ..case.images import write_image
 from ..case.lesion_json import write_json
 from ..errors import InputError
 from ..propagation.register.stored import save_transform
-from .compose import Followup
+from .compose_followup import Followup
 from .followup_record import SyntheticLesion
 from .settings import SynthesisSettings
 
@@ -28,7 +28,7 @@ _LEAST_DEPTH_MM = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceScan:
     """A scan of the data set; ``labels`` is None where it has no lesions.
 
     ``links``, ``points`` and ``baseline`` (a time point) are those that its own manifest has; "" or None for
@@ -56,11 +56,11 @@ class Source:
         return plain if plain == self.name else f"{plain}-{zlib.crc32(self.name.encode()):08x}"
 
 
-def followup_folder(output: Path, source: Source, number: int) -> Path:
+def followup_folder(output: Path, source: SourceScan, number: int) -> Path:
     return output / source.folder / f"followup-{number:03d}"
 
 
-def followup_timepoint(source: Source, number: int) -> str:
+def followup_timepoint(source: SourceScan, number: int) -> str:
     return f"{source.timepoint}-synthetic-{number:03d}"
 
 
@@ -86,7 +86,7 @@ def write_followup(
     return {name: {"bytes": (folder / name).stat().st_size} for name in _FILES}
 
 
-def fingerprint(path: Path | None) -> dict[str, Any] | None:
+def file_checksum(path: Path | None) -> dict[str, Any] | None:
     """Name and checksum of a file's bytes."""
     if path is None:
         return None
@@ -97,7 +97,7 @@ def fingerprint(path: Path | None) -> dict[str, Any] | None:
     return {"name": path.name, "bytes": path.stat().st_size, "crc32": f"{checksum:08x}"}
 
 
-def whole_record(folder: Path) -> dict[str, Any] | None:
+def complete_record(folder: Path) -> dict[str, Any] | None:
     """The record of a follow-up whose files are all there, as large as they were; None where there is none.
 
     Records of earlier versions do not know the size of every file.
@@ -117,7 +117,7 @@ def finished_record(
     folder: Path, seed: int, settings: SynthesisSettings, sources: Mapping[str, Any], version: int
 ) -> dict[str, Any] | None:
     """The record of a follow-up that is whole and was made from the same; None where there is none."""
-    record = whole_record(folder)
+    record = complete_record(folder)
     try:
         same = (
             record is not None
@@ -132,19 +132,19 @@ def finished_record(
     return record if same else None
 
 
-def whole_followups(output: Path, source: Source) -> dict[int, dict[str, Any]]:
+def complete_followups(output: Path, source: SourceScan) -> dict[int, dict[str, Any]]:
     """The records of a scan's follow-ups that are whole, by number, whoever made them."""
     found = {}
     for path in sorted((output / source.folder).glob(f"followup-*/{RECORD}")):
         number = path.parent.name.removeprefix("followup-")
         is_number = number.isdecimal() and path.parent == followup_folder(output, source, int(number))
-        if is_number and (record := whole_record(path.parent)):
+        if is_number and (record := complete_record(path.parent)):
             found[int(number)] = record
     return found
 
 
 def check_same_origin(
-    output: Path, source: Source, seed: int, settings: SynthesisSettings, version: int
+    output: Path, source: SourceScan, seed: int, settings: SynthesisSettings, version: int
 ) -> None:
     """Look whether what is there of a scan's name was made from the same CT, with the same seed and settings.
 
@@ -153,8 +153,8 @@ def check_same_origin(
     Raises:
         InputError: it was made from another file, or by another run.
     """
-    there = whole_followups(output, source)
-    now = fingerprint(source.ct) if there else None
+    there = complete_followups(output, source)
+    now = file_checksum(source.ct) if there else None
     for number, record in there.items():
         folder = followup_folder(output, source, number)
         before = record["source"]["ct"]

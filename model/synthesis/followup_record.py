@@ -10,11 +10,11 @@ import numpy as np
 from scipy import ndimage
 
 from ..case.geometry import Array, Geometry, Vector, flip_order
-from .compose import Followup
-from .growth import Grown
-from .label_warp import pushed
+from .compose_followup import Followup
+from .growth import GrowthResult
+from .label_warp import push_forward
 from .random_draws import FollowupDraw
-from .scan_facts import LesionFacts, ScanFacts
+from .scan_lesions import LabelledLesion, ScanLesions
 from .settings import SynthesisSettings
 
 VERSION = 2
@@ -84,7 +84,7 @@ class SyntheticLesion:
 
 
 def lesion_records(
-    facts: ScanFacts, draw: FollowupDraw, followup: Followup, geometry: Geometry
+    facts: ScanLesions, draw: FollowupDraw, followup: Followup, geometry: Geometry
 ) -> tuple[SyntheticLesion, ...]:
     """Of all lesions of the baseline, by id, and then the new ones that found a place."""
     after = {lesion.lesion_id: lesion for lesion in followup.lesions}
@@ -124,8 +124,8 @@ def _partners(followup: Followup) -> dict[int, tuple[int, ...]]:
 
 
 def _fate(
-    lesion: LesionFacts,
-    after: LesionFacts | None,
+    lesion: LabelledLesion,
+    after: LabelledLesion | None,
     followup: Followup,
     partners: dict[int, tuple[int, ...]],
     scale: float,
@@ -163,8 +163,8 @@ def _is_reached(lesion_id: int, followup: Followup, voxels: int, target: float, 
 
 
 def _record(
-    before: LesionFacts,
-    after: LesionFacts | None,
+    before: LabelledLesion,
+    after: LabelledLesion | None,
     followup: Followup,
     geometry: Geometry,
     fate: SyntheticFate,
@@ -172,9 +172,9 @@ def _record(
     target: float | None,
     scale: float,
 ) -> SyntheticLesion:
-    grown: Grown | None = followup.growth.get(before.lesion_id)
+    grown: GrowthResult | None = followup.growth.get(before.lesion_id)
     place = np.reshape(np.multiply(before.centre_zyx, geometry.spacing_zyx), (3, 1))
-    moved = pushed(followup.pull, place)[:, 0] / np.asarray(geometry.spacing_zyx)
+    moved = push_forward(followup.pull, place)[:, 0] / np.asarray(geometry.spacing_zyx)
     parts = _parts(after, followup.labels) if after else ()
     voxels = after.voxels if after else 0
     return SyntheticLesion(
@@ -202,7 +202,7 @@ def _record(
 
 
 def _new_record(
-    found: LesionFacts, donor: int | None, followup: Followup, geometry: Geometry
+    found: LabelledLesion, donor: int | None, followup: Followup, geometry: Geometry
 ) -> SyntheticLesion:
     return SyntheticLesion(
         found.lesion_id,
@@ -226,12 +226,12 @@ def _new_record(
     )
 
 
-def _touches(lesion: LesionFacts, labels: Array) -> bool:
+def _touches(lesion: LabelledLesion, labels: Array) -> bool:
     start, stop = lesion.box.start_zyx, lesion.box.stop_zyx
     return any(a == 0 or b == n for a, b, n in zip(start, stop, labels.shape, strict=True))
 
 
-def _parts(lesion: LesionFacts, labels: Array) -> tuple[Part, ...]:
+def _parts(lesion: LabelledLesion, labels: Array) -> tuple[Part, ...]:
     """The pieces of a lesion, the largest first."""
     mask = labels[lesion.box.slices] == lesion.lesion_id
     pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
@@ -244,7 +244,7 @@ def _parts(lesion: LesionFacts, labels: Array) -> tuple[Part, ...]:
     )
 
 
-def document(
+def record_document(
     draw: FollowupDraw,
     settings: SynthesisSettings,
     followup: Followup,

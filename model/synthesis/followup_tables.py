@@ -12,7 +12,15 @@ from typing import Any
 from ..case.atomic_files import write_text
 from ..data.formats.manifest import NO_BASELINE, REQUIRED_COLUMNS
 from ..errors import InputError
-from .followup_files import CT, LABELS, POINTS, Source, followup_folder, followup_timepoint, whole_record
+from .followup_files import (
+    CT,
+    LABELS,
+    POINTS,
+    SourceScan,
+    complete_record,
+    followup_folder,
+    followup_timepoint,
+)
 
 MANIFEST, LESIONS = "manifest.csv", "lesions.csv"
 
@@ -37,7 +45,7 @@ _LESION_COLUMNS = (
 Row = dict[str, Any]
 
 
-def earlier_rows(output: Path) -> tuple[list[Row], list[Row]]:
+def read_earlier_rows(output: Path) -> tuple[list[Row], list[Row]]:
     """The rows of both tables that are in a folder already; those of follow-ups no longer whole are left out.
 
     Raises:
@@ -70,12 +78,12 @@ def _is_there(output: Path, row: Row) -> bool:
     """Whether a scan still is; a follow-up in the folder has to be whole."""
     image = output / row["image"]
     is_made = image.name == CT and image.resolve().is_relative_to(output.resolve())
-    return image.is_file() and (not is_made or whole_record(image.parent) is not None)
+    return image.is_file() and (not is_made or complete_record(image.parent) is not None)
 
 
-def write_tables(
+def write_followup_tables(
     output: Path,
-    sources: Sequence[Source],
+    sources: Sequence[SourceScan],
     records: Mapping[tuple[str, int], Any],
     earlier: tuple[Sequence[Row], Sequence[Row]] = ((), ()),
 ) -> None:
@@ -94,7 +102,7 @@ def write_tables(
         for number in sorted(n for name, n in records if name == source.name):
             found = records[source.name, number]["lesions"]
             folder, timepoint = followup_folder(output, source, number), followup_timepoint(source, number)
-            made = Source(
+            made = SourceScan(
                 source.patient,
                 timepoint,
                 folder / CT,
@@ -124,7 +132,7 @@ def write_tables(
     write_csv(output / LESIONS, _LESION_COLUMNS, lesions)
 
 
-def _scan_row(output: Path, scan: Source) -> dict[str, Any]:
+def _scan_row(output: Path, scan: SourceScan) -> dict[str, Any]:
     """A row of the manifest without its order; paths are relative to the output folder."""
     files = {"image": scan.ct, "labels": scan.labels, "points": scan.points}
     return {
@@ -146,7 +154,7 @@ def _links(lesions: Iterable[Mapping[str, Any]]) -> str:
     )
 
 
-def _lesion_row(source: Source, timepoint: str, lesion: Mapping[str, Any]) -> dict[str, Any]:
+def _lesion_row(source: SourceScan, timepoint: str, lesion: Mapping[str, Any]) -> dict[str, Any]:
     is_new = lesion["fate"] == "new"
     return {
         "patient": source.patient,

@@ -28,10 +28,10 @@ import numpy as np
 from scipy import ndimage
 
 from ..case.geometry import Array, Vector
-from .displacement import LocalField, Mask, Volume, grid_places, jacobian, min_jacobian, pulled
+from .displacement import LocalField, Mask, Volume, grid_positions, jacobian, min_jacobian, pull_back
 from .label_warp import nearest_ids
 from .random_draws import GrowthDraw
-from .scan_facts import LesionFacts, equivalent_radius_mm
+from .scan_lesions import LabelledLesion, equivalent_radius_mm
 from .settings import GrowthSettings
 
 # Spacing of the working grid: a share of the lesion's radius within these limits.
@@ -52,7 +52,7 @@ _MIN_TOTAL_JACOBIAN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class GrowthStage:
     """``amplitude_mm2`` is what A0 became in this stage; ``surface_mm`` the mean shift of the surface."""
 
     sigma_mm: float
@@ -65,14 +65,14 @@ class Stage:
 
 
 @dataclass(frozen=True, eq=False)
-class Grown:
+class GrowthResult:
     """The field of all stages together, what they did, and the ratio of volumes (continuous, in mm³).
 
     ``is_reached`` is of this growth alone, before other lesions and the patient move.
     """
 
     field: LocalField
-    stages: tuple[Stage, ...]
+    stages: tuple[GrowthStage, ...]
     ratio: float
     is_reached: bool
     min_jacobian: float
@@ -108,21 +108,21 @@ def blur_sigma_mm(radius_mm: float, settings: GrowthSettings, voxel_mm: float = 
     return float(sigma) * voxel_mm
 
 
-def grow(
+def grow_lesion(
     labels: Array,
     spacing_zyx: Vector,
-    lesion: LesionFacts,
+    lesion: LabelledLesion,
     earlier: Sequence[LocalField],
     draw: GrowthDraw,
     settings: GrowthSettings,
     voxel_mm: float = 1.0,
-) -> Grown:
+) -> GrowthResult:
     """Grow or shrink a lesion of a labelmap (z, y, x) that the ``earlier`` fields have changed already."""
     sigma = blur_sigma_mm(lesion.radius_mm, settings, voxel_mm)
     region = _region(labels, spacing_zyx, lesion, earlier, draw, settings, sigma, voxel_mm)
     u = np.zeros((3, *region.lesion.shape), np.float32)
     whole = float(region.lesion.sum(dtype=np.float64))
-    stages: list[Stage] = []
+    stages: list[GrowthStage] = []
     ratio, reached = 1.0, False  # also where nothing of it is seen: others have crowded it out of the scan
     while whole and not reached and len(stages) < settings.max_stages:
         v, stage = _stage(region, region.seen(u), draw.amplitude_mm2, sigma, settings)
@@ -134,7 +134,7 @@ def grow(
         stages.append(_scaled(stage, share, v, region, ratio))
         reached = abs(ratio / draw.target_ratio - 1) <= settings.ratio_tolerance
     spacing = (region.spacing_mm,) * 3
-    return Grown(
+    return GrowthResult(
         LocalField(region.start_mm, spacing, u), tuple(stages), ratio, reached, min_jacobian(u, spacing)
     )
 
@@ -142,7 +142,7 @@ def grow(
 def _region(
     labels: Array,
     spacing_zyx: Vector,
-    lesion: LesionFacts,
+    lesion: LabelledLesion,
     earlier: Sequence[LocalField],
     draw: GrowthDraw,
     settings: GrowthSettings,
@@ -168,7 +168,7 @@ def _region(
 def _indicator(
     labels: Array,
     spacing_zyx: Vector,
-    lesion: LesionFacts,
+    lesion: LabelledLesion,
     earlier: Sequence[LocalField],
     start: Vector,
     step: float,
@@ -176,18 +176,20 @@ def _indicator(
 ) -> Volume:
     """Whether each node lies in a voxel of the lesion, slice by slice; its share where voxels are finer."""
     samples = 1 if min(spacing_zyx) >= _FINE_VOXEL_MM else int(np.ceil(step / min(spacing_zyx)))
-    offsets = grid_places((-step * (samples - 1) / (2 * samples),) * 3, (step / samples,) * 3, (samples,) * 3)
+    offsets = grid_positions(
+        (-step * (samples - 1) / (2 * samples),) * 3, (step / samples,) * 3, (samples,) * 3
+    )
     low = (np.asarray(lesion.box.start_zyx) - 0.5) * spacing_zyx - _NEAR_NODES * step
     high = (np.asarray(lesion.box.stop_zyx) - 0.5) * spacing_zyx + _NEAR_NODES * step
     found = np.zeros((shape[0], shape[1] * shape[2]), np.float32)
     for z in range(shape[0]):
-        places = grid_places((start[0] + z * step, *start[1:]), (step,) * 3, (1, *shape[1:]))
-        before = pulled(places, earlier)
+        places = grid_positions((start[0] + z * step, *start[1:]), (step,) * 3, (1, *shape[1:]))
+        before = pull_back(places, earlier)
         near = np.flatnonzero(((before >= low[:, None]) & (before <= high[:, None])).all(axis=0))
         if not near.size:
             continue
         for offset in offsets.T:
-            origin = pulled(places[:, near] + offset[:, None], earlier) if samples > 1 else before[:, near]
+            origin = pull_back(places[:, near] + offset[:, None], earlier) if samples > 1 else before[:, near]
             found[z, near] += nearest_ids(labels, origin, spacing_zyx) == lesion.lesion_id
     found /= samples**3
     return _spread(found.reshape(shape)) if samples > 1 else found.reshape(shape)
@@ -228,7 +230,7 @@ def _fading(shape: tuple[int, ...], step: float, sigma: float) -> Volume:
 
 def _stage(
     region: _Region, lesion: Volume, amplitude_mm2: float, sigma: float, settings: GrowthSettings
-) -> tuple[Volume, Stage]:
+) -> tuple[Volume, GrowthStage]:
     """One moderate field that does not fold."""
     h = region.spacing_mm
     blurred = ndimage.gaussian_filter(lesion, sigma / h, mode="constant", truncate=_REACH_SIGMAS)
@@ -248,7 +250,7 @@ def _stage(
         v *= np.float32(_DAMPING)
         dampings += 1
     share = _DAMPING**dampings
-    stage = Stage(sigma, amplitude * share, wanted * share, _largest(v), smallest, dampings, 1.0)
+    stage = GrowthStage(sigma, amplitude * share, wanted * share, _largest(v), smallest, dampings, 1.0)
     return v, stage
 
 
@@ -278,10 +280,10 @@ def _landed(
     return field, ratio, share
 
 
-def _scaled(stage: Stage, share: float, v: Volume, region: _Region, ratio: float) -> Stage:
+def _scaled(stage: GrowthStage, share: float, v: Volume, region: _Region, ratio: float) -> GrowthStage:
     h = region.spacing_mm
     smallest = stage.min_jacobian if share == 1 else min_jacobian(v * np.float32(share), (h, h, h))
-    return Stage(
+    return GrowthStage(
         stage.sigma_mm,
         stage.amplitude_mm2 * share,
         stage.surface_mm * share,

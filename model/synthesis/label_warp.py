@@ -15,8 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from ..case.geometry import Array, Box, FloatArray, Vector
 from ..propagation.register.field import undone
-from .displacement import grid_places
-from .scan_facts import LesionFacts
+from .displacement import grid_positions
+from .scan_lesions import LabelledLesion
 
 SMALL_VOXELS = 100
 """Lesions of at most so many voxels in the baseline are placed by how much of each voxel they fill."""
@@ -26,7 +26,7 @@ _MARGIN_VOXELS = 3
 # In larger boxes only what is near to the pieces of a scattered lesion is looked at.
 _MAX_SAMPLED_VOXELS = 30_000
 
-Pull = Callable[[FloatArray], FloatArray]
+PositionMap = Callable[[FloatArray], FloatArray]
 """Places (3, N) of the follow-up, axis mm -> those of the baseline."""
 
 
@@ -39,13 +39,18 @@ def nearest_ids(labels: Array, places_mm: FloatArray, spacing_zyx: Vector) -> Ar
     return ids
 
 
-def pushed(pull: Pull, places_mm: FloatArray) -> FloatArray:
+def push_forward(pull: PositionMap, places_mm: FloatArray) -> FloatArray:
     """Places (3, N) of the baseline -> those of the follow-up."""
     return undone(lambda points: (pull(points.T) - points.T).T, places_mm.T).T
 
 
 def place_small(
-    followup: Array, baseline: Array, lesion: LesionFacts, pull: Pull, spacing: Vector, expected: float
+    followup: Array,
+    baseline: Array,
+    lesion: LabelledLesion,
+    pull: PositionMap,
+    spacing: Vector,
+    expected: float,
 ) -> None:
     """Give a small lesion its voxels in the follow-up's labelmap (z, y, x), which is written to.
 
@@ -77,7 +82,9 @@ class _Candidates:
     distance_mm: FloatArray
 
 
-def _candidates(baseline: Array, lesion: LesionFacts, pull: Pull, spacing: Vector, box: Box) -> _Candidates:
+def _candidates(
+    baseline: Array, lesion: LabelledLesion, pull: PositionMap, spacing: Vector, box: Box
+) -> _Candidates:
     """The voxels of a box, or where pieces lie scattered over a large one, those near to the pieces."""
     if np.prod(box.shape_zyx) <= _MAX_SAMPLED_VOXELS:
         return _sampled(baseline, lesion, lesion.centre_zyx, pull, spacing, box)
@@ -102,17 +109,17 @@ def _candidates(baseline: Array, lesion: LesionFacts, pull: Pull, spacing: Vecto
 
 
 def _sampled(
-    baseline: Array, lesion: LesionFacts, centre_zyx: Vector, pull: Pull, spacing: Vector, box: Box
+    baseline: Array, lesion: LabelledLesion, centre_zyx: Vector, pull: PositionMap, spacing: Vector, box: Box
 ) -> _Candidates:
     """All voxels of a box."""
-    places = grid_places(np.multiply(box.start_zyx, spacing).tolist(), spacing, box.shape_zyx)
-    centre = pushed(pull, np.reshape(np.multiply(centre_zyx, spacing), (3, 1)))
+    places = grid_positions(np.multiply(box.start_zyx, spacing).tolist(), spacing, box.shape_zyx)
+    centre = push_forward(pull, np.reshape(np.multiply(centre_zyx, spacing), (3, 1)))
     index = np.indices(box.shape_zyx).reshape(3, -1) + np.reshape(box.start_zyx, (3, 1))
     filled = _filled(baseline, lesion, pull, spacing, box).ravel()
     return _Candidates(index, filled, np.linalg.norm(places - centre, axis=0))
 
 
-def _pieces(baseline: Array, lesion: LesionFacts) -> list[Array]:
+def _pieces(baseline: Array, lesion: LabelledLesion) -> list[Array]:
     """The connected pieces (26 neighbours) of a lesion of few voxels: voxel indices (N, 3) of each."""
     start = np.asarray(lesion.box.start_zyx)
     planes = enumerate(baseline[lesion.box.slices])
@@ -127,17 +134,19 @@ def _pieces(baseline: Array, lesion: LesionFacts) -> list[Array]:
     return [voxels[pieces == n] for n in range(count)]
 
 
-def _reach(box: Box, centre_zyx: Vector, pull: Pull, spacing: Vector, shape: tuple[int, ...]) -> Box:
+def _reach(box: Box, centre_zyx: Vector, pull: PositionMap, spacing: Vector, shape: tuple[int, ...]) -> Box:
     """Where a box's lesion can lie in the follow-up: the box of its box's corners, and a margin."""
     corners = np.asarray(list(product(*zip(np.subtract(box.start_zyx, 1), box.stop_zyx, strict=True))), float)
     corners = np.vstack([corners, np.asarray(centre_zyx)])
-    moved = pushed(pull, corners.T * np.reshape(spacing, (3, 1))) / np.reshape(spacing, (3, 1))
+    moved = push_forward(pull, corners.T * np.reshape(spacing, (3, 1))) / np.reshape(spacing, (3, 1))
     start = np.floor(moved.min(axis=1)).astype(int) - _MARGIN_VOXELS
     stop = np.ceil(moved.max(axis=1)).astype(int) + _MARGIN_VOXELS + 1
     return Box(tuple(start.tolist()), tuple(stop.tolist())).intersection(Box.of_shape(shape))
 
 
-def _filled(baseline: Array, lesion: LesionFacts, pull: Pull, spacing: Vector, box: Box) -> FloatArray:
+def _filled(
+    baseline: Array, lesion: LabelledLesion, pull: PositionMap, spacing: Vector, box: Box
+) -> FloatArray:
     """The share of each voxel of a follow-up's box that comes from the lesion."""
     fine = np.divide(spacing, _SAMPLES)
     first = (np.asarray(box.start_zyx) - 0.5) * spacing + fine / 2
@@ -145,7 +154,7 @@ def _filled(baseline: Array, lesion: LesionFacts, pull: Pull, spacing: Vector, b
     shares = np.zeros(box.shape_zyx)
     for z in range(nz):
         start = (first[0] + z * spacing[0], first[1], first[2])
-        places = grid_places(start, fine.tolist(), (_SAMPLES, ny * _SAMPLES, nx * _SAMPLES))
+        places = grid_positions(start, fine.tolist(), (_SAMPLES, ny * _SAMPLES, nx * _SAMPLES))
         ids = nearest_ids(baseline, pull(places), spacing) == lesion.lesion_id
         shares[z] = ids.reshape(_SAMPLES, ny, _SAMPLES, nx, _SAMPLES).mean(axis=(0, 2, 4))
     return shares

@@ -39,7 +39,7 @@ class Motion:
         return self.matrix @ (places_mm - self.centre_mm) + self.centre_mm + self.translation_mm
 
 
-def motion_of(draw: MotionDraw, geometry: Geometry, settings: MotionSettings) -> Motion:
+def build_motion(draw: MotionDraw, geometry: Geometry, settings: MotionSettings) -> Motion:
     """The motion that was drawn; an elastic part that would fold is weakened (``elastic_share``)."""
     extent = np.multiply(geometry.shape_zyx, geometry.spacing_zyx)
     centre = (np.subtract(geometry.shape_zyx, 1) * geometry.spacing_zyx / 2).reshape(3, 1)

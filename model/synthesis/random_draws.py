@@ -14,7 +14,7 @@ import numpy as np
 
 from ..case.case import MAX_LESION_ID
 from ..case.geometry import Vector
-from .scan_facts import LesionFacts, ScanFacts
+from .scan_lesions import LabelledLesion, ScanLesions
 from .settings import AppearanceSettings, EventSettings, GrowthSettings, MotionSettings, SynthesisSettings
 
 _MAX_SEED = 2**63
@@ -127,7 +127,7 @@ class _Source:
 
 
 def draw_followup(
-    facts: ScanFacts, settings: SynthesisSettings, seed: int, scan: str, number: int
+    facts: ScanLesions, settings: SynthesisSettings, seed: int, scan: str, number: int
 ) -> FollowupDraw:
     """Draw follow-up ``number`` (from 1 on) of the scan of that name."""
     source = _Source(seed, scan, number)
@@ -149,7 +149,7 @@ def draw_followup(
     )
 
 
-def weaker(draw: FollowupDraw, share: float) -> FollowupDraw:
+def weaken(draw: FollowupDraw, share: float) -> FollowupDraw:
     """The same follow-up with so much of its growth (in the logarithm) and of its elastic deformation."""
     z, y, x = (value * share for value in draw.motion.elastic_magnitude)
     return replace(
@@ -160,7 +160,7 @@ def weaker(draw: FollowupDraw, share: float) -> FollowupDraw:
 
 
 def _growth(
-    facts: ScanFacts, settings: SynthesisSettings, source: _Source, gone: set[int]
+    facts: ScanLesions, settings: SynthesisSettings, source: _Source, gone: set[int]
 ) -> tuple[GrowthDraw, ...]:
     growth = settings.growth
     of_image = float(source("amplitude").choice(growth.amplitudes_mm2))
@@ -179,7 +179,7 @@ def _growth(
     return tuple(draws)
 
 
-def _target(lesion: LesionFacts, growth: GrowthSettings, grows: bool, share: float) -> float:
+def _target(lesion: LabelledLesion, growth: GrowthSettings, grows: bool, share: float) -> float:
     """A volume ratio, uniform in its logarithm, that changes at least one voxel and leaves at least one."""
     low, high = growth.growth_ratio if grows else growth.shrinkage_ratio
     ratio = float(low * (high / low) ** share)
@@ -188,7 +188,7 @@ def _target(lesion: LesionFacts, growth: GrowthSettings, grows: bool, share: flo
     return min(max(ratio, 1 / lesion.voxels), 1 - 1 / lesion.voxels)
 
 
-def _vanishing(facts: ScanFacts, events: EventSettings, source: _Source) -> tuple[VanishDraw, ...]:
+def _vanishing(facts: ScanLesions, events: EventSettings, source: _Source) -> tuple[VanishDraw, ...]:
     draws = []
     for lesion in facts.lesions:
         rng = source("vanish", lesion.lesion_id)
@@ -198,7 +198,7 @@ def _vanishing(facts: ScanFacts, events: EventSettings, source: _Source) -> tupl
 
 
 def _merging(
-    facts: ScanFacts, events: EventSettings, source: _Source, busy: set[int]
+    facts: ScanLesions, events: EventSettings, source: _Source, busy: set[int]
 ) -> tuple[MergeDraw, ...]:
     """Pairs; a lesion merges with one other at most, the nearest first."""
     draws: list[MergeDraw] = []
@@ -213,7 +213,7 @@ def _merging(
 
 
 def _splitting(
-    facts: ScanFacts, events: EventSettings, source: _Source, busy: set[int]
+    facts: ScanLesions, events: EventSettings, source: _Source, busy: set[int]
 ) -> tuple[SplitDraw, ...]:
     draws = []
     for lesion in facts.lesions:
@@ -226,7 +226,7 @@ def _splitting(
     return tuple(draws)
 
 
-def _new(facts: ScanFacts, events: EventSettings, source: _Source) -> tuple[NewDraw, ...]:
+def _new(facts: ScanLesions, events: EventSettings, source: _Source) -> tuple[NewDraw, ...]:
     count = min(int(source("new").poisson(events.new_mean)), events.new_max)
     donors = [lesion.lesion_id for lesion in facts.lesions if lesion.volume_ml <= events.new_max_ml]
     fresh = _fresh_ids(facts, (source.number - 1) * events.new_max, count)
@@ -251,7 +251,7 @@ def _new(facts: ScanFacts, events: EventSettings, source: _Source) -> tuple[NewD
     return tuple(draws)
 
 
-def _fresh_ids(facts: ScanFacts, skipped: int, count: int) -> list[int]:
+def _fresh_ids(facts: ScanLesions, skipped: int, count: int) -> list[int]:
     """Ids that no scan of the patient and no other follow-up has, above all others as long as there are any.
 
     Follow-ups may be paired with each other, so that each has ids of its own: those of others are skipped.

@@ -16,30 +16,30 @@ from ..data.dataset import Cohort, RawPair, RawScan
 from ..data.formats.manifest import NO_BASELINE, read_manifest
 from ..data.workers import each
 from ..errors import InputError, OutputError, one_line
-from .compose import Baseline, compose
+from .compose_followup import Baseline, compose_followup
 from .followup_files import (
     CT,
     RECORD,
-    Source,
+    SourceScan,
     check_same_origin,
-    fingerprint,
+    complete_followups,
+    file_checksum,
     finished_record,
     followup_folder,
-    whole_followups,
     write_followup,
     write_record,
 )
-from .followup_record import VERSION, document, lesion_records
-from .followup_tables import LESIONS, MANIFEST, earlier_rows, write_tables
+from .followup_record import VERSION, lesion_records, record_document
+from .followup_tables import LESIONS, MANIFEST, read_earlier_rows, write_followup_tables
 from .random_draws import draw_followup
-from .scan_facts import scan_facts
+from .scan_lesions import find_scan_lesions
 from .settings import SynthesisSettings
 
 _MISSING_HU = -1024.0
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SynthesisRequest:
     """What is asked for: ``ct`` and ``labels`` of one scan, or else a ``manifest``.
 
     ``patient`` is the name of the one scan's patient; None takes that of its file.
@@ -58,14 +58,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    source: Source
+    source: SourceScan
     number: int
     output: Path
     seed: int
     settings: SynthesisSettings
 
 
-def synthesize(request: Request) -> Iterator[str]:
+def synthesize(request: SynthesisRequest) -> Iterator[str]:
     """Make what is not there yet; yields a line for each follow-up, and one at the end.
 
     Raises:
@@ -76,7 +76,7 @@ def synthesize(request: Request) -> Iterator[str]:
     """
     sources = _sources(request)
     _check_folder(request.output)
-    earlier = earlier_rows(request.output)
+    earlier = read_earlier_rows(request.output)
     for source in sources:
         check_same_origin(request.output, source, request.seed, request.settings, VERSION)
     jobs = [
@@ -97,7 +97,7 @@ def synthesize(request: Request) -> Iterator[str]:
     made = len(records)
     for source in sources:
         records |= _others(request.output, source, records)
-    write_tables(request.output, sources, records, earlier)
+    write_followup_tables(request.output, sources, records, earlier)
     yield (
         f"{request.output}: {made} follow-ups of {len(sources)} scans ({kept} were there already); "
         f"{MANIFEST} and {LESIONS} list them"
@@ -107,17 +107,17 @@ def synthesize(request: Request) -> Iterator[str]:
 
 
 def _others(
-    output: Path, source: Source, records: Mapping[tuple[str, int], Any]
+    output: Path, source: SourceScan, records: Mapping[tuple[str, int], Any]
 ) -> dict[tuple[str, int], Any]:
     """The records of a scan's further follow-ups that runs of this version made from the same files."""
     further = {
         number: record
-        for number, record in whole_followups(output, source).items()
+        for number, record in complete_followups(output, source).items()
         if (source.name, number) not in records
     }
     if not further:
         return {}
-    same = {"ct": fingerprint(source.ct), "labels": fingerprint(source.labels)}
+    same = {"ct": file_checksum(source.ct), "labels": file_checksum(source.labels)}
     return {
         (source.name, number): record
         for number, record in further.items()
@@ -139,8 +139,8 @@ def _make(job: _Job) -> tuple[dict[str, Any], bool]:
     source, settings = job.source, job.settings
     folder = followup_folder(job.output, source, job.number)
     sources = {
-        "ct": fingerprint(source.ct),
-        "labels": fingerprint(source.labels),
+        "ct": file_checksum(source.ct),
+        "labels": file_checksum(source.labels),
         "number": job.number,
         "patient_ids": sorted(source.patient_ids),
     }
@@ -148,15 +148,15 @@ def _make(job: _Job) -> tuple[dict[str, Any], bool]:
         return record, False
     baseline = read_baseline(source.ct, source.labels)
     geometry = baseline.geometry
-    facts = scan_facts(
+    facts = find_scan_lesions(
         baseline.labels, geometry.spacing_zyx, settings.events.merge_max_gap_mm, source.patient_ids
     )
     draw = draw_followup(facts, settings, job.seed, source.name, job.number)
-    followup = compose(baseline, facts, draw, settings)
+    followup = compose_followup(baseline, facts, draw, settings)
     lesions = lesion_records(facts, draw, followup, geometry)
     (folder / RECORD).unlink(missing_ok=True)  # of an earlier version, or spoilt: not whole from here on
     files = write_followup(folder, followup, lesions, geometry)
-    record = document(draw, settings, followup, lesions, sources, files)
+    record = record_document(draw, settings, followup, lesions, sources, files)
     write_record(folder, record)
     return record, True
 
@@ -188,14 +188,14 @@ def _int16(array: Array) -> Array:
     return result
 
 
-def _sources(request: Request) -> tuple[Source, ...]:
+def _sources(request: SynthesisRequest) -> tuple[SourceScan, ...]:
     """The scans, whose headers are looked at so that nothing fails hours later."""
     if request.manifest is not None:
         sources = _of_cohort(request.manifest, read_manifest(request.manifest))
     else:
         assert request.ct is not None
         patient = request.patient or _stem(request.ct)
-        sources = (Source(patient, "baseline", request.ct, request.labels),)
+        sources = (SourceScan(patient, "baseline", request.ct, request.labels),)
     for source in sources:
         if source.labels is None:
             read_geometry(source.ct)
@@ -204,7 +204,7 @@ def _sources(request: Request) -> tuple[Source, ...]:
     return sources
 
 
-def _of_cohort(manifest: Path, cohort: Cohort) -> tuple[Source, ...]:
+def _of_cohort(manifest: Path, cohort: Cohort) -> tuple[SourceScan, ...]:
     if cohort.problems:
         first = cohort.problems[0]
         raise InputError(f"{first.file}: {first.text} ({len(cohort.problems)} such rows); expected none")
@@ -230,11 +230,11 @@ def _ids(path: Path) -> set[int]:
     return {int(value) for plane in labels if plane.any() for value in np.unique(plane)} - {0}
 
 
-def _source(scan: RawScan, patient_ids: frozenset[int], pair: RawPair | None) -> Source:
+def _source(scan: RawScan, patient_ids: frozenset[int], pair: RawPair | None) -> SourceScan:
     """A scan of a manifest; ``pair`` is the one that it is the follow-up of."""
     links = "; ".join(f"{key}>{'+'.join(map(str, ids))}" for key, ids in pair.renamed) if pair else ""
     before = f"{scan.patient_id}_"
-    return Source(
+    return SourceScan(
         scan.patient_id,
         scan.scan_id.removeprefix(before),
         scan.image,

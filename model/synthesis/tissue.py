@@ -28,7 +28,7 @@ _BORDER_SHARE = 0.1
 _MIN_LUNG_ML = 50.0
 
 
-def filled(hu: Volume, hole: Mask, usable: Mask, spacing_zyx: Vector, seed: int) -> Volume:
+def fill_hole(hu: Volume, hole: Mask, usable: Mask, spacing_zyx: Vector, seed: int) -> Volume:
     """HU (z, y, x) with a hole filled from the usable voxels round it.
 
     The base is smooth: normalised convolutions of growing width, relaxed until it joins the rim without a
@@ -73,12 +73,12 @@ def texture_deviation(hu: Volume, where: Mask, spacing_zyx: Vector) -> float:
     return float(_MAD_TO_DEVIATION * np.median(np.abs(left - np.median(left))))
 
 
-def textured(shape: tuple[int, ...], deviation: float, seed: int) -> Volume:
+def texture_noise(shape: tuple[int, ...], deviation: float, seed: int) -> Volume:
     """Correlated noise of mean zero."""
     return np.asarray(_grain(shape, seed) * np.float32(deviation), np.float32)
 
 
-def grown(mask: Mask, width_mm: float, spacing_zyx: Vector) -> Mask:
+def dilate_mm(mask: Mask, width_mm: float, spacing_zyx: Vector) -> Mask:
     """All voxels within so many mm of a mask, and at least its neighbours."""
     distance = ndimage.distance_transform_edt(~mask, sampling=spacing_zyx)
     return np.asarray((distance <= width_mm) | ndimage.binary_dilation(mask))
@@ -101,7 +101,7 @@ class Hosts:
     places_mm: Array
 
 
-def hosts(ct: Array, spacing_zyx: Vector, axial: AxisMap) -> Hosts:
+def find_hosts(ct: Array, spacing_zyx: Vector, axial: AxisMap) -> Hosts:
     """Places inside the body: not in air round it, nor at its skin, nor on the couch.
 
     ``axial`` says which axis runs along the patient: lungs are what the body encloses in axial slices.

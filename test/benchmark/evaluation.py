@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from model.case.geometry import Geometry, flip_order
 from model.case.images import write_image
-from model.evaluation.evaluate_files import EvaluateOptions, evaluate
+from model.evaluation.evaluate_files import EvaluateOptions, evaluate_files
 from model.evaluation.records import Scope
 
 SPACING_XYZ = (0.8, 0.8, 2.0)
@@ -65,7 +65,7 @@ def main() -> None:
             write_image(path, labels, grid, verify=False)
         del labels
         started = time.perf_counter()
-        found = evaluate(EvaluateOptions(paths[0], (paths[1],)))
+        found = evaluate_files(EvaluateOptions(paths[0], (paths[1],)))
         seconds = time.perf_counter() - started
     dice = next(e.average.mean for e in found.scores.last(Scope.LESION).metrics if e.metric == "dice")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

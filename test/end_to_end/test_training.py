@@ -16,7 +16,7 @@ import pytest
 from model.case.clicks import write_clicks
 from model.case.geometry import Array, Geometry
 from model.case.images import read_image, write_image
-from model.evaluation.compare import read_run
+from model.evaluation.compare_runs import read_run
 from model.evaluation.records import LesionRecord, Scope
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from model.case.geometry import Geometry
-from model.synthesis.compose import Baseline, Followup, compose
+from model.synthesis.compose_followup import Baseline, Followup, compose_followup
 from model.synthesis.random_draws import FollowupDraw, draw_followup
-from model.synthesis.scan_facts import scan_facts
+from model.synthesis.scan_lesions import find_scan_lesions
 from model.synthesis.settings import (
     AppearanceSettings,
     EventSettings,
@@ -76,9 +76,11 @@ def scan(with_lesions: bool = True, with_small: bool = True) -> Baseline:
 def made(
     baseline: Baseline, settings: SynthesisSettings, seed: int = 0, number: int = 1
 ) -> tuple[FollowupDraw, Followup]:
-    facts = scan_facts(baseline.labels, baseline.geometry.spacing_zyx, settings.events.merge_max_gap_mm)
+    facts = find_scan_lesions(
+        baseline.labels, baseline.geometry.spacing_zyx, settings.events.merge_max_gap_mm
+    )
     draw = draw_followup(facts, settings, seed, "phantom", number)
-    return draw, compose(baseline, facts, draw, settings)
+    return draw, compose_followup(baseline, facts, draw, settings)
 
 
 def voxels(labels: np.ndarray, lesion_id: int) -> int:

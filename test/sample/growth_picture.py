@@ -19,10 +19,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from model.synthesis.compose import Baseline, Followup, compose
-from model.synthesis.displacement import grid_places
+from model.synthesis.compose_followup import Baseline, Followup, compose_followup
+from model.synthesis.displacement import grid_positions
 from model.synthesis.random_draws import draw_followup
-from model.synthesis.scan_facts import ScanFacts, scan_facts
+from model.synthesis.scan_lesions import ScanLesions, find_scan_lesions
 from model.synthesis.settings import (
     AppearanceSettings,
     EventSettings,
@@ -45,13 +45,13 @@ STILL = SynthesisSettings(
 )
 
 
-def followup(baseline: Baseline, facts: ScanFacts, amplitude_mm2: float, ratio: float) -> Followup:
+def followup(baseline: Baseline, facts: ScanLesions, amplitude_mm2: float, ratio: float) -> Followup:
     """The scan with its lesions at so much of their volume."""
     growth = GrowthSettings(
         amplitudes_mm2=(amplitude_mm2,), growth_ratio=(ratio, ratio), shrinkage_ratio=(ratio, ratio)
     )
     settings = replace(STILL, growth=growth)
-    return compose(baseline, facts, draw_followup(facts, settings, 0, "LIDC-IDRI-0314", 1), settings)
+    return compose_followup(baseline, facts, draw_followup(facts, settings, 0, "LIDC-IDRI-0314", 1), settings)
 
 
 def draw_slice(axes: Axes, baseline: Baseline, shown: Baseline | Followup, focus: np.ndarray) -> None:
@@ -76,7 +76,7 @@ def draw_field(axes: Axes, baseline: Baseline, made: Followup, focus: np.ndarray
     spacing = np.asarray(baseline.geometry.spacing_zyx)
     z, y, x = focus * spacing
     count = int(2 * HALF_MM / ARROW_MM)
-    places = grid_places((z, y - HALF_MM, x - HALF_MM), (1.0, ARROW_MM, ARROW_MM), (1, count, count))
+    places = grid_positions((z, y - HALF_MM, x - HALF_MM), (1.0, ARROW_MM, ARROW_MM), (1, count, count))
     moved = made.pull(places) - places
     axes.quiver(
         places[2],
@@ -99,7 +99,7 @@ def main(path: Path = DEFAULT) -> None:
         for name in ("primary-baseline-ct", "primary-baseline-ct-tumor-lesion-seg")
     )
     baseline = read_baseline(ct, labels)
-    facts = scan_facts(baseline.labels, baseline.geometry.spacing_zyx, 0.0)
+    facts = find_scan_lesions(baseline.labels, baseline.geometry.spacing_zyx, 0.0)
     lesion = facts.lesions[0]
     focus = np.asarray(lesion.centre_zyx)
     figure, panels = plt.subplots(2, 3, figsize=(9.0, 6.3), layout="constrained")

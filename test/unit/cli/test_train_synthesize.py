@@ -20,9 +20,9 @@ from model.data.formats.manifest import read_manifest
 from model.errors import InputError
 from model.synthesis.followup_files import POINTS, followup_folder
 from model.synthesis.followup_record import SyntheticLesion
-from model.synthesis.followup_tables import write_tables
+from model.synthesis.followup_tables import write_followup_tables
 from model.synthesis.settings import SynthesisSettings
-from model.synthesis.synthesize import Request, _sources
+from model.synthesis.synthesize import SynthesisRequest, _sources
 from test.helpers.paths import CHECKOUT
 
 from ...helpers.synthesis_phantom import BIG, GRID, scan
@@ -215,7 +215,7 @@ def test_every_scan_follows_its_own_baseline(files: tuple[Path, Path], tmp_path:
             points = followup_folder(tmp_path / "out", source, n) / POINTS
             points.parent.mkdir(parents=True)
             write_clicks(points, {7: (1, 2, n)})
-    write_tables(tmp_path / "out", sources, records)
+    write_followup_tables(tmp_path / "out", sources, records)
     cohort = read_manifest(tmp_path / "out" / "manifest.csv")
     assert not cohort.problems and [scan.order for scan in cohort.scans] == list(range(9))
     assert tuple(pair for pair in cohort.pairs if "synthetic" not in pair.followup) == before
@@ -297,14 +297,14 @@ def test_points_out_of_the_scan_are_no_clicks(files: tuple[Path, Path], tmp_path
     assert set(read_clicks(folder / POINTS)) == inside and len(inside) < len(lesions)
 
 
-def _request(manifest: Path, output: Path) -> Request:
-    return Request(None, None, manifest, output, 0, 2, 1, SynthesisSettings())
+def _request(manifest: Path, output: Path) -> SynthesisRequest:
+    return SynthesisRequest(None, None, manifest, output, 0, 2, 1, SynthesisSettings())
 
 
 def test_a_scan_has_the_name_of_its_file_or_of_its_patient(
     files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[Request] = []
+    asked: list[SynthesisRequest] = []
     monkeypatch.setattr("model.synthesis.synthesize.synthesize", lambda one: iter(asked.append(one) or ()))
     for options in ((), ("--patient", "Müller 7")):
         _run("--ct", files[0], "--labels", files[1], "-o", "out", *options)

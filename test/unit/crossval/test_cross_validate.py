@@ -15,7 +15,7 @@ from model.cli import train as command
 from model.crossval.cross_validate import cross_validate
 from model.data.folds import read_folds
 from model.errors import InputError
-from model.evaluation.compare import read_run
+from model.evaluation.compare_runs import read_run
 from model.training.checkpoint import FINAL, LATEST, read_latest
 from model.training.job import BudgetSpentError, FoldJob
 from model.training.prepared_data import open_prepared

@@ -11,7 +11,7 @@ from model.crossval.measure_pair import measure_pair, reference_of
 from model.crossval.pairs import EvaluationPair
 from model.crossval.scores import score_of
 from model.errors import InputError
-from model.evaluation.measure import Labelmap
+from model.evaluation.measure_scan import Labelmap
 from model.evaluation.records import LesionRecord, Scope
 
 from ...helpers.crossval_cases import AFTER, BEFORE, GRIDS, labelmap

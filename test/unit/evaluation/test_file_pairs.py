@@ -8,7 +8,7 @@ import pytest
 
 from model.case.case import Slot
 from model.errors import InputError
-from model.evaluation.file_pairs import Pairing, ScanKey, pair_files
+from model.evaluation.file_pairs import Pairing, ScanKey, pair_evaluation_files
 from model.evaluation.lesion_map import LesionMap, MappedLesion, PatientLesions
 
 PRIMARY = "primary-followup-ct-tumor-lesion-seg"
@@ -24,7 +24,7 @@ def _touch(root: Path, *names: str) -> Path:
 
 
 def _pair(reference: Path, *predictions: Path, baseline: Path | None = None) -> Pairing:
-    return pair_files(reference, predictions, baseline, None)
+    return pair_evaluation_files(reference, predictions, baseline, None)
 
 
 def test_folders_pair_by_relative_path_without_suffix(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_the_map_names_patients_and_baselines(tmp_path: Path) -> None:
     prediction = _touch(tmp_path / "pred", "x_t1.mha")
     lesion = MappedLesion((1,), (1,), "x_t0", "x_t1")
     lesion_map = LesionMap(tmp_path / "map", (PatientLesions("x", (lesion,)),))
-    found = pair_files(reference, [prediction], reference, lesion_map)
+    found = pair_evaluation_files(reference, [prediction], reference, lesion_map)
     (scan,) = found.scans
     assert (scan.patient, scan.key.scan, scan.baselines) == ("x", "x_t1", ((None, reference / "x_t0.mha"),))
 
@@ -132,9 +132,9 @@ def test_numbers_of_baselines_are_no_names_of_cases(tmp_path: Path) -> None:
     reference = _touch(tmp_path / "ref", "0.mha", "1.mha")
     lesions = (MappedLesion((1,), (1,), "0", "1"), MappedLesion((2,), (2,), "x_t0", "x_t1"))
     lesion_map = LesionMap(tmp_path / "map", (PatientLesions("x", lesions),))
-    assert len(pair_files(reference, [reference], None, lesion_map).scans) == 2
+    assert len(pair_evaluation_files(reference, [reference], None, lesion_map).scans) == 2
     named = _touch(tmp_path / "named", "x_t0.mha", "x_t1.mha")
-    assert len(pair_files(named, [named], None, lesion_map).scans) == 2  # both are predicted
+    assert len(pair_evaluation_files(named, [named], None, lesion_map).scans) == 2  # both are predicted
 
 
 def test_links_that_lead_back_end(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from monai.metrics import compute_dice
 from scipy import ndimage
 
-from model.evaluation.metrics import Metric, measured
-from model.evaluation.overlap import Overlap, dice, overlap, untouched_voxels
+from model.evaluation.metrics import Metric, measured_value
+from model.evaluation.overlap import Overlap, dice, measure_overlap, untouched_voxels
 
 from ...helpers.evaluation_cases import record
 
@@ -30,13 +30,17 @@ def test_counts_of_two_blocks() -> None:
     prediction[1:3, 1:3, 0:4] = True
     reference[4, 6:8, 0:2] = True
     prediction[5, 7, 9] = True
-    assert overlap(reference, prediction) == Overlap(28, 17, 8, 4, 1)
+    assert measure_overlap(reference, prediction) == Overlap(28, 17, 8, 4, 1)
     assert dice(28, 17, 8) == pytest.approx(16 / 45)
     found = record(28, 17, 8, fn=4, fp=1)
-    assert measured(Metric.RECALL, found) == pytest.approx(8 / 28)
-    assert measured(Metric.PRECISION, found) == pytest.approx(8 / 17)
-    assert measured(Metric.FN_VOXELS, found) == 4 and measured(Metric.FN_ML, found) == pytest.approx(0.04)
-    assert measured(Metric.FP_VOXELS, found) == 1 and measured(Metric.FP_ML, found) == pytest.approx(0.01)
+    assert measured_value(Metric.RECALL, found) == pytest.approx(8 / 28)
+    assert measured_value(Metric.PRECISION, found) == pytest.approx(8 / 17)
+    assert measured_value(Metric.FN_VOXELS, found) == 4 and measured_value(
+        Metric.FN_ML, found
+    ) == pytest.approx(0.04)
+    assert measured_value(Metric.FP_VOXELS, found) == 1 and measured_value(
+        Metric.FP_ML, found
+    ) == pytest.approx(0.01)
 
 
 def test_edges_connect_and_corners_do_not() -> None:
@@ -49,11 +53,11 @@ def test_edges_connect_and_corners_do_not() -> None:
 
 def test_empty_masks_have_nothing_alone() -> None:
     empty, full = np.zeros((2, 2, 2), bool), np.ones((2, 2, 2), bool)
-    assert overlap(empty, empty) == Overlap(0, 0, 0, 0, 0)
-    assert overlap(full, empty) == Overlap(8, 0, 0, 8, 0)
-    assert overlap(empty, full) == Overlap(0, 8, 0, 0, 8)
+    assert measure_overlap(empty, empty) == Overlap(0, 0, 0, 0, 0)
+    assert measure_overlap(full, empty) == Overlap(8, 0, 0, 8, 0)
+    assert measure_overlap(empty, full) == Overlap(0, 8, 0, 0, 8)
     nothing = np.zeros((0, 0, 0), bool)
-    assert overlap(nothing, nothing) == Overlap(0, 0, 0, 0, 0)
+    assert measure_overlap(nothing, nothing) == Overlap(0, 0, 0, 0, 0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,7 +65,7 @@ def test_empty_masks_have_nothing_alone() -> None:
 def test_against_the_oracles(masks: np.ndarray) -> None:
     reference, prediction = masks
     reference[0, 0, 0] = True
-    counts = overlap(reference, prediction)
+    counts = measure_overlap(reference, prediction)
     mine = dice(counts.reference, counts.prediction, counts.common)
     theirs = compute_dice(torch.from_numpy(prediction)[None, None], torch.from_numpy(reference)[None, None])
     assert mine == pytest.approx(float(theirs), rel=1e-6)
@@ -77,7 +81,7 @@ def test_against_the_oracles(masks: np.ndarray) -> None:
 @given(MASKS)
 def test_symmetries_and_bounds(masks: np.ndarray) -> None:
     reference, prediction = masks
-    there, back = overlap(reference, prediction), overlap(prediction, reference)
+    there, back = measure_overlap(reference, prediction), measure_overlap(prediction, reference)
     assert (there.fn, there.fp, there.common) == (back.fp, back.fn, back.common)
     assert there.fn <= there.reference - there.common and there.fp <= there.prediction - there.common
     if there.reference:

@@ -14,13 +14,13 @@ from monai.metrics import compute_average_surface_distance, compute_hausdorff_di
 from monai.metrics.surface_dice import compute_surface_dice
 
 from model.case.geometry import Vector
-from model.evaluation.surface import Surfels, surface_distances, surfels
+from model.evaluation.surface import SurfaceElements, surface_distances, surface_elements
 
 SPACINGS = [(1.0, 1.0, 1.0), (2.5, 0.8, 1.1), (5.0, 0.7, 0.7)]
 
 
 def _compare(reference: np.ndarray, prediction: np.ndarray, spacing: Vector) -> tuple[float, float, float]:
-    found = surface_distances(surfels(reference, spacing), surfels(prediction, spacing))
+    found = surface_distances(surface_elements(reference, spacing), surface_elements(prediction, spacing))
     return found.hd95_mm, found.assd_mm, found.nsd_2mm
 
 
@@ -106,14 +106,14 @@ def test_the_area_of_a_flat_side_is_that_of_its_voxels() -> None:
     mask = np.ones((1, 40, 40), bool)
     spacing = (2.0, 1.5, 1.0)
     flat = 2 * 40 * 40 * 1.5
-    assert surfels(mask, spacing).areas_mm2.sum() == pytest.approx(flat, rel=0.1)
+    assert surface_elements(mask, spacing).areas_mm2.sum() == pytest.approx(flat, rel=0.1)
 
 
 def test_an_empty_mask_has_no_surface_and_no_distance() -> None:
-    empty = surfels(np.zeros((3, 3, 3), bool), (1.0, 1.0, 1.0))
-    assert isinstance(empty, Surfels) and not len(empty.points_mm)
+    empty = surface_elements(np.zeros((3, 3, 3), bool), (1.0, 1.0, 1.0))
+    assert isinstance(empty, SurfaceElements) and not len(empty.points_mm)
     with pytest.raises(ValueError, match="not empty"):
-        surface_distances(empty, surfels(np.ones((1, 1, 1), bool), (1.0, 1.0, 1.0)))
+        surface_distances(empty, surface_elements(np.ones((1, 1, 1), bool), (1.0, 1.0, 1.0)))
 
 
 MASKS = st.integers(0, 2**32 - 1).map(

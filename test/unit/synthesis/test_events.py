@@ -9,10 +9,10 @@ import pytest
 from scipy import ndimage
 
 from model.case.case import MAX_LESION_ID
-from model.synthesis.compose import Baseline
+from model.synthesis.compose_followup import Baseline
 from model.synthesis.followup_record import SyntheticFate, SyntheticLesion, lesion_records
 from model.synthesis.random_draws import draw_followup
-from model.synthesis.scan_facts import LesionFacts, ScanFacts, near_pairs, scan_facts
+from model.synthesis.scan_lesions import LabelledLesion, ScanLesions, find_scan_lesions, near_pairs
 
 from ...helpers.synthesis_phantom import (
     BIG,
@@ -35,7 +35,7 @@ TOUCHING = np.ones((3, 3, 3))
 
 def _records(baseline: Baseline, settings, **options):  # type: ignore[no-untyped-def]
     draw, followup = made(baseline, settings, **options)
-    facts = scan_facts(baseline.labels, SPACING, settings.events.merge_max_gap_mm)
+    facts = find_scan_lesions(baseline.labels, SPACING, settings.events.merge_max_gap_mm)
     return followup, {r.lesion_id: r for r in lesion_records(facts, draw, followup, GRID)}
 
 
@@ -74,7 +74,7 @@ def test_near_lesions_merge_and_both_say_so() -> None:
 def test_pairs_are_found_by_their_gap() -> None:
     labels = np.zeros((5, 5, 30), np.uint16)
     labels[2, 2, 2], labels[2, 2, 8], labels[2, 2, 29], labels[2, 2, 9] = 1, 2, 3, 4
-    facts = scan_facts(labels, (1.0, 1.0, 1.0), 10.0)
+    facts = find_scan_lesions(labels, (1.0, 1.0, 1.0), 10.0)
     # 2 and 4 touch: they are one thing already.
     assert [(p.first, p.second, p.gap_mm) for p in facts.pairs] == [(1, 2, 6.0), (1, 4, 7.0)]
     assert near_pairs(labels, facts.lesions, (1.0, 1.0, 1.0), 5.0) == ()
@@ -94,7 +94,7 @@ def test_a_split_lesion_keeps_its_id_in_parts() -> None:
 
 def test_parts_that_grow_together_again_are_not_told_as_split() -> None:
     baseline = scan(with_small=False)
-    facts = scan_facts(baseline.labels, SPACING, 10.0)
+    facts = find_scan_lesions(baseline.labels, SPACING, 10.0)
     draw, followup = made(baseline, growth(events(p_split=1), amplitudes_mm2=(25.0,)))
     assert draw.splitting and followup.events.split[0].parts_voxels
     joined = replace(followup, labels=baseline.labels)  # as one piece, of the old size
@@ -110,7 +110,7 @@ def test_parts_that_grow_together_again_are_not_told_as_split() -> None:
 def test_what_neighbours_do_to_a_lesion_is_told() -> None:
     """A lesion that grew and was squeezed by the next one: its fate and target are the labelmap's."""
     baseline = scan(with_small=False)
-    facts = scan_facts(baseline.labels, SPACING, 10.0)
+    facts = find_scan_lesions(baseline.labels, SPACING, 10.0)
     draw, followup = made(baseline, growth(amplitudes_mm2=(25.0,)))
     before = {r.lesion_id: r for r in lesion_records(facts, draw, followup, GRID)}
     assert before[BIG].fate is SyntheticFate.GROWN and before[BIG].target_reached
@@ -156,13 +156,13 @@ def test_new_lesions_lie_in_tissue_and_over_no_other(copied: float) -> None:
 
 
 def test_fresh_ids_are_unique_to_each_followup() -> None:
-    lesion = scan_facts(scan().labels, SPACING, 10.0).lesions[0]
+    lesion = find_scan_lesions(scan().labels, SPACING, 10.0).lesions[0]
     wanted = events(new_mean=50, new_max=2)
     for facts in (
-        ScanFacts((replace(lesion, lesion_id=12),), ()),
-        ScanFacts((replace(lesion, lesion_id=12),), (), 40),
-        ScanFacts((replace(lesion, lesion_id=MAX_LESION_ID - 1),), ()),
-        ScanFacts(
+        ScanLesions((replace(lesion, lesion_id=12),), ()),
+        ScanLesions((replace(lesion, lesion_id=12),), (), 40),
+        ScanLesions((replace(lesion, lesion_id=MAX_LESION_ID - 1),), ()),
+        ScanLesions(
             (replace(lesion, lesion_id=3),), (), MAX_LESION_ID, frozenset({*range(1, 6), MAX_LESION_ID})
         ),
     ):
@@ -175,11 +175,13 @@ def test_fresh_ids_are_unique_to_each_followup() -> None:
 
 
 def test_other_lesions_and_followups_leave_a_draw_as_it_is() -> None:
-    lesion = LesionFacts(5, scan_facts(scan().labels, SPACING, 1.0).lesions[0].box, (1, 1, 1), 500, 1.0)
-    alone = draw_followup(ScanFacts((lesion,), ()), STILL, 3, "scan", 2)
-    both = draw_followup(ScanFacts((lesion, replace(lesion, lesion_id=6)), ()), STILL, 3, "scan", 2)
+    lesion = LabelledLesion(
+        5, find_scan_lesions(scan().labels, SPACING, 1.0).lesions[0].box, (1, 1, 1), 500, 1.0
+    )
+    alone = draw_followup(ScanLesions((lesion,), ()), STILL, 3, "scan", 2)
+    both = draw_followup(ScanLesions((lesion, replace(lesion, lesion_id=6)), ()), STILL, 3, "scan", 2)
     assert both.growth[0] == alone.growth[0] and both.motion == alone.motion
-    other = draw_followup(ScanFacts((lesion,), ()), STILL, 3, "scan", 1)
+    other = draw_followup(ScanLesions((lesion,), ()), STILL, 3, "scan", 1)
     assert other.growth[0] != alone.growth[0]
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.synthesis.displacement import LocalField, min_jacobian
-from model.synthesis.growth import blur_sigma_mm, grow
+from model.synthesis.growth import blur_sigma_mm, grow_lesion
 from model.synthesis.random_draws import GrowthDraw, draw_followup
-from model.synthesis.scan_facts import lesion_facts, scan_facts
+from model.synthesis.scan_lesions import find_scan_lesions, labelled_lesions
 from model.synthesis.settings import GrowthSettings, SynthesisSettings
 
 from ...helpers.synthesis_phantom import BIG, BORDER, GRID, SMALL, STILL, VOXEL, growth, made, scan, voxels
@@ -37,10 +37,10 @@ def test_any_lesion_reaches_its_drawn_ratio_without_folding(
     radius: float, spacing: tuple[float, float, float], grows: bool, share: float, seed: int
 ) -> None:
     labels = _ball(radius, spacing)
-    (lesion,) = lesion_facts(labels, spacing)
+    (lesion,) = labelled_lesions(labels, spacing)
     ratio = 1.2 + 1.3 * share if grows else 0.4 + 0.4 * share
     draw = GrowthDraw(1, 25.0 if grows else -22.0, ratio, seed)
-    grown = grow(labels, spacing, lesion, (), draw, GrowthSettings())
+    grown = grow_lesion(labels, spacing, lesion, (), draw, GrowthSettings())
     assert grown.is_reached and grown.ratio == pytest.approx(ratio, rel=0.03)
     assert grown.min_jacobian > 0
     assert all(stage.min_jacobian >= 0.3 for stage in grown.stages)
@@ -54,8 +54,8 @@ def test_any_lesion_reaches_its_drawn_ratio_without_folding(
 def test_lesions_between_the_nodes_of_the_working_grid_grow(spacing: tuple[float, float, float]) -> None:
     labels = np.zeros((12, 40, 40), np.uint16)
     labels[6, 20, 20], labels[6, 5:9, 5:9] = 1, 2
-    for lesion in lesion_facts(labels, spacing):
-        grown = grow(
+    for lesion in labelled_lesions(labels, spacing):
+        grown = grow_lesion(
             labels, spacing, lesion, (), GrowthDraw(lesion.lesion_id, 15.0, 2.5, 1), GrowthSettings()
         )
         assert grown.is_reached and grown.ratio == pytest.approx(2.5, rel=0.03)
@@ -69,17 +69,19 @@ def test_lesions_between_the_nodes_of_the_working_grid_grow(spacing: tuple[float
 
 def test_a_lesion_that_is_not_seen_has_not_reached_its_target() -> None:
     labels = _ball(4.0, (1.0, 1.0, 1.0))
-    (lesion,) = lesion_facts(labels, (1.0, 1.0, 1.0))
+    (lesion,) = labelled_lesions(labels, (1.0, 1.0, 1.0))
     away = LocalField((0, 0, 0), (99, 99, 99), np.full((3, 2, 2, 2), 500, np.float32), reaches_on=True)
-    grown = grow(labels, (1.0, 1.0, 1.0), lesion, (away,), GrowthDraw(1, 15.0, 2.0, 1), GrowthSettings())
+    grown = grow_lesion(
+        labels, (1.0, 1.0, 1.0), lesion, (away,), GrowthDraw(1, 15.0, 2.0, 1), GrowthSettings()
+    )
     assert grown.ratio == 1 and not grown.stages and not grown.is_reached
 
 
 def test_large_lesions_take_several_moderate_stages() -> None:
     labels = _ball(30.0, (3.0, 1.5, 1.5))
-    (lesion,) = lesion_facts(labels, (3.0, 1.5, 1.5))
+    (lesion,) = labelled_lesions(labels, (3.0, 1.5, 1.5))
     draw = GrowthDraw(1, 25.0, 2.0, 5)
-    grown = grow(labels, (3.0, 1.5, 1.5), lesion, (), draw, GrowthSettings())
+    grown = grow_lesion(labels, (3.0, 1.5, 1.5), lesion, (), draw, GrowthSettings())
     assert len(grown.stages) >= 3 and grown.is_reached
     ratios = [stage.ratio for stage in grown.stages]
     assert ratios == sorted(ratios)
@@ -89,9 +91,9 @@ def test_large_lesions_take_several_moderate_stages() -> None:
 
 def test_a_stage_that_folds_is_damped() -> None:
     labels = _ball(12.0, (1.0, 1.0, 1.0))
-    (lesion,) = lesion_facts(labels, (1.0, 1.0, 1.0))
+    (lesion,) = labelled_lesions(labels, (1.0, 1.0, 1.0))
     wild = replace(GrowthSettings(), amplitudes_mm2=(400.0,), step=(0.8, 0.9), modulation_gain=10.0)
-    grown = grow(labels, (1.0, 1.0, 1.0), lesion, (), GrowthDraw(1, -400.0, 0.3, 1), wild)
+    grown = grow_lesion(labels, (1.0, 1.0, 1.0), lesion, (), GrowthDraw(1, -400.0, 0.3, 1), wild)
     assert any(stage.dampings > 0 for stage in grown.stages)
     assert all(stage.min_jacobian >= wild.min_jacobian for stage in grown.stages)
     assert grown.min_jacobian > 0
@@ -99,14 +101,14 @@ def test_a_stage_that_folds_is_damped() -> None:
 
 def test_the_modulation_makes_growth_uneven_and_gain_zero_makes_it_even() -> None:
     labels = _ball(8.0, (1.0, 1.0, 1.0))
-    (lesion,) = lesion_facts(labels, (1.0, 1.0, 1.0))
+    (lesion,) = labelled_lesions(labels, (1.0, 1.0, 1.0))
 
     centre = (np.asarray(labels.shape) - 1) / 2
 
     def spread(gain: float) -> float:
         """How much the shift of the surface varies over it."""
         chosen = replace(GrowthSettings(), modulation_gain=gain)
-        field = grow(labels, (1.0, 1.0, 1.0), lesion, (), GrowthDraw(1, 15.0, 1.6, 3), chosen).field
+        field = grow_lesion(labels, (1.0, 1.0, 1.0), lesion, (), GrowthDraw(1, 15.0, 1.6, 3), chosen).field
         directions = np.random.default_rng(0).normal(size=(3, 300))
         places = centre[:, None] + 9.0 * directions / np.linalg.norm(directions, axis=0)
         shifts = np.linalg.norm(field.displacement(places), axis=0)
@@ -160,7 +162,7 @@ def test_far_from_lesions_nothing_changes() -> None:
 
 
 def test_amplitudes_may_be_drawn_for_each_lesion() -> None:
-    facts = scan_facts(scan().labels, GRID.spacing_zyx, 1.0)
+    facts = find_scan_lesions(scan().labels, GRID.spacing_zyx, 1.0)
 
     def signs(settings: SynthesisSettings) -> set[int]:
         draws = (draw_followup(facts, settings, 0, "scan", number) for number in range(1, 9))

@@ -15,12 +15,12 @@ from scipy import ndimage
 from model.case.geometry import Geometry
 from model.errors import InputError
 from model.synthesis import growth
-from model.synthesis.appearance import changed
-from model.synthesis.compose import Baseline
+from model.synthesis.appearance import apply_appearance
+from model.synthesis.compose_followup import Baseline
 from model.synthesis.growth import GrowthSettings, blur_sigma_mm
-from model.synthesis.motion import motion_of
+from model.synthesis.motion import build_motion
 from model.synthesis.random_draws import AppearanceDraw, FollowupDraw, draw_followup
-from model.synthesis.scan_facts import LesionFacts, ScanFacts, scan_facts
+from model.synthesis.scan_lesions import LabelledLesion, ScanLesions, find_scan_lesions
 from model.synthesis.settings import LIMITS, AppearanceSettings, MotionSettings, SynthesisSettings
 from test.cohort.make import SEEDING
 
@@ -82,7 +82,9 @@ OURS = {
     "field_spacing_mm": 2,
 }
 
-LESION = LesionFacts(1, scan_facts(scan().labels, GRID.spacing_zyx, 1.0).lesions[0].box, (1, 1, 1), 500, 1.0)
+LESION = LabelledLesion(
+    1, find_scan_lesions(scan().labels, GRID.spacing_zyx, 1.0).lesions[0].box, (1, 1, 1), 500, 1.0
+)
 WHERE = (1.0, 1.0, 1.0)
 WIDE = (-1e4, 1e4)
 
@@ -94,7 +96,7 @@ def _names(group: Any, before: str = "") -> Iterator[str]:
 
 
 def _draws(settings: SynthesisSettings, count: int) -> list[FollowupDraw]:
-    return [draw_followup(ScanFacts((LESION,), ()), settings, 1, "scan", n) for n in range(1, count + 1)]
+    return [draw_followup(ScanLesions((LESION,), ()), settings, 1, "scan", n) for n in range(1, count + 1)]
 
 
 def test_every_default_stands_in_a_table() -> None:
@@ -160,7 +162,7 @@ def test_a_blur_is_as_wide_as_it_is_set() -> None:
     hu[15, 20, 20] = 1000
     spacing = (2.0, 1.0, 1.0)
     draw = AppearanceDraw(None, 0, (3.0, 2.0, 4.0), None, None)
-    blurred = changed(hu, 0, 0.0, WIDE, spacing, draw, AppearanceSettings())
+    blurred = apply_appearance(hu, 0, 0.0, WIDE, spacing, draw, AppearanceSettings())
     for axis, sigma_mm in enumerate(draw.blur_mm or ()):
         places = (np.arange(hu.shape[axis]) - hu.shape[axis] // 2) * spacing[axis]
         profile = blurred.sum(axis=tuple(other for other in range(3) if other != axis))
@@ -170,7 +172,7 @@ def test_a_blur_is_as_wide_as_it_is_set() -> None:
 def test_the_elastic_field_is_as_large_as_it_is_set() -> None:
     """A share of the smoothing length, which is a share of the scan's extent: 0.05 · 0.05 · 60 mm along x."""
     grid = Geometry((60, 40, 20), (1.0, 2.0, 3.0), (0.0, 0.0, 0.0))
-    elastic = motion_of(_draws(SynthesisSettings(), 1)[0].motion, grid, MotionSettings()).elastic
+    elastic = build_motion(_draws(SynthesisSettings(), 1)[0].motion, grid, MotionSettings()).elastic
     assert elastic is not None
     assert np.abs(elastic.u_mm).max(axis=(1, 2, 3)) == pytest.approx([0.15, 0.2, 0.15], rel=1e-5)
 

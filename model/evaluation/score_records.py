@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .averages import Average, Value, average
+from .averages import Average, LesionValue, average
 from .definitions import Definition
 from .metrics import OF_LESIONS_ALONE, Metric
 from .records import LesionRecord, Scope
@@ -84,7 +84,7 @@ class Scores:
         return [score for score in self.steps if score.scope is scope][-1]
 
 
-def score(records: Sequence[LesionRecord], definition: Definition) -> Scores:
+def score_records(records: Sequence[LesionRecord], definition: Definition) -> Scores:
     """Score the records by a definition."""
     steps = sorted({record.step for record in records})
     scored = [
@@ -99,13 +99,15 @@ def score(records: Sequence[LesionRecord], definition: Definition) -> Scores:
     return Scores(definition, tuple(scored), tuple(curves))
 
 
-def metrics_of(scope: Scope, definition: Definition) -> tuple[Metric, ...]:
+def scope_metrics(scope: Scope, definition: Definition) -> tuple[Metric, ...]:
     """The metrics that a scope has, in the definition's order."""
     return tuple(m for m in definition.metrics if scope is Scope.LESION or m not in OF_LESIONS_ALONE)
 
 
-def values_of(records: Iterable[LesionRecord], metric: Metric, definition: Definition) -> list[Value]:
-    return [Value(r.patient, r.scan, definition.value(metric, r)) for r in records]
+def metric_values(
+    records: Iterable[LesionRecord], metric: Metric, definition: Definition
+) -> list[LesionValue]:
+    return [LesionValue(r.patient, r.scan, definition.value(metric, r)) for r in records]
 
 
 def trapezoid(values: Sequence[float]) -> float:
@@ -129,8 +131,8 @@ def _step_score(
     step: int, scope: Scope, records: Sequence[LesionRecord], definition: Definition
 ) -> StepScore:
     scores = tuple(
-        MetricScore(metric, average(values_of(records, metric, definition), definition.order))
-        for metric in metrics_of(scope, definition)
+        MetricScore(metric, average(metric_values(records, metric, definition), definition.order))
+        for metric in scope_metrics(scope, definition)
     )
     return StepScore(step, scope, scores, vanished_counts(records) if scope is Scope.LESION else None)
 
@@ -147,7 +149,7 @@ def _curves(
             values = [step_value(definition, metric, of_step[step]) for step in steps]
             known = [value for value in values if value is not None]
             # A step that does not count leaves no curve to take the area of.
-            areas.append(Value(patient, scan, trapezoid(known) if len(known) == len(values) else None))
+            areas.append(LesionValue(patient, scan, trapezoid(known) if len(known) == len(values) else None))
         yield MetricScore(metric, average(areas, definition.order))
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from model.errors import InputError
-from model.evaluation.averages import Average, Value, average, bootstrap_interval
-from model.evaluation.compare import Comparison, MetricComparison, compare, signed_rank_p
+from model.evaluation.averages import Average, LesionValue, average, bootstrap_interval
+from model.evaluation.compare_runs import Comparison, MetricComparison, compare_runs, signed_rank_p
 from model.evaluation.definitions import DEFINITIONS, Order
 from model.evaluation.metrics import Metric
 from model.evaluation.records import LesionRecord, Scope, read_records, write_records
-from model.evaluation.score import Scores, StepScore, score, trapezoid
+from model.evaluation.score_records import Scores, StepScore, score_records, trapezoid
 from model.evaluation.tables import metric_tables
 
 from ...helpers.evaluation_cases import record
@@ -27,12 +27,12 @@ TRACKING, LONGITUDINAL = DEFINITIONS["tracking"], DEFINITIONS["longitudinal"]
 
 # Patient a: two scans of two and one lesions; patient b: one scan, one lesion that counts; c: none.
 VALUES = [
-    Value("a", "a1", 0.2),
-    Value("a", "a1", 0.4),
-    Value("a", "a2", 0.9),
-    Value("b", "b1", 0.5),
-    Value("b", "b1", None),
-    Value("c", "c1", None),
+    LesionValue("a", "a1", 0.2),
+    LesionValue("a", "a1", 0.4),
+    LesionValue("a", "a2", 0.9),
+    LesionValue("b", "b1", 0.5),
+    LesionValue("b", "b1", None),
+    LesionValue("c", "c1", None),
 ]
 
 
@@ -46,7 +46,7 @@ def test_lesions_then_scans_then_patients() -> None:
 
 
 def test_nothing_that_counts_has_no_mean() -> None:
-    mean = average([Value("a", "a", None)], Order.SCANS)
+    mean = average([LesionValue("a", "a", None)], Order.SCANS)
     assert mean == Average(None, None, None, None, None, None, 0, 1, 0, 0)
 
 
@@ -64,7 +64,7 @@ def test_the_interval_is_that_of_patients() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.floats(0, 1)), min_size=1, max_size=30))
 def test_means_lie_within_what_they_are_of(rows: list[tuple[int, int, float]]) -> None:
-    values = [Value(str(p), f"{p}-{s}", v) for p, s, v in rows]
+    values = [LesionValue(str(p), f"{p}-{s}", v) for p, s, v in rows]
     for order in Order:
         mean = average(values, order)
         assert mean.mean is not None and min(v for *_, v in rows) - 1e-9 <= mean.mean
@@ -88,33 +88,33 @@ def test_tracking_scores_of_a_patient() -> None:
         record(0, 10, lesion="4"),
         record(10, 0, lesion="5"),
     ]
-    scores = score(records, TRACKING)
+    scores = score_records(records, TRACKING)
     assert _mean(scores, Metric.DICE) == pytest.approx((0.8 + 0 + 1 + 0 + 0) / 5)
     assert _mean(scores, Metric.CPM) == pytest.approx(1 / 3)
     assert _mean(scores, Metric.DICE_25) == pytest.approx(0.8)
     assert _mean(scores, Metric.MED) == pytest.approx(21.5)
     # Paper 000: the vanished ones have no Dice, and cost false positive volume alone.
-    assert _mean(score(records, LONGITUDINAL), Metric.DICE) == pytest.approx(0.8 / 3)
+    assert _mean(score_records(records, LONGITUDINAL), Metric.DICE) == pytest.approx(0.8 / 3)
 
 
 def test_the_area_over_steps() -> None:
     assert trapezoid([0.2, 0.6, 0.8]) == pytest.approx(1.1)
     steps = [record(10, 10, common, step=step) for step, common in enumerate((2, 6, 8), start=1)]
-    (curve,) = score(steps, LONGITUDINAL).curves
+    (curve,) = score_records(steps, LONGITUDINAL).curves
     dice = next(entry.average for entry in curve.metrics if entry.metric is Metric.DICE)
     assert dice.mean == pytest.approx(1.1)
-    assert score(steps[:1], LONGITUDINAL).curves == ()
+    assert score_records(steps[:1], LONGITUDINAL).curves == ()
 
 
 def test_eleven_perfect_steps_have_the_area_10() -> None:
-    (curve,) = score([record(5, 5, 5, step=step) for step in range(1, 12)], LONGITUDINAL).curves
+    (curve,) = score_records([record(5, 5, 5, step=step) for step in range(1, 12)], LONGITUDINAL).curves
     assert next(e.average.mean for e in curve.metrics if e.metric is Metric.DICE) == pytest.approx(10)
 
 
 def test_a_step_that_does_not_count_leaves_no_area() -> None:
     """Without a file Dice is 0 there, and the false positive volume is not known."""
     steps = [record(10, 10, 10), record(10, 0, step=2, is_missing=True)]
-    (curve,) = score(steps, LONGITUDINAL).curves
+    (curve,) = score_records(steps, LONGITUDINAL).curves
     areas = {entry.metric: entry.average for entry in curve.metrics}
     assert areas[Metric.DICE].mean == pytest.approx(0.5)
     assert areas[Metric.FP_ML].mean is None and areas[Metric.FP_ML].left_out == 1
@@ -122,7 +122,7 @@ def test_a_step_that_does_not_count_leaves_no_area() -> None:
 
 def test_a_label_that_one_step_draws_is_0_ml_at_the_other() -> None:
     steps = [record(0, 10, existed=False, fp=10), record(0, 0, step=2, existed=False)]
-    (curve,) = score(steps, LONGITUDINAL).curves
+    (curve,) = score_records(steps, LONGITUDINAL).curves
     assert {e.metric: e.average.mean for e in curve.metrics}[Metric.FP_VOXELS] == pytest.approx(5)
 
 
@@ -130,7 +130,7 @@ def test_a_label_that_one_step_draws_has_no_area_of_dice() -> None:
     steps = [record(0, 10, existed=False, fp=10), record(0, 0, step=2, existed=False)]
     both = [steps[0], replace(steps[0], step=2)]
     for records, left_out in ((steps, 1), (both, 0)):
-        (curve,) = score(records, TRACKING).curves
+        (curve,) = score_records(records, TRACKING).curves
         dice = next(e.average for e in curve.metrics if e.metric is Metric.DICE)
         assert dice.left_out == left_out and dice.mean == (None if left_out else 0)
 
@@ -154,12 +154,12 @@ def _runs() -> tuple[list[LesionRecord], list[LesionRecord]]:
 
 def test_paired_differences() -> None:
     mine, others = _runs()
-    dice = _compared(compare(mine, others, Path("run"), LONGITUDINAL), Metric.DICE)
+    dice = _compared(compare_runs(mine, others, Path("run"), LONGITUDINAL), Metric.DICE)
     assert dice.difference.mean == pytest.approx((5 * 0.1 + 0.3) / 6)
     assert dice.difference.low is not None and dice.difference.low == pytest.approx(0.1, abs=0.02)
     assert (dice.better, dice.worse) == (6, 0)
     assert dice.p_lesions == pytest.approx(stats.wilcoxon([0.1] * 5 + [0.3]).pvalue)
-    back = _compared(compare(others, mine, Path("run"), LONGITUDINAL), Metric.DICE)
+    back = _compared(compare_runs(others, mine, Path("run"), LONGITUDINAL), Metric.DICE)
     assert back.difference.mean == pytest.approx(-dice.difference.mean or 0) and back.worse == 6
 
 
@@ -169,44 +169,44 @@ def _compared(comparison: Comparison, metric: Metric) -> MetricComparison:
 
 def test_the_same_run_differs_by_nothing() -> None:
     mine, _ = _runs()
-    assert _compared(compare(mine, mine, Path("run"), LONGITUDINAL), Metric.DICE).p_lesions == 1.0
+    assert _compared(compare_runs(mine, mine, Path("run"), LONGITUDINAL), Metric.DICE).p_lesions == 1.0
     assert signed_rank_p([]) is None and signed_rank_p([0.0]) == 1.0
 
 
 def test_lesions_of_one_run_and_other_references_are_told() -> None:
     mine, others = _runs()
     odd = [replace(others[0], reference_voxels=11), *others[1:5], replace(others[5], lesion="9")]
-    comparison = compare(mine, odd, Path("run"), LONGITUDINAL)
+    comparison = compare_runs(mine, odd, Path("run"), LONGITUDINAL)
     assert len(comparison.warnings) == 3 and "not fair" in comparison.warnings[2]
     with pytest.raises(InputError, match="shares no lesion"):
-        compare(mine, [replace(others[0], scan="x")], Path("run"), LONGITUDINAL)
+        compare_runs(mine, [replace(others[0], scan="x")], Path("run"), LONGITUDINAL)
 
 
 def test_a_false_lesion_of_one_run_is_compared_with_nothing() -> None:
     """100 voxels more in this run; where the other has no file, nothing is known of them."""
     mine, others = _runs()
     drawn = [*mine, record(0, 100, fp=100, patient="p0", scan="p0", lesion="9", existed=None)]
-    fp = _compared(compare(drawn, others, Path("run"), LONGITUDINAL), Metric.FP_VOXELS)
+    fp = _compared(compare_runs(drawn, others, Path("run"), LONGITUDINAL), Metric.FP_VOXELS)
     assert fp.difference.mean_of_lesions == pytest.approx(100 / 7) and (fp.better, fp.worse) == (0, 1)
-    back = _compared(compare(others, drawn, Path("run"), LONGITUDINAL), Metric.FP_VOXELS)
+    back = _compared(compare_runs(others, drawn, Path("run"), LONGITUDINAL), Metric.FP_VOXELS)
     assert back.difference.mean_of_lesions == pytest.approx(-100 / 7) and (back.better, back.worse) == (1, 0)
     lacking = [replace(entry, is_missing=entry.scan == "p0", prediction_voxels=0) for entry in others]
-    assert _compared(compare(drawn, lacking, Path("run"), LONGITUDINAL), Metric.FP_VOXELS).worse == 0
+    assert _compared(compare_runs(drawn, lacking, Path("run"), LONGITUDINAL), Metric.FP_VOXELS).worse == 0
     # Its Dice by `tracking` is 0 here and nothing there: no pair.
-    assert _compared(compare(drawn, others, Path("run"), TRACKING), Metric.DICE).difference.lesions == 6
+    assert _compared(compare_runs(drawn, others, Path("run"), TRACKING), Metric.DICE).difference.lesions == 6
 
 
 def test_runs_compare_whatever_patients_are_called() -> None:
     mine, others = _runs()
     named = [replace(entry, patient=f"c/{entry.patient}") for entry in others]
-    comparison = compare(mine, named, Path("run"), LONGITUDINAL)
+    comparison = compare_runs(mine, named, Path("run"), LONGITUDINAL)
     assert not comparison.warnings and _compared(comparison, Metric.DICE).better == 6
 
 
 def test_the_last_steps_are_compared() -> None:
     mine, others = _runs()
     steps = [*others, *(replace(entry, step=2) for entry in mine)]
-    assert _compared(compare(steps, others, Path("run"), LONGITUDINAL), Metric.DICE).better == 6
+    assert _compared(compare_runs(steps, others, Path("run"), LONGITUDINAL), Metric.DICE).better == 6
 
 
 def test_records_read_back_as_they_were(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import numpy as np
 from scipy import stats
 
 from ..errors import InputError
-from .averages import Average, Value, average, patient_means, scan_means
+from .averages import Average, LesionValue, average, means_by_patient, means_by_scan
 from .definitions import Definition
 from .metrics import LARGER_IS_BETTER, Metric
 from .records import RECORDS_NAME, LesionRecord, Scope, read_records
-from .score import metrics_of, step_value
+from .score_records import scope_metrics, step_value
 
 _Key = tuple[str, Scope, str]
 """Scan, scope and lesion."""
@@ -79,7 +79,7 @@ def read_run(folder: Path) -> tuple[LesionRecord, ...]:
     return records
 
 
-def compare(
+def compare_runs(
     records: Sequence[LesionRecord], others: Sequence[LesionRecord], other: Path, definition: Definition
 ) -> Comparison:
     """Compare the last steps of two runs on the lesions that both have.
@@ -107,7 +107,7 @@ def compare(
     differences, compared = [], []
     for scope in definition.scopes:
         pairs = [(mine[key], theirs[key]) for key in common if mine[key].scope is scope]
-        for metric in metrics_of(scope, definition):
+        for metric in scope_metrics(scope, definition):
             found = list(_differences(pairs, metric, definition))
             differences += found
             compared.append(_compared(scope, metric, found, len(pairs), definition))
@@ -163,7 +163,7 @@ def _differences(
 def _compared(
     scope: Scope, metric: Metric, found: Sequence[LesionDifference], pairs: int, definition: Definition
 ) -> MetricComparison:
-    values = [Value(entry.patient, entry.scan, entry.difference) for entry in found]
+    values = [LesionValue(entry.patient, entry.scan, entry.difference) for entry in found]
     mean = average(values, definition.order)
     sign = 1 if metric in LARGER_IS_BETTER else -1
     return MetricComparison(
@@ -173,5 +173,5 @@ def _compared(
         better=sum(sign * entry.difference > 0 for entry in found),
         worse=sum(sign * entry.difference < 0 for entry in found),
         p_lesions=signed_rank_p([entry.difference for entry in found]),
-        p_patients=signed_rank_p(list(patient_means(scan_means(values)).values())),
+        p_patients=signed_rank_p(list(means_by_patient(means_by_scan(values)).values())),
     )

@@ -15,12 +15,12 @@ from model.propagation.points import Direction, propagate_points
 from model.propagation.register.field import FieldTransform, jacobian_determinants
 from model.propagation.register.linear import LinearTransform
 from model.propagation.register.stored import read_transform, save_transform
-from model.synthesis import compose
+from model.synthesis import compose_followup as composing
 from model.synthesis import label_warp as discrete
-from model.synthesis.appearance import changed, halo_slices
-from model.synthesis.motion import motion_of
+from model.synthesis.appearance import apply_appearance, halo_slices
+from model.synthesis.motion import build_motion
 from model.synthesis.random_draws import AppearanceDraw, MotionDraw
-from model.synthesis.scan_facts import lesion_facts
+from model.synthesis.scan_lesions import labelled_lesions
 from model.synthesis.settings import AppearanceSettings, MotionSettings, SynthesisSettings
 
 from ...helpers.synthesis_phantom import BIG, GRID, SMALL, STILL, made, scan
@@ -56,7 +56,7 @@ def test_propagation_through_the_saved_field_finds_the_lesions(tmp_path: Path, n
 
 def test_the_patient_alone_moves_rigidly() -> None:
     draw = MotionDraw((3.0, -2.0, 4.0), 1.0, (5.0, -3.0, 1.0), (0.05,) * 3, (0.0,) * 3, 0)
-    motion = motion_of(draw, GRID, MotionSettings())
+    motion = build_motion(draw, GRID, MotionSettings())
     assert motion.elastic is None and motion.min_jacobian == pytest.approx(1.0)
     places = np.random.default_rng(0).uniform(0, 60, (3, 50))
     moved = motion.pulled(places)
@@ -68,12 +68,12 @@ def test_the_patient_alone_moves_rigidly() -> None:
 
 def test_scaling_changes_volumes_by_its_cube() -> None:
     draw = MotionDraw((0.0, 0.0, 0.0), 1.05, (0.0, 0.0, 0.0), (0.05,) * 3, (0.0,) * 3, 0)
-    assert motion_of(draw, GRID, MotionSettings()).min_jacobian == pytest.approx(1.05**3)
+    assert build_motion(draw, GRID, MotionSettings()).min_jacobian == pytest.approx(1.05**3)
 
 
 def test_a_folding_elastic_field_is_weakened() -> None:
     draw = MotionDraw((0.0, 0.0, 0.0), 1.0, (0.0, 0.0, 0.0), (0.1,) * 3, (3.0,) * 3, 0)
-    motion = motion_of(draw, GRID, MotionSettings())
+    motion = build_motion(draw, GRID, MotionSettings())
     assert motion.elastic_share < 1 and motion.min_jacobian >= 0.3
 
 
@@ -103,15 +103,15 @@ def test_the_smallest_determinant_does_not_depend_on_slabs(monkeypatch: pytest.M
         field = FieldTransform(LinearTransform.identity(), u, replace(GRID, size_xyz=(6, 5, slices)))
         whole = float(jacobian_determinants(field).min())
         for nodes in (1, 60, 90, 10_000):
-            monkeypatch.setattr(compose, "_JACOBIAN_NODES", nodes)
-            assert compose.smallest_jacobian(field) == whole
+            monkeypatch.setattr(composing, "_JACOBIAN_NODES", nodes)
+            assert composing.smallest_jacobian(field) == whole
 
 
 def test_scattered_pieces_of_a_small_lesion_are_placed_near_to_each(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.zeros((36, 60, 60), np.uint16)
     labels[9:11, 14:17, 14:17], labels[22:25, 40:43, 41:44] = 5, 5
     spacing = (2.0, 1.5, 1.5)
-    (lesion,) = lesion_facts(labels, spacing)
+    (lesion,) = labelled_lesions(labels, spacing)
 
     def pull(places: np.ndarray) -> np.ndarray:
         return 0.93 * places + np.reshape((0.7, 1.1, -0.4), (3, 1))
@@ -147,9 +147,9 @@ def test_drawn_motion_keeps_to_the_paper() -> None:
 
 def _drawn(number: int):  # type: ignore[no-untyped-def]
     from model.synthesis.random_draws import draw_followup
-    from model.synthesis.scan_facts import ScanFacts
+    from model.synthesis.scan_lesions import ScanLesions
 
-    facts = ScanFacts((), ())
+    facts = ScanLesions((), ())
     return draw_followup(facts, SynthesisSettings(), 1, "scan", number), facts
 
 
@@ -157,9 +157,9 @@ def test_noise_has_the_stated_strength_and_does_not_depend_on_slabs() -> None:
     draw = AppearanceDraw(0.04, 7, None, None, None)
     hu = np.zeros((8, 60, 60), np.float32)
     chosen = AppearanceSettings()
-    noisy = changed(hu, 0, 0.0, (-1e4, 1e4), (1, 1, 1), draw, chosen)
+    noisy = apply_appearance(hu, 0, 0.0, (-1e4, 1e4), (1, 1, 1), draw, chosen)
     assert noisy.std() == pytest.approx(0.2 * 282.36, rel=0.02)
-    part = changed(hu[3:5], 3, 0.0, (-1e4, 1e4), (1, 1, 1), draw, chosen)
+    part = apply_appearance(hu[3:5], 3, 0.0, (-1e4, 1e4), (1, 1, 1), draw, chosen)
     np.testing.assert_array_equal(part, noisy[3:5])
     assert not hu.any()
 
@@ -167,9 +167,11 @@ def test_noise_has_the_stated_strength_and_does_not_depend_on_slabs() -> None:
 def test_brightness_and_contrast_are_the_papers() -> None:
     chosen = AppearanceSettings()
     hu = np.asarray([[[-500.0, 40.0, 300.0]]], np.float32)
-    brighter = changed(hu, 0, 0.0, (-1e4, 1e4), (1, 1, 1), AppearanceDraw(None, 0, None, 1.25, None), chosen)
+    brighter = apply_appearance(
+        hu, 0, 0.0, (-1e4, 1e4), (1, 1, 1), AppearanceDraw(None, 0, None, 1.25, None), chosen
+    )
     np.testing.assert_allclose((brighter - chosen.mean_hu) / (hu - chosen.mean_hu), 1.25, rtol=1e-4)
-    stretched = changed(
+    stretched = apply_appearance(
         hu, 0, 40.0, (-600, 320), (1, 1, 1), AppearanceDraw(None, 0, None, None, 1.25), chosen
     )
     np.testing.assert_allclose(stretched[0, 0], [-600.0, 40.0, 320.0])

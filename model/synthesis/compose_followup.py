@@ -17,14 +17,14 @@ from ..case.geometry import Array, FloatArray, Geometry
 from ..errors import InputError
 from ..propagation.register.field import FieldTransform, jacobian_determinants
 from ..propagation.register.linear import LinearTransform
-from .appearance import changed, halo_slices, mean_hu
-from .displacement import LocalField, Volume, grid_places, pulled
-from .events import Canvas, Events, edited
-from .growth import Grown, grow
+from .appearance import apply_appearance, halo_slices, mean_hu
+from .displacement import LocalField, Volume, grid_positions, pull_back
+from .events import Canvas, Events, apply_events
+from .growth import GrowthResult, grow_lesion
 from .label_warp import SMALL_VOXELS, nearest_ids, place_small
-from .motion import Motion, motion_of
-from .random_draws import FollowupDraw, weaker
-from .scan_facts import LesionFacts, ScanFacts, lesion_facts
+from .motion import Motion, build_motion
+from .random_draws import FollowupDraw, weaken
+from .scan_lesions import LabelledLesion, ScanLesions, labelled_lesions
 from .settings import SynthesisSettings
 
 _SLAB_VOXELS = 1_500_000
@@ -54,7 +54,7 @@ class Pullback:
     fields: tuple[LocalField, ...]
 
     def __call__(self, places_mm: FloatArray) -> FloatArray:
-        return pulled(self.motion.pulled(places_mm), self.fields)
+        return pull_back(self.motion.pulled(places_mm), self.fields)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +72,9 @@ class Followup:
     pull: Pullback
     displacement: FieldTransform
     events: Events
-    growth: dict[int, Grown]
-    before_growth: dict[int, LesionFacts]
-    lesions: tuple[LesionFacts, ...]
+    growth: dict[int, GrowthResult]
+    before_growth: dict[int, LabelledLesion]
+    lesions: tuple[LabelledLesion, ...]
     min_jacobian: float
     field_error_mm: float
     share: float
@@ -84,15 +84,15 @@ class Followup:
 class _Change:
     """Where everything goes, and how it was come by."""
 
-    growth: dict[int, Grown]
+    growth: dict[int, GrowthResult]
     pull: Pullback
     displacement: FieldTransform
     min_jacobian: float
     share: float
 
 
-def compose(
-    baseline: Baseline, facts: ScanFacts, draw: FollowupDraw, settings: SynthesisSettings
+def compose_followup(
+    baseline: Baseline, facts: ScanLesions, draw: FollowupDraw, settings: SynthesisSettings
 ) -> Followup:
     """Apply everything that was drawn for one follow-up.
 
@@ -100,8 +100,8 @@ def compose(
         InputError: its displacement folds, also with an eighth of the growth and deformation drawn.
     """
     geometry = baseline.geometry
-    canvas, events = edited(baseline.ct, baseline.labels, geometry, facts, draw)
-    present = {lesion.lesion_id: lesion for lesion in lesion_facts(canvas.labels, geometry.spacing_zyx)}
+    canvas, events = apply_events(baseline.ct, baseline.labels, geometry, facts, draw)
+    present = {lesion.lesion_id: lesion for lesion in labelled_lesions(canvas.labels, geometry.spacing_zyx)}
     change = _unfolded(canvas, present, draw, settings)
     ct, labels = _looked_up(canvas, change.pull, draw, settings)
     for lesion in present.values():
@@ -117,7 +117,7 @@ def compose(
         events,
         change.growth,
         present,
-        lesion_facts(labels, geometry.spacing_zyx),
+        labelled_lesions(labels, geometry.spacing_zyx),
         change.min_jacobian,
         _field_error(change.pull, change.displacement, labels),
         change.share,
@@ -125,14 +125,14 @@ def compose(
 
 
 def _unfolded(
-    canvas: Canvas, present: dict[int, LesionFacts], draw: FollowupDraw, settings: SynthesisSettings
+    canvas: Canvas, present: dict[int, LabelledLesion], draw: FollowupDraw, settings: SynthesisSettings
 ) -> _Change:
     """Growth and motion together; less of both where a single place of the whole would fold."""
     smallest = 0.0
     for share in _SHARES:
-        chosen = draw if share == 1 else weaker(draw, share)
+        chosen = draw if share == 1 else weaken(draw, share)
         growth = _grown(canvas, present, chosen, settings)
-        motion = motion_of(chosen.motion, canvas.geometry, settings.motion)
+        motion = build_motion(chosen.motion, canvas.geometry, settings.motion)
         pull = Pullback(motion, tuple(grown.field for grown in growth.values()))
         displacement = saved_field(pull, canvas.geometry, settings.field_spacing_mm)
         smallest = smallest_jacobian(displacement)
@@ -159,16 +159,16 @@ def smallest_jacobian(field: FieldTransform) -> float:
 
 
 def _grown(
-    canvas: Canvas, present: dict[int, LesionFacts], draw: FollowupDraw, settings: SynthesisSettings
-) -> dict[int, Grown]:
+    canvas: Canvas, present: dict[int, LabelledLesion], draw: FollowupDraw, settings: SynthesisSettings
+) -> dict[int, GrowthResult]:
     """Each lesion in turn, in the scan that those before it have changed."""
-    growth: dict[int, Grown] = {}
+    growth: dict[int, GrowthResult] = {}
     for lesion_draw in draw.growth:
         lesion = present.get(lesion_draw.lesion_id)
         if lesion is None:
             continue
         earlier = [grown.field for grown in growth.values()]
-        growth[lesion.lesion_id] = grow(
+        growth[lesion.lesion_id] = grow_lesion(
             canvas.labels,
             canvas.geometry.spacing_zyx,
             lesion,
@@ -192,11 +192,11 @@ def _looked_up(
     halo = halo_slices(draw.appearance, spacing)
     for start, stop in _slabs(shape):
         first, last = max(0, start - halo), min(shape[0], stop + halo)
-        places = grid_places((first * spacing[0], 0.0, 0.0), spacing, (last - first, *shape[1:]))
+        places = grid_positions((first * spacing[0], 0.0, 0.0), spacing, (last - first, *shape[1:]))
         places = pull(places)
         slab = (last - first, *shape[1:])
         hu = np.clip(_cubic(canvas.ct, places / np.reshape(spacing, (3, 1))), *limits).reshape(slab)
-        hu = changed(hu, first, centre, limits, spacing, draw.appearance, settings.appearance)
+        hu = apply_appearance(hu, first, centre, limits, spacing, draw.appearance, settings.appearance)
         inner = slice(start - first, stop - first)
         ct[start:stop] = np.rint(np.clip(hu[inner], *allowed)).astype(np.int16)
         labels[start:stop] = nearest_ids(canvas.labels, places, spacing).reshape(slab)[inner]
@@ -234,7 +234,7 @@ def saved_field(pull: Pullback, geometry: Geometry, spacing_mm: float) -> FieldT
     axes = np.asarray(geometry.direction, np.float64).reshape(3, 3)
     u = np.empty((*counts, 3), np.float32)
     for z in range(counts[0]):
-        places = grid_places((z * steps[0], 0.0, 0.0), steps, (1, *counts[1:]))
+        places = grid_positions((z * steps[0], 0.0, 0.0), steps, (1, *counts[1:]))
         moved = (pull(places) - places)[::-1]
         u[z] = (axes @ moved).T.reshape(*counts[1:], 3)
     grid = Geometry(

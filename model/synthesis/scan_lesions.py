@@ -14,7 +14,7 @@ from ..inference.locate import mask_labels
 
 
 @dataclass(frozen=True, slots=True)
-class LesionFacts:
+class LabelledLesion:
     """A lesion of the baseline: voxel box, centre of gravity (voxel index z, y, x) and size."""
 
     lesion_id: int
@@ -39,13 +39,13 @@ class NearPair:
 
 
 @dataclass(frozen=True, slots=True)
-class ScanFacts:
+class ScanLesions:
     """``highest_id`` is that of all scans of the patient: new lesions get ids above it.
 
     ``patient_ids`` are those of all its scans: where there is nothing above, none of them is taken.
     """
 
-    lesions: tuple[LesionFacts, ...]
+    lesions: tuple[LabelledLesion, ...]
     pairs: tuple[NearPair, ...]
     highest_id: int = 0
     patient_ids: frozenset[int] = frozenset()
@@ -55,18 +55,18 @@ def equivalent_radius_mm(volume_ml: float) -> float:
     return float((3000.0 * volume_ml / (4 * np.pi)) ** (1 / 3))
 
 
-def lesion_facts(labels: Array, spacing_zyx: Vector) -> tuple[LesionFacts, ...]:
+def labelled_lesions(labels: Array, spacing_zyx: Vector) -> tuple[LabelledLesion, ...]:
     """All lesions of a labelmap (z, y, x), by id."""
     voxel_ml = float(np.prod(spacing_zyx)) / 1000.0
     found = []
     for lesion_id, label in mask_labels(labels).items():
         count = int(np.count_nonzero(labels[label.box.slices] == lesion_id))
-        found.append(LesionFacts(lesion_id, label.box, label.centre_zyx, count, count * voxel_ml))
+        found.append(LabelledLesion(lesion_id, label.box, label.centre_zyx, count, count * voxel_ml))
     return tuple(found)
 
 
 def near_pairs(
-    labels: Array, lesions: Sequence[LesionFacts], spacing_zyx: Vector, max_gap_mm: float
+    labels: Array, lesions: Sequence[LabelledLesion], spacing_zyx: Vector, max_gap_mm: float
 ) -> tuple[NearPair, ...]:
     """Pairs of lesions that do not touch and whose gap is at most so wide."""
     spacing = np.asarray(spacing_zyx)
@@ -88,10 +88,10 @@ def near_pairs(
     return tuple(pairs)
 
 
-def scan_facts(
+def find_scan_lesions(
     labels: Array, spacing_zyx: Vector, max_gap_mm: float, patient_ids: frozenset[int] = frozenset()
-) -> ScanFacts:
+) -> ScanLesions:
     """Facts of a labelmap (z, y, x); pairs are those with a gap of at most ``max_gap_mm``."""
-    lesions = lesion_facts(labels, spacing_zyx)
+    lesions = labelled_lesions(labels, spacing_zyx)
     pairs = near_pairs(labels, lesions, spacing_zyx, max_gap_mm)
-    return ScanFacts(lesions, pairs, max(patient_ids, default=0), patient_ids)
+    return ScanLesions(lesions, pairs, max(patient_ids, default=0), patient_ids)

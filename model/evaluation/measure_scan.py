@@ -15,9 +15,9 @@ from ..case.geometry import Array, Geometry
 from ..case.images import read_image
 from ..case.scans import lesion_labels
 from .lesion_groups import LesionGroup
-from .overlap import overlap
+from .overlap import measure_overlap
 from .records import LesionRecord, Scope
-from .surface import surface_distances, surfels
+from .surface import surface_distances, surface_elements
 
 BoolArray = npt.NDArray[np.bool_]
 Slices = tuple[slice, slice, slice]
@@ -85,7 +85,7 @@ def empty_like(reference: Labelmap) -> Labelmap:
     return empty
 
 
-def measure(
+def measure_scan(
     name: ScanName,
     groups: Sequence[LesionGroup],
     reference: Labelmap,
@@ -152,10 +152,10 @@ def _record(
     baseline_ml: float | None,
 ) -> LesionRecord:
     reference, prediction = masks
-    counts = overlap(reference, prediction)
+    counts = measure_overlap(reference, prediction)
     surfaces, centre_mm = None, None
     if counts.reference and counts.prediction:
-        surfaces = surface_distances(*(surfels(mask, grid.spacing_zyx) for mask in masks))
+        surfaces = surface_distances(*(surface_elements(mask, grid.spacing_zyx) for mask in masks))
         offset = (_centre(prediction) - _centre(reference)) * grid.spacing_zyx
         centre_mm = float(np.linalg.norm(offset))
     return LesionRecord(

@@ -13,8 +13,7 @@ from typing import Protocol
 
 from .. import __version__
 from ..errors import LongilesionError, one_line
-from ..options import add_arguments, from_arguments
-from . import evaluate, prompts, propagate, track, train
+from . import evaluate, prompts, propagate, segment, track, train
 from .process import supervise, supervise_command
 
 
@@ -44,11 +43,11 @@ _HELP = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    parser, segment = _parser()
+    parser, case = _parser()
     arguments = _parsed(parser, argv)
     try:
         if arguments.command == "segment":
-            return supervise(from_arguments(segment, arguments))
+            return supervise(segment.options_of(case, arguments))
         if arguments.command in _COMMANDS:
             return supervise_command(partial(_COMMANDS[arguments.command].run, arguments))
         return supervise_command(partial(_pack, arguments))
@@ -75,8 +74,8 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True)
-    segment = commands.add_parser("segment", help="segment one case, as process.py does")
-    add_arguments(segment)
+    case = commands.add_parser("segment", help="segment one case, as process.py does")
+    segment.add_arguments(case)
     for name, module in _COMMANDS.items():
         module.add_arguments(commands.add_parser(name, help=_HELP[name]))
     weights = commands.add_parser("weights", help="tools for model weights")
@@ -86,7 +85,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     pack.add_argument("source", type=Path, metavar="SRC", help="a model in the published layout")
     pack.add_argument("target", type=Path, metavar="DST", help="where the packed model goes")
     pack.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="number type (default: fp32)")
-    return parser, segment
+    return parser, case
 
 
 def _pack(arguments: argparse.Namespace) -> int:

@@ -20,11 +20,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from ..errors import EXIT_TERMINATED, LongilesionError, MemoryExhaustedError, one_line
-from ..options import Options
+from .segment import CaseRunOptions
 
 if TYPE_CHECKING:
-    from ..inference.case_run import ForPropagated, MakeSegmenter, Run
     from ..inference.segmenter import LesionSegmenter
+    from .case_run import ForPropagated, MakeSegmenter, Run
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class _SignalReceived(BaseException):
 class _Worker(Thread):
     """Carries out the run; keeps what went wrong for the main thread."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: CaseRunOptions) -> None:
         super().__init__(name="run", daemon=True)
         self.options = options
         self.current: Run | None = None
@@ -51,9 +51,7 @@ class _Worker(Thread):
 
     def run(self) -> None:
         try:
-            from ..inference.case_run import (
-                Run,  # brings numpy and SimpleITK: not before signals are answered
-            )
+            from .case_run import Run  # brings numpy and SimpleITK: not before signals are answered
 
             self.current = Run(self.options, _for_propagated(self.options))
             self.current.execute()
@@ -61,14 +59,14 @@ class _Worker(Thread):
             self.error = error
 
 
-def _for_propagated(options: Options) -> ForPropagated:
+def _for_propagated(options: CaseRunOptions) -> ForPropagated:
     """The segmenter of lesions that nobody clicked; it lies above the room that asks for it."""
 
     def made(make: MakeSegmenter, keep_support: bool) -> LesionSegmenter:
         from ..inference.boosting import BoostedSegmenter, Boosting, BoostOptions
         from ..inference.robust import ComponentSegmenter
 
-        boost = BoostOptions(method=Boosting(options.boost))
+        boost = BoostOptions(method=Boosting(options.case.boost))
         inner = make(keep_support or boost.uses_support)
         return ComponentSegmenter(BoostedSegmenter(inner, boost, keep_support=keep_support))
 
@@ -99,7 +97,7 @@ class _Log(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
-def supervise(options: Options) -> int:
+def supervise(options: CaseRunOptions) -> int:
     """Run one case and say in one line what went wrong, if anything did. Returns the exit code."""
     _prepare()
     worker = _Worker(options)
@@ -173,7 +171,7 @@ def _raise_signal(number: int, _frame: FrameType | None) -> None:
 
 def _write_unfinished(worker: _Worker) -> None:
     try:
-        from ..inference.case_run import Run
+        from .case_run import Run
 
         (worker.current or Run(worker.options)).write_unfinished()
     except Exception as error:  # nothing can be saved: the signal is answered all the same

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..options import add_device
 from . import point_options as sampling
+from .arguments import add_device
 
 POINT_RULES = ("deepest", "centre", "uniform", "weighted", "border", "challenge")
 

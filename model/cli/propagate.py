@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import InputError
-from ..options import add_device
+from .arguments import add_device
 
 _DESCRIPTION = """\
 Registers two scans of one patient and carries the lesions' points, boxes and masks from one to the other.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..options import BOOSTS, DEFAULT_BOOST, add_network
+from ..inference.options import BOOSTS, DEFAULT_BOOST
 from . import point_options as sampling
+from .arguments import add_model_options
 
 TOPOLOGIES = ("star", "chain", "recentre", "recentre-mask")
 CONFIDENCES = ("there-and-back", "spread")
@@ -68,7 +69,7 @@ def _add_segmenter(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="the model (default: the longitudinal one that is at hand)",
     )
-    add_network(group)
+    add_model_options(group)
     add(
         "--boost",
         choices=BOOSTS,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, one_line
-from ..options import add_device
+from .arguments import add_device
 
 if TYPE_CHECKING:  # brings torch
     from ..training.config import TrainingConfig

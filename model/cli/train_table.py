@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..comparison.variants import ROW_NAMES
 from ..errors import InputError
-from ..options import add_device
+from .arguments import add_device
 
 HELP = "the rows of [Kirchhoff2025]'s Table 1 on your own data, within a budget of minutes"
 

@@ -11,8 +11,8 @@ from ..errors import InputError
 from ..evaluation.measure_scan import Labelmap
 from ..evaluation.records import RECORDS_NAME, write_records
 from ..inference.load import LoadedModel, load_model
+from ..inference.options import ModelOptions
 from ..inference.segmenter import Segmenter
-from ..options import Options
 from ..training.job import BudgetSpentError, Say
 from .loaded_scans import LoadedScan, ScanReader, check_files
 from .measure_pair import measure_pair, reference_of
@@ -82,7 +82,7 @@ def predict_pairs(
     if not open_pairs:
         return
     check_files(open_pairs)
-    model = load_model(Options(weights_dir=weights, device=device, folds=fold_numbers(folds)))
+    model = load_model(weights, ModelOptions(device=device, folds=fold_numbers(folds)))
     segmenter, reader = Segmenter(model.plan, model.ensemble), ScanReader()
     for number, pair in enumerate(open_pairs, 1):
         if until is not None and time.monotonic() >= until:

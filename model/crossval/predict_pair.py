@@ -11,7 +11,8 @@ import numpy.typing as npt
 from ..case.case import LesionPrompt, LesionResult, PointSource, PromptPoint, Scan
 from ..case.geometry import Vector, flip_order
 from ..errors import one_line
-from ..inference.merge import OverlapRule, merge
+from ..inference.merge import merge
+from ..inference.options import OverlapRule
 from ..inference.segmenter import LesionSegmenter
 from ..network.plan import Plan
 from .loaded_scans import LoadedScan

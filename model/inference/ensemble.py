@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,10 +32,10 @@ from ..network.resample import FloatVolume
 from ..network.resenc_unet import ResEncUNet
 from ..network.variants import InputVariant
 from ..network.weights import FoldWeights, build_network, check_fold
+from .options import ModelOptions, Precision
 
 log = logging.getLogger(__name__)
 
-Precision = Literal["fp32", "fp16", "bf16"]
 Encode = Callable[[], FloatVolume]
 
 _GIB = 1 << 30
@@ -47,15 +47,6 @@ _MAPS_AT_PEAK = 10
 _GPU_BATCH_VOXELS = 8_000_000
 # Channels and sums of lesions that wait on the host while folds go one at a time.
 _WAITING_BYTES = 2 * _GIB
-
-
-@dataclass(frozen=True, slots=True)
-class EnsembleOptions:
-    device: str = "auto"
-    precision: Precision | Literal["auto"] = "auto"
-    tta: bool = False
-    deterministic: bool = False
-    batch: int | None = None  # None: chosen for the network and the device
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +142,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Ensemble:
     """Predicts lesions with all folds of a model."""
 
-    def __init__(self, plan: Plan, folds: Sequence[FoldWeights], options: EnsembleOptions) -> None:
+    def __init__(self, plan: Plan, folds: Sequence[FoldWeights], options: ModelOptions) -> None:
         """WeightsError when a fold does not fit the plan."""
         if not folds:
             raise WeightsError("no folds were chosen; expected at least one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from ..network.weights import (
     load_folds,
     load_plan,
 )
-from ..options import DEFAULT_FOLDS, Options
-from .ensemble import Ensemble, EnsembleOptions
+from .ensemble import Ensemble
+from .options import ModelOptions
 
 log = logging.getLogger(__name__)
 
@@ -39,22 +39,17 @@ class LoadedModel:
         return () if notice is None else (f"{self.manifest.folder}: {notice}",)
 
 
-def load_model(options: Options) -> LoadedModel:
-    """Load the folds that the options name.
+def load_model(folder: Path | None = None, options: ModelOptions | None = None) -> LoadedModel:
+    """Load the longitudinal model of a folder; None finds the default one.
 
     Raises:
         WeightsError: weights that are missing, corrupt, unsafe, or do not fit their plan.
-        InputError: a GPU was asked for that is not there.
+        InputError: the GPU of the options does not exist.
     """
-    manifest = inspect_weights(find_weights(options.weights_dir), options.folds)
+    options = options or ModelOptions()
+    manifest = inspect_weights(find_weights(folder), options.folds)
     plan = load_plan(manifest)
-    settings = EnsembleOptions(
-        device=options.device,
-        precision=options.precision,
-        tta=options.tta,
-        deterministic=options.deterministic,
-    )
-    model = LoadedModel(plan, Ensemble(plan, list(load_folds(manifest)), settings), manifest)
+    model = LoadedModel(plan, Ensemble(plan, list(load_folds(manifest)), options), manifest)
     for warning in model.warnings:
         log.warning("%s", warning)
     return model
@@ -62,9 +57,8 @@ def load_model(options: Options) -> LoadedModel:
 
 def load_single_time_point(
     weights_dir: Path,
-    options: EnsembleOptions | None = None,
+    options: ModelOptions | None = None,
     *,
-    folds: Sequence[int] = DEFAULT_FOLDS,
     networks: Collection[PromptNetwork] | None = None,
 ) -> dict[PromptNetwork, LoadedModel]:
     """Load LesionLocator's networks from the layout in which they are published ([Rokuss2025]).
@@ -75,24 +69,25 @@ def load_single_time_point(
 
     Raises:
         WeightsError: none is there, or one is missing, corrupt, unsafe, or does not fit its plan.
-        InputError: a GPU was asked for that is not there.
+        InputError: the GPU of the options does not exist.
     """
+    options = options or ModelOptions()
     wanted = [network for network in PromptNetwork if networks is None or network in networks]
     folders = {network: find_prompt_network(weights_dir, network) for network in wanted}
     missing = [network.value for network, folder in folders.items() if folder is None]
     if missing and (networks is not None or len(missing) == len(wanted)):
         raise WeightsError(f"{weights_dir}: holds no {' or '.join(missing)}; expected a plans.json there")
     manifests = {
-        network: inspect_weights(folder, folds) for network, folder in folders.items() if folder is not None
+        network: inspect_weights(folder, options.folds)
+        for network, folder in folders.items()
+        if folder is not None
     }
     return {network: _prompt_model(network, manifest, options) for network, manifest in manifests.items()}
 
 
-def _prompt_model(
-    network: PromptNetwork, manifest: WeightsManifest, options: EnsembleOptions | None
-) -> LoadedModel:
+def _prompt_model(network: PromptNetwork, manifest: WeightsManifest, options: ModelOptions) -> LoadedModel:
     plan = load_plan(manifest)
     weights = list(load_folds(manifest, Family.SINGLE_TIME_POINT))
     if network is PromptNetwork.TRACK:  # mirrored in all axes as published, whatever its checkpoints say
         weights = [replace(fold, mirror_axes=(0, 1, 2)) for fold in weights]
-    return LoadedModel(plan, Ensemble(plan, weights, options or EnsembleOptions()), manifest)
+    return LoadedModel(plan, Ensemble(plan, weights, options), manifest)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from ..case.case import LesionResult, Scan
 from ..case.geometry import Array, Box
-
-OverlapRule = Literal["probability", "max-id"]
+from .options import OverlapRule
 
 
 def label_dtype(lesion_ids: Sequence[int]) -> type[np.unsignedinteger]:

@@ -23,13 +23,10 @@ from ..case.case import (
     PromptPoint,
     Scan,
 )
-from ..case.challenge import output_paths
 from ..case.images import write_image
 from ..case.lesion_json import write_json
-from ..options import Options
 from ..propagation.confidence import PropagatedPoint
 from ..propagation.points import RegistrationRecord
-from ..propagation.register import DEFAULT_BACKEND
 from ..timing import peak_memory_mib
 
 if TYPE_CHECKING:  # brings torch
@@ -46,30 +43,29 @@ class RunRecord:
     prompts with a propagated point.
     """
 
-    options: Options
+    options: Mapping[str, Any]
     case: Case
     result: CaseResult
     lesions: tuple[LesionResult, ...]
     model: LoadedModel | None
     registrations: tuple[RegistrationRecord, ...]
+    outputs: tuple[Path, ...]
     seconds: dict[str, float]
     estimates: Mapping[LesionPrompt, PropagatedPoint] = field(default_factory=dict)
 
 
-def write_extras(run: RunRecord) -> None:
-    """Write everything that the user asked for beside the declared outputs.
+def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: bool) -> None:
+    """Write run.json and, if wanted, each lesion's mask and patch of probabilities into a folder.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    folder = run.options.extras_dir
-    assert folder is not None
     write_json(folder / "run.json", _document(run), decimals=None)  # a grid keeps all of its digits
     for lesion in run.lesions:
         stem = f"{lesion.prompt.followup.name}_lesion-{lesion.prompt.lesion_id:05d}"
-        if run.options.per_lesion:
+        if per_lesion:
             _write_mask(folder / "lesions" / f"{stem}.mha", lesion)
-        if run.options.save_probabilities:
+        if probabilities:
             _write_probability(folder / "probabilities" / f"{stem}.mha", lesion)
 
 
@@ -96,14 +92,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
     return {
         "version": __version__,
         "packages": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
-        "options": {
-            "overlap": run.options.overlap,
-            "clicks": run.options.clicks,
-            "backend": run.options.backend or DEFAULT_BACKEND,
-            "boost": run.options.boost,
-            "tta": run.options.tta,
-            "deterministic": run.options.deterministic,
-        },
+        "options": dict(run.options),
         "model": _model(run),
         "scans": [_scan(scan) for scan in (*case.baseline.scans, *case.followup.scans)],
         "registrations": [
@@ -118,10 +107,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
         ],
         "lesions": [_lesion(record, run.estimates) for record in result.records],
         "warnings": list(result.warnings),
-        "outputs": [
-            str(path)
-            for path in output_paths(run.options.output_dir, [scan.slot for scan in case.followup.scans])
-        ],
+        "outputs": [str(path) for path in run.outputs],
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
         "peak_memory_mib": _peak_memory(run),
     }

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,10 @@ from ..case.case import LesionPrompt, LesionResult, PointSource, Scan
 from ..case.geometry import Array, Box, Vector
 from ..errors import InputError, LongilesionError, WeightsError, one_line
 from ..extensions import load_object
-from ..options import DEFAULT_BOOST, DEFAULT_FOLDS, Options
 from .boosting import BoostedSegmenter, Boosting, BoostOptions
 from .components import LIMIT_MM, result_at_point
+from .options import DEFAULT_BOOST, ModelOptions
 from .segmenter import LesionFailure, LesionSegmenter, lesion_result
-
-if TYPE_CHECKING:
-    from .ensemble import EnsembleOptions
 
 log = logging.getLogger(__name__)
 
@@ -162,14 +159,25 @@ class SegmenterOptions:
 
     name: str = LONGITUDINAL
     weights_dir: Path | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    folds: tuple[int, ...] = DEFAULT_FOLDS
-    tta: bool = False
-    deterministic: bool = False
+    model: ModelOptions = ModelOptions()
     boost: BoostOptions = field(default_factory=lambda: BoostOptions(Boosting(DEFAULT_BOOST)))
     component_rule: bool = True
     component_limit_mm: float = LIMIT_MM
+
+    def settings(self) -> dict[str, Any]:
+        """The options as they are written into the record of a series."""
+        return {
+            "name": self.name,
+            "weights_dir": self.weights_dir,
+            "device": self.model.device,
+            "precision": self.model.precision,
+            "folds": self.model.folds,
+            "tta": self.model.tta,
+            "deterministic": self.model.deterministic,
+            "boost": asdict(self.boost),
+            "component_rule": self.component_rule,
+            "component_limit_mm": self.component_limit_mm,
+        }
 
 
 class ComponentSegmenter:
@@ -269,18 +277,9 @@ def _longitudinal(options: SegmenterOptions, keep_support: bool) -> SeriesSegmen
     from .load import load_model
     from .segmenter import Segmenter
 
-    model = load_model(
-        Options(
-            weights_dir=options.weights_dir,
-            device=options.device,
-            precision=options.precision,  # type: ignore[arg-type]
-            folds=options.folds,
-            tta=options.tta,
-            deterministic=options.deterministic,
-        )
-    )
+    model = load_model(options.weights_dir, options.model)
     segmenter = Segmenter(model.plan, model.ensemble, keep_support=keep_support)
-    notes = {"name": options.name, "folds": list(options.folds), "weights": str(model.manifest.folder)}
+    notes = {"name": options.name, "folds": list(options.model.folds), "weights": str(model.manifest.folder)}
     return SeriesSegmenter(segmenter, options, notes, unguided.longitudinal(model))
 
 
@@ -291,18 +290,11 @@ def _single(options: SegmenterOptions, keep_support: bool) -> SeriesSegmenter:
 
     if options.weights_dir is None:
         raise WeightsError("--segmenter single needs --weights; expected a folder in LesionLocator's layout")
-    models = load_single_time_point(options.weights_dir, _ensemble_options(options), folds=options.folds)
-    notes = {"name": options.name, "folds": list(options.folds), "networks": [str(name) for name in models]}
+    models = load_single_time_point(options.weights_dir, options.model)
+    notes = {
+        "name": options.name,
+        "folds": list(options.model.folds),
+        "networks": [str(name) for name in models],
+    }
     segmenter = SingleTimePointSegmenter(models, keep_support=keep_support)
     return SeriesSegmenter(segmenter, options, notes, unguided.single(models))
-
-
-def _ensemble_options(options: SegmenterOptions) -> EnsembleOptions:
-    from .ensemble import EnsembleOptions
-
-    return EnsembleOptions(
-        device=options.device,
-        precision=options.precision,  # type: ignore[arg-type]
-        tta=options.tta,
-        deterministic=options.deterministic,
-    )

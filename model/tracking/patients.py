@@ -12,6 +12,7 @@ from typing import Any
 
 from ..case.lesion_json import check_writable
 from ..case.scans import ClickUnits
+from ..cli.arguments import model_options
 from ..cli.point_options import choice_of, pair
 from ..errors import InputError, LongilesionError, one_line
 from ..inference.boosting import Boosting, BoostOptions
@@ -38,7 +39,6 @@ class TrackOptions:
     source: str | None = None
     units: ClickUnits = "voxel"
     backend: str = DEFAULT_BACKEND
-    device: str = "auto"
     follow: FollowOptions = FollowOptions()
     segmenter: SegmenterOptions = SegmenterOptions()
 
@@ -47,7 +47,7 @@ class TrackOptions:
         return {
             "backend": self.backend,
             "follow": asdict(self.follow),
-            "segmenter": asdict(self.segmenter),
+            "segmenter": self.segmenter.settings(),
             "clicks": self.units,
         }
 
@@ -64,7 +64,6 @@ def options_of(arguments: argparse.Namespace) -> TrackOptions:
         source=arguments.source,
         units=arguments.clicks,
         backend=arguments.backend or DEFAULT_BACKEND,
-        device=arguments.device,
         follow=_follow(arguments),
         segmenter=_segmenter(arguments),
     )
@@ -102,11 +101,7 @@ def _segmenter(arguments: argparse.Namespace) -> SegmenterOptions:
     return SegmenterOptions(
         name=arguments.segmenter,
         weights_dir=arguments.weights,
-        device=arguments.device,
-        precision=arguments.precision,
-        folds=arguments.folds,
-        tta=arguments.tta,
-        deterministic=arguments.deterministic,
+        model=model_options(arguments),
         boost=BoostOptions(
             Boosting(arguments.boost), arguments.boost_mm, arguments.boost_count, arguments.seed
         ),
@@ -139,8 +134,7 @@ def track(options: TrackOptions) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     patients = discover_series(options.series)
     check_writable(options.output / RECORD_NAME)
-    # On a GPU what registers by gradients has no deterministic way, and would be refused.
-    method = backend(options.backend, "cpu" if options.segmenter.deterministic else options.device)
+    method = backend(options.backend, options.segmenter.model.registration_device)
     segmenter = make_segmenter(options.segmenter)
     folders = safe_names(files.patient for files in patients)
     errors: dict[str, BaseException] = {}

@@ -18,6 +18,7 @@ from ..case.scans import ClickUnits, lesion_labels, read_scans
 from ..errors import InputError
 from ..inference.components import components
 from ..inference.locate import mask_labels
+from ..inference.options import ModelOptions
 from ..inference.robust import SegmenterOptions, make_segmenter
 from ..prompts.sampling import ChoiceOptions, lesion_masks
 from ..prompts.simulation import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
@@ -127,7 +128,7 @@ def _chosen(
     unguided = None
     if choice.min_probability is not None:
         unguided = make_segmenter(
-            SegmenterOptions(weights_dir=options.weights_dir, device=options.device)
+            SegmenterOptions(weights_dir=options.weights_dir, model=ModelOptions(device=options.device))
         ).unguided
     choose = PointChooser(FollowOptions(choice=choice, seed=options.seed), unguided)
     drawn: list[dict[int, Vector]] = [{} for _ in options.files()]

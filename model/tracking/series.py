@@ -12,7 +12,7 @@ from ..case.case import LesionPrompt, LesionResult, Scan, Slot
 from ..case.geometry import Array, Box
 from ..case.scans import ClickUnits, read_scans
 from ..errors import InputError
-from ..inference.merge import OverlapRule
+from ..inference.options import OverlapRule
 from ..prompts.sampling import ChoiceOptions
 from ..propagation.confidence import ConfidenceOptions
 from ..propagation.points import RegistrationRecord

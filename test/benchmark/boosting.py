@@ -24,11 +24,12 @@ import numpy as np
 
 from model.case.case import LesionResult
 from model.case.geometry import Box
+from model.cli.arguments import device_name, fold_list
 from model.inference.boosting import BoostedSegmenter, Boosting, BoostOptions
 from model.inference.components import result_at_point
 from model.inference.load import load_model
+from model.inference.options import DEFAULT_FOLDS, ModelOptions
 from model.inference.segmenter import LesionSegmenter, Segmenter
-from model.options import DEFAULT_FOLDS, Options, device_name, fold_list
 
 from .click_segmenter import ClickSegmenter, Remembering
 from .lesion_pairs import Change, LesionPair, PlacedLesion, lesion_pairs
@@ -144,8 +145,8 @@ def table(found: dict[Boosting, Measured], rule: str, offsets_mm: Sequence[float
 
 
 def _network(arguments: argparse.Namespace) -> Callable[[], LesionSegmenter]:
-    options = Options(weights_dir=arguments.weights, device=arguments.device, folds=arguments.folds)
-    model = load_model(options)
+    options = ModelOptions(device=arguments.device, folds=arguments.folds)
+    model = load_model(arguments.weights, options)
     return lambda: Segmenter(model.plan, model.ensemble, keep_support=True)
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.inference.ensemble import Ensemble, EnsembleOptions
+from model.inference.ensemble import Ensemble
+from model.inference.options import ModelOptions
 from model.network.plan import Plan, read_plan
 from model.network.variants import InputVariant
 from model.network.weights import FoldWeights
@@ -43,7 +44,7 @@ def measure(
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     begin = time.perf_counter()
-    ensemble = Ensemble(plan, folds, EnsembleOptions("cuda:0", precision))  # type: ignore[arg-type]
+    ensemble = Ensemble(plan, folds, ModelOptions("cuda:0", precision))  # type: ignore[arg-type]
     answered = sum(
         p.margin is not None for p in ensemble.predict([partial(_patch, plan, i) for i in range(lesions)])
     )

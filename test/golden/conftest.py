@@ -15,8 +15,9 @@ import pytest
 
 from model.case.case import LesionPrompt
 from model.case.challenge import discover, read_case
-from model.inference.ensemble import Ensemble, EnsembleOptions, Prediction
+from model.inference.ensemble import Ensemble, Prediction
 from model.inference.locate import Locator
+from model.inference.options import ModelOptions
 from model.network.encoding import EncodedLesion, encode_lesion
 from model.network.plan import Plan
 from model.network.weights import inspect_weights, load_folds, load_plan
@@ -55,7 +56,7 @@ def golden_plan() -> Plan:
 @pytest.fixture(scope="session")
 def golden_ensemble(golden_plan: Plan) -> Ensemble:
     manifest = inspect_weights(HERE / "model", range(5))
-    return Ensemble(golden_plan, list(load_folds(manifest)), EnsembleOptions(device="cpu"))
+    return Ensemble(golden_plan, list(load_folds(manifest)), ModelOptions(device="cpu"))
 
 
 def _lesions(name: str, plan: Plan, ensemble: Ensemble) -> Iterator[GoldenLesion]:

@@ -11,11 +11,12 @@ import SimpleITK as sitk
 
 from model.case.challenge import discover, read_case
 from model.cli.process import supervise
+from model.cli.segment import CaseRunOptions
 from model.inference.locate import Locator
+from model.inference.options import CaseOptions, ModelOptions
 from model.network.encoding import CHANNELS, encode_lesion
 from model.network.patches import network_grid, paste_back
 from model.network.plan import Plan
-from model.options import Options
 from model.propagation.points import RegistrationCache
 
 from .conftest import CASES, HERE, GoldenLesion
@@ -115,12 +116,12 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for name in CASES:
         folders[name] = tmp_path_factory.mktemp(name)
-        options = Options(
+        options = CaseRunOptions(
             input_dir=HERE / "cases" / name / "input",
             output_dir=folders[name],
             weights_dir=HERE / "model",
-            device="cpu",
-            overlap="max-id",
+            model=ModelOptions(device="cpu"),
+            case=CaseOptions(overlap="max-id"),
         )
         assert supervise(options) == 0
     return folders

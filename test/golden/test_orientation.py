@@ -16,9 +16,10 @@ import torch
 
 from model.case.challenge import discover, read_case
 from model.case.geometry import AxisMap, Geometry, flip_order
-from model.inference.ensemble import Ensemble, EnsembleOptions
+from model.inference.ensemble import Ensemble
 from model.inference.locate import Locator
 from model.inference.merge import merge
+from model.inference.options import ModelOptions
 from model.inference.segmenter import LesionFailure, Segmenter
 from model.network.plan import Plan
 from model.network.weights import FoldWeights, inspect_weights, load_folds
@@ -138,7 +139,7 @@ def test_a_plan_with_other_axes_is_honoured_and_undone(
     manifest = inspect_weights(HERE / "model", range(5))
     folds = [_transposed_fold(fold, order) for fold in load_folds(manifest)]
     plan = _transposed_plan(golden_plan, order)
-    ensemble = Ensemble(plan, folds, EnsembleOptions(device="cpu"))
+    ensemble = Ensemble(plan, folds, ModelOptions(device="cpu"))
     assert np.count_nonzero(_answer(CASE, plan, ensemble)[0] != plain) <= 2
 
 

@@ -7,26 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from model.cli.arguments import device_name, fold_list
+from model.cli.segment import CaseRunOptions, add_arguments, options_of
 from model.inference.boosting import Boosting
-from model.options import (
-    BOOSTS,
-    DEFAULT_BOOST,
-    Options,
-    add_arguments,
-    device_name,
-    fold_list,
-    from_arguments,
-)
+from model.inference.options import BOOSTS, DEFAULT_BOOST, CaseOptions, ModelOptions
 
 
-def _parsed(*arguments: str) -> Options:
+def _parsed(*arguments: str) -> CaseRunOptions:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return from_arguments(parser, parser.parse_args(arguments))
+    return options_of(parser, parser.parse_args(arguments))
 
 
 def test_without_arguments_all_is_as_the_options_default() -> None:
-    assert _parsed() == Options()
+    assert _parsed() == CaseRunOptions()
 
 
 def test_arguments_reach_the_options() -> None:
@@ -58,22 +52,15 @@ def test_arguments_reach_the_options() -> None:
         "--tta",
         "--deterministic",
     )
-    assert options == Options(
+    assert options == CaseRunOptions(
         Path("in"),
         Path("out"),
         Path("w"),
-        "cuda:1",
-        "fp16",
-        (4, 0),
-        "max-id",
         "world",
-        "mine:register",
-        "perturbed",
         Path("x"),
-        True,
-        True,
-        True,
-        True,
+        per_lesion=True,
+        model=ModelOptions("cuda:1", "fp16", (4, 0), tta=True, deterministic=True),
+        case=CaseOptions("max-id", "mine:register", "perturbed", keep_probabilities=True),
     )
 
 

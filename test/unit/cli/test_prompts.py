@@ -21,6 +21,7 @@ from model.case.scans import read_scans
 from model.cli.point_options import SAMPLINGS
 from model.cli.prompts import POINT_RULES, add_arguments, run
 from model.errors import InputError, OutputError
+from model.inference.options import ModelOptions
 from model.inference.robust import SegmenterOptions, make_segmenter
 from model.prompts.sampling import ChoiceOptions, Sampling, SamplingOptions, lesion_masks
 from model.prompts.simulation import ClickRule
@@ -305,7 +306,9 @@ def test_sampled_points_by_what_the_model_says(tmp_path: Path) -> None:
     )
     assert sorted(drawn) == sorted(ranked)
     scan = read_scans([("baseline", ScanFiles(Slot.PRIMARY, ct, mask))])[0][0]
-    unguided = make_segmenter(SegmenterOptions(device="cpu", weights_dir=weights)).unguided
+    unguided = make_segmenter(
+        SegmenterOptions(weights_dir=weights, model=ModelOptions(device="cpu"))
+    ).unguided
     assert unguided is not None
     values = unguided(scan, [scan.axes.point(flip_order(p), scan.file_geometry.shape_zyx) for p in ranked])
     assert values == sorted(values, reverse=True)

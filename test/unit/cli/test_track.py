@@ -18,6 +18,7 @@ from model.cli import track
 from model.cli.point_options import SAMPLINGS
 from model.errors import InputError, WeightsError
 from model.inference.boosting import Boosting
+from model.inference.options import ModelOptions
 from model.prompts.sampling import Sampling
 from model.tracking.patients import TrackOptions, options_of
 from model.tracking.series import DEFAULT_CONFIDENCE, ConfidenceRule, PromptKind, Topology
@@ -131,12 +132,7 @@ def test_every_option_arrives() -> None:
         "300",
     )
     follow, segmenter, boost = options.follow, options.segmenter, options.segmenter.boost
-    assert (options.source, options.units, options.backend, options.device) == (
-        "t1",
-        "world",
-        "rigid",
-        "cuda:1",
-    )
+    assert (options.source, options.units, options.backend) == ("t1", "world", "rigid")
     assert (follow.topology, follow.previous_mask, follow.prompt) == (Topology.RECENTRE, True, PromptKind.BOX)
     assert follow.choice is not None and follow.choice.hu_window == (-50, 200) and follow.seed == 9
     assert follow.choice.min_probability == 0.4
@@ -145,8 +141,8 @@ def test_every_option_arrives() -> None:
     assert follow.overlap == "max-id" and follow.fate.hu_window == (-100, 300)
     assert (follow.fate.min_probability, follow.fate.min_mean_probability) == (0.7, 0.5)
     assert (follow.fate.min_volume_ml, follow.fate.min_diameter_mm) == (0.1, 5)
-    assert (segmenter.name, segmenter.weights_dir, segmenter.folds) == ("single", Path("w"), (0, 2))
-    assert segmenter.precision == "fp16" and segmenter.tta and segmenter.deterministic
+    assert (segmenter.name, segmenter.weights_dir) == ("single", Path("w"))
+    assert segmenter.model == ModelOptions("cuda:1", "fp16", (0, 2), tta=True, deterministic=True)
     assert (segmenter.component_rule, segmenter.component_limit_mm) == (False, 12)
     assert boost.method is Boosting.PERTURBED
     assert (boost.perturbation_mm, boost.count, boost.seed) == (3, 4, 9)
@@ -286,8 +282,8 @@ SAMPLE_INPUT = SAMPLE / "input"
 
 
 def test_two_time_points_are_answered_as_a_case_of_two(tmp_path: Path) -> None:
-    from model.inference.case_run import Run
-    from model.options import Options
+    from model.cli.case_run import Run
+    from model.cli.segment import CaseRunOptions
 
     images = SAMPLE_INPUT / "images"
     rows = ["patient,timepoint,date,scan,mask,clicks"]
@@ -301,7 +297,8 @@ def test_two_time_points_are_answered_as_a_case_of_two(tmp_path: Path) -> None:
     series, output = tmp_path / "series.csv", tmp_path / "out"
     assert track.run(_parsed("--series", str(series), "-o", str(output), *words)) == 0
     followed = read_image(tmp_path / "out" / "P" / "followup" / "primary.mha")
-    Run(Options(input_dir=SAMPLE_INPUT, output_dir=tmp_path / "case", device="cpu", folds=(0,))).execute()
+    options = CaseRunOptions(SAMPLE_INPUT, tmp_path / "case", model=ModelOptions(device="cpu", folds=(0,)))
+    Run(options).execute()
     (answer,) = tmp_path.glob("case/images/*/*.mha")
     case = read_image(answer)
     assert followed.geometry.same_grid(case.geometry) and followed.array.any()

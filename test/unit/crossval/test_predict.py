@@ -15,6 +15,8 @@ import pytest
 
 from model.case.clicks import write_clicks
 from model.case.images import read_geometry, read_image, write_image
+from model.cli.case_run import Run
+from model.cli.segment import CaseRunOptions
 from model.crossval import predict as asking
 from model.crossval.pairs import EvaluationPair, data_set_pairs
 from model.crossval.point_setting import PointSetting
@@ -22,10 +24,9 @@ from model.crossval.predict import ask, predict_pairs
 from model.crossval.prediction_store import labelmap_path, records_path
 from model.crossval.scores import read_pair_records, score_of, score_predictions
 from model.errors import InputError
-from model.inference.case_run import Run
+from model.inference.options import ModelOptions
 from model.inference.segmenter import LesionFailure, Segmenter
 from model.network.plan import read_plan
-from model.options import Options
 from model.training.job import BudgetSpentError
 
 from ...helpers.crossval_cases import write_data_set, write_model
@@ -61,12 +62,11 @@ def test_answers_are_those_of_a_run(
 ) -> None:
     pair = pairs[0]
     ask([pair], weights, folds, question, tmp_path / "answers", "cpu", lambda line: None)
-    options = Options(
+    options = CaseRunOptions(
         input_dir=_case(tmp_path / "case", pair, question, weights),
         output_dir=tmp_path / "out",
         weights_dir=weights,
-        device="cpu",
-        folds=tuple(map(int, folds)),
+        model=ModelOptions(device="cpu", folds=tuple(map(int, folds))),
     )
     Run(options).execute()
     file = tmp_path / "out" / "images" / "primary-followup-ct-tumor-lesion-seg" / "segmentation.mha"
@@ -76,7 +76,7 @@ def test_answers_are_those_of_a_run(
     assert set(np.unique(found.array)) > {0}
 
 
-def _no_model(options: Options) -> None:
+def _no_model(weights: Path, options: ModelOptions) -> None:
     raise AssertionError("the model is not needed")
 
 

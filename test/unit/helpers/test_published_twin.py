@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.inference.case_run import Run
+from model.cli.case_run import Run
+from model.cli.segment import CaseRunOptions
+from model.inference.options import CaseOptions, ModelOptions
 from model.network.weights import SHIPPED_WEIGHTS
-from model.options import Options
 from model.timing import Timings
 from test.benchmark.phantom import write_phantom_case
 from test.benchmark.published import segment
@@ -22,13 +23,12 @@ def test_patches_alone_give_what_whole_volumes_give(
     write_phantom_case(tmp_path / "case", size, lesions)
     plain = segment(tmp_path / "case", SHIPPED_WEIGHTS, Timings(), keep=True)
     run = Run(
-        Options(
+        CaseRunOptions(
             tmp_path / "case",
             tmp_path / "output",
             SHIPPED_WEIGHTS,
-            device="cpu",
-            overlap="max-id",
-            save_probabilities=True,
+            model=ModelOptions(device="cpu"),
+            case=CaseOptions(overlap="max-id", keep_probabilities=True),
         )
     )
     (labelmap,) = run.execute().labelmaps.values()

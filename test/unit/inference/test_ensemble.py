@@ -16,7 +16,8 @@ from scipy.special import expit
 
 from model.errors import InputError, MemoryExhaustedError, WeightsError
 from model.inference import ensemble as module
-from model.inference.ensemble import Ensemble, EnsembleOptions
+from model.inference.ensemble import Ensemble
+from model.inference.options import ModelOptions
 from model.network.resenc_unet import ResEncUNet
 from model.network.variants import InputVariant
 from model.network.weights import FoldWeights, build_network, inspect_weights, load_folds, load_plan
@@ -35,7 +36,7 @@ Forward = Callable[[Ensemble, ResEncUNet, torch.Tensor], torch.Tensor]
 
 
 def _ensemble(**options: object) -> Ensemble:
-    return Ensemble(PLAN, FOLDS, EnsembleOptions(device="cpu", **options))  # type: ignore[arg-type]
+    return Ensemble(PLAN, FOLDS, ModelOptions(device="cpu", **options))  # type: ignore[arg-type]
 
 
 def _channels(index: int) -> npt.NDArray[np.float32]:
@@ -220,7 +221,7 @@ def test_cross_sectional_networks_take_their_channels(variant: InputVariant, tra
     network = ResEncUNet(len(variant.channels), 2, PLAN.architecture)
     network.initialize()
     fold = FoldWeights(FOLDS[0].path, network.state_dict(), trainer, "3d_fullres", (), variant)
-    ensemble = Ensemble(PLAN, [fold], EnsembleOptions(device="cpu"))
+    ensemble = Ensemble(PLAN, [fold], ModelOptions(device="cpu"))
     with torch.inference_mode():
         logits = network.eval()(torch.from_numpy(PATCHES[0][list(variant.channels)])[None])
     assert isinstance(logits, torch.Tensor)
@@ -240,7 +241,7 @@ def test_a_cross_sectional_model_from_its_files(tmp_path: Path) -> None:
     torch.save(checkpoint, tmp_path / "fold_0" / "checkpoint_final.pth")
     (fold,) = load_folds(inspect_weights(tmp_path, (0,)))
     assert fold.variant is InputVariant.POINT
-    ensemble = Ensemble(PLAN, [fold], EnsembleOptions(device="cpu", tta=True))
+    ensemble = Ensemble(PLAN, [fold], ModelOptions(device="cpu", tta=True))
     changed = PATCHES[0].copy()
     changed[[1, 2, 4]] = 9  # what the network does not take cannot matter
     first, second = (p.margin for p in ensemble.predict([lambda: PATCHES[0], lambda: changed]))
@@ -350,7 +351,7 @@ def test_device(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixtur
 
 def test_no_folds_or_folds_of_another_plan_are_refused_before_any_lesion() -> None:
     with pytest.raises(WeightsError, match="no folds"):
-        Ensemble(PLAN, [], EnsembleOptions(device="cpu"))
+        Ensemble(PLAN, [], ModelOptions(device="cpu"))
     wider = replace(PLAN.architecture, features_per_stage=(8, 16, 24, 32))
     with pytest.raises(WeightsError, match="does not fit its plan"):
-        Ensemble(replace(PLAN, architecture=wider), FOLDS, EnsembleOptions(device="cpu"))
+        Ensemble(replace(PLAN, architecture=wider), FOLDS, ModelOptions(device="cpu"))

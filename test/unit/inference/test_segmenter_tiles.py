@@ -12,7 +12,8 @@ import torch
 
 from model.case.case import LesionPrompt, LesionResult, PointSource, PromptPoint, Scan, Slot, TimePointName
 from model.case.geometry import AxisMap, Box, Geometry, Index, flip_order
-from model.inference.ensemble import Ensemble, EnsembleOptions
+from model.inference.ensemble import Ensemble
+from model.inference.options import ModelOptions
 from model.inference.segmenter import LesionFailure, Segmenter
 from model.network.encoding import HeatMap
 from model.network.normalize import normalize_ct
@@ -85,7 +86,7 @@ def _prompts(boxes: dict[int, Box], shift: Index = (0, 0, 0)) -> list[LesionProm
 
 @pytest.fixture(scope="module")
 def ensemble() -> Ensemble:
-    return Ensemble(PLAN, FOLDS, EnsembleOptions(device="cpu"))
+    return Ensemble(PLAN, FOLDS, ModelOptions(device="cpu"))
 
 
 def _answers(
@@ -147,7 +148,7 @@ def test_the_folds_are_asked_with_the_heat_maps_they_know(box: Box, monkeypatch:
     """Points of usual patches and of other tiles alike; the rest of the channels is the same."""
     seen: dict[HeatMap, list[npt.NDArray[np.float32]]] = {}
     for kind in HeatMap:
-        one = Ensemble(PLAN, [replace(fold, heat_map=kind) for fold in FOLDS], EnsembleOptions(device="cpu"))
+        one = Ensemble(PLAN, [replace(fold, heat_map=kind) for fold in FOLDS], ModelOptions(device="cpu"))
         asked = seen.setdefault(kind, [])
         tell = one._to_device
         monkeypatch.setattr(
@@ -207,7 +208,7 @@ def test_small_and_large_lesions_together(ensemble: Ensemble) -> None:
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_failing_tile_is_its_lesions_failure_alone(monkeypatch: pytest.MonkeyPatch, resident: bool) -> None:
-    ensemble = Ensemble(PLAN, FOLDS, EnsembleOptions(device="cpu"))
+    ensemble = Ensemble(PLAN, FOLDS, ModelOptions(device="cpu"))
     ensemble.rung = replace(ensemble.rung, resident=resident)
     forward = Ensemble._forward
 
@@ -231,7 +232,7 @@ def test_a_lesion_that_cannot_be_placed_leaves_the_others(ensemble: Ensemble) ->
 
 def test_a_network_without_a_mask_channel_always_has_one_patch() -> None:
     fold = _fold(InputVariant.POINT)
-    ensemble = Ensemble(PLAN, [fold], EnsembleOptions(device="cpu"))
+    ensemble = Ensemble(PLAN, [fold], ModelOptions(device="cpu"))
     answer = _answers(ensemble, _prompts({7: LONG}))[7]
     assert isinstance(answer, LesionResult) and answer.support is not None
     assert answer.support.intersection(ONE_PATCH) == answer.support

@@ -32,8 +32,8 @@ from model.case.case import (
 )
 from model.case.geometry import AxisMap, Box, Geometry, Index, Vector, flip_order
 from model.errors import WeightsError
-from model.inference.ensemble import EnsembleOptions
 from model.inference.load import load_single_time_point
+from model.inference.options import ModelOptions
 from model.inference.segmenter import LesionFailure
 from model.inference.single_timepoint import SingleTimePointSegmenter, prompt_tiles
 from model.network.encoding import PromptMap, ball_prompt, box_prompt, mask_prompt
@@ -148,8 +148,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _segmenter(
     root: Path, networks: tuple[PromptNetwork, ...] | None = None, tta: bool = False
 ) -> SingleTimePointSegmenter:
-    options = EnsembleOptions(device="cpu", tta=tta)
-    models = load_single_time_point(root, options, folds=FOLDS, networks=networks)
+    options = ModelOptions(device="cpu", tta=tta, folds=FOLDS)
+    models = load_single_time_point(root, options, networks=networks)
     return SingleTimePointSegmenter(models, keep_support=True)
 
 
@@ -375,7 +375,7 @@ def test_a_mask_comes_before_a_box_and_a_box_before_a_point(segmenter: SingleTim
 
 def test_the_tracking_network_is_mirrored_in_all_axes_whatever_its_checkpoint_says(tmp_path: Path) -> None:
     _write(tmp_path, TRACK, POINT, mirror_axes=(0,))
-    models = load_single_time_point(tmp_path, EnsembleOptions(device="cpu", tta=True), folds=FOLDS)
+    models = load_single_time_point(tmp_path, ModelOptions(device="cpu", tta=True, folds=FOLDS))
     assert {name: model.ensemble.folds[0].mirror_axes for name, model in models.items()} == {
         POINT: (0,),
         TRACK: (0, 1, 2),
@@ -578,11 +578,11 @@ def test_the_box_network_alone_answers_no_point(published: Path) -> None:
 
 
 def test_only_what_is_asked_for_is_loaded(published: Path, tmp_path: Path) -> None:
-    assert list(load_single_time_point(published, folds=FOLDS)) == [POINT, BOX, TRACK]
-    assert list(load_single_time_point(published, folds=(1,), networks=[TRACK])) == [TRACK]
+    assert list(load_single_time_point(published, ModelOptions(folds=FOLDS))) == [POINT, BOX, TRACK]
+    assert list(load_single_time_point(published, ModelOptions(folds=(1,)), networks=[TRACK])) == [TRACK]
     _write(tmp_path, BOX)
     (tmp_path / BOX.value / "fold_1" / "checkpoint_final.pth").write_bytes(b"spoilt")
-    assert list(load_single_time_point(tmp_path, folds=(0,))) == [BOX]
+    assert list(load_single_time_point(tmp_path, ModelOptions(folds=(0,)))) == [BOX]
 
 
 @pytest.mark.parametrize("where", ["", "..", "LesionLocatorSeg"])
@@ -596,7 +596,7 @@ def test_the_archive_is_found_from_near_by(published: Path, where: str) -> None:
 
 def _refused(*parts: str, root: Path, networks: tuple[PromptNetwork, ...] | None = None) -> None:
     with pytest.raises(WeightsError) as raised:
-        load_single_time_point(root, EnsembleOptions(device="cpu"), folds=FOLDS, networks=networks)
+        load_single_time_point(root, ModelOptions(device="cpu", folds=FOLDS), networks=networks)
     message = str(raised.value)
     assert "expected" in message and "\n" not in message
     for part in parts:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from model.inference.load import load_model
+from model.inference.options import ModelOptions
 from model.network.weights import DATASET_FILE, SHIPPED_WEIGHTS, WeightsManifest
-from model.options import Options
 
 
 def test_the_shipped_weights_say_what_they_are_for(caplog: pytest.LogCaptureFixture) -> None:
-    model = load_model(Options(weights_dir=SHIPPED_WEIGHTS, device="cpu", folds=(0,)))
+    model = load_model(SHIPPED_WEIGHTS, ModelOptions(device="cpu", folds=(0,)))
     (warning,) = model.warnings
     assert "demonstration weights, not for clinical use" in warning and str(SHIPPED_WEIGHTS) in warning
     assert [record.getMessage() for record in caplog.records].count(warning) == 1

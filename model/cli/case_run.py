@@ -33,18 +33,18 @@ from ..case.challenge import (
 )
 from ..case.geometry import Array, Geometry
 from ..errors import InputError, LongilesionError, OutputError, WeightsError, one_line
-from ..options import Options
+from ..inference.locate import LocatedLesions, Locator
+from ..inference.merge import label_dtype, merge
+from ..inference.report import RunRecord, lesion_table, point_words, write_extras
 from ..propagation.confidence import PropagatedPoint
 from ..propagation.points import RegistrationCache
 from ..propagation.register import DEFAULT_BACKEND, Backend, Registration, RegistrationImage, backend
 from ..timing import Timings
-from .locate import LocatedLesions, Locator
-from .merge import label_dtype, merge
-from .report import RunRecord, lesion_table, point_words, write_extras
+from .segment import CaseRunOptions
 
 if TYPE_CHECKING:  # torch is imported while the images are read, not before
-    from .load import LoadedModel
-    from .segmenter import LesionFailure, LesionSegmenter
+    from ..inference.load import LoadedModel
+    from ..inference.segmenter import LesionFailure, LesionSegmenter
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Run:
             are answered as if they had been clicked there.
     """
 
-    def __init__(self, options: Options, for_propagated: ForPropagated | None = None) -> None:
+    def __init__(self, options: CaseRunOptions, for_propagated: ForPropagated | None = None) -> None:
         self.options = options
         self.timings = Timings()
         self.files: CaseFiles | None = None
@@ -92,9 +92,9 @@ class Run:
         self.located = LocatedLesions((), (), ())
         self.lesion_ids: tuple[int, ...] = ()
         self.baseline_ml: dict[tuple[str, int], float] = {}
-        # On a GPU what registers by gradients has no deterministic way, and would be refused.
-        device = "cpu" if options.deterministic else options.device
-        self.backend = NamedBackend(options.backend or DEFAULT_BACKEND, device)
+        self.backend = NamedBackend(
+            options.case.backend or DEFAULT_BACKEND, options.model.registration_device
+        )
         self.registrations = RegistrationCache(self.backend)
         self.for_propagated = for_propagated
         self.model: LoadedModel | None = None
@@ -109,7 +109,7 @@ class Run:
             LongilesionError: as told in `errors`; when lesions were finished before it, they are written.
         """
         remove_stale_outputs(self.options.output_dir)
-        if self.options.backend is not None:
+        if self.options.case.backend is not None:
             self.backend.load()  # a name that is none is told before anything is done
         try:
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as pool:
@@ -140,7 +140,7 @@ class Run:
         write_labelmaps(self._with_grids(result), self.options.output_dir, verify=False)
         remove_partial_outputs(self.options.output_dir)
         if self.options.extras_dir is not None:
-            write_extras(self._record(result))
+            self._write_extras(result)
 
     @property
     def failed_ids(self) -> tuple[int, ...]:
@@ -156,9 +156,9 @@ class Run:
 
     def _load_model(self) -> LoadedModel:
         with self.timings.stage("import torch"):
-            from .load import load_model
+            from ..inference.load import load_model
         with self.timings.stage("load weights"):
-            return load_model(self.options)
+            return load_model(self.options.weights_dir, self.options.model)
 
     def _read_and_locate(self) -> None:
         with self.timings.stage("read"):
@@ -178,7 +178,7 @@ class Run:
             self.located = locator.locate()
 
     def _predict(self, model: LoadedModel) -> None:
-        from .segmenter import LesionFailure
+        from ..inference.segmenter import LesionFailure
 
         prompts = self.located.prompts
         for number, answer in enumerate(self._answers(model), 1):
@@ -195,7 +195,7 @@ class Run:
 
     def _answers(self, model: LoadedModel) -> Iterator[LesionResult | LesionFailure]:
         """All lesions through the network; where nobody clicked, the point may lie beside the lesion."""
-        from .segmenter import Segmenter
+        from ..inference.segmenter import Segmenter
 
         def make(keep_support: bool) -> LesionSegmenter:
             return Segmenter(model.plan, model.ensemble, self.timings, keep_support)
@@ -205,7 +205,7 @@ class Run:
         for prompt in self.located.prompts:
             is_propagated = prompt.followup_point.source is PointSource.PROPAGATED
             (propagated if is_propagated and self.for_propagated else clicked).append(prompt)
-        keep_support = self.options.save_probabilities
+        keep_support = self.options.case.keep_probabilities
         yield from make(keep_support).segment(clicked)
         if self.for_propagated is not None and propagated:
             yield from self.for_propagated(make, keep_support).segment(propagated)
@@ -224,7 +224,7 @@ class Run:
         labelmaps: dict[Slot, Array] = {}
         for scan in self.case.followup.scans:
             mine = [result for result in results if result.prompt.followup is scan]
-            labelmaps[scan.slot] = merge(scan, mine, self.options.overlap, dtype)
+            labelmaps[scan.slot] = merge(scan, mine, self.options.case.overlap, dtype)
         warnings = (*self.case.warnings, *self.located.warnings)
         if self.model is not None:
             warnings += (*self.model.warnings, *self.model.ensemble.notes)
@@ -262,24 +262,35 @@ class Run:
             scan.slot: (result.labelmaps[scan.slot], scan.file_geometry) for scan in self.case.followup.scans
         }
 
-    def _record(self, result: CaseResult) -> RunRecord:
-        assert self.case is not None
-        return RunRecord(
-            options=self.options,
+    def _write_extras(self, result: CaseResult) -> None:
+        options = self.options
+        assert self.case is not None and options.extras_dir is not None
+        slots = [scan.slot for scan in self.case.followup.scans]
+        record = RunRecord(
+            options={
+                "overlap": options.case.overlap,
+                "clicks": options.clicks,
+                "backend": options.case.backend or DEFAULT_BACKEND,
+                "boost": options.case.boost,
+                "tta": options.model.tta,
+                "deterministic": options.model.deterministic,
+            },
             case=self.case,
             result=result,
             lesions=self.finished,
             model=self.model,
             registrations=self.registrations.records,
+            outputs=tuple(output_paths(options.output_dir, slots)),
             seconds=self.timings.seconds,
             estimates=self.located.estimates,
         )
+        write_extras(options.extras_dir, record, options.per_lesion, options.case.keep_probabilities)
 
     def _report(self, result: CaseResult) -> None:
         assert self.case is not None
         if self.options.extras_dir is not None:
             with self.timings.stage("extras"):
-                write_extras(self._record(result))
+                self._write_extras(result)
         log.info("\n%s\n", lesion_table(result.records, self.located.estimates))
         for path in output_paths(self.options.output_dir, [scan.slot for scan in self.case.followup.scans]):
             log.info("labelmap: %s", path)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from model.cli import case_run as stages
+from model.cli.case_run import NamedBackend, Run
+from model.cli.segment import CaseRunOptions
 from model.errors import InputError, MemoryExhaustedError
-from model.inference import case_run as stages
-from model.inference.case_run import NamedBackend, Run
-from model.options import Options
+from model.inference.options import CaseOptions, ModelOptions
 from model.propagation.register import DEFAULT_BACKEND
 from model.propagation.register.identity import IdentityBackend
 
@@ -17,13 +18,13 @@ from model.propagation.register.identity import IdentityBackend
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (Options(device="cuda:1"), (DEFAULT_BACKEND, "cuda:1")),
-        (Options(backend="rigid"), ("rigid", "auto")),
-        (Options(device="cuda", deterministic=True), (DEFAULT_BACKEND, "cpu")),
+        (CaseRunOptions(model=ModelOptions(device="cuda:1")), (DEFAULT_BACKEND, "cuda:1")),
+        (CaseRunOptions(case=CaseOptions(backend="rigid")), ("rigid", "auto")),
+        (CaseRunOptions(model=ModelOptions(device="cuda", deterministic=True)), (DEFAULT_BACKEND, "cpu")),
     ],
 )
 def test_the_back_end_that_is_asked_for(
-    options: Options, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    options: CaseRunOptions, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
@@ -39,7 +40,9 @@ def test_the_back_end_that_is_asked_for(
 
 
 def test_a_name_that_is_none_is_told_before_anything_is_read(tmp_path: Path) -> None:
-    missing = Options(input_dir=tmp_path / "none", output_dir=tmp_path / "out", backend="affinity")
+    missing = CaseRunOptions(
+        input_dir=tmp_path / "none", output_dir=tmp_path / "out", case=CaseOptions(backend="affinity")
+    )
     with pytest.raises(InputError, match="affinity"):
         Run(missing).execute()
     with pytest.raises(InputError, match="affinity"):
@@ -48,7 +51,7 @@ def test_a_name_that_is_none_is_told_before_anything_is_read(tmp_path: Path) -> 
 
 def test_what_went_wrong_first_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the partial result cannot be written either, as the case is not readable at all."""
-    run = Run(Options(input_dir=tmp_path / "none", output_dir=tmp_path / "out"))
+    run = Run(CaseRunOptions(input_dir=tmp_path / "none", output_dir=tmp_path / "out"))
 
     def exhausted() -> None:
         raise MemoryExhaustedError("out of memory")

@@ -1,0 +1,63 @@
+"""Command-line options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from ..inference.options import ModelOptions
+
+
+def add_model_options(group: argparse._ActionsContainer) -> None:
+    """Add the options of `ModelOptions` to a parser or an argument group."""
+    defaults = ModelOptions()
+    add = group.add_argument
+    add_device(group, "where the network runs")
+    add(
+        "--precision",
+        choices=("auto", "fp32", "fp16", "bf16"),
+        default=defaults.precision,
+        help="auto: bf16 if the GPU supports it, fp16 on other GPUs, fp32 on the CPU",
+    )
+    add("--folds", type=fold_list, default=defaults.folds, metavar="0,1,2,3,4", help="folds of the ensemble")
+    add("--tta", action="store_true", help="average over the mirrored views that the checkpoint allows")
+    add("--deterministic", action="store_true", help="bit-for-bit the same result on the same machine")
+
+
+def model_options(arguments: argparse.Namespace) -> ModelOptions:
+    """Build the `ModelOptions` of a parsed command line; see `add_model_options`."""
+    return ModelOptions(
+        device=arguments.device,
+        precision=arguments.precision,
+        folds=arguments.folds,
+        tta=arguments.tta,
+        deterministic=arguments.deterministic,
+    )
+
+
+def add_device(group: argparse._ActionsContainer, what: str = "where it computes") -> None:
+    """Add ``--device`` to a parser or an argument group."""
+    group.add_argument(
+        "--device",
+        type=device_name,
+        default="auto",
+        metavar="auto|cpu|cuda|cuda:N",
+        help=f"{what} (default: auto)",
+    )
+
+
+def device_name(text: str) -> str:
+    """The type of a ``--device`` argument."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no device; expected auto, cpu, cuda or cuda:N")
+    return text
+
+
+def fold_list(text: str) -> tuple[int, ...]:
+    """The type of a ``--folds`` argument: distinct fold numbers, separated by commas."""
+    if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of folds; expected numbers such as 0,1,2,3,4")
+    folds = tuple(int(part) for part in text.split(","))
+    if len(set(folds)) != len(folds):
+        raise argparse.ArgumentTypeError(f"{text!r} names a fold twice")
+    return folds

@@ -1,0 +1,58 @@
+"""Options of a model and of the segmentation of a case. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_FOLDS = (0, 1, 2, 3, 4)
+
+BOOSTS = ("none", "reprompt", "additive", "merged-probabilities", "perturbed", "click-majority", "rotated")
+DEFAULT_BOOST = "merged-probabilities"  # by measurement, see docs/propagation.md
+
+Precision = Literal["fp32", "fp16", "bf16"]
+OverlapRule = Literal["probability", "max-id"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How the folds of a model are loaded and computed.
+
+    Attributes:
+        device: ``auto`` (the first usable GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto`` is bf16 if the GPU supports it, fp16 on other GPUs, fp32 on the CPU.
+        folds: numbers of the folds to load.
+        tta: average over the mirrored views that the checkpoint allows (test-time augmentation).
+        deterministic: bit-for-bit reproducible results on the same machine.
+        batch: patches per forward pass; None chooses it for the network and the device.
+    """
+
+    device: str = "auto"
+    precision: Precision | Literal["auto"] = "auto"
+    folds: tuple[int, ...] = DEFAULT_FOLDS
+    tta: bool = False
+    deterministic: bool = False
+    batch: int | None = None
+
+    @property
+    def registration_device(self) -> str:
+        """Device for registrations: gradient-based ones have no deterministic mode on a GPU."""
+        return "cpu" if self.deterministic else self.device
+
+
+@dataclass(frozen=True, slots=True)
+class CaseOptions:
+    """How the lesions of one case are located, segmented and merged.
+
+    Attributes:
+        overlap: assign a voxel claimed by several lesions to the more probable one, or to the highest id.
+        backend: registration back end for lesions without a follow-up click, a name or ``module:function``;
+            None is the default of all commands.
+        boost: boosting method for lesions with a propagated follow-up point, one of `BOOSTS`.
+        keep_probabilities: keep each lesion's probabilities over its whole patch.
+    """
+
+    overlap: OverlapRule = "probability"
+    backend: str | None = None
+    boost: str = DEFAULT_BOOST
+    keep_probabilities: bool = False

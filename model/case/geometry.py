@@ -46,6 +46,15 @@ def _index(values: Sequence[int] | npt.NDArray[Any]) -> Index:
     return (a, b, c)
 
 
+def voxel_at(point_zyx: Sequence[float]) -> Index:
+    """The voxel (z, y, x) that holds a point given as a voxel index; halves round up.
+
+    Args:
+        point_zyx: voxel index (z, y, x), may be a fraction and lie outside of the image.
+    """
+    return _index(np.floor(np.asarray(point_zyx) + 0.5))
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """A half-open box of voxels, [start, stop) on each axis; it may leave the image it is meant for."""

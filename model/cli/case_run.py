@@ -37,7 +37,7 @@ from ..inference.locate import LocatedLesions, Locator
 from ..inference.merge import label_dtype, merge
 from ..inference.report import RunRecord, lesion_table, point_words, write_extras
 from ..propagation.confidence import PropagatedPoint
-from ..propagation.points import RegistrationCache
+from ..propagation.pair_registrations import RegistrationCache
 from ..propagation.register import DEFAULT_BACKEND, Backend, Registration, RegistrationImage, backend
 from ..timing import Timings
 from .segment import CaseRunOptions

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, UnsegmentedLesion
+from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, TimePointName, UnsegmentedLesion
 from ..case.geometry import Array, Box, Vector
 from ..errors import one_line
 from ..propagation.confidence import PropagatedPoint
-from ..propagation.points import CLIP_LIMIT_MM, Direction, RegistrationCache, choose_scans
-from .carry import Place, Way, carry
+from ..propagation.pair_registrations import PairError, PairRegistrations, RegistrationCache
+from ..propagation.points import CLIP_LIMIT_MM, choose_scans
+from ..propagation.transfer import TransferredPoint, TransferRequest, transfer_points
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Locator:
     registrations: RegistrationCache
     labels: dict[str, dict[int, MaskLabel]] = field(init=False)
     _warnings: list[str] = field(init=False, default_factory=list)
-    _places: dict[tuple[int, str, str], Place] = field(init=False, default_factory=dict)
+    _transferred: dict[int, list[TransferredPoint]] = field(init=False, default_factory=dict)
     _estimates: dict[LesionPrompt, PropagatedPoint] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -141,7 +142,7 @@ class Locator:
                 known.append(self._known(lesion_id))
             except Exception as error:  # one lesion's failure never loses the others
                 failures.append(_failed(lesion_id, error))
-        self._carry(known)
+        self._propagate(known)
         for lesion in known:
             try:
                 found = list(self._prompts(lesion))
@@ -174,22 +175,29 @@ class Locator:
         ]
         return _Known(lesion_id, self._baselines(lesion_id), given)
 
-    def _carry(self, known: Sequence[_Known]) -> None:
-        """Find the places that nobody gave: of new lesions in each baseline scan, else in each follow-up."""
-        ways = [way for lesion in known for way in self._ways(lesion)]
-        for way, place in zip(ways, carry(ways, self.registrations), strict=True):
-            self._places[way.lesion_id, way.source.name, way.target.name] = place
+    def _propagate(self, known: Sequence[_Known]) -> None:
+        """Propagate the points that are not given: to the follow-up, or of new lesions to the baseline.
 
-    def _ways(self, lesion: _Known) -> Iterator[Way]:
+        The pair is not registered the other way round for its confidence, which would double a case's time.
+        A fall-back transform is used even if nothing could be compared, and a point that fails fails alone:
+        a lesion that is likely to be segmented is better than none.
+        """
+        times: dict[str, int] = {TimePointName.BASELINE: 0, TimePointName.FOLLOWUP: 1}
+        pairs = PairRegistrations(self.registrations, times, allow_incomparable=True)
+        requests = [request for lesion in known for request in self._requests(lesion)]
+        for request in requests:
+            pairs.expect(request.source, request.target, [request.point_zyx])
+        self._transferred = transfer_points(requests, pairs, retry_singly=True)
+
+    def _requests(self, lesion: _Known) -> Iterator[TransferRequest]:
         if lesion.baselines and not lesion.given:
             for scan in self.case.followup.scans:
                 source = _for_scan(lesion.baselines, scan)
-                point = source.point.point_zyx
-                yield Way(lesion.lesion_id, source.scan, point, scan, Direction.TO_FOLLOWUP)
+                yield TransferRequest(lesion.lesion_id, source.scan, source.point.point_zyx, scan)
         elif lesion.given and not lesion.baselines:
             for scan, given in lesion.given:
                 for baseline in self.case.baseline.scans:
-                    yield Way(lesion.lesion_id, scan, given.point_zyx, baseline, Direction.TO_BASELINE)
+                    yield TransferRequest(lesion.lesion_id, scan, given.point_zyx, baseline)
 
     def _prompts(self, lesion: _Known) -> Iterator[LesionPrompt]:
         if not lesion.baselines:
@@ -265,43 +273,31 @@ class Locator:
         counts only where no other scan shows the lesion.
 
         Raises:
-            Exception: none shows it, and of one it is not known; the first such error.
+            PairError: no scan shows it, and for at least one of them it could not be propagated.
         """
-        scans = self.case.followup.scans
-        pairs = [(_for_scan(lesion.baselines, scan).scan, scan) for scan in scans]
-        places = self._ends(lesion, pairs)
-        depths_mm = [_depth_mm(scan, place) for scan, place in zip(scans, places, strict=True)]
-        trusted_mm = [
-            depth if not isinstance(place, Exception) and self._is_trusted(*pair) else math.nan
-            for depth, place, pair in zip(depths_mm, places, pairs, strict=True)
-        ]
-        chosen = choose_scans(trusted_mm) or choose_scans(depths_mm)
-        errors = [place for place in places if isinstance(place, Exception)]
+        candidates = self._transferred_from(lesion)
+        trusted_mm = [place.depth_mm if place.is_reliable else math.nan for place in candidates]
+        chosen = choose_scans(trusted_mm) or choose_scans([place.depth_mm for place in candidates])
+        errors = [place.error for place in candidates if place.error]
         if errors and not chosen:
-            raise errors[0]
-        if chosen and len(scans) > 1:
-            names = " and ".join(scans[index].name for index in chosen)
-            log.info("lesion %d: propagated, answered in %s", lesion.lesion_id, names)
-        return {
-            scans[index]: place for index in chosen if isinstance(place := places[index], PropagatedPoint)
-        }
+            raise PairError(errors[0])
+        scans = [candidates[index].request.target for index in chosen]
+        if chosen and len(candidates) > 1:
+            names = " and ".join(scan.name for scan in scans)
+            log.info("lesion %d: propagated, segmented in %s", lesion.lesion_id, names)
+        points = [candidates[index].point for index in chosen]
+        return {scan: point for scan, point in zip(scans, points, strict=True) if point is not None}
 
-    def _is_trusted(self, baseline: Scan, followup: Scan) -> bool:
-        """The word of a registration that has been made."""
-        return self.registrations.get(followup, baseline).is_reliable
-
-    def _ends(self, lesion: _Known, pairs: Sequence[tuple[Scan, Scan]]) -> list[Place]:
-        """Where the lesion's ways from scan to scan end; a point that is lost on its way is an error too."""
-        ends: list[Place] = []
-        for source, target in pairs:
-            place = self._places[lesion.lesion_id, source.name, target.name]
-            if isinstance(place, PropagatedPoint) and not np.isfinite(place.point_zyx).all():
-                place = ValueError("the registration loses its point")
-            if isinstance(place, Exception):
-                where = f"lesion {lesion.lesion_id}: its place in {target.name} could not be found"
-                self._warn(f"{where} ({one_line(place)})")
-            ends.append(place)
-        return ends
+    def _transferred_from(self, lesion: _Known, source: Scan | None = None) -> list[TransferredPoint]:
+        """Results for a lesion, those from ``source`` if given; warns about those that failed."""
+        results = self._transferred.get(lesion.lesion_id, [])
+        if source is not None:
+            results = [result for result in results if result.request.source is source]
+        for result in results:
+            if result.error:
+                where = f"its point in {result.request.target.name} could not be found"
+                self._warn(f"lesion {lesion.lesion_id}: {where} ({result.error})")
+        return results
 
     def _new_lesion(self, lesion: _Known, scan: Scan, point: PromptPoint) -> LesionPrompt:
         """A lesion that only the follow-up knows: its baseline point is the follow-up's, carried back."""
@@ -329,18 +325,16 @@ class Locator:
 
         It is clicked where it is segmented: without a registration its place before is as the headers say.
         """
-        baselines = self.case.baseline.scans
-        places = self._ends(lesion, [(scan, baseline) for baseline in baselines])
-        if all(isinstance(place, Exception) for place in places):
+        results = self._transferred_from(lesion, scan)
+        candidates = [(result.request.target, result.point) for result in results if result.point is not None]
+        if not candidates:
             world_mm = scan.geometry.zyx_to_world(point.point_zyx)
-            indices = [baseline.geometry.world_to_zyx(world_mm) for baseline in baselines]
-            places = [PropagatedPoint(index, np.inf, in_view=True, is_flagged=True) for index in indices]
-        found = [
-            (_depth_mm(baseline, place), baseline, place)
-            for baseline, place in zip(baselines, places, strict=True)
-            if isinstance(place, PropagatedPoint)
-        ]
-        return max(found, key=lambda candidate: candidate[0])
+            for baseline in self.case.baseline.scans:
+                index = baseline.geometry.world_to_zyx(world_mm)
+                unknown = PropagatedPoint(index, np.inf, in_view=True, is_flagged=True)
+                candidates.append((baseline, unknown))
+        by_depth = [(scan.geometry.depth_mm(place.point_zyx), scan, place) for scan, place in candidates]
+        return max(by_depth, key=lambda candidate: candidate[0])
 
     def _note_estimate(self, prompt: LesionPrompt, place: PropagatedPoint | None) -> None:
         if place is None:
@@ -359,11 +353,6 @@ class Locator:
 def _for_scan(baselines: list[_Baseline], followup: Scan) -> _Baseline:
     """Of the baseline scans that know a lesion the one in the follow-up's own slot, else the first."""
     return next((known for known in baselines if known.scan.slot == followup.slot), baselines[0])
-
-
-def _depth_mm(scan: Scan, place: Place) -> float:
-    """How deep a place lies in its scan; NaN where it is not known."""
-    return np.nan if isinstance(place, Exception) else scan.geometry.depth_mm(place.point_zyx)
 
 
 def _doubt(place: PropagatedPoint) -> str:

@@ -26,7 +26,7 @@ from ..case.case import (
 from ..case.images import write_image
 from ..case.lesion_json import write_json
 from ..propagation.confidence import PropagatedPoint
-from ..propagation.points import RegistrationRecord
+from ..propagation.pair_registrations import RegistrationRecord
 from ..timing import peak_memory_mib
 
 if TYPE_CHECKING:  # brings torch

@@ -21,7 +21,8 @@ from ..case.lesion_json import check_writable
 from ..case.scans import ClickUnits, read_scans
 from ..errors import InputError, LongilesionError, one_line
 from .confidence import ConfidenceOptions, PropagatedPoint, is_estimated, propagate_with_confidence
-from .points import Direction, RegistrationCache, refined_near
+from .pair_registrations import RegistrationCache
+from .points import Direction, refined_near
 from .register import DEFAULT_BACKEND, Registration, Transform, backend
 from .register.stored import save_transform, written_suffix
 from .shapes import box_anchors, label_boxes, propagate_box, propagate_labels

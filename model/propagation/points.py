@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
-from threading import Lock
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..case.geometry import Array, FloatArray, Geometry
+from ..case.geometry import FloatArray, Geometry
 from ..errors import one_line
-from .register import Backend, Registration, RegistrationImage, Transform, backend
+from .register import Registration, Transform
 
 log = logging.getLogger(__name__)
 
@@ -102,89 +98,3 @@ def choose_scans(depths_mm: Sequence[float]) -> tuple[int, ...]:
     deepest = max(depths_mm[index] for index in seen)
     near = [index for index in seen if deepest - depths_mm[index] < SHARED_LIMIT_MM]
     return tuple(sorted(near, key=lambda index: (-depths_mm[index], index)))
-
-
-class RegistrableScan(Protocol):
-    """What registration needs of a scan (``model.case.case.Scan`` has it)."""
-
-    @property
-    def ct(self) -> Array: ...
-
-    @property
-    def geometry(self) -> Geometry: ...
-
-    @property
-    def name(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationRecord:
-    """What a run says of one registration."""
-
-    followup: str
-    baseline: str
-    seconds: float
-    similarity: float
-    is_reliable: bool
-    warnings: tuple[str, ...]
-
-
-class RegistrationCache:
-    """One registration per pair of scans, computed when first asked for and used by all lesions.
-
-    Safe to ask from several threads: the second to ask for a pair waits for the first. Scans are told
-    apart by identity, and are kept alive as long as the cache.
-    """
-
-    def __init__(self, method: Backend | None = None) -> None:
-        self._backend = method or backend()
-        self._lock = Lock()
-        self._pending: dict[tuple[int, int], Future[Registration]] = {}
-        self._scans: dict[int, RegistrableScan] = {}
-        self._records: list[RegistrationRecord] = []
-
-    def get(self, followup: RegistrableScan, baseline: RegistrableScan) -> Registration:
-        """The registration of the baseline (moving) to the follow-up (fixed).
-
-        An error of the back end is raised to everyone who asks for that pair.
-        """
-        key = (id(followup), id(baseline))
-        with self._lock:
-            future = self._pending.get(key)
-            is_first = future is None
-            if future is None:
-                future = self._pending[key] = Future()
-                self._scans |= {id(followup): followup, id(baseline): baseline}
-        if is_first:
-            self._run(future, followup, baseline)
-        return future.result()
-
-    @property
-    def records(self) -> tuple[RegistrationRecord, ...]:
-        """Of each registration done so far, in the order in which they ended."""
-        with self._lock:
-            return tuple(self._records)
-
-    def _run(
-        self, future: Future[Registration], followup: RegistrableScan, baseline: RegistrableScan
-    ) -> None:
-        start = time.perf_counter()
-        try:
-            registration = self._backend.register(
-                RegistrationImage(followup.ct, followup.geometry, followup.name),
-                RegistrationImage(baseline.ct, baseline.geometry, baseline.name),
-            )
-        except BaseException as error:
-            future.set_exception(error)
-            return
-        record = RegistrationRecord(
-            followup.name,
-            baseline.name,
-            time.perf_counter() - start,
-            registration.similarity,
-            registration.is_reliable,
-            registration.warnings,
-        )
-        with self._lock:
-            self._records.append(record)
-        future.set_result(registration)

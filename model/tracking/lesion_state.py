@@ -13,15 +13,54 @@ from functools import partial
 import numpy as np
 
 from ..case.case import LesionPrompt, LesionResult, MaskPrompt, PointSource, PromptPoint, Scan, Slot
-from ..case.geometry import Array, Vector
+from ..case.geometry import Array, Box, Vector
 from ..prompts.sampling import Candidates, Probability, choose_points, deepest_point
-from ..propagation.transfer import LesionState, TransferredPoint
+from ..propagation.shapes import box_anchors
+from ..propagation.transfer import TransferredPoint, TransferRequest
 from .fates import FateAssessment
 from .series import FollowOptions, Origin, PromptKind, SeriesTimePoint, Topology
 
 log = logging.getLogger(__name__)
 
 UnguidedProbability = Callable[[Scan, Sequence[Vector]], Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class LesionState:
+    """State of a lesion in a segmented scan, from which it is propagated to other time points.
+
+    ``mask``, ``box`` and ``others`` are on the grid of ``scan`` like ``point``; only those that are to be
+    propagated are set.
+
+    Attributes:
+        scan: the scan as it was read; registrations are distinguished by it.
+        point: the lesion's prompt on ``scan``.
+        context: the scan that the network gets as the baseline, with its mask.
+        context_point: the lesion's point on ``context``.
+        has_mask: whether the mask of ``context`` contains the lesion.
+        others: further points of the lesion, voxel indices z, y, x.
+        doubt_mm: estimated error of ``point``.
+    """
+
+    scan: Scan
+    point: PromptPoint
+    context: Scan
+    context_point: PromptPoint
+    has_mask: bool
+    mask: MaskPrompt | None = None
+    box: Box | None = None
+    others: tuple[Vector, ...] = ()
+    doubt_mm: float = 0.0
+
+    def anchors(self) -> list[Vector]:
+        """Points (voxel indices z, y, x) of all shapes, near which a registration is refined."""
+        boxes = [shape for shape in (self.box, self.mask.box if self.mask is not None else None) if shape]
+        around = {anchor for box in boxes for anchor in box_anchors(box, self.scan.geometry)}
+        return [self.point.point_zyx, *self.others, *sorted(around)]
+
+    def request(self, lesion_id: int, target: Scan) -> TransferRequest:
+        """Request to propagate the point to another scan."""
+        return TransferRequest(lesion_id, self.scan, self.point.point_zyx, target, self.doubt_mm)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,14 +11,14 @@ import numpy as np
 from ..case.case import LesionPrompt, MaskPrompt, PointSource, PromptPoint, Scan, Slot
 from ..case.geometry import Box, Vector
 from ..inference.locate import MaskLabel, mask_labels
+from ..propagation.pair_registrations import PairRegistrations
 from ..propagation.points import CLIP_LIMIT_MM, choose_scans
 from ..propagation.transfer import (
-    PairRegistrations,
     TransferredPoint,
     TransferRequest,
-    carry_points,
-    carry_shapes,
-    carry_to_one_of,
+    transfer_points,
+    transfer_shapes,
+    transfer_to_deepest,
 )
 from .fates import FateAssessment, LesionFate
 from .lesion_state import LesionHistory, PointChooser, PromptedLesion
@@ -189,7 +189,7 @@ class PromptBuilder:
         Where its place before cannot be found, it is the lesion itself.
         """
         before = self._before(point)
-        found = carry_to_one_of(sight.place.point.point_zyx, sight.scan, before.scans, pairs)
+        found = transfer_to_deepest(sight.place.point.point_zyx, sight.scan, before.scans, pairs)
         if found is None:
             warning = f"its place at {before.name} is not known; it is segmented without it"
             return sight.scan, sight.place.point, (warning,)
@@ -210,22 +210,21 @@ class PromptBuilder:
         """Lesions that are given here too, or carried over; and those that no scan shows."""
         asked: list[PromptedLesion] = []
         lost: list[TrackedLesion] = []
-        wishes: list[TransferRequest] = []
+        requests: list[TransferRequest] = []
         for lesion_id, trail in sorted(trails.items()):
             places = [(scan, _given(point, scan, lesion_id)) for scan in point.scans]
             given = [(scan, place) for scan, place in places if place is not None]
             asked += [self._ask(lesion_id, trail, scan, place, pairs) for scan, place in given]
             if not given:
-                wishes += [
-                    TransferRequest(lesion_id, trail.point_for(scan, self._options), scan)
-                    for scan in point.scans
+                requests += [
+                    trail.point_for(scan, self._options).request(lesion_id, scan) for scan in point.scans
                 ]
-        for lesion_id, moved in carry_points(wishes, pairs).items():
+        for lesion_id, moved in transfer_points(requests, pairs).items():
             errors = tuple(dict.fromkeys(answer.error for answer in moved if answer.error))
             chosen = _chosen(moved)
             asked += [
                 self._ask(
-                    lesion_id, trails[lesion_id], answer.wish.target, _place(answer, errors), pairs, answer
+                    lesion_id, trails[lesion_id], answer.request.target, _place(answer, errors), pairs, answer
                 )
                 for answer in chosen
             ]
@@ -243,7 +242,8 @@ class PromptBuilder:
         moved: TransferredPoint | None = None,
     ) -> PromptedLesion:
         known = trail.context_for(scan, self._options)
-        shapes = carry_shapes(trail.shapes_for(scan, self._options), scan, pairs)
+        previous = trail.shapes_for(scan, self._options)
+        shapes = transfer_shapes(previous.scan, scan, pairs, previous.box, previous.mask, previous.others)
         if moved is None:
             shapes = shapes.near(place.point.point_zyx, scan.geometry.spacing_zyx)
         prompt = LesionPrompt(
@@ -305,9 +305,9 @@ def _chosen(moved: Sequence[TransferredPoint]) -> list[TransferredPoint]:
 def _place(moved: TransferredPoint, warnings: tuple[str, ...]) -> _Place:
     assert moved.point is not None
     if moved.depth_mm < 0:
-        where = f"{-moved.depth_mm:.1f} mm outside of {moved.wish.target.name}"
+        where = f"{-moved.depth_mm:.1f} mm outside of {moved.request.target.name}"
         warnings = (*warnings, f"its place lies {where}; it is moved to the border")
-    z, y, x = (round(v, _DECIMALS) for v in moved.wish.target.geometry.clip(moved.point.point_zyx))
+    z, y, x = (round(v, _DECIMALS) for v in moved.request.target.geometry.clip(moved.point.point_zyx))
     return _Place(PromptPoint((z, y, x), PointSource.PROPAGATED), Origin.PROPAGATED, warnings=warnings)
 
 
@@ -320,12 +320,12 @@ def _lost(lesion_id: int, moved: Sequence[TransferredPoint], errors: tuple[str, 
     reason = f"its place lies {-nearest.depth_mm:.0f} mm outside of the field of view"
     fate = LesionFate.OUT_OF_VIEW
     if errors:  # the scan that could not be registered may show it
-        fate, reason = LesionFate.FAILED, "; ".join((f"in {nearest.wish.target.name} {reason}", *errors))
+        fate, reason = LesionFate.FAILED, "; ".join((f"in {nearest.request.target.name} {reason}", *errors))
     return TrackedLesion(
         lesion_id,
         None,
         FateAssessment(fate, reason, pieces=0),
-        carried_from=nearest.wish.known.scan.name,
+        carried_from=nearest.request.source.name,
         confidence_mm=nearest.confidence_mm,
         is_flagged=True,
         warnings=errors,

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..inference.options import OverlapRule
 from ..prompts.sampling import ChoiceOptions
 from ..propagation.confidence import ConfidenceOptions
-from ..propagation.points import RegistrationRecord
+from ..propagation.pair_registrations import RegistrationRecord
 from .fates import FateAssessment, FateOptions
 from .series_files import PatientFiles
 

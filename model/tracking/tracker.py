@@ -21,8 +21,8 @@ from ..errors import InputError
 from ..inference.merge import label_dtype, merge
 from ..inference.robust import SeriesSegmenter
 from ..inference.segmenter import LesionSegmenter
+from ..propagation.pair_registrations import PairRegistrations, RegistrationCache
 from ..propagation.register import Backend
-from ..propagation.transfer import PairRegistrations
 from .lesion_state import LesionHistory, PointChooser, SegmentedLesion, go_on, lesion_voxels
 from .prompting import PromptBuilder
 from .segmentation import answer_all, results_in, with_fates
@@ -135,7 +135,8 @@ class _Walker:
 
     def _pairs(self) -> PairRegistrations:
         there_and_back = self._options.confidence is ConfidenceRule.THERE_AND_BACK
-        return PairRegistrations(self._backend, self._times, there_and_back, self._options.confidence_options)
+        options = self._options.confidence_options
+        return PairRegistrations(RegistrationCache(self._backend), self._times, there_and_back, options)
 
 
 def _tracked(answer: SegmentedLesion, labelmaps: Mapping[Slot, Array]) -> TrackedLesion:
@@ -154,7 +155,7 @@ def _tracked(answer: SegmentedLesion, labelmaps: Mapping[Slot, Array]) -> Tracke
         fate=answer.fate,
         prompt=asked.prompt,
         origin=asked.origin,
-        carried_from=moved.wish.known.scan.name if moved is not None else None,
+        carried_from=moved.request.source.name if moved is not None else None,
         confidence_mm=moved.confidence_mm if moved is not None else None,
         is_flagged=moved is not None and (moved.is_flagged or not moved.is_reliable),
         in_view=asked.origin is not Origin.CLIPPED and (moved is None or moved.depth_mm >= 0),

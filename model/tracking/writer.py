@@ -25,7 +25,7 @@ from ..case.clicks import write_clicks
 from ..case.images import write_image
 from ..case.lesion_json import write_json
 from ..errors import InputError, OutputError
-from ..propagation.points import RegistrationRecord
+from ..propagation.pair_registrations import RegistrationRecord
 from .series import PromptKind, Series, TrackedLesion, TrackedTimePoint
 from .series_files import PatientFiles
 

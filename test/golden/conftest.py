@@ -21,7 +21,7 @@ from model.inference.options import ModelOptions
 from model.network.encoding import EncodedLesion, encode_lesion
 from model.network.plan import Plan
 from model.network.weights import inspect_weights, load_folds, load_plan
-from model.propagation.points import RegistrationCache
+from model.propagation.pair_registrations import RegistrationCache
 
 HERE = Path(__file__).parent
 CASES = sorted(path.name for path in (HERE / "cases").iterdir())

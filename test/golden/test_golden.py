@@ -17,7 +17,7 @@ from model.inference.options import CaseOptions, ModelOptions
 from model.network.encoding import CHANNELS, encode_lesion
 from model.network.patches import network_grid, paste_back
 from model.network.plan import Plan
-from model.propagation.points import RegistrationCache
+from model.propagation.pair_registrations import RegistrationCache
 
 from .conftest import CASES, HERE, GoldenLesion
 

@@ -23,7 +23,7 @@ from model.inference.options import ModelOptions
 from model.inference.segmenter import LesionFailure, Segmenter
 from model.network.plan import Plan
 from model.network.weights import FoldWeights, inspect_weights, load_folds
-from model.propagation.points import RegistrationCache
+from model.propagation.pair_registrations import RegistrationCache
 
 from .conftest import HERE
 

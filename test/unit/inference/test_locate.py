@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from model.case.case import Case, Click, PointSource, Scan, Slot, TimePoint, TimePointName
 from model.case.geometry import AxisMap, Geometry, Vector, flip_order
 from model.inference.locate import LocatedLesions, Locator, mask_labels, mask_point
-from model.propagation.points import RegistrationCache
+from model.propagation.pair_registrations import RegistrationCache
 from model.propagation.register import Registration, RegistrationImage
 
 SHAPE = (20, 40, 40)
+UNREGISTERED = "primary-followup could not be registered with primary-baseline: no registration"
 FOLLOWUP, BASELINE = TimePointName.FOLLOWUP, TimePointName.BASELINE
 PRIMARY, SECONDARY = Slot.PRIMARY, Slot.SECONDARY
 Clicks = dict[int, Vector]
@@ -237,7 +238,7 @@ def test_one_lesions_failure_leaves_the_others() -> None:
         method=Shift(fails=True),
     )
     assert [prompt.lesion_id for prompt in located.prompts] == [8]
-    assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, "no registration")]
+    assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, UNREGISTERED)]
 
 
 def test_all_lesions_of_a_pair_share_one_registration_and_one_closer_look() -> None:
@@ -286,7 +287,7 @@ def test_a_lost_point_is_that_lesions_failure() -> None:
     located = _locate(_scan(BASELINE, {7: (5, 6, 7), 8: (5, 6, 20)}), _scan(FOLLOWUP), method=Tears())
     assert [prompt.lesion_id for prompt in located.prompts] == [7]
     assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [
-        (8, "the registration loses its point")
+        (8, "the registration of primary-followup and primary-baseline loses its point")
     ]
 
 
@@ -310,7 +311,7 @@ def test_a_pair_that_fails_leaves_the_other_scan_to_answer() -> None:
         method=Shift(fails_for="primary-followup"),
     )
     assert [prompt.followup.slot for prompt in located.prompts] == [SECONDARY]
-    assert any("primary-followup could not be found (no registration)" in text for text in located.warnings)
+    assert any(f"primary-followup could not be found ({UNREGISTERED})" in text for text in located.warnings)
 
 
 class ByScan(Shift):
@@ -340,7 +341,7 @@ def test_a_lesion_of_which_one_scan_says_nothing_is_not_called_out_of_view() -> 
         method=Shift(fails_for="primary-followup"),
     )
     assert not located.prompts and not located.unanswered
-    assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, "no registration")]
+    assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, UNREGISTERED)]
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from model.case.geometry import Array, FloatArray, Geometry
 from model.errors import InputError
-from model.propagation.points import Direction, RegistrationCache, choose_scans, propagate_points
+from model.propagation.pair_registrations import RegistrationCache
+from model.propagation.points import Direction, choose_scans, propagate_points
 from model.propagation.register import Registration, RegistrationImage, backend, backend_names
 from model.propagation.register.linear import LinearTransform
 

@@ -43,7 +43,7 @@ def test_a_click_bridges_a_failing_pair(topology: Topology) -> None:
     patient = Patient(clicks={"t1": {1: Patient().balls[1].at(1)}})
     result = patient.follow(FollowOptions(topology), Way(fails=(pair("t1", "t0"),)))
     assert patient.dice(result, "t1", 1) == 1 and fate_of(result, "t1", 2, None) is LesionFate.FAILED
-    assert "not carried over" in result.at("t1").lesion(1).warnings[0]
+    assert "not propagated" in result.at("t1").lesion(1).warnings[0]
     assert result.at("t2").lesion(1).carried_from == ("primary-t0" if topology is STAR else "primary-t1")
 
 
@@ -57,7 +57,7 @@ def test_a_doubtful_pair_is_answered_and_flagged_but_not_gone_on_from() -> None:
 def test_a_box_from_a_fall_back_says_so_beside_a_given_click() -> None:
     patient = Patient(clicks={"t1": {1: Patient().balls[1].at(1)}})
     result = patient.follow(way=Way(doubts=(pair("t1", "t0"),)))
-    doubt = "its box and mask are carried over by a registration that is only a fall-back"
+    doubt = "its box and mask are propagated by a registration that is only a fall-back"
     assert doubt in result.at("t1").lesion(1).warnings
     assert doubt not in result.at("t2").lesion(1).warnings
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from ..case.geometry import Vector
 from ..data.checks import check_cohort
 from ..data.dataset import Problem, RawLesion, RawScan
 from ..data.formats.readers import read_cohort
@@ -20,21 +19,6 @@ from ..training.job import Say
 
 
 @dataclass(frozen=True, eq=False)
-class EvaluationLesion:
-    """A lesion of the baseline; ``followup_ids`` are its labels in the follow-up, () where it is absent.
-
-    Points are voxel indices (x, y, z) of the scans' own files. ``given_point_xyz`` is the true one in the
-    follow-up; of both follow-up points at least one is there.
-    """
-
-    lesion_id: int
-    followup_ids: tuple[int, ...]
-    baseline_point_xyz: Vector
-    given_point_xyz: Vector | None
-    propagated_point_xyz: Vector | None
-
-
-@dataclass(frozen=True, eq=False)
 class EvaluationPair:
     """A pair of scans of one patient. ``name`` is unique among the pairs of a data set, and names files."""
 
@@ -42,7 +26,7 @@ class EvaluationPair:
     name: str
     baseline: RawScan
     followup: RawScan
-    lesions: tuple[EvaluationLesion, ...]
+    lesions: tuple[RawLesion, ...]
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -106,9 +90,9 @@ def _tell(problems: Iterable[Problem], say: Say | None) -> None:
 def _pairs(scans: Sequence[RawScan], lesions: Sequence[RawLesion]) -> tuple[EvaluationPair, ...]:
     """Lesions by pair, patient after patient, so that pairs that share a scan follow each other."""
     by_id = {scan.scan_id: scan for scan in scans}
-    found: dict[tuple[str, str], list[EvaluationLesion]] = {}
+    found: dict[tuple[str, str], list[RawLesion]] = {}
     for lesion in lesions:
-        found.setdefault((lesion.baseline, lesion.followup), []).append(_asked(lesion))
+        found.setdefault((lesion.baseline, lesion.followup), []).append(_with_points(lesion))
     pairs = [
         EvaluationPair(
             patient_id=by_id[followup].patient_id,
@@ -123,19 +107,18 @@ def _pairs(scans: Sequence[RawScan], lesions: Sequence[RawLesion]) -> tuple[Eval
     return tuple(_distinct(pairs))
 
 
-def _asked(lesion: RawLesion) -> EvaluationLesion:
-    baseline = lesion.baseline_point_xyz
-    if baseline is None or (lesion.followup_point_xyz is None and lesion.propagated_point_xyz is None):
+def _with_points(lesion: RawLesion) -> RawLesion:
+    """The lesion itself.
+
+    Raises:
+        InputError: it has no point in one of its scans.
+    """
+    followup_points = (lesion.followup_point_xyz, lesion.propagated_point_xyz)
+    if lesion.baseline_point_xyz is None or followup_points == (None, None):
         raise InputError(
             f"lesion {lesion.lesion_id} of {lesion.baseline}: has no point in one of its scans; expected both"
         )
-    return EvaluationLesion(
-        lesion_id=lesion.lesion_id,
-        followup_ids=lesion.followup_ids,
-        baseline_point_xyz=baseline,
-        given_point_xyz=lesion.followup_point_xyz,
-        propagated_point_xyz=lesion.propagated_point_xyz,
-    )
+    return lesion
 
 
 def _distinct(pairs: Iterable[EvaluationPair]) -> Iterable[EvaluationPair]:

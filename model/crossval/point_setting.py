@@ -9,10 +9,11 @@ from typing import Literal
 import numpy as np
 
 from ..case.geometry import Geometry, Vector, flip_order
+from ..data.dataset import RawLesion
 from ..data.prepared_grid import prepared_grid
 from ..errors import InputError
 from ..network.plan import Plan
-from .pairs import EvaluationLesion, EvaluationPair
+from .pairs import EvaluationPair
 
 Points = Literal["propagated", "given"]
 
@@ -45,22 +46,20 @@ class PointSetting:
         noise = f"-noise{self.noise_voxels}" if self.noise_voxels else ""
         return self.points + noise + (f"-seed{self.seed}" if noise and self.seed else "")
 
-    def point_xyz(
-        self, pair: EvaluationPair, lesion: EvaluationLesion, geometry: Geometry, plan: Plan
-    ) -> Vector:
+    def point_xyz(self, pair: EvaluationPair, lesion: RawLesion, geometry: Geometry, plan: Plan) -> Vector:
         """The follow-up point of a lesion, a voxel index (x, y, z) of the follow-up's file.
 
         Args:
             geometry: of the follow-up's file.
             plan: of the network that is asked.
         """
-        known = (lesion.propagated_point_xyz, lesion.given_point_xyz)
+        known = (lesion.propagated_point_xyz, lesion.followup_point_xyz)
         point = next(p for p in (known if self.points == "propagated" else known[::-1]) if p is not None)
         if not self.noise_voxels:
             return point
         return _moved(point, self._offset(pair, lesion), geometry, plan)
 
-    def _offset(self, pair: EvaluationPair, lesion: EvaluationLesion) -> Vector:
+    def _offset(self, pair: EvaluationPair, lesion: RawLesion) -> Vector:
         random = np.random.default_rng([self.seed, zlib.crc32(pair.name.encode()), lesion.lesion_id])
         z, y, x = random.integers(-self.noise_voxels, self.noise_voxels, 3, endpoint=True).tolist()
         return (z, y, x)

@@ -52,7 +52,8 @@ def prompts_of(
     ]
 
 
-def _clicked(scan: Scan, point_xyz: Vector) -> PromptPoint:
+def _clicked(scan: Scan, point_xyz: Vector | None) -> PromptPoint:
+    assert point_xyz is not None, "lesions of evaluation pairs have a point in each scan"
     point = scan.axes.point(flip_order(point_xyz), scan.file_geometry.shape_zyx)
     return PromptPoint(point, PointSource.GIVEN)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
@@ -155,6 +154,6 @@ def write_prediction_manifest(folder: Path, asked: PredictionManifest) -> None:
 
 def pair_digest(pair: EvaluationPair) -> str:
     """A fingerprint of the lesions that are asked about and of their points."""
-    lesions = [tuple(asdict(lesion).values()) for lesion in pair.lesions]
+    lesions = [(lesion.lesion_id, lesion.followup_ids, *lesion.points_xyz) for lesion in pair.lesions]
     scans = (pair.baseline.scan_id, pair.followup.scan_id)
     return digest([(pair.patient_id, scans, lesions)])

@@ -51,6 +51,11 @@ class RawLesion:
     followup_point_xyz: Vector | None = None
     propagated_point_xyz: Vector | None = None
 
+    @property
+    def points_xyz(self) -> tuple[Vector | None, Vector | None, Vector | None]:
+        """Baseline, true and propagated follow-up point."""
+        return (self.baseline_point_xyz, self.followup_point_xyz, self.propagated_point_xyz)
+
 
 class Links(StrEnum):
     """How far a reader knows which lesion of a follow-up is which of its baseline."""

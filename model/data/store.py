@@ -79,18 +79,25 @@ class ScanDocument(BaseModel):
         return None if path is None else Path(path)
 
 
-class PreparedLesion(BaseModel):
-    """One lesion of a baseline and what it is in its follow-up. Points are voxel indices, not rounded.
+@dataclass(frozen=True)
+class PreparedLesion:
+    """A lesion of a baseline and its counterpart in a follow-up, on the prepared grids.
 
-    ``followup_ids`` are those of its voxels in the follow-up; none where it is absent. Of the true and the
-    propagated follow-up point at least one is there.
+    Points are voxel indices (z, y, x), fractions allowed, None if unknown; `train prepare` always gives the
+    baseline point, and the true or the propagated follow-up point.
+
+    Attributes:
+        lesion_id: id in the baseline's labelmap.
+        followup_ids: ids of its voxels in the follow-up's labelmap; () if it has vanished.
+        baseline_point_zyx: its point in the baseline.
+        followup_point_zyx: its true point in the follow-up.
+        propagated_point_zyx: its baseline point as a registration propagated it to the follow-up.
+        has_baseline_mask: whether the prepared baseline shows voxels of it.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     lesion_id: int
     followup_ids: tuple[int, ...]
-    baseline_point_zyx: Vector
+    baseline_point_zyx: Vector | None
     followup_point_zyx: Vector | None = None
     propagated_point_zyx: Vector | None = None
     has_baseline_mask: bool = True

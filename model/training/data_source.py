@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..case.geometry import Array, Box, Index, Vector
+from ..case.geometry import Array, Box, Index
 from ..data.point_tables import LesionVoxels
+from ..data.store import PreparedLesion
 from ..errors import InputError
 from ..network.resample import FloatVolume
 
@@ -38,18 +39,9 @@ class ScanSource(CTSource, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class LesionPair:
-    """One lesion of the baseline and what became of it.
+class LesionPair(PreparedLesion):
+    """A prepared lesion with the voxels that pretraining draws its points from."""
 
-    ``followup_ids`` are all ids that it is part of in the follow-up; none when it has vanished. Points are
-    voxel indices (z, y, x), fractions allowed, None where unknown.
-    """
-
-    lesion_id: int
-    followup_ids: tuple[int, ...]
-    baseline_point_zyx: Vector | None
-    followup_point_zyx: Vector | None
-    propagated_point_zyx: Vector | None
     baseline_table: LesionVoxels | None = None
     followup_table: LesionVoxels | None = None
 

@@ -86,11 +86,7 @@ def _pair(pair: PreparedPair, with_tables: bool) -> ScanPair:
 
 def _lesion(pair: PreparedPair, lesion: PreparedLesion, with_tables: bool) -> LesionPair:
     return LesionPair(
-        lesion_id=lesion.lesion_id,
-        followup_ids=lesion.followup_ids,
-        baseline_point_zyx=lesion.baseline_point_zyx,
-        followup_point_zyx=lesion.followup_point_zyx,
-        propagated_point_zyx=lesion.propagated_point_zyx,
+        **vars(lesion),
         baseline_table=_table(pair.baseline, (lesion.lesion_id,)) if with_tables else None,
         followup_table=_table(pair.followup, lesion.followup_ids) if with_tables else None,
     )

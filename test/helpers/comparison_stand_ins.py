@@ -23,7 +23,7 @@ from model.comparison.steps import (
     answer_folders,
 )
 from model.comparison.variants import ROWS, TWO_CORES, Row, Stages, stages_of
-from model.crossval.pairs import EvaluationLesion, EvaluationPair
+from model.crossval.pairs import EvaluationPair
 from model.crossval.prediction_store import (
     cache_entry,
     labelmap_path,
@@ -31,7 +31,7 @@ from model.crossval.prediction_store import (
     records_path,
     write_prediction_manifest,
 )
-from model.data.dataset import RawScan
+from model.data.dataset import RawLesion, RawScan
 from model.evaluation.records import LesionRecord, Scope, write_records
 from model.training.config import TrainingConfig, to_plain
 
@@ -61,7 +61,8 @@ def pair(folder: Path, patient: str) -> EvaluationPair:
                 path.write_bytes(path.name.encode())
         scans.append(RawScan(f"{patient}_{order}", patient, order, image, labels))
     point = (1.0, 2.0, 3.0)
-    return EvaluationPair(patient, f"{patient}-1", *scans, (EvaluationLesion(1, (1,), point, point, None),))
+    lesion = RawLesion(1, scans[0].scan_id, scans[1].scan_id, (1,), point, point)
+    return EvaluationPair(patient, f"{patient}-1", *scans, (lesion,))
 
 
 def place(where: ComparisonContext) -> StepContext:

@@ -101,8 +101,8 @@ def lesion(
         start,
         end,
         propagated,
-        table(baseline, lesion_id),
-        table(followup, lesion_id) if ids else None,
+        baseline_table=table(baseline, lesion_id),
+        followup_table=table(followup, lesion_id) if ids else None,
     )
 
 

@@ -168,7 +168,7 @@ def test_answers_are_those_to_the_points_as_they_are(tmp_path: Path) -> None:
     assert _tested(where).state == "finished"
     assert _tested(_with_test(where, None)).state == "finished"  # nobody says that they are others
     (pair,) = where.pairs.test or ()
-    moved = replace(pair.lesions[0], given_point_xyz=(4.0, 4.0, 4.0))
+    moved = replace(pair.lesions[0], followup_point_xyz=(4.0, 4.0, 4.0))
     assert _tested(_with_test(where, (replace(pair, lesions=(moved,)),))).state == "begun"
     more = _with_test(where, (pair, replace(pair, name="another")))
     assert _tested(more).state == "begun"

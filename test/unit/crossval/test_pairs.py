@@ -29,10 +29,10 @@ def test_lesions_of_a_data_set(pairs: tuple[EvaluationPair, ...], manifest: Path
     assert [pair.name for pair in pairs] == ["anna_t0-to-anna_t1", "ben_t0-to-ben_t1"]
     by_id = {lesion.lesion_id: lesion for lesion in pairs[0].lesions}
     assert {name: lesion.followup_ids for name, lesion in by_id.items()} == {1: (1,), 2: (), 3: (5,), 4: (5,)}
-    assert by_id[2].given_point_xyz is None  # gone: there is no true point
+    assert by_id[2].followup_point_xyz is None  # gone: there is no true point
     assert by_id[2].propagated_point_xyz == PROPAGATED[2] and by_id[4].propagated_point_xyz is None
     assert by_id[1].baseline_point_xyz == (10.0, 9.0, 8.0)  # the centre, as the file counts
-    assert by_id[3].given_point_xyz == by_id[4].given_point_xyz == (17.0, 24.0, 20.0)
+    assert by_id[3].followup_point_xyz == by_id[4].followup_point_xyz == (17.0, 24.0, 20.0)
     assert {path.parent for path in pairs[0].files} == {manifest.parent} and len(pairs[0].files) == 4
 
 

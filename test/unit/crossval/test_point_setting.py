@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.case.geometry import Geometry, flip_order
-from model.crossval.pairs import EvaluationLesion, EvaluationPair
+from model.crossval.pairs import EvaluationPair
 from model.crossval.point_setting import PointSetting
-from model.data.dataset import RawScan
+from model.data.dataset import RawLesion, RawScan
 from model.data.prepared_grid import prepared_grid
 from model.errors import InputError
 
@@ -22,7 +22,7 @@ from ...helpers.crossval_cases import GRIDS
 
 SCAN = RawScan("anna_t1", "anna", 1, Path("ct.mha"))
 PAIR = EvaluationPair("anna", "a-to-b", SCAN, SCAN, ())
-LESION = EvaluationLesion(7, (7,), (1.0, 2.0, 3.0), (10.0, 11.0, 12.0), (13.5, 14.25, 15.0))
+LESION = RawLesion(7, "a", "b", (7,), (1.0, 2.0, 3.0), (10.0, 11.0, 12.0), (13.5, 14.25, 15.0))
 
 
 def _network_voxel(point_xyz, grid: Geometry, plan) -> tuple[int, int, int]:
@@ -37,7 +37,7 @@ def test_the_point_that_is_asked_for() -> None:
     assert true.point_xyz(PAIR, LESION, grid, plan) == (10.0, 11.0, 12.0)
     unknown = replace(LESION, propagated_point_xyz=None)
     assert propagated.point_xyz(PAIR, unknown, grid, plan) == (10.0, 11.0, 12.0)
-    gone = replace(LESION, followup_ids=(), given_point_xyz=None)
+    gone = replace(LESION, followup_ids=(), followup_point_xyz=None)
     assert true.point_xyz(PAIR, gone, grid, plan) == (13.5, 14.25, 15.0)
 
 
@@ -61,7 +61,7 @@ def test_noise_is_whole_voxels_inside_the_scan(point, lesion_id, noise, seed, sp
 
 def test_noise_is_uniform_and_of_its_lesion_alone() -> None:
     plan = replace(phantoms.plan(), spacing_zyx=(1.2, 1.3, 1.1))
-    question, middle = PointSetting("given", 2), replace(LESION, given_point_xyz=(16.0, 17.0, 15.0))
+    question, middle = PointSetting("given", 2), replace(LESION, followup_point_xyz=(16.0, 17.0, 15.0))
     centre = np.asarray(_network_voxel((16.0, 17.0, 15.0), GRIDS[1], plan))
     steps = np.asarray(
         [

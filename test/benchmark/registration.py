@@ -5,7 +5,7 @@
 
 Prints a Markdown table, a row as soon as it is measured, each in a process of its own. Seconds are wall time
 from the import of the back end to the last of the lesions; the CPU's are of all cores. Where
-``../shared/real`` is missing it says so.
+the data of test/README.md is missing it says so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ from model.timing import peak_memory_mib
 
 from ..helpers.real_pairs import (
     HALF,
-    REAL,
     Deformation,
     Pair,
     Registered,
@@ -214,8 +213,8 @@ def main() -> int:
     data = arguments.data.split(",")
     if unknown := set(data) - DATA.keys():
         parser.error(f"no such data: {', '.join(sorted(unknown))}; expected of: {', '.join(DATA)}")
-    if not REAL.is_dir():
-        print("not measured: the real scans (../shared/real) are not on this machine")
+    if not REAL_DATA.is_dir():
+        print("not measured: set LONGILESION_TEST_DATA to the real scans (test/README.md)")
         return 0
     print(json.dumps(describe_machine()), end="\n\n")
     measured = list(measure_all(data, arguments.backends.split(","), arguments.device))

@@ -1,6 +1,6 @@
 """Pairs of scans of one patient with places known in both: for the proof of registration, and its benchmark.
 
-Real pairs come from ``../shared/real`` (see its MANIFEST): two dates of a lung with landmarks, two phases of
+Real pairs come from the data outside of the repository (test/README.md): two dates of a lung with landmarks, two phases of
 breathing with a tumour. A third is one real thorax and the same seen through a known smooth deformation.
 """
 
@@ -18,9 +18,7 @@ from model.case.images import read_image
 from model.propagation.points import Direction, propagate_points, refined_near
 from model.propagation.register import Registration, RegistrationImage
 from model.propagation.register.grids import AIR_HU, to_image
-from test.helpers.paths import CHECKOUT
 
-REAL = CHECKOUT / "shared" / "real"
 THORAX = "lidc_0314/lidc0314_2mm_ct.nii.gz"
 
 COUCH_MM = 45.0
@@ -103,8 +101,8 @@ def voxels_zyx(geometry: Geometry, points_mm: FloatArray) -> FloatArray:
 
 
 def read_real(name: str) -> RegistrationImage:
-    """A scan of the shared data, in axial order."""
-    image = read_image(REAL / name)
+    """A scan of the data outside of the repository, in axial order."""
+    image = read_image(real_file(name))
     axes = image.geometry.axial_map()
     hu = np.array(axes.array(image.array))  # the image's own memory goes with the image
     return RegistrationImage(hu, image.geometry.reoriented(axes), Path(name).name)
@@ -125,7 +123,7 @@ def lung_pair() -> Pair:
 
 def _landmarks(name: str) -> FloatArray:
     """A list of points as elastix writes it: "point", their number, then x y z in LPS mm."""
-    return np.loadtxt(REAL / name, skiprows=2).reshape(-1, 3)
+    return np.loadtxt(real_file(name), skiprows=2).reshape(-1, 3)
 
 
 def breathing_pair() -> Pair:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
-import pytest
 import SimpleITK as sitk
 
 from model.case.geometry import FloatArray, Geometry, Vector, flip_order
 from model.propagation.register import RegistrationImage
 from model.propagation.register.grids import to_image
 from model.propagation.register.linear import LinearTransform
-from test.helpers.paths import CHECKOUT
-
-REAL = CHECKOUT.parent / "shared" / "real"
-
-
-def real(name: str) -> Path:
-    """A file of the shared data; the test is skipped where it is missing."""
-    path = REAL / name
-    if not path.is_file():
-        pytest.skip(f"the real scan {name} is not on this machine")
-    return path
+from test.helpers.paths import real_file
 
 
 def read(name: str) -> RegistrationImage:
-    image = sitk.ReadImage(str(real(name)))
+    image = sitk.ReadImage(str(real_file(name)))
     geometry = Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     return RegistrationImage(sitk.GetArrayFromImage(image), geometry)
 

@@ -19,7 +19,6 @@ from model.propagation.register import backend
 
 from ..helpers.real_pairs import (
     HALF,
-    REAL,
     Deformation,
     Deformed,
     Pair,
@@ -31,7 +30,7 @@ from ..helpers.real_pairs import (
     voxels_zyx,
 )
 
-pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real scans are not on this machine")
+pytestmark = pytest.mark.slow
 
 BACKEND = "deformable"
 BOTH_WAYS = pytest.mark.parametrize("direction", list(Direction))

@@ -10,10 +10,9 @@ import pytest
 
 from model.data.folds import Fold, read_folds
 from test.cohort.make import SAMPLE_PATIENT, SOURCES, TEST_PATIENTS
-from test.helpers.paths import CHECKOUT
+from test.helpers.paths import CHECKOUT, REAL_DATA
 
 COHORT = CHECKOUT / "test" / "cohort"
-REAL = CHECKOUT.parent / "shared" / "real"
 FOLDS = 5
 
 
@@ -55,10 +54,12 @@ def test_no_source_is_an_image_of_the_sample_patient() -> None:
     assert sample and not sample & set(digests.values())
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real CTs are not here")
+@pytest.mark.skipif(
+    not REAL_DATA.is_dir(), reason="LONGILESION_TEST_DATA does not name the real CTs of test/README.md"
+)
 def test_sources_are_the_files_that_they_name() -> None:
     digests = _digests()
-    lidc = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (REAL / "lidc_0314").iterdir()}
+    lidc = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (REAL_DATA / "lidc_0314").iterdir()}
     assert not lidc & set(digests.values())
     for name, digest in digests.items():
-        assert hashlib.sha256((REAL / name).read_bytes()).hexdigest() == digest, name
+        assert hashlib.sha256((REAL_DATA / name).read_bytes()).hexdigest() == digest, name

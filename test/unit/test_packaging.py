@@ -21,7 +21,15 @@ def test_every_package_is_installed() -> None:
 
 
 def test_one_version() -> None:
-    assert PROJECT["project"]["version"] == __version__
+    assert PROJECT["project"]["dynamic"] == ["version"] and "version" not in PROJECT["project"]
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "longilesion.__version__"}
+    assert f"## [{__version__}]" in (CHECKOUT / "CHANGELOG.md").read_text()
+    assert f"version: {__version__}\n" in (CHECKOUT / "CITATION.cff").read_text()
+
+
+def test_types_ship() -> None:
+    assert (CHECKOUT / "model" / "py.typed").is_file()
+    assert PROJECT["tool"]["setuptools"]["package-data"] == {"longilesion": ["py.typed"]}
 
 
 def test_tests_are_packages() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from test.helpers.paths import SAMPLE
+from test.helpers.paths import REAL_DATA, SAMPLE
 from test.sample.make import make
 from test.sample.step1 import lay_out
 from test.sample.warp import Warp, jacobian_determinant
@@ -21,7 +21,7 @@ BASELINE_MASK = INPUT / "images" / "primary-baseline-ct-tumor-lesion-seg" / "lid
 FOLLOWUP_CT = INPUT / "images" / "primary-followup-ct" / "lidc0314-followup.mha"
 TRUTH = SAMPLE / "truth" / "lidc0314-followup.mha"
 # Beside the checkout, where there is one; the originals are not part of the project.
-SOURCE = SAMPLE.parents[2] / "shared" / "real" / "lidc_0314"
+SOURCE = REAL_DATA / "lidc_0314"
 
 
 def read(path: Path) -> sitk.Image:

@@ -7,3 +7,6 @@ import os
 # As in a run (model/cli/process.py), and before any test imports torch: threads that wait must not spin on
 # the cores of others, or a machine with other work takes ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Tests run side by side, one process per core (test/run.sh): more threads would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")

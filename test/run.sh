@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # All checks that need no Docker: lint, format, types, unit, golden and end-to-end tests.
-# usage: test/run.sh [--container] [pytest arguments...]
+# usage: test/run.sh [--quick | --container] [pytest arguments...]
+# --quick: lint, types, and the tests that take moments.
 # --container: the container checks alone; builds the image, unless LONGILESION_IMAGE names one.
+# LONGILESION_TEST_DATA: real scans that are not in the repository, see test/README.md.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../environment.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/../environment.sh"
@@ -12,7 +14,14 @@ if [ "${1:-}" = --container ]; then
     shift
     exec "$python" -m pytest -m container -rs test/container "$@"
 fi
+selection=()
+if [ "${1:-}" = --quick ]; then
+    shift
+    selection=(-m "not slow and not container")
+fi
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-"$python" -m mypy model process.py
-exec "$python" -m pytest "$@"
+"$python" -m mypy
+# One process per core, each with one torch thread.
+workers=$(nproc 2>/dev/null || echo 2)
+exec "$python" -m pytest --numprocesses "$((workers < 8 ? workers : 8))" --dist worksteal "${selection[@]}" "$@"

@@ -31,6 +31,7 @@ from model.propagation.points import Direction
 from model.propagation.register import Transform, backend
 from model.timing import peak_memory_mib
 
+from ..helpers.paths import REAL_DATA
 from ..helpers.real_pairs import (
     HALF,
     Deformation,

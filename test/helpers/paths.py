@@ -20,7 +20,6 @@ def real_file(*names: str) -> Path:
     """A file of the data outside of the repository; the test that needs it is skipped if it is missing."""
     path = REAL_DATA.joinpath(*names)
     if not path.exists():
-        pytest.skip(
-            f"{'/'.join(names)} is missing: set LONGILESION_TEST_DATA, see test/README.md for its source"
-        )
+        name = "/".join(names)
+        pytest.skip(f"{name} is missing: set LONGILESION_TEST_DATA, see test/README.md for its source")
     return path

@@ -1,7 +1,7 @@
 """Pairs of scans of one patient with places known in both: for the proof of registration, and its benchmark.
 
-Real pairs come from the data outside of the repository (test/README.md): two dates of a lung with landmarks, two phases of
-breathing with a tumour. A third is one real thorax and the same seen through a known smooth deformation.
+Real pairs come from the data outside of the repository (test/README.md): two dates of a lung with
+landmarks, two phases of breathing with a tumour. A third is one real thorax and the same seen through a known smooth deformation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from model.case.images import read_image
 from model.propagation.points import Direction, propagate_points, refined_near
 from model.propagation.register import Registration, RegistrationImage
 from model.propagation.register.grids import AIR_HU, to_image
+from test.helpers.paths import real_file
 
 THORAX = "lidc_0314/lidc0314_2mm_ct.nii.gz"
 

@@ -54,9 +54,7 @@ def test_no_source_is_an_image_of_the_sample_patient() -> None:
     assert sample and not sample & set(digests.values())
 
 
-@pytest.mark.skipif(
-    not REAL_DATA.is_dir(), reason="LONGILESION_TEST_DATA does not name the real CTs of test/README.md"
-)
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="needs LONGILESION_TEST_DATA, see test/README.md")
 def test_sources_are_the_files_that_they_name() -> None:
     digests = _digests()
     lidc = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (REAL_DATA / "lidc_0314").iterdir()}

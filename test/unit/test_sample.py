@@ -157,7 +157,7 @@ def test_warp_meets_itself() -> None:
     np.testing.assert_allclose(warp.to_baseline(warp.nodule_in_followup()), warp.nodule_xyz_mm, atol=1e-6)
 
 
-@pytest.mark.skipif(not SOURCE.is_dir(), reason="the originals of LIDC-IDRI-0314 are not beside the checkout")
+@pytest.mark.skipif(not SOURCE.is_dir(), reason="needs LONGILESION_TEST_DATA, see test/README.md")
 def test_the_case_is_made_again_voxel_by_voxel(tmp_path: Path) -> None:
     made = make(SOURCE, tmp_path)
     assert made == facts()

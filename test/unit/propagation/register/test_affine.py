@@ -15,6 +15,7 @@ from model.propagation.register import Registration, RegistrationImage, backend
 from model.propagation.register.grids import averaged
 from model.propagation.register.linear import LinearTransform
 
+from ....helpers.paths import real_file
 from ....helpers.registration_scans import (
     around,
     centroid_mm,
@@ -24,7 +25,6 @@ from ....helpers.registration_scans import (
     part_of,
     phantom,
     read,
-    real,
     turn,
 )
 
@@ -180,7 +180,7 @@ def test_runs_are_equal(thorax: RegistrationImage, nodule_mm: FloatArray) -> Non
 
 
 def _landmarks_mm(name: str) -> FloatArray:
-    return np.loadtxt(real(f"elastix_lung/{name}"), skiprows=2)
+    return np.loadtxt(real_file(f"elastix_lung/{name}"), skiprows=2)
 
 
 def _inside(geometry: Geometry, points_mm: FloatArray) -> npt.NDArray[np.bool_]:

@@ -1,7 +1,8 @@
 """Pairs of scans of one patient with places known in both: for the proof of registration, and its benchmark.
 
 Real pairs come from the data outside of the repository (test/README.md): two dates of a lung with
-landmarks, two phases of breathing with a tumour. A third is one real thorax and the same seen through a known smooth deformation.
+landmarks, two phases of breathing with a tumour. A third is one real thorax and the same seen through a known
+smooth deformation.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..case.geometry import FloatArray, Geometry, Vector
-from .points import Direction, propagate_points, refined_near
+from .points import Direction, propagate_points, refine_near
 from .register import Registration
 
 
@@ -86,7 +86,7 @@ def propagate_with_confidence(
     """
     options = options or ConfidenceOptions()
     points = np.asarray(points_zyx, np.float64).reshape(-1, 3)
-    way = _Way(source, target, refined_near(points, source, target, registration, direction), direction)
+    way = _Way(source, target, refine_near(points, source, target, registration, direction), direction)
     moved = way.moved(points)
     squares = options.floor_mm**2 + (options.spread_weight * _spread_mm(points, moved, way, options)) ** 2
     if np.isfinite(registration.similarity):
@@ -97,7 +97,7 @@ def propagate_with_confidence(
     if reverse is not None and reverse.is_reliable:
         # Seen by the reverse registration the baseline is the follow-up: its way back from the target to
         # the source has the same name as the way there.
-        back = _Way(target, source, refined_near(moved, target, source, reverse, direction), direction)
+        back = _Way(target, source, refine_near(moved, target, source, reverse, direction), direction)
         missing_mm = np.linalg.norm(_world(back.moved(moved), source) - _world(points, source), axis=1)
         squares += (options.inconsistency_weight * missing_mm) ** 2
     elif reverse is not None:

@@ -22,9 +22,9 @@ from ..case.scans import ClickUnits, read_scans
 from ..errors import InputError, LongilesionError, one_line
 from .confidence import ConfidenceOptions, PropagatedPoint, is_estimated, propagate_with_confidence
 from .pair_registrations import RegistrationCache
-from .points import Direction, refined_near
+from .points import Direction, refine_near
 from .register import DEFAULT_BACKEND, Registration, Transform, backend
-from .register.stored import save_transform, written_suffix
+from .register.stored import save_transform, transform_suffix
 from .shapes import box_anchors, label_boxes, propagate_box, propagate_labels
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class PairOptions:
                 raise InputError(f"{path}: is an input; expected another file to write to")
             check_writable(path)
         if self.save_transform is not None:
-            written_suffix(self.save_transform)
+            transform_suffix(self.save_transform)
         return outputs
 
 
@@ -218,7 +218,7 @@ def _register(known: _Known, target: Scan, options: PairOptions, registrations: 
             "expected two CTs of one patient"
         ) from error
     _say(registrations, found)
-    near = refined_near(anchors, source.geometry, target.geometry, found, options.direction)
+    near = refine_near(anchors, source.geometry, target.geometry, found, options.direction)
     reverse: Registration | None = None
     if anchors and options.there_and_back and is_estimated(options.backend):
         log.info("registering the other way round")

@@ -16,7 +16,7 @@ from ..case.case import Scan
 from ..case.geometry import Array, Geometry, Vector
 from ..errors import one_line
 from .confidence import ConfidenceOptions
-from .points import Direction, refined_near
+from .points import Direction, refine_near
 from .register import Backend, Registration, RegistrationImage, backend
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class PairRegistrations:
         registration, direction = self.unrefined(source, target)
         key = id(source), id(target)
         if key not in self._refined:
-            self._refined[key] = refined_near(
+            self._refined[key] = refine_near(
                 self._expected[key], source.geometry, target.geometry, registration, direction
             )
         return self._refined[key], direction

@@ -51,7 +51,7 @@ def propagate_points(
     return np.ascontiguousarray(target.world_to_voxel(moved_mm)[:, ::-1])
 
 
-def refined_near(
+def refine_near(
     points_zyx: npt.ArrayLike,
     source: Geometry,
     target: Geometry,

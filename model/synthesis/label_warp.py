@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse.csgraph import connected_components
 
 from ..case.geometry import Array, Box, FloatArray, Vector
-from ..propagation.register.field import undone
+from ..propagation.register.field import invert_displacement
 from .displacement import grid_positions
 from .scan_lesions import LabelledLesion
 
@@ -41,7 +41,7 @@ def nearest_ids(labels: Array, places_mm: FloatArray, spacing_zyx: Vector) -> Ar
 
 def push_forward(pull: PositionMap, places_mm: FloatArray) -> FloatArray:
     """Places (3, N) of the baseline -> those of the follow-up."""
-    return undone(lambda points: (pull(points.T) - points.T).T, places_mm.T).T
+    return invert_displacement(lambda points: (pull(points.T) - points.T).T, places_mm.T).T
 
 
 def place_small(

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from model.case.geometry import Box, FloatArray, Geometry, Vector
 from model.case.images import read_image
-from model.propagation.points import Direction, propagate_points, refined_near
+from model.propagation.points import Direction, propagate_points, refine_near
 from model.propagation.register import Registration, RegistrationImage
 from model.propagation.register.grids import AIR_HU, to_image
 from test.helpers.paths import real_file
@@ -66,7 +66,7 @@ class Registered:
     def looked_closer(self, direction: Direction = Direction.TO_FOLLOWUP) -> Registration:
         """The registration to use for all lesions, when they are known in the scan that is left."""
         points, source, target, _ = self._way(direction)
-        return refined_near(points, source, target, self.registration, direction)
+        return refine_near(points, source, target, self.registration, direction)
 
     def errors_mm(self, direction: Direction) -> FloatArray:
         """How far the lesions are off after the closer look, (N,) mm; carried over as users do."""

@@ -21,7 +21,7 @@ ALLOWED = {
     "case": {"errors"},
     "prompts": {"errors", "case", "inference"},
     "network": {"errors", "case", ""},
-    "propagation": {"errors", "case", "extensions", "inference"},
+    "propagation": {"errors", "case", "extensions"},
     "inference": {"errors", "case", "network", "propagation", "prompts", "timing", "extensions", ""},
     "tracking": {"errors", "case", "network", "propagation", "prompts", "inference", "timing", "cli", ""},
     "evaluation": {"errors", "case"},

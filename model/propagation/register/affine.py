@@ -18,7 +18,7 @@ from ...errors import one_line
 from . import Registration, RegistrationImage
 from .grids import AIR_HU, Level, Mask, pyramid
 from .linear import LinearTransform
-from .search import evidence, translations
+from .search import alignment_evidence, candidate_translations
 from .similarity import POOR_SIMILARITY, correlation
 
 _Pair = tuple[Level, Level]
@@ -64,7 +64,11 @@ class _Fit:
 
     @property
     def score(self) -> float:
-        return float(evidence(self.similarity, self.overlap)) if np.isfinite(self.similarity) else -np.inf
+        return (
+            float(alignment_evidence(self.similarity, self.overlap))
+            if np.isfinite(self.similarity)
+            else -np.inf
+        )
 
 
 class LinearBackend:
@@ -81,7 +85,7 @@ class LinearBackend:
         try:
             levels = zip(pyramid(fixed, _SPACINGS_MM), pyramid(moving, _SPACINGS_MM), strict=True)
             search, *others = levels
-            return _judged(self._fit(translations(*search), *others), _headers_meet(fixed, moving))
+            return _judged(self._fit(candidate_translations(*search), *others), _headers_meet(fixed, moving))
         except RuntimeError as error:  # whatever ITK could not do with these images
             log.warning("registration failed: %s", one_line(error))
             return _as_headers_say("the registration of the two scans failed")

@@ -19,7 +19,7 @@ _WIDTHS_MM = (8.0, 16.0, 32.0, 64.0)
 _LEAST_SHARE = 0.02
 
 
-def continued_outward(found: FloatField, pair: PairOnGrid) -> FloatField:
+def extrapolate_border(found: FloatField, pair: PairOnGrid) -> FloatField:
     """Displacements (z, y, x, 3) mm on a pair's grid, replaced near the ends of what both scans see."""
     spacing_mm = pair.grid.spacing_xyz[0]
     seen = np.pad(pair.fixed_seen & _seen_through(found, pair.moving_seen, spacing_mm), 1)

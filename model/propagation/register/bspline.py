@@ -19,11 +19,11 @@ from ...case.geometry import Geometry
 from ...errors import one_line
 from . import Registration, RegistrationImage
 from .affine import LinearBackend
-from .field import FieldTransform, grid_over
+from .field import FieldTransform, coarser_grid
 from .grids import AIR_HU, Level, pyramid
 from .itk import from_field
 from .linear import LinearTransform
-from .similarity import better_of, geometry_of
+from .similarity import accept_if_better, image_geometry
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +69,8 @@ class BSplineBackend:
             found = _deformed(start.transform, fixed, moving)
         except RuntimeError as error:  # whatever ITK could not do with these images
             log.warning("deformable registration failed: %s", one_line(error))
-            return better_of(start, None, fixed, moving)
-        return better_of(start, found, fixed, moving)
+            return accept_if_better(start, None, fixed, moving)
+        return accept_if_better(start, found, fixed, moving)
 
 
 def _deformed(linear: LinearTransform, fixed: RegistrationImage, moving: RegistrationImage) -> FieldTransform:
@@ -86,7 +86,7 @@ def _deformed(linear: LinearTransform, fixed: RegistrationImage, moving: Registr
         if found is None:
             break
         splines.append(found)
-    grid = grid_over(geometry_of(fixed_level.image), _FIELD_MM)
+    grid = coarser_grid(image_geometry(fixed_level.image), _FIELD_MM)
     u = sitk.TransformToDisplacementField(
         sitk.CompositeTransform(splines or [sitk.Transform(3, sitk.sitkIdentity)]),
         sitk.sitkVectorFloat32,

@@ -25,7 +25,7 @@ class Search:
     reach: int
 
 
-def choose_device(wanted: str) -> str:
+def torch_device(wanted: str) -> str:
     """cpu, cuda or cuda:N for what the user asked; "auto" takes a GPU where there is one.
 
     Raises:

@@ -22,7 +22,7 @@ from ...case.geometry import FloatArray, Geometry
 from ...errors import InputError, LongilesionError, one_line
 from ...extensions import load_object
 from . import Backend, Registration, RegistrationImage, Transform
-from .similarity import given
+from .similarity import given_registration
 
 _EXPECTED = (
     "a function (fixed, moving) that returns a registration or a transform, "
@@ -63,7 +63,7 @@ class _Custom:
         answer = _called(self._name, self._function, fixed, moving)
         transform = answer.transform if isinstance(answer, Registration) else answer
         self._check(transform, fixed.geometry, moving.geometry)
-        return answer if isinstance(answer, Registration) else given(transform, fixed, moving)
+        return answer if isinstance(answer, Registration) else given_registration(transform, fixed, moving)
 
     def _check(self, transform: Transform, fixed: Geometry, moving: Geometry) -> None:
         """Both directions must take the corners of a scan, or no points at all, to as many finite points."""

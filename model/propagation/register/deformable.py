@@ -18,14 +18,14 @@ from ...case.geometry import FloatArray, Geometry
 from ...errors import one_line
 from . import Registration, RegistrationImage
 from .affine import LinearBackend
-from .border import continued_outward
-from .convex import Search, choose_device, convex_adam
+from .border import extrapolate_border
+from .convex import Search, convex_adam, torch_device
 from .field import FieldTransform, FloatField
 from .grids import body_box_mm, to_image
 from .linear import LinearTransform
 from .refine import Refiner
-from .similarity import better_of
-from .warp import PairOnGrid, Smoothed, normalised
+from .similarity import accept_if_better
+from .warp import PairOnGrid, SmoothedScan, normalise_locally
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class DeformableBackend:
     """
 
     def __init__(self, device: str = "auto", refine: bool = True) -> None:
-        self._device = choose_device(device)
+        self._device = torch_device(device)
         self._refine = refine
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
@@ -70,10 +70,10 @@ class DeformableBackend:
                 log.info("the scans share too little to be deformed; the affine registration is kept")
                 return start
             found = _deformed(fixed, moving, start.transform, grid, self._device)
-            registration = better_of(start, found, fixed, moving)
+            registration = accept_if_better(start, found, fixed, moving)
         except (RuntimeError, MemoryError) as error:  # whatever torch or ITK could not do with these images
             log.warning("deformable registration failed: %s", one_line(error))
-            return better_of(start, None, fixed, moving)
+            return accept_if_better(start, None, fixed, moving)
         if not self._refine or registration.transform is not found:
             return registration
         refiner = Refiner(fixed, moving, found, grid.spacing_xyz[0], self._device)
@@ -108,10 +108,12 @@ def _deformed(
     fixed: RegistrationImage, moving: RegistrationImage, linear: LinearTransform, grid: Geometry, device: str
 ) -> FieldTransform:
     spacing_mm = grid.spacing_xyz[0]
-    pair = PairOnGrid.of(grid, Smoothed.of(fixed, spacing_mm), Smoothed.of(moving, spacing_mm), linear)
+    pair = PairOnGrid.of(
+        grid, SmoothedScan.of(fixed, spacing_mm), SmoothedScan.of(moving, spacing_mm), linear
+    )
     log.info("deformable registration at %.1f mm, %.1f million voxels", spacing_mm, pair.fixed.size / 1e6)
-    found = continued_outward(convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device), pair)
-    return FieldTransform(linear, continued_outward(_polished(pair, found), pair), grid)
+    found = extrapolate_border(convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device), pair)
+    return FieldTransform(linear, extrapolate_border(_polished(pair, found), pair), grid)
 
 
 def _polished(pair: PairOnGrid, found: FloatField) -> FloatField:
@@ -122,7 +124,7 @@ def _polished(pair: PairOnGrid, found: FloatField) -> FloatField:
     spacing_mm = pair.grid.spacing_xyz[0]
     sigma = _NEIGHBOURHOOD_MM / spacing_mm
     fixed, moving = (
-        to_image(normalised(hu, seen, sigma), pair.grid)
+        to_image(normalise_locally(hu, seen, sigma), pair.grid)
         for hu, seen in ((pair.fixed, pair.fixed_seen), (pair.moving, pair.moving_seen))
     )
     start = sitk.GetImageFromArray(found.astype(np.float64), isVector=True)

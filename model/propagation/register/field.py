@@ -71,10 +71,12 @@ class FieldTransform:
         Where the field folds there are several answers or none near; the best point found is given.
         """
         wanted = self.linear.moving_to_fixed(np.asarray(points_mm, np.float64).reshape(-1, 3))
-        return undone(self.displacement, wanted)
+        return invert_displacement(self.displacement, wanted)
 
 
-def undone(displacement: Callable[[FloatArray], FloatArray], wanted_mm: FloatArray) -> FloatArray:
+def invert_displacement(
+    displacement: Callable[[FloatArray], FloatArray], wanted_mm: FloatArray
+) -> FloatArray:
     """The points p (N, 3) with p + displacement(p) = wanted, by steps that only ever come nearer."""
     points = wanted_mm - displacement(wanted_mm)
     missing = wanted_mm - points - displacement(points)
@@ -111,14 +113,14 @@ class Composition:
         return self.first.moving_to_fixed(self.second.moving_to_fixed(points_mm))
 
 
-def compose(first: Transform, second: Transform) -> Transform:
+def compose_transforms(first: Transform, second: Transform) -> Transform:
     """fixed -> first -> second -> moving; two linear transforms become one."""
     if isinstance(first, LinearTransform) and isinstance(second, LinearTransform):
         return LinearTransform(second.matrix @ first.matrix, second.fixed_to_moving(first.offset_mm[None])[0])
     return Composition(first, second)
 
 
-def grid_over(geometry: Geometry, spacing_mm: float) -> Geometry:
+def coarser_grid(geometry: Geometry, spacing_mm: float) -> Geometry:
     """A coarser grid of about the given spacing, from the scan's first voxels to its last, oriented alike."""
     sides = [(n - 1) * s for n, s in zip(geometry.size_xyz, geometry.spacing_xyz, strict=True)]
     nx, ny, nz = (max(1, round(side / spacing_mm)) + 1 for side in sides)
@@ -133,7 +135,7 @@ def voxel_centres_mm(geometry: Geometry) -> FloatArray:
     return geometry.voxel_to_world(indices_zyx[::-1].T)
 
 
-def sampled(transform: Transform, geometry: Geometry, linear: LinearTransform) -> FieldTransform:
+def sample_on_grid(transform: Transform, geometry: Geometry, linear: LinearTransform) -> FieldTransform:
     """Any transform on a grid: ``linear`` and what is left of the transform after it."""
     places = voxel_centres_mm(geometry)
     left = linear.moving_to_fixed(transform.fixed_to_moving(places)) - places

@@ -42,7 +42,7 @@ class Level:
     body: sitk.Image
 
 
-def averaged(scan: RegistrationImage, spacing_mm: float) -> tuple[FloatVolume, Mask, Geometry]:
+def block_average(scan: RegistrationImage, spacing_mm: float) -> tuple[FloatVolume, Mask, Geometry]:
     """Means of blocks of voxels whose sides are as long as possible but at most ``spacing_mm``.
 
     Returns HU (z, y, x) float32, whether at least half of each block was measured, and their grid.
@@ -123,7 +123,7 @@ def pyramid(scan: RegistrationImage, spacings_mm: tuple[float, ...]) -> list[Lev
 
 def _averaged_images(scan: RegistrationImage, spacing_mm: float) -> tuple[sitk.Image, sitk.Image]:
     # A function of its own, as its arrays are the largest and must be gone before the smoothing.
-    hu, seen, geometry = averaged(scan, spacing_mm)
+    hu, seen, geometry = block_average(scan, spacing_mm)
     return to_image(hu, geometry), to_image(seen, geometry)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import Registration, RegistrationImage
 from .linear import LinearTransform
-from .similarity import given
+from .similarity import given_registration
 
 
 class IdentityBackend:
@@ -12,4 +12,4 @@ class IdentityBackend:
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         """The identity, and how alike the scans are as they lie; see `Backend.register`."""
-        return given(LinearTransform.identity(), fixed, moving)
+        return given_registration(LinearTransform.identity(), fixed, moving)

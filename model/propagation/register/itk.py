@@ -13,10 +13,19 @@ import SimpleITK as sitk
 
 from ...case.geometry import FloatArray, Geometry
 from . import Transform
-from .field import FADE_MM, Composition, FieldTransform, compose, grid_over, sampled, undone, voxel_centres_mm
+from .field import (
+    FADE_MM,
+    Composition,
+    FieldTransform,
+    coarser_grid,
+    compose_transforms,
+    invert_displacement,
+    sample_on_grid,
+    voxel_centres_mm,
+)
 from .grids import to_image
 from .linear import LinearTransform
-from .similarity import geometry_of
+from .similarity import image_geometry
 
 # What ITK has no name for is sampled at this spacing.
 _SAMPLED_MM = 4.0
@@ -27,7 +36,7 @@ _MIN_DETERMINANT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Inverse:
+class InverseTransform:
     """A transform the other way round."""
 
     transform: Transform
@@ -56,7 +65,7 @@ class ItkTransform:
     def moving_to_fixed(self, points_mm: npt.ArrayLike) -> FloatArray:
         """Baseline points (N, 3), LPS mm -> follow-up points (N, 3), to 0.01 mm."""
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
-        return undone(lambda places: self.fixed_to_moving(places) - places, points)
+        return invert_displacement(lambda places: self.fixed_to_moving(places) - places, points)
 
 
 def from_itk(itk: sitk.Transform) -> Transform:
@@ -96,16 +105,16 @@ def from_field(image: sitk.Image) -> FieldTransform:
     u = sitk.GetArrayFromImage(image).astype(np.float32)
     if not np.isfinite(u).all():
         raise ValueError("has displacements that are NaN or infinite; expected finite ones")
-    return FieldTransform(LinearTransform.identity(), u, geometry_of(image))
+    return FieldTransform(LinearTransform.identity(), u, image_geometry(image))
 
 
 def _merged(first: Transform, second: Transform) -> Transform:
     """first, then second; a field and what is linear after it become one again."""
     if isinstance(first, FieldTransform) and isinstance(second, LinearTransform):
-        linear = compose(first.linear, second)
+        linear = compose_transforms(first.linear, second)
         assert isinstance(linear, LinearTransform)
         return FieldTransform(linear, first.displacement_mm, first.geometry)
-    return compose(first, second)
+    return compose_transforms(first, second)
 
 
 def _linear(itk: sitk.Transform) -> LinearTransform:
@@ -151,20 +160,20 @@ def to_field(transform: Transform, fixed: Geometry | None = None) -> sitk.Image:
     if isinstance(transform, FieldTransform):
         grid = transform.geometry
     else:
-        grid = grid_over(_needed(transform, fixed), _SAMPLED_MM)
-    return _vector_image(sampled(transform, grid, LinearTransform.identity()).displacement_mm, grid)
+        grid = coarser_grid(_needed(transform, fixed), _SAMPLED_MM)
+    return _vector_image(sample_on_grid(transform, grid, LinearTransform.identity()).displacement_mm, grid)
 
 
 def _over_scan(transform: Transform, fixed: Geometry | None) -> FieldTransform:
     """The linear transform that is nearest to this one over a scan, and a field of what is left."""
     fixed = _needed(transform, fixed)
-    places = voxel_centres_mm(grid_over(fixed, 8 * _SAMPLED_MM))
+    places = voxel_centres_mm(coarser_grid(fixed, 8 * _SAMPLED_MM))
     columns = np.column_stack([places, np.ones(len(places))])
     solution = np.asarray(
         np.linalg.lstsq(columns, transform.fixed_to_moving(places), rcond=None)[0], np.float64
     )
     linear = LinearTransform(np.ascontiguousarray(solution[:3].T), solution[3])
-    return sampled(transform, grid_over(fixed, _SAMPLED_MM), linear)
+    return sample_on_grid(transform, coarser_grid(fixed, _SAMPLED_MM), linear)
 
 
 def _needed(transform: Transform, fixed: Geometry | None) -> Geometry:

@@ -27,10 +27,10 @@ from ...case.geometry import FloatArray
 from ...case.lesion_json import Triple, read_document
 from ...errors import InputError
 from . import Registration, RegistrationImage, Transform
-from .field import folding_share, grid_over, sampled, undone
+from .field import coarser_grid, folding_share, invert_displacement, sample_on_grid
 from .linear import LinearTransform
 from .names import scan_keys
-from .similarity import given
+from .similarity import given_registration
 
 _MIN_RIGID, _MIN_SPLINE = 3, 4
 # A cloud of points thinner than this share of its length lies on a line or in a plane: beyond it the
@@ -71,7 +71,7 @@ class LandmarkBackend:
         transform, warnings = self._aligned(*ends)
         if isinstance(transform, SplineTransform) and _folds(transform, fixed):
             warnings = (f"{self._shown}: the landmarks contradict each other, the spline through them folds",)
-        return given(transform, fixed, moving, warnings)
+        return given_registration(transform, fixed, moving, warnings)
 
     @property
     def _shown(self) -> str:
@@ -122,7 +122,7 @@ class SplineTransform:
     def moving_to_fixed(self, points_mm: npt.ArrayLike) -> FloatArray:
         """Baseline points (N, 3), LPS mm -> follow-up points (N, 3), to 0.01 mm."""
         wanted = self.linear.moving_to_fixed(np.asarray(points_mm, np.float64).reshape(-1, 3))
-        return undone(self._displacement, wanted)
+        return invert_displacement(self._displacement, wanted)
 
     def _displacement(self, points_mm: FloatArray) -> FloatArray:
         return np.asarray(self.spline(points_mm)) if len(points_mm) else np.empty((0, 3))
@@ -147,8 +147,8 @@ def spline_fit(
 
 
 def _folds(transform: SplineTransform, scan: RegistrationImage) -> bool:
-    grid = grid_over(scan.geometry, _FOLDING_GRID_MM)
-    return folding_share(sampled(transform, grid, transform.linear)) > 0
+    grid = coarser_grid(scan.geometry, _FOLDING_GRID_MM)
+    return folding_share(sample_on_grid(transform, grid, transform.linear)) > 0
 
 
 def _thickness(points_mm: FloatArray, axis: int) -> float:

@@ -13,10 +13,10 @@ from ...case.geometry import Box, FloatArray, Geometry
 from ...errors import one_line
 from . import RegistrationImage, Transform
 from .convex import Search, convex_adam
-from .field import FieldTransform, compose, folding_share, voxel_centres_mm
+from .field import FieldTransform, compose_transforms, folding_share, voxel_centres_mm
 from .linear import LinearTransform
 from .similarity import FOLDING_LIMIT
-from .warp import PairOnGrid, Smoothed, normalised
+from .warp import PairOnGrid, SmoothedScan, normalise_locally
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Refiner:
             log.warning("the registration could not be refined at a point: %s", one_line(error))
             return
         if found is not None:
-            self._transform = compose(found, self._transform)
+            self._transform = compose_transforms(found, self._transform)
 
     def _found(self, centre_mm: FloatArray) -> FieldTransform | None:
         """What one box adds before the transform so far; None where that is no better."""
@@ -105,7 +105,7 @@ class Refiner:
             return None
         u = convex_adam(pair.fixed, pair.moving, self.spacing_mm, _SEARCH, self.device)
         found = FieldTransform(LinearTransform.identity(), u * _taper(grid)[..., None], grid)
-        after = PairOnGrid.of(grid, scans[0], scans[1], compose(found, self._transform))
+        after = PairOnGrid.of(grid, scans[0], scans[1], compose_transforms(found, self._transform))
         if folding_share(found) > FOLDING_LIMIT or not _likeness(after) > _likeness(pair):
             log.debug("a box at %s is no better than what was there before", np.round(centre_mm))
             return None
@@ -118,7 +118,7 @@ def _box_grid(centre_mm: FloatArray, spacing_mm: float) -> Geometry:
     return Geometry(sides, (spacing_mm, spacing_mm, spacing_mm), (ox, oy, oz))
 
 
-def _cut(scan: RegistrationImage, places_mm: FloatArray, spacing_mm: float) -> Smoothed | None:
+def _cut(scan: RegistrationImage, places_mm: FloatArray, spacing_mm: float) -> SmoothedScan | None:
     """The part of a scan round some places, smoothed; None where they all lie outside."""
     geometry = scan.geometry
     voxels = geometry.world_to_voxel(places_mm)[:, ::-1]
@@ -129,7 +129,7 @@ def _cut(scan: RegistrationImage, places_mm: FloatArray, spacing_mm: float) -> S
     box = Box((z0, y0, x0), (z1, y1, x1)).intersection(Box.of_shape(geometry.shape_zyx))
     if box.is_empty:
         return None
-    return Smoothed.of(RegistrationImage(scan.array[box.slices], geometry.cropped(box)), spacing_mm)
+    return SmoothedScan.of(RegistrationImage(scan.array[box.slices], geometry.cropped(box)), spacing_mm)
 
 
 def _taper(grid: Geometry) -> npt.NDArray[np.float32]:
@@ -145,5 +145,5 @@ def _taper(grid: Geometry) -> npt.NDArray[np.float32]:
 def _likeness(pair: PairOnGrid) -> float:
     """Minus the mean square of what differs between the normalised scans where both were seen."""
     seen, sigma = pair.fixed_seen & pair.moving_seen, _NEIGHBOURHOOD_MM / pair.grid.spacing_xyz[0]
-    fixed, moving = (normalised(hu, seen, sigma)[seen] for hu in (pair.fixed, pair.moving))
+    fixed, moving = (normalise_locally(hu, seen, sigma)[seen] for hu in (pair.fixed, pair.moving))
     return -float(np.mean((fixed - moving) ** 2)) if seen.any() else -np.inf

@@ -18,7 +18,7 @@ _APART_MM = 30.0
 _MIN_OVERLAP = 0.1
 
 
-def evidence(correlation: npt.ArrayLike, overlap: npt.ArrayLike) -> FloatArray:
+def alignment_evidence(correlation: npt.ArrayLike, overlap: npt.ArrayLike) -> FloatArray:
     """How much a correlation over a share of the smaller body speaks for an alignment; larger is better.
 
     Fisher's transform makes steps near 1 count; the root favours large overlaps, where a good match by
@@ -28,7 +28,7 @@ def evidence(correlation: npt.ArrayLike, overlap: npt.ArrayLike) -> FloatArray:
     return np.asarray(np.arctanh(bounded) * np.clip(overlap, 0.0, 1.0) ** 0.25)
 
 
-def translations(fixed: Level, moving: Level) -> list[LinearTransform]:
+def candidate_translations(fixed: Level, moving: Level) -> list[LinearTransform]:
     """Starts for the optimiser, the most likely first: peaks of the correlation, header, centres.
 
     Both levels must have one and the same spacing along the world's axes.
@@ -53,7 +53,7 @@ def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
     )
     correlation = sitk.GetArrayFromImage(correlation_image)
     overlap = _body_overlap(fixed, moving)
-    score = np.where(overlap >= _MIN_OVERLAP, evidence(correlation, overlap), -np.inf)
+    score = np.where(overlap >= _MIN_OVERLAP, alignment_evidence(correlation, overlap), -np.inf)
     spacing = np.asarray(fixed.image.GetSpacing())
     origins = np.subtract(moving.image.GetOrigin(), fixed.image.GetOrigin())
     reach = int(np.ceil(_APART_MM / spacing[0]))

@@ -27,7 +27,7 @@ FOLDING_LIMIT = 0.001
 log = logging.getLogger(__name__)
 
 
-def given(
+def given_registration(
     transform: Transform, fixed: RegistrationImage, moving: RegistrationImage, warnings: tuple[str, ...] = ()
 ) -> Registration:
     """A transform that is not searched for but known, with a word of warning where the scans deny it."""
@@ -41,7 +41,7 @@ def given(
     return Registration(transform, found, not warnings, warnings)
 
 
-def better_of(
+def accept_if_better(
     start: Registration, found: FieldTransform | None, fixed: RegistrationImage, moving: RegistrationImage
 ) -> Registration:
     """The deformation where it does not fold and makes the scans more alike, else the start.
@@ -83,11 +83,11 @@ def level_similarity(transform: Transform, fixed: Level, moving: Level) -> float
 
 def moving_voxels(transform: Transform, fixed: Level, moving: Level) -> FloatArray:
     """Where each fixed voxel lies in the moving image, voxel indices (3, z * y * x)."""
-    places_mm = transform.fixed_to_moving(voxel_centres_mm(geometry_of(fixed.image)))
-    return np.ascontiguousarray(geometry_of(moving.image).world_to_voxel(places_mm)[:, ::-1].T)
+    places_mm = transform.fixed_to_moving(voxel_centres_mm(image_geometry(fixed.image)))
+    return np.ascontiguousarray(image_geometry(moving.image).world_to_voxel(places_mm)[:, ::-1].T)
 
 
-def geometry_of(image: sitk.Image) -> Geometry:
+def image_geometry(image: sitk.Image) -> Geometry:
     return Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
 

@@ -20,9 +20,9 @@ from ...case.geometry import Geometry
 from ...case.images import IMAGE_SUFFIXES
 from ...errors import InputError
 from . import Registration, RegistrationImage, Transform
-from .itk import Inverse, from_field, from_itk, to_field, to_itk
+from .itk import InverseTransform, from_field, from_itk, to_field, to_itk
 from .names import scan_keys
-from .similarity import given
+from .similarity import given_registration
 
 READ_SUFFIXES = (".h5", ".hdf5", ".hdf", ".tfm", ".txt", ".xfm", ".mat")
 WRITTEN_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
@@ -53,13 +53,13 @@ class StoredBackend:
             InputError: no file for this pair, or one that cannot be used.
         """
         if not self._path.is_dir():
-            return given(read_transform(self._path), fixed, moving)
+            return given_registration(read_transform(self._path), fixed, moving)
         found = _file_of(self._path, fixed.name, moving.name)
         if found is not None:
-            return given(read_transform(found), fixed, moving)
+            return given_registration(read_transform(found), fixed, moving)
         found = _file_of(self._path, moving.name, fixed.name)
         if found is not None:
-            return given(Inverse(read_transform(found)), fixed, moving)
+            return given_registration(InverseTransform(read_transform(found)), fixed, moving)
         raise InputError(
             f"{self._path}: has no transform of the scans {fixed.name!r} and {moving.name!r}; expected one "
             f"named {pair_name(fixed.name, moving.name)}{WRITTEN_SUFFIXES[0]}"
@@ -112,7 +112,7 @@ def save_transform(path: Path, transform: Transform, fixed: Geometry | None = No
         InputError: a suffix that is none of these, or no ``fixed`` where it is needed.
         OutputError: it cannot be written.
     """
-    suffix = written_suffix(path)
+    suffix = transform_suffix(path)
     try:
         if suffix in WRITTEN_SUFFIXES:
             _put(path, suffix, to_itk(transform, fixed))
@@ -122,7 +122,7 @@ def save_transform(path: Path, transform: Transform, fixed: Geometry | None = No
         raise InputError(f"{path}: {error}") from error
 
 
-def written_suffix(path: Path) -> str:
+def transform_suffix(path: Path) -> str:
     """What a file's name ends in, which says how a transform is written to it.
 
     Raises:

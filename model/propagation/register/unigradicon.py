@@ -20,10 +20,10 @@ from ...case.geometry import FloatArray, Geometry
 from ...errors import InputError, one_line
 from . import Registration, RegistrationImage
 from .affine import LinearBackend
-from .field import FieldTransform, grid_over, sampled
+from .field import FieldTransform, coarser_grid, sample_on_grid
 from .grids import AIR_HU, FloatVolume, to_image
 from .linear import LinearTransform
-from .similarity import better_of
+from .similarity import accept_if_better
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ class UniGradIconBackend:
             found = _deformed(self._network, start.transform, fixed, moving, box)
         except (RuntimeError, ValueError) as error:  # out of memory, mostly
             log.warning("uniGradICON failed: %s", one_line(error))
-            return better_of(start, None, fixed, moving)
-        return better_of(start, found, fixed, moving)
+            return accept_if_better(start, None, fixed, moving)
+        return accept_if_better(start, found, fixed, moving)
 
 
 def _check(weights: Path) -> None:
@@ -143,7 +143,7 @@ def _deformed(
     if not np.isfinite(u).all():
         raise ValueError("the network's displacements are not all finite")
     fine = FieldTransform(LinearTransform.identity(), u, grid)
-    coarse = sampled(fine, grid_over(grid, _FIELD_MM), LinearTransform.identity())
+    coarse = sample_on_grid(fine, coarser_grid(grid, _FIELD_MM), LinearTransform.identity())
     return FieldTransform(linear, coarse.displacement_mm, coarse.geometry)
 
 

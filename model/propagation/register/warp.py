@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from ...case.geometry import FloatArray, Geometry
 from . import RegistrationImage, Transform
 from .field import voxel_centres_mm
-from .grids import FloatVolume, Mask, averaged, to_image
+from .grids import FloatVolume, Mask, block_average, to_image
 
 # Less contrast in a neighbourhood than this is noise, and counts for little.
 _NOISE_HU = 40.0
@@ -20,7 +20,7 @@ _MIN_SHARE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Smoothed:
+class SmoothedScan:
     """A scan without what a spacing cannot show: HU (z, y, x), where it was measured, and their grid."""
 
     hu: FloatVolume
@@ -28,9 +28,9 @@ class Smoothed:
     geometry: Geometry
 
     @classmethod
-    def of(cls, scan: RegistrationImage, spacing_mm: float) -> Smoothed:
+    def of(cls, scan: RegistrationImage, spacing_mm: float) -> SmoothedScan:
         """Averaged as far as voxels fit into the spacing, then low-passed."""
-        hu, seen, geometry = averaged(scan, spacing_mm)
+        hu, seen, geometry = block_average(scan, spacing_mm)
         # 0.45: a Gaussian that leaves a few percent at the spacing's highest frequency.
         sigmas = [0.45 * max(spacing_mm**2 - s**2, 0.0) ** 0.5 for s in geometry.spacing_xyz]
         if max(sigmas) > 0.3 and min(hu.shape) >= 4:
@@ -60,14 +60,16 @@ class PairOnGrid:
     moving_seen: Mask
 
     @classmethod
-    def of(cls, grid: Geometry, fixed: Smoothed, moving: Smoothed, transform: Transform) -> PairOnGrid:
+    def of(
+        cls, grid: Geometry, fixed: SmoothedScan, moving: SmoothedScan, transform: Transform
+    ) -> PairOnGrid:
         places_mm = voxel_centres_mm(grid)
         fixed_hu, fixed_seen = fixed.at(places_mm, grid)
         moving_hu, moving_seen = moving.at(transform.fixed_to_moving(places_mm), grid)
         return cls(grid, fixed_hu, moving_hu, fixed_seen, moving_seen)
 
 
-def normalised(hu: FloatVolume, seen: Mask, sigma_voxels: float) -> FloatVolume:
+def normalise_locally(hu: FloatVolume, seen: Mask, sigma_voxels: float) -> FloatVolume:
     """HU less the neighbourhood's mean, over its spread; 0 where nothing was seen.
 
     The neighbourhood is a Gaussian. Two such images have a mean square of one minus local correlation, so

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from model.case.geometry import FloatArray, Geometry
 from model.propagation.confidence import ConfidenceOptions, propagate_with_confidence
-from model.propagation.points import Direction, propagate_points, refined_near
+from model.propagation.points import Direction, propagate_points, refine_near
 from model.propagation.register import Registration, Transform
 from model.propagation.register.field import FieldTransform, voxel_centres_mm
 from model.propagation.register.linear import LinearTransform
@@ -192,11 +192,11 @@ def test_a_closer_look_is_taken_in_the_world_of_the_followup(direction: Directio
 def test_a_closer_look_that_fails_leaves_the_whole_scans_transform() -> None:
     rough = LinearTransform.translation([0.0, 7.0, 0.0])
     registration = Registration(rough, 1.0, refine=Closer(error=RuntimeError("out of memory")))
-    near = refined_near(MIDDLE, BASELINE, FOLLOWUP, registration)
+    near = refine_near(MIDDLE, BASELINE, FOLLOWUP, registration)
     assert near.transform is rough and near.refine is None
     far = Registration(rough, 1.0, refine=Closer())
-    assert refined_near([(900.0, 0.0, 0.0)], BASELINE, FOLLOWUP, far).transform is rough
-    assert refined_near([], BASELINE, FOLLOWUP, far).transform is rough
+    assert refine_near([(900.0, 0.0, 0.0)], BASELINE, FOLLOWUP, far).transform is rough
+    assert refine_near([], BASELINE, FOLLOWUP, far).transform is rough
 
 
 def test_scans_of_which_nothing_could_be_compared_say_nothing_of_the_error() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from model.case.geometry import AxisMap, FloatArray, Geometry
 from model.propagation.register import Registration, RegistrationImage, backend
-from model.propagation.register.grids import averaged
+from model.propagation.register.grids import block_average
 from model.propagation.register.linear import LinearTransform
 
 from ....helpers.paths import real_file
@@ -36,7 +36,7 @@ Pair = tuple[RegistrationImage, RegistrationImage, LinearTransform]
 @pytest.fixture(scope="module")
 def thorax() -> RegistrationImage:
     """The real thorax at 4 mm, so that each test takes about a second."""
-    hu, _, geometry = averaged(read(CT), 4.0)
+    hu, _, geometry = block_average(read(CT), 4.0)
     return RegistrationImage(np.round(hu).astype(np.int16), geometry)
 
 

@@ -14,13 +14,13 @@ from scipy.ndimage import gaussian_filter, map_coordinates, shift
 from model.case.geometry import AxisMap, FloatArray, Geometry
 from model.errors import InputError
 from model.propagation.register import Registration, RegistrationImage, convex, deformable, refine
-from model.propagation.register.border import continued_outward
-from model.propagation.register.convex import Search, choose_device, convex_adam
+from model.propagation.register.border import extrapolate_border
+from model.propagation.register.convex import Search, convex_adam, torch_device
 from model.propagation.register.deformable import DeformableBackend
 from model.propagation.register.field import Composition, FieldTransform, folding_share, voxel_centres_mm
 from model.propagation.register.linear import LinearTransform
 from model.propagation.register.refine import Refiner
-from model.propagation.register.warp import PairOnGrid, Smoothed, normalised
+from model.propagation.register.warp import PairOnGrid, SmoothedScan, normalise_locally
 
 SIZE, SPACING_MM = (72, 64, 60), 2.5
 PLACES_MM = np.random.default_rng(3).uniform([-55, -45, -45], [55, 45, 45], (60, 3))
@@ -122,7 +122,7 @@ def test_a_failing_search_leaves_the_affine(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device("auto") == "cpu"
+    assert torch_device("auto") == "cpu"
     with pytest.raises(InputError, match="cuda:1: 0 CUDA devices"):
         DeformableBackend("cuda:1")
 
@@ -204,7 +204,7 @@ def test_beyond_a_scan_stands_what_its_border_shows() -> None:
     geometry = Geometry((8, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     image = RegistrationImage(np.full((8, 8, 8), 40, np.int16), geometry)
     wide = Geometry((12, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
-    pair = PairOnGrid.of(wide, *(Smoothed.of(image, 2.0),) * 2, LinearTransform.identity())
+    pair = PairOnGrid.of(wide, *(SmoothedScan.of(image, 2.0),) * 2, LinearTransform.identity())
     assert (pair.fixed == 40).all()
     assert pair.fixed_seen[..., :8].all() and not pair.fixed_seen[..., 9:].any()
 
@@ -212,8 +212,10 @@ def test_beyond_a_scan_stands_what_its_border_shows() -> None:
 def test_density_makes_no_difference_to_normalised_images() -> None:
     hu = (TEXTURE[:40, :40, :40] * 3000).astype(np.float32)
     seen = np.ones(hu.shape, bool)
-    np.testing.assert_allclose(normalised(hu, seen, 4.0), normalised(hu + 150, seen, 4.0), atol=1e-2)
-    assert not normalised(hu, ~seen, 4.0).any()
+    np.testing.assert_allclose(
+        normalise_locally(hu, seen, 4.0), normalise_locally(hu + 150, seen, 4.0), atol=1e-2
+    )
+    assert not normalise_locally(hu, ~seen, 4.0).any()
 
 
 class TestTheEndsOfTheOverlap:
@@ -230,13 +232,13 @@ class TestTheEndsOfTheOverlap:
         seen[30:] = False  # the baseline ends here
         field = np.full((*self.GRID.shape_zyx, 3), -2.0, np.float32)
         field[5:25, 5:-5, 5:-5] = (3.0, 0.0, 0.0)
-        continued = continued_outward(field, self.pair(seen))
+        continued = extrapolate_border(field, self.pair(seen))
         assert np.allclose(continued[:30], (3.0, 0.0, 0.0), atol=1e-3)
 
     def test_the_inside_stays_as_it_is(self) -> None:
         field = np.random.default_rng(5).normal(0, 2, (*self.GRID.shape_zyx, 3)).astype(np.float32)
         seen = np.ones(self.GRID.shape_zyx, bool)
-        continued = continued_outward(field, self.pair(seen))
+        continued = extrapolate_border(field, self.pair(seen))
         assert np.array_equal(continued[10:-10, 10:-10, 10:-10], field[10:-10, 10:-10, 10:-10])
         assert not np.array_equal(continued[:4], field[:4]) and np.isfinite(continued).all()
 
@@ -244,7 +246,7 @@ class TestTheEndsOfTheOverlap:
         field = np.ones((*self.GRID.shape_zyx, 3), np.float32)
         seen = np.zeros(self.GRID.shape_zyx, bool)
         seen[:3] = True
-        assert continued_outward(field, self.pair(seen)) is field
+        assert extrapolate_border(field, self.pair(seen)) is field
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is at hand")

@@ -19,7 +19,7 @@ from model.errors import InputError
 from model.propagation.register import Registration, RegistrationImage, backend, bspline
 from model.propagation.register.field import FieldTransform, folding_share, voxel_centres_mm
 from model.propagation.register.linear import LinearTransform
-from model.propagation.register.similarity import better_of
+from model.propagation.register.similarity import accept_if_better
 
 SIZE, SPACING_MM = (54, 46, 40), 5.0
 
@@ -255,7 +255,7 @@ def test_a_deformation_must_be_plausible_and_better(straight: RegistrationImage)
     shape = (*straight.geometry.shape_zyx, 3)
     torn = field(np.random.default_rng(0).normal(0, 30, shape).astype(np.float32), straight.geometry)
     for bad in (None, torn):
-        kept = better_of(start, bad, straight, straight)
+        kept = accept_if_better(start, bad, straight, straight)
         assert kept.transform is start.transform and not kept.is_reliable and kept.warnings
     worse = field(np.full(shape, 9.0, np.float32), straight.geometry)
-    assert better_of(start, worse, straight, straight) is start
+    assert accept_if_better(start, worse, straight, straight) is start

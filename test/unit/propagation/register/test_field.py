@@ -13,11 +13,11 @@ from model.case.geometry import FloatArray, Geometry
 from model.propagation.register.field import (
     FADE_MM,
     FieldTransform,
-    compose,
+    coarser_grid,
+    compose_transforms,
     folding_share,
-    grid_over,
     jacobian_determinants,
-    sampled,
+    sample_on_grid,
     voxel_centres_mm,
 )
 from model.propagation.register.linear import LinearTransform
@@ -80,7 +80,7 @@ def test_a_linear_field_is_the_linear_transform(
     flip: tuple[float, ...], order: tuple[int, ...], degrees: float
 ) -> None:
     truth = LinearTransform(turn(3.0), np.asarray([1.0, 2.0, -3.0]))
-    transform = sampled(truth, grid(flip, order, degrees), LinearTransform.identity())
+    transform = sample_on_grid(truth, grid(flip, order, degrees), LinearTransform.identity())
     points = inside(transform.geometry)
     assert np.allclose(transform.fixed_to_moving(points), truth.fixed_to_moving(points), atol=1e-3)
     assert folding_share(transform) == 0.0
@@ -141,17 +141,17 @@ def test_unfit_displacements_are_refused() -> None:
 def test_compositions() -> None:
     first, second = linear(7.0), linear(-12.0)
     points = inside(grid())
-    both = compose(first, second)
+    both = compose_transforms(first, second)
     assert isinstance(both, LinearTransform)
     assert np.allclose(both.fixed_to_moving(points), second.fixed_to_moving(first.fixed_to_moving(points)))
-    mixed = compose(smooth(grid(), LinearTransform.identity(), 3), second)
+    mixed = compose_transforms(smooth(grid(), LinearTransform.identity(), 3), second)
     assert np.allclose(mixed.moving_to_fixed(mixed.fixed_to_moving(points)), points, atol=0.05)
 
 
 def test_a_grid_over_a_scan_spans_it() -> None:
     geometry = grid((1.0, -1.0, 1.0), (1, 0, 2), 10.0)
-    coarse = grid_over(geometry, 20.0)
+    coarse = coarser_grid(geometry, 20.0)
     last = np.subtract(geometry.size_xyz, 1), np.subtract(coarse.size_xyz, 1)
     assert np.allclose(geometry.voxel_to_world(last[0]), coarse.voxel_to_world(last[1]))
     assert max(coarse.spacing_xyz) < 30.0
-    assert grid_over(Geometry((5, 5, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), 2.0).size_xyz == (3, 3, 2)
+    assert coarser_grid(Geometry((5, 5, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), 2.0).size_xyz == (3, 3, 2)

@@ -17,11 +17,11 @@ from model.propagation.register.field import (
     FADE_MM,
     Composition,
     FieldTransform,
-    grid_over,
-    sampled,
+    coarser_grid,
+    sample_on_grid,
     voxel_centres_mm,
 )
-from model.propagation.register.itk import Inverse, ItkTransform
+from model.propagation.register.itk import InverseTransform, ItkTransform
 from model.propagation.register.landmarks import rigid_fit, spline_fit
 from model.propagation.register.linear import LinearTransform
 from model.propagation.register.stored import pair_name, read_transform, save_transform
@@ -100,7 +100,7 @@ def test_any_orientation_of_a_field(
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".nrrd", ".nii"])
 def test_images_of_displacements(tmp_path: Path, suffix: str) -> None:
-    truth = sampled(linear(), GRID, LinearTransform.identity())
+    truth = sample_on_grid(linear(), GRID, LinearTransform.identity())
     path = tmp_path / f"a{suffix}"
     save_transform(path, truth)
     assert same(read_transform(path), truth, within_mm=0.01)
@@ -129,7 +129,7 @@ def test_a_field_means_the_same_to_itk_also_where_it_fades(tmp_path: Path) -> No
 @pytest.mark.parametrize("suffix", [".h5", ".mha"])
 def test_what_itk_has_no_name_for_is_sampled(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    for transform in (spline(), Inverse(field(3, grid_over(GRID, 40.0)))):
+    for transform in (spline(), InverseTransform(field(3, coarser_grid(GRID, 40.0)))):
         with pytest.raises(InputError, match="geometry"):
             save_transform(path, transform)
         save_transform(path, transform, GRID)
@@ -170,7 +170,7 @@ def test_a_folder_holds_a_file_for_each_pair(tmp_path: Path) -> None:
         chosen.register(after, before)
     save_transform(tmp_path / "week12_to_week00.h5", linear())
     assert same(chosen.register(after, before).transform, linear())
-    assert same(chosen.register(before, after).transform, Inverse(linear()))
+    assert same(chosen.register(before, after).transform, InverseTransform(linear()))
     save_transform(tmp_path / "week00_to_week12.mha", field())
     assert isinstance(chosen.register(before, after).transform, FieldTransform)
     save_transform(tmp_path / "week00_to_week12.tfm", field())

@@ -1,9 +1,12 @@
-"""How far a propagated point may be off, in mm, and whether anybody should look at it.
+"""Estimated errors of propagated points in mm, and flags for points that should be checked.
 
-Nobody knows the error of a point for which there is no truth; three things tell of it. How far the point
-comes back from where it began when another registration of the same scans, the other way round, takes it
-back (inverse consistency). How irregular the mapping is round the point: points moved by a few mm must
-arrive moved likewise ([Garibli2025] perturbs prompts so). And how alike the scans are once aligned.
+The error of a patient's point is unknown. It is estimated from
+
+- inverse consistency: how far the point ends from its origin if an independent registration of the same
+  scans in the opposite direction takes it back;
+- regularity of the mapping: neighbours of the point, a few mm away, must keep their relative positions
+  (LinGuinE, [Garibli2025], perturbs prompts in this way);
+- similarity of the aligned scans.
 """
 
 from __future__ import annotations
@@ -21,15 +24,19 @@ from .register import Registration
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceOptions:
-    """What goes into the estimate, and from where on a point is flagged.
+    """Parameters of the estimated error ``confidence_mm``, the root of the sum of four squares.
 
-    ``confidence_mm`` is the root of the sum of four squares: ``floor_mm``, which no registration beats;
-    ``spread_weight`` times the spread of points ``perturbation_mm`` away; ``inconsistency_weight`` times the
-    way missing there and back; and ``dissimilarity_mm`` times the root of what the correlation of the
-    aligned scans lacks of 1, as that falls with the square of a displacement. Of rigid, affine and B-spline
-    registrations of two pairs of CTs of the lung, 1 to 7 mm off their landmarks at correlations of 0.82 to
-    0.99, the default estimates are 0.5 to 2.5 times the mean error. Beyond ``flag_mm`` a point is
-    flagged.
+    The default estimates are 0.5 to 2.5 times the mean error for rigid, affine and B-spline registrations of
+    two pairs of lung CTs (1 to 7 mm off their landmarks, correlations of 0.82 to 0.99).
+
+    Attributes:
+        perturbation_mm: distance of the perturbed points from the point.
+        floor_mm: first term, an error below which no registration is.
+        spread_weight: factor of the second term, the spread of the perturbed points in mm.
+        inconsistency_weight: factor of the third term, the inverse inconsistency in mm.
+        dissimilarity_mm: factor of the fourth term, the root of 1 - correlation of the aligned scans (the
+            correlation falls with the square of a displacement).
+        flag_mm: points with a larger ``confidence_mm`` are flagged.
     """
 
     perturbation_mm: float = 5.0
@@ -40,26 +47,28 @@ class ConfidenceOptions:
     flag_mm: float = 10.0
 
 
-# These believe what they are given: the other way round they would agree with themselves, or not work.
+# These take the transform from the user: in the opposite direction they agree with themselves, or fail.
 _GIVEN = frozenset({"identity", "landmarks", "landmarks-rigid", "transform"})
 
 
 def is_estimated(backend_name: str) -> bool:
-    """Whether a back end of this name (see `backend`) finds its transform in the images.
+    """Check if the back end of this name (see `backend`) estimates its transform from the images.
 
-    Only then does registering the pair the other way round tell anything new.
+    Only then is a registration in the opposite direction independent of the first one.
     """
     return backend_name.partition(":")[0] not in _GIVEN
 
 
 @dataclass(frozen=True, slots=True)
 class PropagatedPoint:
-    """A point on the target's grid (voxel index z, y, x, perhaps outside of it) and what to think of it.
+    """A propagated point with its estimated error.
 
-    ``confidence_mm`` estimates its error, infinite where the mapping loses the point (which then is NaN) or
-    those round it. ``in_view`` says whether it lies in the target's field of view (depth of 0 mm or more).
-    ``is_flagged`` marks points to look at: out of view, badly known, or by a registration that says itself
-    that it is a fall-back.
+    Attributes:
+        point_zyx: voxel index z, y, x on the target, possibly outside of it; NaN if the mapping loses it.
+        confidence_mm: estimated error; infinite if the mapping loses the point or its neighbours.
+        in_view: the point lies in the target's field of view (depth of 0 mm or more).
+        is_flagged: the point should be checked, as it is out of view, its estimated error is large, or the
+            registration is only a fall-back.
     """
 
     point_zyx: Vector
@@ -77,58 +86,71 @@ def propagate_with_confidence(
     reverse: Registration | None = None,
     options: ConfidenceOptions | None = None,
 ) -> list[PropagatedPoint]:
-    """Voxel indices (N, 3), z, y, x, on the source's grid -> their places on the target's, in their order.
+    """Propagate points and estimate their errors, each independently of the others.
 
-    ``registration`` has the follow-up as fixed, whatever the ``direction``. ``reverse`` has the baseline as
-    fixed and was estimated on its own; without it inverse consistency is left out, as the exact inverse of
-    the same transform would always agree. A ``reverse`` that is only a fall-back says nothing about mm, and
-    flags the points. No point, however odd, spoils another.
+    Args:
+        points_zyx: (N, 3) voxel indices z, y, x on the source.
+        source: grid of the scan to propagate from.
+        target: grid of the scan to propagate to.
+        registration: of the pair, the follow-up as the fixed scan for either ``direction``.
+        direction: from which of the two scans to which.
+        reverse: independent registration of the pair with the baseline as the fixed scan. None leaves out
+            inverse consistency, as the exact inverse of a transform always agrees with it. If it is only a
+            fall-back, it adds no mm but flags the points.
+        options: parameters of the estimate.
+
+    Returns:
+        The propagated points, in order.
     """
     options = options or ConfidenceOptions()
     points = np.asarray(points_zyx, np.float64).reshape(-1, 3)
-    way = _Way(source, target, refine_near(points, source, target, registration, direction), direction)
-    moved = way.moved(points)
-    squares = options.floor_mm**2 + (options.spread_weight * _spread_mm(points, moved, way, options)) ** 2
+    mapping = _Mapping(
+        source, target, refine_near(points, source, target, registration, direction), direction
+    )
+    propagated = mapping.propagate(points)
+    spread_mm = _spread_mm(points, propagated, mapping, options)
+    squares = options.floor_mm**2 + (options.spread_weight * spread_mm) ** 2
     if np.isfinite(registration.similarity):
         squares += options.dissimilarity_mm**2 * max(0.0, 1.0 - registration.similarity)
     is_doubtful = not registration.is_reliable
     if is_doubtful and not np.isfinite(registration.similarity):
-        squares += np.inf  # nothing could be compared: the point may be anywhere
+        squares += np.inf  # nothing could be compared: the error is unknown
     if reverse is not None and reverse.is_reliable:
-        # Seen by the reverse registration the baseline is the follow-up: its way back from the target to
-        # the source has the same name as the way there.
-        back = _Way(target, source, refine_near(moved, target, source, reverse, direction), direction)
-        missing_mm = np.linalg.norm(_world(back.moved(moved), source) - _world(points, source), axis=1)
-        squares += (options.inconsistency_weight * missing_mm) ** 2
+        # In the reverse registration the baseline takes the role of the follow-up, so that propagating from
+        # the target back to the source has the same direction.
+        refined = refine_near(propagated, target, source, reverse, direction)
+        back = _Mapping(target, source, refined, direction).propagate(propagated)
+        inconsistency_mm = np.linalg.norm(_world(back, source) - _world(points, source), axis=1)
+        squares += (options.inconsistency_weight * inconsistency_mm) ** 2
     elif reverse is not None:
         is_doubtful = True
     confidence = np.where(np.isfinite(squares), np.sqrt(squares), np.inf)
     return [
-        _judged(point, float(error_mm), target, is_doubtful, options.flag_mm)
-        for point, error_mm in zip(moved.tolist(), confidence, strict=True)
+        _flagged(point, float(error_mm), target, is_doubtful, options.flag_mm)
+        for point, error_mm in zip(propagated.tolist(), confidence, strict=True)
     ]
 
 
 @dataclass(frozen=True, eq=False)
-class _Way:
-    """From the grid of one scan to that of another."""
+class _Mapping:
+    """Mapping from the grid of one scan to that of another."""
 
     source: Geometry
     target: Geometry
     registration: Registration
     direction: Direction
 
-    def moved(self, points: FloatArray) -> FloatArray:
-        """`propagate_points` of the finite ones; the others are NaN, and never reach a back end's code."""
-        moved = np.full(points.shape, np.nan)
+    def propagate(self, points: FloatArray) -> FloatArray:
+        """`propagate_points` for finite points; the others stay NaN and never reach a back end's code."""
+        propagated = np.full(points.shape, np.nan)
         finite = np.isfinite(points).all(axis=1)
-        moved[finite] = propagate_points(
+        propagated[finite] = propagate_points(
             points[finite], self.source, self.target, self.registration.transform, self.direction
         )
-        return moved
+        return propagated
 
 
-def _judged(
+def _flagged(
     point: Sequence[float], confidence_mm: float, target: Geometry, is_doubtful: bool, flag_mm: float
 ) -> PropagatedPoint:
     z, y, x = point
@@ -139,27 +161,30 @@ def _judged(
     return PropagatedPoint((z, y, x), confidence_mm, in_view, is_flagged)
 
 
-def _spread_mm(points: FloatArray, moved: FloatArray, way: _Way, options: ConfidenceOptions) -> FloatArray:
-    """How far from rigid the mapping is round each point: root mean square, (N,) mm.
+def _spread_mm(
+    points: FloatArray, propagated: FloatArray, mapping: _Mapping, options: ConfidenceOptions
+) -> FloatArray:
+    """Deviation of the mapping from a rigid one near each point: root mean square, (N,) mm.
 
-    Points moved by ``perturbation_mm`` in twelve directions are propagated, and the move is undone by the
-    rotation that fits best. Turning is no sign of error; stretching, bending, tearing and folding are.
+    Points at ``perturbation_mm`` in twelve directions are propagated and compared with the best-fitting
+    rotation of them. Rotation is no sign of error; stretching, bending, tearing and folding are.
     """
     steps = options.perturbation_mm * _DIRECTIONS
-    around_mm = _world(points, way.source)[:, None] + steps
-    arrived = way.moved(way.source.world_to_voxel(around_mm.reshape(-1, 3))[:, ::-1])
-    apart = _world(arrived, way.target).reshape(-1, len(steps), 3) - _world(moved, way.target)[:, None]
+    perturbed_mm = _world(points, mapping.source)[:, None] + steps
+    arrived = mapping.propagate(mapping.source.world_to_voxel(perturbed_mm.reshape(-1, 3))[:, ::-1])
+    centres_mm = _world(propagated, mapping.target)[:, None]
+    apart = _world(arrived, mapping.target).reshape(-1, len(steps), 3) - centres_mm
     spread = np.full(len(points), np.nan)
     finite = np.isfinite(apart).all(axis=(1, 2))
-    left = apart[finite] - steps @ _rotations(steps, apart[finite]).transpose(0, 2, 1)
-    spread[finite] = np.sqrt(np.mean(np.sum(left**2, axis=2), axis=1))
+    residuals = apart[finite] - steps @ _rotations(steps, apart[finite]).transpose(0, 2, 1)
+    spread[finite] = np.sqrt(np.mean(np.sum(residuals**2, axis=2), axis=1))
     return spread
 
 
 def _rotations(steps: FloatArray, apart: FloatArray) -> FloatArray:
-    """For each point the rotation (N, 3, 3) that best takes the steps (K, 3) to what they became (N, K, 3).
+    """Rotations (N, 3, 3) that take the steps (K, 3) as near as possible to the propagated ones (N, K, 3).
 
-    Kabsch's least squares: the proper rotation nearest to the local linear map.
+    Least squares (Kabsch): the proper rotation nearest to the local linear map.
     """
     u, _, vt = np.linalg.svd(np.einsum("nki,kj->nij", apart, steps))
     u[..., 2] *= np.sign(np.linalg.det(u @ vt))[:, None]

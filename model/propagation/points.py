@@ -1,4 +1,4 @@
-"""Points of one scan on another scan's grid, and which follow-up scan answers a lesion."""
+"""Propagation of points between scans, and the choice of the follow-up scans that show a lesion."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .register import Registration, Transform
 log = logging.getLogger(__name__)
 
 CLIP_LIMIT_MM = 5.0
-"""A point at most this far outside of a scan is moved to its border; further out the scan misses it."""
+"""A point at most this far outside of a scan is moved to its border; further out it is out of view."""
 
 SHARED_LIMIT_MM = 10.0
-"""Scans whose depths differ by less both answer a lesion (interface, odd input)."""
+"""If the depths of a lesion in two scans differ by less, it is segmented in both."""
 
 
 class Direction(StrEnum):
-    """From which time point to which."""
+    """Direction of propagation in time."""
 
     TO_FOLLOWUP = "to-followup"
     TO_BASELINE = "to-baseline"
@@ -37,18 +37,26 @@ def propagate_points(
     transform: Transform,
     direction: Direction = Direction.TO_FOLLOWUP,
 ) -> FloatArray:
-    """Voxel indices (N, 3), z, y, x, on the source's grid -> the same places on the target's grid.
+    """Propagate points from the grid of one scan to the grid of another.
 
-    The source is the baseline when going TO_FOLLOWUP, else the follow-up. The answer (N, 3) is in
-    fractions of voxels and may lie outside of the target: see `choose_scans` and ``Geometry.depth_mm``.
+    Args:
+        points_zyx: (N, 3) voxel indices z, y, x on the source, fractions allowed.
+        source: grid of the baseline if ``direction`` is TO_FOLLOWUP, otherwise of the follow-up.
+        target: grid of the other scan.
+        transform: follow-up (fixed) to baseline (moving), in world coordinates, LPS mm.
+        direction: from which of the two scans to which.
+
+    Returns:
+        (N, 3) voxel indices z, y, x on the target, fractional and possibly outside of it; see `choose_scans`
+        and ``Geometry.depth_mm``.
     """
     points = np.asarray(points_zyx, np.float64).reshape(-1, 3)
     world_mm = source.voxel_to_world(points[:, ::-1])
     if direction is Direction.TO_FOLLOWUP:
-        moved_mm = transform.moving_to_fixed(world_mm)
+        propagated_mm = transform.moving_to_fixed(world_mm)
     else:
-        moved_mm = transform.fixed_to_moving(world_mm)
-    return np.ascontiguousarray(target.world_to_voxel(moved_mm)[:, ::-1])
+        propagated_mm = transform.fixed_to_moving(world_mm)
+    return np.ascontiguousarray(target.world_to_voxel(propagated_mm)[:, ::-1])
 
 
 def refine_near(
@@ -58,11 +66,19 @@ def refine_near(
     registration: Registration,
     direction: Direction = Direction.TO_FOLLOWUP,
 ) -> Registration:
-    """The registration with the transform to use round the given points of the source, see `near`.
+    """Refine a registration near the given points, see `Registration.near`.
 
-    Points (N, 3) are voxel indices, z, y, x. The answer has no ``refine`` left: it can be asked for other
-    things (boxes, masks, perturbed points) near the same points without a second closer look. Where the
-    back end fails at that, or no point lies in the follow-up, it is the registration as it was.
+    Args:
+        points_zyx: (N, 3) voxel indices z, y, x on the source.
+        source: grid of the scan to propagate from.
+        target: grid of the scan to propagate to.
+        registration: of the pair, the follow-up as the fixed scan.
+        direction: from which of the two scans to which.
+
+    Returns:
+        The registration with the refined transform and without ``refine``, so that boxes, masks and
+        perturbed points near the same points use it without refining again. If the back end fails to refine,
+        or no point lies in the follow-up, the transform is the unrefined one.
     """
     if registration.refine is None:
         return registration
@@ -71,30 +87,36 @@ def refine_near(
     if direction is Direction.TO_FOLLOWUP:
         points, fixed = propagate_points(points, source, target, registration.transform, direction), target
     depths_mm = np.asarray([fixed.depth_mm(point) for point in points.tolist()])
-    seen = points[depths_mm >= -CLIP_LIMIT_MM]  # a depth of NaN is not
+    visible = points[depths_mm >= -CLIP_LIMIT_MM]  # excludes depths of NaN
     coarse = replace(registration, refine=None)
-    if len(seen) == 0:
+    if len(visible) == 0:
         return coarse
     try:
-        return replace(coarse, transform=registration.near(fixed.voxel_to_world(seen[:, ::-1])))
-    except Exception as error:  # the whole is known well enough, so that no lesion is lost for this
+        return replace(coarse, transform=registration.near(fixed.voxel_to_world(visible[:, ::-1])))
+    except Exception as error:  # the unrefined registration is good enough to lose no lesion
         log.warning(
-            "the closer look round the lesions failed, the whole scan's is used (%s)", one_line(error)
+            "refining near the lesions failed, the registration of the whole scan is used (%s)",
+            one_line(error),
         )
         log.debug("", exc_info=error)
         return coarse
 
 
 def choose_scans(depths_mm: Sequence[float]) -> tuple[int, ...]:
-    """Indices of the follow-up scans that answer a lesion, the deepest first, none when out of view.
+    """Choose the follow-up scans in which to segment a lesion.
 
-    ``depths_mm`` holds ``Geometry.depth_mm`` of the lesion's point in each follow-up scan, the primary's
-    first. Scans that the point misses by more than 5 mm are never chosen (nor is a depth of NaN). Of the
-    others the deepest answers, with each that is less than 10 mm shallower; the primary leads on a tie.
+    Scans that miss the point by more than 5 mm (or whose depth is NaN) are never chosen. Of the others the
+    deepest is, with each that is less than 10 mm shallower.
+
+    Args:
+        depths_mm: ``Geometry.depth_mm`` of the lesion's point in each follow-up scan, the primary first.
+
+    Returns:
+        Indices of the scans, the deepest first, the primary on a tie; empty if the lesion is out of view.
     """
-    seen = [index for index, depth in enumerate(depths_mm) if depth >= -CLIP_LIMIT_MM]
-    if not seen:
+    visible = [index for index, depth in enumerate(depths_mm) if depth >= -CLIP_LIMIT_MM]
+    if not visible:
         return ()
-    deepest = max(depths_mm[index] for index in seen)
-    near = [index for index in seen if deepest - depths_mm[index] < SHARED_LIMIT_MM]
+    deepest = max(depths_mm[index] for index in visible)
+    near = [index for index in visible if deepest - depths_mm[index] < SHARED_LIMIT_MM]
     return tuple(sorted(near, key=lambda index: (-depths_mm[index], index)))

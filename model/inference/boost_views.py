@@ -1,4 +1,4 @@
-"""Further ways of asking for one lesion: points beside the given one, and scans that are turned."""
+"""Further views of a lesion for boosting: prompts at nearby points, and rotated scans."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..case.case import Click, LesionPrompt, MaskPrompt, PromptPoint, Scan
 from ..case.geometry import AxisMap, Box, Geometry, Vector
 from .components import point_voxel
 
-# From a scan's (z, y, x) array to the same array turned in the axial plane.
-TURNS = {
+# Degrees -> map from a scan's (z, y, x) array to the array rotated in the axial plane.
+ROTATIONS = {
     90: AxisMap((0, 2, 1), (False, False, True)),
     180: AxisMap((0, 1, 2), (False, True, True)),
     270: AxisMap((0, 2, 1), (False, True, False)),
@@ -20,10 +20,17 @@ TURNS = {
 
 
 def perturbed_points(prompt: LesionPrompt, count: int, radius_mm: float, seed: int) -> list[Vector]:
-    """Points in a ball round the follow-up point, uniformly by volume, inside of the image.
+    """Draw points from a ball around the follow-up point, uniformly by volume, inside the image.
 
-    The same for a lesion id and seed, whichever other lesions are asked for. Near the border those inside are
-    taken first; where there is hardly any (a single slice) they are moved to the border.
+    They depend on the seed and the lesion id, not on the other prompts. Near the image border points inside
+    are taken first; if there are too few (e.g. in a single slice), others are clipped to the border.
+
+    Args:
+        count: number of points.
+        radius_mm: radius of the ball in mm.
+
+    Returns:
+        Voxel indices (z, y, x) on the follow-up's axial grid.
     """
     geometry = prompt.followup.geometry
     rng = np.random.default_rng([seed, prompt.lesion_id])
@@ -37,35 +44,42 @@ def perturbed_points(prompt: LesionPrompt, count: int, radius_mm: float, seed: i
     return [(float(z), float(y), float(x)) for z, y, x in chosen]
 
 
-def prompt_at(prompt: LesionPrompt, point_zyx: Vector) -> LesionPrompt:
-    """The prompt with another follow-up point.
+def with_followup_point(prompt: LesionPrompt, point_zyx: Vector) -> LesionPrompt:
+    """Replace the follow-up point of a prompt.
 
-    A scan asked about itself has one point, not two: there the baseline's moves along, or the patches would
-    be shifted against each other.
+    If a scan is its own baseline with the same point, the baseline point is replaced too; otherwise the two
+    patches would be shifted against each other.
+
+    Args:
+        point_zyx: voxel index (z, y, x) on the follow-up's axial grid.
     """
-    moved = replace(prompt, followup_point=PromptPoint(point_zyx, prompt.followup_point.source))
-    is_alone = prompt.baseline is prompt.followup
-    if is_alone and prompt.baseline_point.point_zyx == prompt.followup_point.point_zyx:
-        moved = replace(moved, baseline_point=moved.followup_point)
-    return moved
+    replaced = replace(prompt, followup_point=PromptPoint(point_zyx, prompt.followup_point.source))
+    is_own_baseline = prompt.baseline is prompt.followup
+    if is_own_baseline and prompt.baseline_point.point_zyx == prompt.followup_point.point_zyx:
+        replaced = replace(replaced, baseline_point=replaced.followup_point)
+    return replaced
 
 
-def moved_prompt(prompt: LesionPrompt, point_zyx: Vector) -> LesionPrompt:
-    """The prompt with another point, its box and mask shifted as much, by whole voxels."""
+def shifted_prompt(prompt: LesionPrompt, point_zyx: Vector) -> LesionPrompt:
+    """Move a prompt to another follow-up point, with its box and mask, those by whole voxels.
+
+    Args:
+        point_zyx: voxel index (z, y, x) on the follow-up's axial grid.
+    """
     before, after = point_voxel(prompt.followup_point.point_zyx), point_voxel(point_zyx)
     offset = [b - a for a, b in zip(before, after, strict=True)]
-    moved = prompt_at(prompt, point_zyx)
+    shifted = with_followup_point(prompt, point_zyx)
     image = Box.of_shape(prompt.followup.geometry.shape_zyx)
     if prompt.followup_box is not None:
         box = prompt.followup_box.shifted(offset).intersection(image)
-        moved = replace(moved, followup_box=prompt.followup_box if box.is_empty else box)
+        shifted = replace(shifted, followup_box=prompt.followup_box if box.is_empty else box)
     if prompt.followup_mask is not None:
-        moved = replace(moved, followup_mask=_shifted_mask(prompt.followup_mask, offset, image))
-    return moved
+        shifted = replace(shifted, followup_mask=_shifted_mask(prompt.followup_mask, offset, image))
+    return shifted
 
 
 def _shifted_mask(mask: MaskPrompt, offset_zyx: Sequence[int], image: Box) -> MaskPrompt:
-    """A mask moved by whole voxels, without what leaves the image; as it was when all of it would."""
+    """Shift a mask and crop it to the image; unchanged if nothing of it would remain."""
     box = mask.box.shifted(offset_zyx)
     inside = box.intersection(image)
     if inside.is_empty:
@@ -73,64 +87,65 @@ def _shifted_mask(mask: MaskPrompt, offset_zyx: Sequence[int], image: Box) -> Ma
     return MaskPrompt(inside, mask.voxels[inside.relative_to(box).slices])
 
 
-class TurnedScans:
-    """Prompts with both scans turned by quarters in the axial plane; a scan is turned once per angle."""
+class RotatedScans:
+    """Rotates prompts with both scans in the axial plane; each scan is rotated once per angle."""
 
     def __init__(self) -> None:
         self._scans: dict[tuple[int, int], tuple[Scan, Scan]] = {}
 
     def prompt(self, prompt: LesionPrompt, degrees: int) -> LesionPrompt:
-        turn = TURNS[degrees]
-        before, after = prompt.baseline.geometry.shape_zyx, prompt.followup.geometry.shape_zyx
+        """The prompt on scans rotated by 90, 180 or 270 degrees."""
+        rotation = ROTATIONS[degrees]
+        baseline_shape, followup_shape = prompt.baseline.geometry.shape_zyx, prompt.followup.geometry.shape_zyx
         box, mask = prompt.followup_box, prompt.followup_mask
         return replace(
             prompt,
             baseline=self._scan(prompt.baseline, degrees),
-            baseline_point=_turned_point(prompt.baseline_point, turn, before),
+            baseline_point=_rotated_point(prompt.baseline_point, rotation, baseline_shape),
             followup=self._scan(prompt.followup, degrees),
-            followup_point=_turned_point(prompt.followup_point, turn, after),
-            followup_box=None if box is None else turn.box(box, after),
+            followup_point=_rotated_point(prompt.followup_point, rotation, followup_shape),
+            followup_box=None if box is None else rotation.box(box, followup_shape),
             followup_mask=None
             if mask is None
-            else MaskPrompt(turn.box(mask.box, after), turn.array(mask.voxels)),
+            else MaskPrompt(rotation.box(mask.box, followup_shape), rotation.array(mask.voxels)),
         )
 
     def _scan(self, scan: Scan, degrees: int) -> Scan:
         key = (id(scan), degrees)
-        if key not in self._scans:  # the scan itself is kept, so that its id stays its own
-            self._scans[key] = (scan, turned_scan(scan, TURNS[degrees]))
+        if key not in self._scans:  # keeps a reference to the scan, so that its id is not reused
+            self._scans[key] = (scan, rotated_scan(scan, ROTATIONS[degrees]))
         return self._scans[key][1]
 
 
-def turned_scan(scan: Scan, turn: AxisMap) -> Scan:
-    """A scan turned in the axial plane: arrays, clicks, and the world along with them.
+def rotated_scan(scan: Scan, rotation: AxisMap) -> Scan:
+    """Rotate a scan in the axial plane: arrays, clicks, and world coordinates.
 
-    Were only the axes swapped, the turned x would run along the world's y, and whatever compares the axis
-    signs of a baseline with those of its follow-up (``Geometry.sign_map``) would be looking at the small
-    numbers beside the diagonal. So the patient is turned as well, by the same angle for every scan: axes keep
-    pointing where an axial image's axes point, and two scans lie to each other as they did.
+    If only the axes were swapped, the rotated x axis would run along the world's y axis, and comparing the
+    axis signs of baseline and follow-up (``Geometry.sign_map``) would look at the small off-diagonal
+    entries. World coordinates are therefore rotated as well, by the same angle for every scan: axes keep the
+    directions of an axial image, and the relative position of two scans is preserved.
     """
     shape = scan.geometry.shape_zyx
     return replace(
         scan,
-        file_geometry=_turned_world(scan.file_geometry, turn),
-        axes=scan.axes.then(turn),
-        ct=turn.array(scan.ct),
-        mask=None if scan.mask is None else turn.array(scan.mask),
-        clicks=tuple(Click(click.lesion_id, turn.point(click.point_zyx, shape)) for click in scan.clicks),
+        file_geometry=_rotated_world(scan.file_geometry, rotation),
+        axes=scan.axes.then(rotation),
+        ct=rotation.array(scan.ct),
+        mask=None if scan.mask is None else rotation.array(scan.mask),
+        clicks=tuple(Click(click.lesion_id, rotation.point(click.point_zyx, shape)) for click in scan.clicks),
     )
 
 
-def _turned_world(geometry: Geometry, turn: AxisMap) -> Geometry:
-    """The same voxels in a world that is turned (about its own zero) so as to undo the turn of the axes."""
-    plain = Geometry((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)).reoriented(turn)
-    rotation = np.reshape(plain.direction, (3, 3)).T
-    x, y, z = (float(value) for value in rotation @ geometry.origin_xyz)
-    direction = rotation @ np.reshape(geometry.direction, (3, 3))
+def _rotated_world(geometry: Geometry, rotation: AxisMap) -> Geometry:
+    """The geometry in a world rotated about its origin such that it undoes the rotation of the axes."""
+    plain = Geometry((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)).reoriented(rotation)
+    matrix = np.reshape(plain.direction, (3, 3)).T
+    x, y, z = (float(value) for value in matrix @ geometry.origin_xyz)
+    direction = matrix @ np.reshape(geometry.direction, (3, 3))
     return replace(
         geometry, origin_xyz=(x, y, z), direction=tuple(float(value) for value in direction.ravel())
     )
 
 
-def _turned_point(point: PromptPoint, turn: AxisMap, shape_zyx: Sequence[int]) -> PromptPoint:
-    return PromptPoint(turn.point(point.point_zyx, shape_zyx), point.source)
+def _rotated_point(point: PromptPoint, rotation: AxisMap, shape_zyx: Sequence[int]) -> PromptPoint:
+    return PromptPoint(rotation.point(point.point_zyx, shape_zyx), point.source)

@@ -1,11 +1,11 @@
-"""Asking the segmenter more than once for a lesion, and making one answer of its answers.
+"""Boosting: segment a lesion from several views and combine the results.
 
-The methods are LinGuinE's ([Garibli2025], section 2, "boosting"). A point that registration has carried over
-may lie at a lesion's rim or beside it; further views of the lesion, from the middle of the first answer, from
-points round the given one, or with the scans turned, make the answer less dependent on where it fell.
+The methods are those of LinGuinE ([Garibli2025], section 2, "boosting"). A point propagated by registration may
+lie at the rim of its lesion or beside it. Further views (from the middle of the first result, from points
+nearby, or with the scans rotated) make the result depend less on the exact point.
 
-A method is two rounds (all lesions, then all lesions again from their first answers) or one (all views of all
-lesions). Whatever goes wrong with a further view, the lesion keeps the answers that it has.
+Methods take two rounds (all lesions, then all lesions again from their first results) or one (all views of
+all lesions). If a further view fails, the lesion keeps the results it has.
 """
 
 from __future__ import annotations
@@ -13,129 +13,72 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from ..case.case import LesionPrompt, LesionResult, MaskPrompt
 from ..case.geometry import AxisMap, Vector
-from ..errors import InputError, one_line
+from ..errors import one_line
 from ..prompts.sampling import deepest_point
-from .boost_views import TURNS, TurnedScans, moved_prompt, perturbed_points, prompt_at
-from .combine import agreement, highest, majority, mean, soft, trimmed
-from .components import LIMIT_MM, result_at_point
+from .boost_options import TWO_ROUND_METHODS, Boosting, BoostOptions
+from .boost_views import ROTATIONS, RotatedScans, perturbed_points, shifted_prompt, with_followup_point
+from .combine import (
+    majority_vote,
+    maximum_probability,
+    mean_probability,
+    pairwise_agreement,
+    probability_support,
+    trim_support,
+)
+from .components import result_at_point
 from .segmenter import LesionFailure, LesionSegmenter, lesion_result
 
 log = logging.getLogger(__name__)
 
-Answer = LesionResult | LesionFailure
-
-MAX_PERTURBATION_MM = 5.0
-
-
-class Boosting(StrEnum):
-    """How often a lesion is asked for, and how its answers become one."""
-
-    NONE = "none"
-    # Two rounds: the second prompt is the voxel deepest inside the first answer.
-    REPROMPT = "reprompt"  # the second answer counts
-    ADDITIVE = "additive"  # the voxels of both
-    MERGED = "merged-probabilities"  # the mean of both
-    # One round of several views.
-    PERTURBED = "perturbed"  # points near the given one; the mean
-    CLICKS = "click-majority"  # several points; what more than half of the answers hold
-    ROTATED = "rotated"  # the scans turned by quarters in the axial plane; the mean
-
-
-_TWO_ROUNDS = (Boosting.REPROMPT, Boosting.ADDITIVE, Boosting.MERGED)
-
-
-@dataclass(frozen=True, slots=True)
-class BoostOptions:
-    """What is asked beyond the first answer.
-
-    Args:
-        perturbation_mm: how far from the given point the perturbed ones lie at most; up to 5 mm.
-        count: perturbed points per lesion beside the given one.
-        seed: of the perturbed points; they depend on it and on the lesion's id alone.
-        turns: degrees of the further views of ``rotated``: 90, 180, 270.
-        limit_mm: how far from its point a lesion's first answer may begin to be re-prompted from.
-
-    Raises:
-        InputError: a value out of its range.
-    """
-
-    method: Boosting = Boosting.NONE
-    perturbation_mm: float = MAX_PERTURBATION_MM
-    count: int = 2
-    seed: int = 0
-    turns: tuple[int, ...] = (90, 180, 270)
-    limit_mm: float = LIMIT_MM
-
-    def __post_init__(self) -> None:
-        if not 0 < self.perturbation_mm <= MAX_PERTURBATION_MM:
-            raise InputError(
-                f"perturbation of {self.perturbation_mm:g} mm: expected more than 0 and at most "
-                f"{MAX_PERTURBATION_MM:g} mm"
-            )
-        if self.count < 1:
-            raise InputError(f"{self.count} perturbed points: expected at least one")
-        if self.seed < 0:
-            raise InputError(f"seed {self.seed}: expected 0 or more")
-        if not self.turns or not set(self.turns) <= set(TURNS) or len(set(self.turns)) < len(self.turns):
-            raise InputError(f"turns of {self.turns} degrees: expected some of 90, 180 and 270, each once")
-
-    @property
-    def uses_support(self) -> bool:
-        """Whether the method averages, and so wants probabilities of one half and less as well.
-
-        Build the inner segmenter with ``keep_support`` then. Of answers without a support, all that lies
-        outside of their box counts as 0.
-        """
-        return self.method in (Boosting.MERGED, Boosting.PERTURBED, Boosting.ROTATED)
+_ViewResult = LesionResult | LesionFailure
 
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """One way of asking for a lesion. ``number`` 0 is the prompt as it was given."""
+    """One view of a lesion; ``number`` 0 is the prompt as given."""
 
     lesion: int  # index into the prompts
     number: int
     prompt: LesionPrompt
-    turn: AxisMap | None = None
+    rotation: AxisMap | None = None
 
-    def unturned(self, answer: Answer) -> Answer:
-        """An answer to this view on the grid of the follow-up as it is."""
-        if self.turn is None or isinstance(answer, LesionFailure):
-            return answer
-        back, shape = self.turn.inverse(), self.prompt.followup.geometry.shape_zyx
-        support, values = answer.support, answer.support_probability
+    def rotated_back(self, result: _ViewResult) -> _ViewResult:
+        """Bring a result of this view to the follow-up's own grid."""
+        if self.rotation is None or isinstance(result, LesionFailure):
+            return result
+        back, shape = self.rotation.inverse(), self.prompt.followup.geometry.shape_zyx
+        support, values = result.support, result.support_probability
         return LesionResult(
-            answer.prompt,
-            back.box(answer.box, shape),
-            np.ascontiguousarray(back.array(answer.probability)),
+            result.prompt,
+            back.box(result.box, shape),
+            np.ascontiguousarray(back.array(result.probability)),
             None if support is None else back.box(support, shape),
             None if values is None else np.ascontiguousarray(back.array(values)),
         )
 
 
 class BoostedSegmenter:
-    """A segmenter that asks another one more than once for each lesion.
+    """Segments each lesion from several views with another segmenter.
 
-    It answers each prompt once, with the prompt it was given. A lesion whose first view fails is a failure; a
-    further view that fails, or is never answered, is left out. Should the inner segmenter raise, the lesions
-    whose first view is answered are answered with that; only when others are left is the error raised.
+    Each prompt gets one result, with the prompt as it was given. A lesion whose first view fails is a failure;
+    a further view that fails or has no result is left out. If the inner segmenter raises, lesions whose first
+    view is done get that result, and the error is raised only if other lesions remain.
 
-    Re-prompting replaces what a prompt holds: always its point, a box by that of the first answer, a mask by
-    the first answer. Perturbing shifts a box and a mask together with the point.
+    Re-prompting replaces the prompt's point, a box by that of the first result, and a mask by the first
+    result. Perturbing shifts box and mask together with the point.
 
     Args:
-        inner: answers the single views.
+        inner: segments the single views.
         options: the method.
         extra_points: further points per lesion id for ``click-majority``, voxel indices (z, y, x) on the
-            follow-up's axial grid; those outside of it are left out. Lesions without any get perturbed ones.
-        keep_support: keep the probabilities round the lesion, where the inner segmenter gives them.
+            follow-up's axial grid; points outside of it are dropped. Lesions without any get perturbed ones.
+        keep_support: keep the probabilities around the lesion, if the inner segmenter returns them.
     """
 
     def __init__(
@@ -152,180 +95,182 @@ class BoostedSegmenter:
         self._agreements: WeakKeyDictionary[LesionPrompt, float] = WeakKeyDictionary()
 
     def agreement(self, prompt: LesionPrompt) -> float | None:
-        """How much the answers to a prompt agreed: their mean pairwise Dice, 0 to 1.
+        """Mean pairwise Dice of a lesion's views, 0 to 1; None if it was segmented from one view only.
 
-        None when it was answered from one view only. With ``perturbed`` this is a confidence in the point
-        (LinGuinE, [Garibli2025]).
+        With ``perturbed`` this is a measure of confidence in the point ([Garibli2025]).
         """
         return self._agreements.get(prompt)
 
     def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[LesionResult | LesionFailure]:
-        """Answer each prompt once, in the order in which they are done.
+        """Segment each prompt once; results come in the order in which they are done.
 
         Raises:
-            Exception: what the inner segmenter raised, after the lesions that can be answered.
+            Exception: raised by the inner segmenter; lesions with a result come first.
         """
         if self._options.method is Boosting.NONE:
             yield from self._inner.segment(prompts)
-        elif self._options.method in _TWO_ROUNDS:
-            yield from self._in_two_rounds(prompts)
+        elif self._options.method in TWO_ROUND_METHODS:
+            yield from self._segment_in_two_rounds(prompts)
         else:
-            yield from self._in_one_round(prompts)
+            yield from self._segment_in_one_round(prompts)
 
-    def _in_one_round(self, prompts: Sequence[LesionPrompt]) -> Iterator[Answer]:
-        """All views of a lesion next to each other, so that few lesions are open at a time."""
-        turned = TurnedScans()
+    def _segment_in_one_round(self, prompts: Sequence[LesionPrompt]) -> Iterator[_ViewResult]:
+        """Segment the views of a lesion in succession, so that few lesions are incomplete at a time."""
+        rotated = RotatedScans()
         views = [
-            view for lesion, prompt in enumerate(prompts) for view in self._views(lesion, prompt, turned)
+            view for lesion, prompt in enumerate(prompts) for view in self._views(lesion, prompt, rotated)
         ]
         expected = np.bincount([view.lesion for view in views], minlength=len(prompts))
-        answers: dict[int, dict[int, Answer]] = {lesion: {} for lesion in range(len(prompts))}
+        results: dict[int, dict[int, _ViewResult]] = {lesion: {} for lesion in range(len(prompts))}
         try:
-            for view, answer in self._ask(views):
-                mine = answers[view.lesion]
-                mine[view.number] = answer if isinstance(answer, LesionFailure) else self._held(answer)
-                if len(mine) == expected[view.lesion]:
-                    yield self._joined(prompts[view.lesion], answers.pop(view.lesion))
+            for view, result in self._segment_views(views):
+                own = results[view.lesion]
+                own[view.number] = result if isinstance(result, LesionFailure) else self._trimmed(result)
+                if len(own) == expected[view.lesion]:
+                    yield self._combined(prompts[view.lesion], results.pop(view.lesion))
         except Exception as error:
-            started = [lesion for lesion, mine in answers.items() if 0 in mine]
+            started = [lesion for lesion, own in results.items() if 0 in own]
             for lesion in started:
-                yield self._joined(prompts[lesion], answers.pop(lesion))
-            if answers:
+                yield self._combined(prompts[lesion], results.pop(lesion))
+            if results:
                 raise
-            log.warning("further views were given up: %s", one_line(error))
+            log.warning("boosting stopped, further views are left out: %s", one_line(error))
 
-    def _in_two_rounds(self, prompts: Sequence[LesionPrompt]) -> Iterator[Answer]:
+    def _segment_in_two_rounds(self, prompts: Sequence[LesionPrompt]) -> Iterator[_ViewResult]:
         firsts: dict[int, LesionResult] = {}
-        again: list[_View] = []
+        second_views: list[_View] = []
+        first_views = [_View(i, 0, replace(prompt)) for i, prompt in enumerate(prompts)]
         try:
-            for view, answer in self._ask([_View(i, 0, replace(prompt)) for i, prompt in enumerate(prompts)]):
+            for view, result in self._segment_views(first_views):
                 prompt = prompts[view.lesion]
-                second = self._safe_reprompt(prompt, answer)
+                second = self._safe_second_prompt(prompt, result)
                 if second is None:
-                    yield self._joined(prompt, {0: answer})
-                elif isinstance(answer, LesionResult):
-                    firsts[view.lesion] = self._held(answer)
-                    again.append(_View(view.lesion, 1, second))
+                    yield self._combined(prompt, {0: result})
+                elif isinstance(result, LesionResult):
+                    firsts[view.lesion] = self._trimmed(result)
+                    second_views.append(_View(view.lesion, 1, second))
         except Exception:
-            yield from self._alone(prompts, firsts)
+            yield from self._first_results(prompts, firsts)
             raise
         try:
-            for view, answer in self._ask(again) if again else ():
-                yield self._joined(prompts[view.lesion], {0: firsts.pop(view.lesion), 1: answer})
+            for view, result in self._segment_views(second_views) if second_views else ():
+                yield self._combined(prompts[view.lesion], {0: firsts.pop(view.lesion), 1: result})
         except Exception as error:
-            log.warning("asking again was given up: %s", one_line(error))
-            yield from self._alone(prompts, firsts)
+            log.warning("boosting stopped, first results are used: %s", one_line(error))
+            yield from self._first_results(prompts, firsts)
 
-    def _alone(self, prompts: Sequence[LesionPrompt], firsts: Mapping[int, LesionResult]) -> Iterator[Answer]:
+    def _first_results(
+        self, prompts: Sequence[LesionPrompt], firsts: Mapping[int, LesionResult]
+    ) -> Iterator[_ViewResult]:
         for lesion, first in firsts.items():
-            yield self._joined(prompts[lesion], {0: first})
+            yield self._combined(prompts[lesion], {0: first})
 
-    def _ask(self, views: Sequence[_View]) -> Iterator[tuple[_View, Answer]]:
-        """The inner segmenter's answer to each view, on the untouched follow-up's grid."""
-        waiting = {id(view.prompt): view for view in views}
-        for answer in self._inner.segment([view.prompt for view in views]):
-            view = waiting.pop(id(answer.prompt), None)
+    def _segment_views(self, views: Sequence[_View]) -> Iterator[tuple[_View, _ViewResult]]:
+        """Segment views with the inner segmenter; results are on the follow-up's own grid."""
+        pending = {id(view.prompt): view for view in views}
+        for result in self._inner.segment([view.prompt for view in views]):
+            view = pending.pop(id(result.prompt), None)
             if view is None:
-                log.warning("an answer to no prompt, or a second one, was ignored")
+                log.warning("a result for an unknown prompt, or a second one, was ignored")
                 continue
-            yield view, view.unturned(answer)
-        for view in waiting.values():
-            yield view, LesionFailure(view.prompt, RuntimeError("the segmenter gave no answer"))
+            yield view, view.rotated_back(result)
+        for view in pending.values():
+            yield view, LesionFailure(view.prompt, RuntimeError("the segmenter returned no result"))
 
-    def _views(self, lesion: int, prompt: LesionPrompt, turned: TurnedScans) -> Iterator[_View]:
-        """A copy of the prompt as it is, then the others: copies, so that no two are the same object."""
+    def _views(self, lesion: int, prompt: LesionPrompt, rotated: RotatedScans) -> Iterator[_View]:
+        """The views of a one-round method; prompts are copied, as views are identified by their prompt."""
         yield _View(lesion, 0, replace(prompt))
         if self._options.method is Boosting.ROTATED:
             for number, degrees in enumerate(self._options.turns, 1):
-                yield _View(lesion, number, turned.prompt(prompt, degrees), TURNS[degrees])
+                yield _View(lesion, number, rotated.prompt(prompt, degrees), ROTATIONS[degrees])
         else:
             for number, point in enumerate(self._further_points(prompt), 1):
-                yield _View(lesion, number, moved_prompt(prompt, point))
+                yield _View(lesion, number, shifted_prompt(prompt, point))
 
     def _further_points(self, prompt: LesionPrompt) -> list[Vector]:
         options, geometry = self._options, prompt.followup.geometry
         if options.method is Boosting.CLICKS:
-            given = dict.fromkeys(self._extra_points.get(prompt.lesion_id, ()))  # none twice
-            given.pop(prompt.followup_point.point_zyx, None)
-            inside = [point for point in given if geometry.depth_mm(point) >= 0]
+            distinct = dict.fromkeys(self._extra_points.get(prompt.lesion_id, ()))
+            distinct.pop(prompt.followup_point.point_zyx, None)
+            inside = [point for point in distinct if geometry.depth_mm(point) >= 0]
             if inside:
                 return inside
         return perturbed_points(prompt, options.count, options.perturbation_mm, options.seed)
 
-    def _safe_reprompt(self, prompt: LesionPrompt, answer: Answer) -> LesionPrompt | None:
+    def _safe_second_prompt(self, prompt: LesionPrompt, first: _ViewResult) -> LesionPrompt | None:
         try:
-            return self._reprompt(prompt, answer)
-        except Exception:  # one odd answer must not end the round for all lesions
-            log.exception("lesion %d: nothing to ask again from; the first answer counts", prompt.lesion_id)
+            return self._second_prompt(prompt, first)
+        except Exception:  # one malformed result must not end the round for all lesions
+            log.exception("lesion %d: cannot be re-prompted; the first result is used", prompt.lesion_id)
             return None
 
-    def _reprompt(self, prompt: LesionPrompt, answer: Answer) -> LesionPrompt | None:
-        """The prompt from the middle of a first answer; None where there is nothing to ask again from."""
-        if isinstance(answer, LesionFailure):
+    def _second_prompt(self, prompt: LesionPrompt, first: _ViewResult) -> LesionPrompt | None:
+        """The prompt from the middle of a first result; None if there is nothing to re-prompt from."""
+        if isinstance(first, LesionFailure):
             return None
-        lesion = result_at_point(replace(answer, prompt=prompt), self._options.limit_mm)
+        lesion = result_at_point(replace(first, prompt=prompt), self._options.limit_mm)
         if not lesion.mask.any():
             return None
         middle = deepest_point(lesion.mask, lesion.box, prompt.followup.geometry.spacing_zyx)
         if prompt.followup_box is None and prompt.followup_mask is None:
             is_same = middle == prompt.followup_point.point_zyx
-            return None if is_same else prompt_at(prompt, middle)
+            return None if is_same else with_followup_point(prompt, middle)
         box, mask = prompt.followup_box, prompt.followup_mask
         return replace(
-            prompt_at(prompt, middle),
+            with_followup_point(prompt, middle),
             followup_box=None if box is None else lesion.box,
             followup_mask=None if mask is None else MaskPrompt(lesion.box, lesion.mask),
         )
 
-    def _held(self, answer: LesionResult) -> LesionResult:
-        """An answer as it waits for the others: without margins of (almost) nothing."""
-        if answer.support_probability is None:
-            return answer
+    def _trimmed(self, result: LesionResult) -> LesionResult:
+        """Drop support that is not needed, to save memory while the other views are computed."""
+        if result.support_probability is None:
+            return result
         if not (self._options.uses_support or self._keep_support):
-            return replace(answer, support=None, support_probability=None)
-        box, values = trimmed(*soft(answer))
-        return replace(answer, support=box, support_probability=values)
+            return replace(result, support=None, support_probability=None)
+        box, values = trim_support(*probability_support(result))
+        return replace(result, support=box, support_probability=values)
 
-    def _joined(self, prompt: LesionPrompt, answers: Mapping[int, Answer]) -> Answer:
-        """One answer out of all views of a lesion, with the lesion's own prompt."""
-        first = answers[0]
+    def _combined(self, prompt: LesionPrompt, views: Mapping[int, _ViewResult]) -> _ViewResult:
+        """Combine the views of a lesion into one result with the lesion's own prompt."""
+        first = views[0]
         if isinstance(first, LesionFailure):
             return LesionFailure(prompt, first.error)
-        seen = []
-        for _, answer in sorted(answers.items()):
-            if isinstance(answer, LesionResult):
-                seen.append(answer)
+        results = []
+        for _, result in sorted(views.items()):
+            if isinstance(result, LesionResult):
+                results.append(result)
             else:
-                error = one_line(answer.error)
-                log.warning("lesion %d: a further view failed, it is left out: %s", prompt.lesion_id, error)
+                error = one_line(result.error)
+                log.warning("lesion %d: a further view failed and is left out: %s", prompt.lesion_id, error)
         try:
-            joined = self._result(prompt, seen)
-            if len(seen) > 1:
-                self._agreements[prompt] = agreement(seen)
+            combined = self._combine(prompt, results)
+            if len(results) > 1:
+                self._agreements[prompt] = pairwise_agreement(results)
         except Exception:  # a view that does not fit the others must not cost the lesion
-            log.exception("lesion %d: its views could not be joined; the first counts", prompt.lesion_id)
-            joined = first
+            log.exception("lesion %d: its views could not be combined; the first is used", prompt.lesion_id)
+            combined = first
         if self._keep_support:
-            return replace(joined, prompt=prompt)
-        return replace(joined, prompt=prompt, support=None, support_probability=None)
+            return replace(combined, prompt=prompt)
+        return replace(combined, prompt=prompt, support=None, support_probability=None)
 
-    def _result(self, prompt: LesionPrompt, results: Sequence[LesionResult]) -> LesionResult:
+    def _combine(self, prompt: LesionPrompt, results: Sequence[LesionResult]) -> LesionResult:
         first, method = results[0], self._options.method
         if len(results) == 1:
             return first
         if method is Boosting.REPROMPT:
             return results[1] if results[1].mask.any() else first
-        box, values = _JOIN[method](results)
-        joined = lesion_result(prompt, box, values, keep_support=True)
-        if method is Boosting.MERGED and not joined.mask.any():
-            return first  # asking again from inside of the lesion is no reason to lose it
-        return joined
+        box, values = _COMBINE[method](results)
+        combined = lesion_result(prompt, box, values, keep_support=True)
+        if method is Boosting.MERGED and not combined.mask.any():
+            return first  # re-prompting from inside the lesion must not lose it
+        return combined
 
 
-_JOIN = {
-    Boosting.ADDITIVE: highest,
-    Boosting.MERGED: mean,
-    Boosting.PERTURBED: mean,
-    Boosting.CLICKS: majority,
-    Boosting.ROTATED: mean,
+_COMBINE = {
+    Boosting.ADDITIVE: maximum_probability,
+    Boosting.MERGED: mean_probability,
+    Boosting.PERTURBED: mean_probability,
+    Boosting.CLICKS: majority_vote,
+    Boosting.ROTATED: mean_probability,
 }

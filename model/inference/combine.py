@@ -1,4 +1,4 @@
-"""Several answers for one lesion, all on one grid, and what can be made of them."""
+"""Combine several segmentations of one lesion on the same grid: mean, maximum, majority, agreement."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..case.geometry import Box
 
 FloatVolume = npt.NDArray[np.float32]
 
-# Averaging cannot tell less than this from 0.
-_LEAST_PROBABILITY = 1 / 256
+# Probabilities below this make no difference to a mean.
+_NEGLIGIBLE_PROBABILITY = 1 / 256
 _ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
 
 
-def agreement(results: Sequence[LesionResult]) -> float:
-    """The mean Dice of each two answers on one grid; two empty ones agree (1), an empty one with none (0).
+def pairwise_agreement(results: Sequence[LesionResult]) -> float:
+    """Mean Dice over all pairs of results on one grid; 1 for two empty ones, 0 for an empty and a full one.
 
     Raises:
-        ValueError: fewer than two answers.
+        ValueError: fewer than two results.
     """
     if len(results) < 2:
-        raise ValueError("agreement needs two answers or more")
+        raise ValueError("agreement needs two results or more")
     return float(np.mean([_dice(one, other) for one, other in combinations(results, 2)]))
 
 
@@ -36,24 +36,36 @@ def _dice(one: LesionResult, other: LesionResult) -> float:
 
 
 def overlap_voxels(one: LesionResult, other: LesionResult) -> int:
-    """How many voxels two answers on one grid both call lesion."""
+    """Count the voxels that are lesion in both of two results on one grid."""
     common = one.box.intersection(other.box)
     if common.is_empty:
         return 0
-    mine = one.mask[common.relative_to(one.box).slices]
-    return int(np.count_nonzero(mine & other.mask[common.relative_to(other.box).slices]))
+    mask = one.mask[common.relative_to(one.box).slices]
+    return int(np.count_nonzero(mask & other.mask[common.relative_to(other.box).slices]))
 
 
-def soft(result: LesionResult) -> tuple[Box, FloatVolume]:
-    """The widest box whose probabilities an answer tells."""
+def probability_support(result: LesionResult) -> tuple[Box, FloatVolume]:
+    """The largest box for which a result has probabilities.
+
+    Returns:
+        The box (voxels of the follow-up, half-open) and the probabilities over it, float32 (z, y, x).
+    """
     if result.support is None or result.support_probability is None:
         return result.box, result.probability
     return result.support, result.support_probability
 
 
-def trimmed(box: Box, values: FloatVolume) -> tuple[Box, FloatVolume]:
-    """Without the margins in which all values are next to nothing."""
-    found = find_objects((values >= _LEAST_PROBABILITY).astype(np.uint8)) if values.size else []
+def trim_support(box: Box, values: FloatVolume) -> tuple[Box, FloatVolume]:
+    """Crop margins in which all probabilities are negligible.
+
+    Args:
+        box: box of the values, in voxels.
+        values: probabilities (z, y, x) of the box's shape.
+
+    Returns:
+        The cropped box and a copy of its probabilities; both empty if all values are negligible.
+    """
+    found = find_objects((values >= _NEGLIGIBLE_PROBABILITY).astype(np.uint8)) if values.size else []
     if not found or found[0] is None:
         return Box.of_shape((0, 0, 0), box.start_zyx), np.zeros((0, 0, 0), np.float32)
     start = [part.start for part in found[0]]
@@ -61,7 +73,7 @@ def trimmed(box: Box, values: FloatVolume) -> tuple[Box, FloatVolume]:
 
 
 def _union(boxes: Sequence[Box]) -> Box:
-    """The smallest box round others, leaving out those without a voxel; one voxel when all are."""
+    """The smallest box that contains all non-empty boxes; a single voxel if all are empty."""
     full = [box for box in boxes if not box.is_empty]
     if not full:
         return Box.of_shape((1, 1, 1))
@@ -69,42 +81,54 @@ def _union(boxes: Sequence[Box]) -> Box:
     return Box.of_shape(np.max([box.stop_zyx for box in full], axis=0) - start, start)
 
 
-def mean(results: Sequence[LesionResult]) -> tuple[Box, FloatVolume]:
-    """The mean probability, in which a voxel that an answer does not tell counts as 0."""
-    parts = [soft(result) for result in results]
+def mean_probability(results: Sequence[LesionResult]) -> tuple[Box, FloatVolume]:
+    """Mean probability of several results; outside of a result's support its probability counts as 0.
+
+    Returns:
+        The box around all supports (voxels of the follow-up) and the mean over it, float32 (z, y, x).
+    """
+    parts = [probability_support(result) for result in results]
     union = _union([box for box, _ in parts])
-    total = np.zeros(union.shape_zyx, np.float64)  # equal values must not round across one half
+    total = np.zeros(union.shape_zyx, np.float64)  # rounding must not move equal values across one half
     for box, values in parts:
         if not box.is_empty:
             total[box.relative_to(union).slices] += values
     return union, (total / len(parts)).astype(np.float32)
 
 
-def highest(results: Sequence[LesionResult]) -> tuple[Box, FloatVolume]:
-    """The highest probability: the voxels of all answers."""
-    parts = [soft(result) for result in results]
+def maximum_probability(results: Sequence[LesionResult]) -> tuple[Box, FloatVolume]:
+    """Maximum probability of several results; its lesion is the union of theirs.
+
+    Returns:
+        The box around all supports (voxels of the follow-up) and the maximum over it, float32 (z, y, x).
+    """
+    parts = [probability_support(result) for result in results]
     union = _union([box for box, _ in parts])
-    highest = np.zeros(union.shape_zyx, np.float32)
+    maximum = np.zeros(union.shape_zyx, np.float32)
     for box, values in parts:
         if not box.is_empty:
-            view = highest[box.relative_to(union).slices]
+            view = maximum[box.relative_to(union).slices]
             np.maximum(view, values, out=view)
-    return union, highest
+    return union, maximum
 
 
-def majority(results: Sequence[LesionResult]) -> tuple[Box, FloatVolume]:
-    """Voxels that more than half of the answers hold, with the mean probability of those that do.
+def majority_vote(results: Sequence[LesionResult]) -> tuple[Box, FloatVolume]:
+    """Voxels that are lesion in more than half of the results, with the mean probability of those results.
 
-    Elsewhere the sum over those that do, divided by all, which is never more than one half.
+    Elsewhere the probabilities of the results in which the voxel is lesion are summed and divided by the
+    number of all results, which is at most one half.
+
+    Returns:
+        The box around all lesions (voxels of the follow-up) and the values over it, float32 (z, y, x).
     """
     union = _union([result.box for result in results])
     votes = np.zeros(union.shape_zyx, np.int32)
     total = np.zeros(union.shape_zyx, np.float64)
     for result in results:
         if not result.box.is_empty:
-            where = result.box.relative_to(union).slices
-            votes[where] += result.mask
-            total[where] += np.where(result.mask, result.probability, 0)
+            region = result.box.relative_to(union).slices
+            votes[region] += result.mask
+            total[region] += np.where(result.mask, result.probability, 0)
     has_majority = 2 * votes > len(results)
-    held = np.maximum(total / np.maximum(votes, 1), _ABOVE_HALF)
-    return union, np.where(has_majority, held, np.minimum(total / len(results), 0.5)).astype(np.float32)
+    mean = np.maximum(total / np.maximum(votes, 1), _ABOVE_HALF)
+    return union, np.where(has_majority, mean, np.minimum(total / len(results), 0.5)).astype(np.float32)

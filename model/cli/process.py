@@ -63,7 +63,8 @@ def _for_propagated(options: CaseRunOptions) -> ForPropagated:
     """The segmenter of lesions that nobody clicked; it lies above the room that asks for it."""
 
     def made(make: MakeSegmenter, keep_support: bool) -> LesionSegmenter:
-        from ..inference.boosting import BoostedSegmenter, Boosting, BoostOptions
+        from ..inference.boost_options import Boosting, BoostOptions
+        from ..inference.boosting import BoostedSegmenter
         from ..inference.robust import ComponentSegmenter
 
         boost = BoostOptions(method=Boosting(options.case.boost))

@@ -96,7 +96,10 @@ class RotatedScans:
     def prompt(self, prompt: LesionPrompt, degrees: int) -> LesionPrompt:
         """The prompt on scans rotated by 90, 180 or 270 degrees."""
         rotation = ROTATIONS[degrees]
-        baseline_shape, followup_shape = prompt.baseline.geometry.shape_zyx, prompt.followup.geometry.shape_zyx
+        baseline_shape, followup_shape = (
+            prompt.baseline.geometry.shape_zyx,
+            prompt.followup.geometry.shape_zyx,
+        )
         box, mask = prompt.followup_box, prompt.followup_mask
         return replace(
             prompt,

@@ -1,7 +1,7 @@
 """Boosting: segment a lesion from several views and combine the results.
 
-The methods are those of LinGuinE ([Garibli2025], section 2, "boosting"). A point propagated by registration may
-lie at the rim of its lesion or beside it. Further views (from the middle of the first result, from points
+The methods are those of LinGuinE ([Garibli2025], section 2, "boosting"). A point propagated by registration
+may lie at the rim of its lesion or beside it. Further views (from the middle of the first result, from points
 nearby, or with the scans rotated) make the result depend less on the exact point.
 
 Methods take two rounds (all lesions, then all lesions again from their first results) or one (all views of
@@ -66,8 +66,8 @@ class _View:
 class BoostedSegmenter:
     """Segments each lesion from several views with another segmenter.
 
-    Each prompt gets one result, with the prompt as it was given. A lesion whose first view fails is a failure;
-    a further view that fails or has no result is left out. If the inner segmenter raises, lesions whose first
+    Each prompt gets one result, with the prompt as it was given. A lesion fails if its first view fails; a
+    further view that fails or has no result is left out. If the inner segmenter raises, lesions whose first
     view is done get that result, and the error is raised only if other lesions remain.
 
     Re-prompting replaces the prompt's point, a box by that of the first result, and a mask by the first

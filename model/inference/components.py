@@ -1,8 +1,8 @@
-"""Which pieces of an answer belong to the lesion that was asked for: the component rule.
+"""Component rule: keep the connected components of a result that belong to its lesion.
 
-LinGuinE ([Garibli2025], section 2) keeps the component nearest to the propagated point, so that a neighbour's
-false positive is not taken for the lesion. A point that lies beside the lesion, or in the hole of a ring,
-never costs the lesion: what is near enough stays.
+LinGuinE ([Garibli2025], section 2) keeps the component nearest to the propagated point, so that false
+positives nearby are not taken for the lesion. A lesion is not lost if its point lies beside it or in the hole
+of a ring, as the nearest component within a limit is kept.
 """
 
 from __future__ import annotations
@@ -21,20 +21,27 @@ BoolArray = npt.NDArray[np.bool_]
 LabelArray = npt.NDArray[np.unsignedinteger]
 
 LIMIT_MM = 20.0
-"""How far from its point a lesion may begin.
+"""Maximum distance of a component from the point.
 
-The paper's 10 voxels are 7 mm within slices and 50 mm across thick ones. 20 mm cover a lesion beside a point
-that was propagated over a breath (10-15 mm) with some error of registration; 25 mm is where tracking scores
-stop to take two places for one lesion (CPM@25, [Rokuss2025]).
+The paper's 10 voxels are 7 mm within slices and 50 mm across thick ones. 20 mm cover a point that is off by a
+breath (10-15 mm) and some registration error; from 25 mm on, tracking scores count two points as different
+lesions (CPM@25, [Rokuss2025]).
 """
 
-# Components whose distances differ by rounding only are equally near.
+# Distances that differ by less are ties (rounding).
 _TIE_MM = 1e-6
 
 
-def components(mask: BoolArray) -> tuple[LabelArray, int]:
-    """Label the pieces of a mask (z, y, x) from 1 to the returned count; corners connect."""
-    if not mask.any():  # also arrays of no size
+def label_components(mask: BoolArray) -> tuple[LabelArray, int]:
+    """Label the 26-connected components of a mask.
+
+    Args:
+        mask: booleans (z, y, x).
+
+    Returns:
+        Labels of the mask's shape, unsigned integers from 1 on, 0 for background; and their number.
+    """
+    if not mask.any():  # also empty arrays
         return np.zeros(mask.shape, np.uint16), 0
     labels, count = cc3d.connected_components(
         np.ascontiguousarray(mask), connectivity=26, return_N=True, binary_image=True
@@ -43,7 +50,14 @@ def components(mask: BoolArray) -> tuple[LabelArray, int]:
 
 
 def point_voxel(point_zyx: Vector) -> Index:
-    """The voxel that a point lies in; halves go up."""
+    """Round a point to the voxel that contains it; halves are rounded up.
+
+    Args:
+        point_zyx: voxel index (z, y, x), may be fractional.
+
+    Returns:
+        Integer voxel index (z, y, x).
+    """
     z, y, x = (int(np.floor(value + 0.5)) for value in point_zyx)
     return (z, y, x)
 
@@ -55,42 +69,42 @@ def keep_component(
     limit_mm: float = LIMIT_MM,
     expected: BoolArray | None = None,
 ) -> BoolArray:
-    """The component (26-connected) that holds the point, else the nearest one, else none.
+    """Keep the 26-connected component that contains the point, otherwise the nearest one within a limit.
 
-    Distances are in mm from the point to the centre of a component's nearest voxel; of equally near ones the
-    largest wins, then the first in the array's order.
+    The distance of a component is that from the point to the centre of its nearest voxel. Among equally near
+    components the largest is kept, then the first in array order.
 
     Args:
         mask: booleans (z, y, x).
         spacing_zyx: mm.
-        point_zyx: voxel index on the mask's grid, may be a fraction, may lie outside of it.
-        limit_mm: a component that is further away than this is not kept.
-        expected: where the lesion is expected (mask's shape); components that overlap it are kept as well.
+        point_zyx: voxel index (z, y, x) on the mask's grid, may be fractional or outside of it.
+        limit_mm: components further away than this are not kept.
+        expected: expected lesion, booleans of the mask's shape; components that overlap it are kept as well.
 
     Returns:
-        Booleans of the mask's shape; all False when no component qualifies.
+        Booleans of the mask's shape; all False if no component qualifies.
     """
-    labels, count = components(mask)
-    wanted = np.zeros(count + 1, bool)
-    wanted[_component_at(labels, spacing_zyx, point_zyx, limit_mm)] = True
+    labels, count = label_components(mask)
+    is_kept = np.zeros(count + 1, bool)
+    is_kept[_component_at(labels, spacing_zyx, point_zyx, limit_mm)] = True
     if expected is not None:
-        wanted[np.unique(labels[expected])] = True
-    wanted[0] = False
-    return wanted[labels]
+        is_kept[np.unique(labels[expected])] = True
+    is_kept[0] = False
+    return is_kept[labels]
 
 
 def result_at_point(
     result: LesionResult, limit_mm: float = LIMIT_MM, keep: MaskPrompt | None = None
 ) -> LesionResult:
-    """An answer reduced to the pieces that belong to its prompt's follow-up point.
+    """Apply the component rule to a result, at the follow-up point of its prompt.
 
-    The voxels of dropped components become 0, in the support too; values of one half and less stay. The box
-    shrinks to what is left. An answer that keeps everything is returned as it is.
+    Voxels of dropped components become 0, in the support too; probabilities of one half and less stay. The
+    box is cropped to the remaining lesion. A result without dropped components is returned unchanged.
 
     Args:
         limit_mm: see `keep_component`.
-        keep: a mask on the follow-up's axial grid, such as the propagated one of the baseline: pieces that
-            overlap it stay, so that a lesion that has split keeps its parts.
+        keep: mask on the follow-up's axial grid, e.g. the propagated baseline mask: components that overlap
+            it are kept, so that a lesion that has split keeps its parts.
     """
     point = np.subtract(result.prompt.followup_point.point_zyx, result.box.start_zyx)
     kept = keep_component(
@@ -98,12 +112,12 @@ def result_at_point(
         result.prompt.followup.geometry.spacing_zyx,
         (float(point[0]), float(point[1]), float(point[2])),
         limit_mm,
-        None if keep is None else _over_box(keep, result.box),
+        None if keep is None else _mask_over(keep, result.box),
     )
     dropped = result.mask & ~kept
     if not dropped.any():
         return result
-    # Voxels above one half are all inside of the box, so that this clears the support's as well.
+    # All voxels above one half lie inside the box, so this covers the support too.
     values = np.where(dropped, np.float32(0), result.probability)
     reduced = lesion_result(result.prompt, result.box, values)
     if result.support is None or result.support_probability is None:
@@ -114,7 +128,7 @@ def result_at_point(
 
 
 def _component_at(labels: LabelArray, spacing_zyx: Vector, point_zyx: Vector, limit_mm: float) -> int:
-    """The label of the component that holds the point or is nearest to it; 0 when there is none."""
+    """Label of the component that contains the point or is nearest to it; 0 if there is none."""
     voxel = point_voxel(point_zyx)
     if all(0 <= i < n for i, n in zip(voxel, labels.shape, strict=True)) and labels[voxel]:
         return int(labels[voxel])
@@ -124,7 +138,7 @@ def _component_at(labels: LabelArray, spacing_zyx: Vector, point_zyx: Vector, li
     owners = labels[voxels]
     squares = sum(
         ((axis - p) * s) ** 2 for axis, p, s in zip(voxels, point_zyx, spacing_zyx, strict=True)
-    )  # a running sum: lesions of a million voxels happen
+    )  # summed axis by axis to save memory: a lesion may have a million voxels
     nearest = np.full(int(owners.max()) + 1, np.inf)
     np.minimum.at(nearest, owners, np.sqrt(squares))
     if nearest.min() > limit_mm + _TIE_MM:
@@ -134,10 +148,10 @@ def _component_at(labels: LabelArray, spacing_zyx: Vector, point_zyx: Vector, li
     return int(near[np.argmax(sizes[near])])
 
 
-def _over_box(mask: MaskPrompt, box: Box) -> BoolArray:
-    """A mask's voxels over another box (its shape); False where the mask does not reach."""
-    over = np.zeros(box.shape_zyx, bool)
+def _mask_over(mask: MaskPrompt, box: Box) -> BoolArray:
+    """A mask's voxels over another box; False outside of the mask's own box."""
+    voxels = np.zeros(box.shape_zyx, bool)
     common = box.intersection(mask.box)
     if not common.is_empty:
-        over[common.relative_to(box).slices] = mask.voxels[common.relative_to(mask.box).slices]
-    return over
+        voxels[common.relative_to(box).slices] = mask.voxels[common.relative_to(mask.box).slices]
+    return voxels

@@ -20,7 +20,8 @@ from ..case.case import LesionPrompt, LesionResult, PointSource, Scan
 from ..case.geometry import Array, Box, Vector
 from ..errors import InputError, LongilesionError, WeightsError, one_line
 from ..extensions import load_object
-from .boosting import BoostedSegmenter, Boosting, BoostOptions
+from .boost_options import Boosting, BoostOptions
+from .boosting import BoostedSegmenter
 from .components import LIMIT_MM, result_at_point
 from .options import DEFAULT_BOOST, ModelOptions
 from .segmenter import LesionFailure, LesionSegmenter, lesion_result
@@ -210,8 +211,8 @@ class SeriesSegmenter:
 
     Attributes:
         notes: what is to be told of the model, for the record.
-        unguided: the probability of lesion at points (z, y, x) of a scan without any prompt; None where the
-            segmenter has no such answer.
+        unprompted: the foreground probability at points (z, y, x) of a scan without any prompt; None if the
+            segmenter cannot predict it.
     """
 
     def __init__(
@@ -219,12 +220,12 @@ class SeriesSegmenter:
         inner: LesionSegmenter,
         options: SegmenterOptions,
         notes: Mapping[str, Any] | None = None,
-        unguided: Callable[[Scan, Sequence[Vector]], Sequence[float]] | None = None,
+        unprompted: Callable[[Scan, Sequence[Vector]], Sequence[float]] | None = None,
     ) -> None:
         self._inner = inner
         self._options = options
         self.notes = dict(notes or {})
-        self.unguided = unguided
+        self.unprompted = unprompted
 
     def segment(
         self, prompts: Sequence[LesionPrompt], extra_points: Mapping[int, Sequence[Vector]] | None = None
@@ -273,20 +274,20 @@ def make_segmenter(options: SegmenterOptions) -> SeriesSegmenter:
 
 
 def _longitudinal(options: SegmenterOptions, keep_support: bool) -> SeriesSegmenter:
-    from . import unprompted as unguided
     from .load import load_model
     from .segmenter import Segmenter
+    from .unprompted import unprompted_longitudinal
 
     model = load_model(options.weights_dir, options.model)
     segmenter = Segmenter(model.plan, model.ensemble, keep_support=keep_support)
     notes = {"name": options.name, "folds": list(options.model.folds), "weights": str(model.manifest.folder)}
-    return SeriesSegmenter(segmenter, options, notes, unguided.longitudinal(model))
+    return SeriesSegmenter(segmenter, options, notes, unprompted_longitudinal(model))
 
 
 def _single(options: SegmenterOptions, keep_support: bool) -> SeriesSegmenter:
-    from . import unprompted as unguided
     from .load import load_single_time_point
     from .single_timepoint import SingleTimePointSegmenter
+    from .unprompted import unprompted_single_timepoint
 
     if options.weights_dir is None:
         raise WeightsError("--segmenter single needs --weights; expected a folder in LesionLocator's layout")
@@ -297,4 +298,4 @@ def _single(options: SegmenterOptions, keep_support: bool) -> SeriesSegmenter:
         "networks": [str(name) for name in models],
     }
     segmenter = SingleTimePointSegmenter(models, keep_support=keep_support)
-    return SeriesSegmenter(segmenter, options, notes, unguided.single(models))
+    return SeriesSegmenter(segmenter, options, notes, unprompted_single_timepoint(models))

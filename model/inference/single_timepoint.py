@@ -1,9 +1,9 @@
-"""The single-time-point networks of LesionLocator ([Rokuss2025]): one scan and one prompt per lesion.
+"""Single-time-point networks of LesionLocator ([Rokuss2025]): one scan and one prompt per lesion.
 
-What the published way does and this one does not: crop scans to what is not zero, scale points without
-regard to where voxel centres come to lie, compute in half precision, bring logits (instead of
-probabilities) back to the scan, and register with the tracking checkpoint's own network. A prompt that
-comes out empty is never put at a random place.
+Unlike the published code, this module does not crop scans to non-zero voxels, does not ignore the position of
+voxel centres when scaling points, does not compute in half precision, resamples probabilities (not logits) to
+the scan, and does not register with the tracking checkpoint's own network. A prompt that comes out empty is
+never moved to a random position.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ log = logging.getLogger(__name__)
 class SingleTimePointSegmenter:
     """Segments lesions from a mask, a box or a point in their follow-up scan; the baseline is not used.
 
-    The most telling prompt that a lesion has is used: ``followup_mask``, else ``followup_box``, else
-    ``followup_point``; one that is empty or lies outside of the scan is passed over. Which network answers:
+    The most specific prompt of a lesion is used: ``followup_mask``, otherwise ``followup_box``, otherwise
+    ``followup_point``; prompts that are empty or outside the scan are skipped. The network depends on it:
 
-    - a mask: the tracking one, which is published for masks warped from the time point before; without it
-      the box network, which gets the mask's box;
-    - a box: the box network, else the tracking one;
-    - a point: the point network, else the tracking one. (It was trained with points and boxes too.)
+    - mask: the tracking network, published for masks warped from the previous time point; if it is missing,
+      the box network with the mask's box;
+    - box: the box network, otherwise the tracking network;
+    - point: the point network, otherwise the tracking network (also trained with points and boxes).
 
     Args:
-        models: the networks at hand, as `load_single_time_point` gives them; at least one.
+        models: available networks, as loaded by `load_single_time_point`; at least one.
         keep_support: keep the probabilities of the whole patch, not only of the lesion.
     """
 
@@ -55,7 +55,7 @@ class SingleTimePointSegmenter:
         self._keep_support = keep_support
 
     def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[LesionResult | LesionFailure]:
-        """Answer each prompt once, those of one network after those of another.
+        """Segment each prompt once, network by network.
 
         Raises:
             MemoryExhaustedError: out of memory after every smaller way of computing.
@@ -64,10 +64,12 @@ class SingleTimePointSegmenter:
         for prompt in prompts:
             try:
                 with self._timings.stage("patches"):
-                    network, lesion = self._tiled(prompt)
+                    network, lesion = self._choose_network(prompt)
             except Exception as error:
                 unexpected = None if isinstance(error, InputError) else error
-                log.warning("lesion %d cannot be placed: %s", prompt.lesion_id, error, exc_info=unexpected)
+                log.warning(
+                    "lesion %d has no usable prompt: %s", prompt.lesion_id, error, exc_info=unexpected
+                )
                 yield LesionFailure(prompt, error)
             else:
                 lesions.setdefault(network, []).append(lesion)
@@ -75,19 +77,19 @@ class SingleTimePointSegmenter:
             ensemble = self._models[network].ensemble
             yield from segment_tiles(chosen, ensemble, self._timings, self._keep_support, average=True)
 
-    def _tiled(self, prompt: LesionPrompt) -> tuple[PromptNetwork, TiledLesion]:
-        """The first way of asking for a lesion that a network at hand takes and that is not empty."""
-        for way in _WAYS:
-            if way.network not in self._models:
+    def _choose_network(self, prompt: LesionPrompt) -> tuple[PromptNetwork, TiledLesion]:
+        """Use the first kind of prompt that is not empty and that an available network takes."""
+        for kind in _PROMPT_PRECEDENCE:
+            if kind.network not in self._models:
                 continue
-            plan = self._models[way.network].plan
+            plan = self._models[kind.network].plan
             grid = network_grid(prompt.followup.geometry, plan)
-            shown = way.draw(prompt, grid)
-            if shown is None:
+            drawn = kind.draw(prompt, grid)
+            if drawn is None:
                 continue
-            if prompt.followup_mask is not None and not way.is_mask:
-                log.warning("lesion %d: its mask cannot be used; its %s is", prompt.lesion_id, way.name)
-            return way.network, _tiled_lesion(prompt, shown, grid, plan)
+            if prompt.followup_mask is not None and not kind.is_mask:
+                log.warning("lesion %d: its mask cannot be used, its %s is used", prompt.lesion_id, kind.name)
+            return kind.network, _tiled_lesion(prompt, drawn, grid, plan)
         raise InputError(
             f"lesion {prompt.lesion_id}: no prompt in {prompt.followup.name} can be used with "
             f"{', '.join(self._models) or 'no network'}; expected a point, box or mask that lies on the scan"
@@ -113,8 +115,8 @@ def _point(prompt: LesionPrompt, grid: NetworkGrid) -> PromptMap | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """One way of asking for a lesion: what is drawn, for which network."""
+class _NetworkPrompt:
+    """A kind of prompt: how it is drawn, and for which network."""
 
     name: str
     draw: Callable[[LesionPrompt, NetworkGrid], PromptMap | None]
@@ -122,31 +124,40 @@ class _Way:
     is_mask: bool = False
 
 
-_WAYS = (
-    _Way("mask", _mask, PromptNetwork.TRACK, is_mask=True),
-    _Way("mask's box", _box_of_mask, PromptNetwork.BOX, is_mask=True),
-    _Way("box", _box, PromptNetwork.BOX),
-    _Way("box", _box, PromptNetwork.TRACK),
-    _Way("point", _point, PromptNetwork.POINT),
-    _Way("point", _point, PromptNetwork.TRACK),
+_PROMPT_PRECEDENCE = (
+    _NetworkPrompt("mask", _mask, PromptNetwork.TRACK, is_mask=True),
+    _NetworkPrompt("mask's box", _box_of_mask, PromptNetwork.BOX, is_mask=True),
+    _NetworkPrompt("box", _box, PromptNetwork.BOX),
+    _NetworkPrompt("box", _box, PromptNetwork.TRACK),
+    _NetworkPrompt("point", _point, PromptNetwork.POINT),
+    _NetworkPrompt("point", _point, PromptNetwork.TRACK),
 )
 
 
-def _tiled_lesion(prompt: LesionPrompt, shown: PromptMap, grid: NetworkGrid, plan: Plan) -> TiledLesion:
-    tiles = prompt_tiles(shown, grid.shape, plan.patch_size_zyx)
+def _tiled_lesion(prompt: LesionPrompt, drawn: PromptMap, grid: NetworkGrid, plan: Plan) -> TiledLesion:
+    tiles = prompt_tiles(drawn, grid.shape, plan.patch_size_zyx)
     if len(tiles) > 1:
         log.info("lesion %d: larger than one patch, %d are used", prompt.lesion_id, len(tiles))
-    encode = [partial(encode_prompted, prompt.followup, shown, grid, tile, plan) for tile in tiles]
+    encode = [partial(encode_prompted, prompt.followup, drawn, grid, tile, plan) for tile in tiles]
     return TiledLesion(prompt, grid, tuple(tiles), tuple(encode))
 
 
-def prompt_tiles(shown: PromptMap, shape: Index, patch_size: Index) -> list[Box]:
-    """One patch round the centre of a prompt that fits into one, else a sliding window's tiles that touch it.
+def prompt_tiles(drawn: PromptMap, shape: Index, patch_size: Index) -> list[Box]:
+    """Patches for a prompt: one around its centre if the prompt fits into it, otherwise a sliding window's.
 
-    As published: patches are centred on boxes and balls, and on a mask's centre of mass ([Rokuss2025]'s
-    code); the one patch always holds the whole prompt.
+    As in [Rokuss2025]'s code, a patch is centred on a box or ball, and on a mask's centre of mass; a single
+    patch always contains the whole prompt.
+
+    Args:
+        drawn: the prompt on the network grid.
+        shape: shape of the network grid, voxels in the plan's axis order.
+        patch_size: likewise.
+
+    Returns:
+        Boxes on the network grid; they may extend beyond the image. Windows that do not touch the prompt are
+        left out.
     """
-    extent = shown.box
+    extent = drawn.box
     if all(length <= patch for length, patch in zip(extent.shape_zyx, patch_size, strict=True)):
-        return [centred_tile(shown.centre, extent, shape, patch_size)]
+        return [centred_tile(drawn.centre, extent, shape, patch_size)]
     return window_tiles(extent, shape, patch_size)

@@ -1,7 +1,7 @@
-"""What a network says of a scan when nobody tells it where the lesion is.
+"""Foreground probability of a network without a prompt.
 
-LinGuinE ([Garibli2025], section 2) keeps those candidate points of a lesion that the model takes for lesion
-without a prompt: it will find the lesion from there in other scans as well.
+LinGuinE ([Garibli2025], section 2) keeps those candidate points of a lesion that the model classifies as
+lesion without a prompt, as it is likely to find the lesion from there in other scans as well.
 """
 
 from __future__ import annotations
@@ -32,17 +32,26 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Unguided:
-    """A network without prompts; ``tiled`` makes the patch round a prompt's point that it is shown."""
+class UnpromptedModel:
+    """A network that is given a scan without prompts.
+
+    Attributes:
+        tiled: builds the network's input, the patch around a prompt's point.
+        is_averaged: whether the folds' logits are averaged instead of summed.
+    """
 
     ensemble: Ensemble
     tiled: Callable[[LesionPrompt], TiledLesion]
     is_averaged: bool = False
 
     def __call__(self, scan: Scan, points_zyx: Sequence[Vector]) -> list[float]:
-        """The probability of lesion at voxels of a scan's axial grid, in one patch round the first of them.
+        """Predict the foreground probability at points of a scan, from one patch around the first point.
 
-        NaN where the patch does not reach, and for all of them where the network fails.
+        Args:
+            points_zyx: voxel indices (z, y, x) on the scan's axial grid.
+
+        Returns:
+            Probabilities, one per point; NaN for points outside the patch, and for all if the network fails.
 
         Raises:
             MemoryExhaustedError: out of memory after every smaller way of computing.
@@ -50,18 +59,18 @@ class Unguided:
         point = PromptPoint(points_zyx[0], PointSource.MASK)
         prompt = LesionPrompt(1, scan, point, scan, point, has_mask=False)
         try:
-            (answer,) = segment_tiles(
+            (result,) = segment_tiles(
                 [self.tiled(prompt)], self.ensemble, Timings(), keep_support=True, average=self.is_averaged
             )
         except MemoryExhaustedError:
             raise
         except Exception as error:
-            answer = LesionFailure(prompt, error)
-        if isinstance(answer, LesionFailure):
-            log.warning("%s without a prompt: %s", scan.name, one_line(answer.error))
+            result = LesionFailure(prompt, error)
+        if isinstance(result, LesionFailure):
+            log.warning("%s without a prompt: %s", scan.name, one_line(result.error))
             return [math.nan] * len(points_zyx)
-        assert answer.support is not None and answer.support_probability is not None
-        return [_value_at(point, answer.support, answer.support_probability) for point in points_zyx]
+        assert result.support is not None and result.support_probability is not None
+        return [_value_at(point, result.support, result.support_probability) for point in points_zyx]
 
 
 def _value_at(point_zyx: Vector, box: Box, values: FloatVolume) -> float:
@@ -71,18 +80,20 @@ def _value_at(point_zyx: Vector, box: Box, values: FloatVolume) -> float:
     return float(values[index.relative_to(box).slices].item())
 
 
-def longitudinal(model: LoadedModel) -> Unguided:
-    """The longitudinal network: a scan against itself, without mask and heat maps."""
-    return Unguided(model.ensemble, partial(_pair_of_patches, plan=model.plan))
+def unprompted_longitudinal(model: LoadedModel) -> UnpromptedModel:
+    """The longitudinal network on a scan as its own baseline, with empty mask and heat map channels."""
+    return UnpromptedModel(model.ensemble, partial(_longitudinal_input, plan=model.plan))
 
 
-def single(models: Mapping[PromptNetwork, LoadedModel]) -> Unguided:
-    """A single-time-point network, that for points where it is at hand, with an empty prompt."""
+def unprompted_single_timepoint(models: Mapping[PromptNetwork, LoadedModel]) -> UnpromptedModel:
+    """A single-time-point network with an empty prompt: the one for points, or the first if it is missing."""
     model = models.get(PromptNetwork.POINT) or next(iter(models.values()))
-    return Unguided(model.ensemble, partial(_patch, plan=model.plan), is_averaged=True)
+    return UnpromptedModel(
+        model.ensemble, partial(_single_timepoint_input, plan=model.plan), is_averaged=True
+    )
 
 
-def _pair_of_patches(prompt: LesionPrompt, plan: Plan) -> TiledLesion:
+def _longitudinal_input(prompt: LesionPrompt, plan: Plan) -> TiledLesion:
     lesion = place_lesion(prompt, plan)
 
     def encode() -> FloatVolume:
@@ -93,7 +104,7 @@ def _pair_of_patches(prompt: LesionPrompt, plan: Plan) -> TiledLesion:
     return TiledLesion(prompt, lesion.followup_grid, (lesion.placement.followup,), (encode,))
 
 
-def _patch(prompt: LesionPrompt, plan: Plan) -> TiledLesion:
+def _single_timepoint_input(prompt: LesionPrompt, plan: Plan) -> TiledLesion:
     scan = prompt.followup
     grid = network_grid(scan.geometry, plan)
     index = grid.index(prompt.followup_point.point_zyx)

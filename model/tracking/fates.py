@@ -21,7 +21,7 @@ from ..case.case import LesionResult, MaskPrompt
 from ..case.geometry import Box, FloatArray, Vector
 from ..errors import InputError
 from ..inference.combine import overlap_voxels
-from ..inference.components import BoolArray, components
+from ..inference.components import BoolArray, label_components
 
 
 class LesionFate(StrEnum):
@@ -268,7 +268,7 @@ def _why_merged(lesion_id: int, others: Sequence[int], overlaps: Mapping[tuple[i
 
 def _pieces_ml(result: LesionResult, expected: MaskPrompt | None, options: FateOptions) -> list[float]:
     """The volumes of the pieces that count, the largest first."""
-    labels, count = components(result.mask)
+    labels, count = label_components(result.mask)
     voxel_ml = result.prompt.followup.geometry.voxel_volume_ml
     volumes_ml = np.bincount(labels.ravel(), minlength=count + 1) * voxel_ml
     volumes_ml[0] = 0.0

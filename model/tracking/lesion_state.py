@@ -22,7 +22,7 @@ from .series import FollowOptions, Origin, PromptKind, SeriesTimePoint, Topology
 
 log = logging.getLogger(__name__)
 
-UnguidedProbability = Callable[[Scan, Sequence[Vector]], Sequence[float]]
+UnpromptedProbability = Callable[[Scan, Sequence[Vector]], Sequence[float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,16 +163,16 @@ def go_on(
 class PointChooser:
     """Takes the points that stand for a lesion out of its mask.
 
-    ``unguided`` says the probability of lesion at points of a scan without any prompt; it is asked where
+    ``unprompted`` says the probability of lesion at points of a scan without any prompt; it is asked where
     ``options.choice`` has a least one.
     """
 
     options: FollowOptions
-    unguided: UnguidedProbability | None = None
+    unprompted: UnpromptedProbability | None = None
 
     def __call__(self, mask: MaskPrompt, scan: Scan, lesion_id: int) -> tuple[Vector, ...]:
         """Voxels of the mask, the first before all others."""
-        probability = partial(self.unguided, scan) if self.unguided is not None else None
+        probability = partial(self.unprompted, scan) if self.unprompted is not None else None
         chosen = self.candidates(mask, scan.geometry.spacing_zyx, lesion_id, scan.ct, probability)
         if chosen.is_fallback:
             log.warning("lesion %d in %s: no sampled point meets the filter, all stay", lesion_id, scan.name)

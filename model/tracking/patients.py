@@ -15,7 +15,7 @@ from ..case.scans import ClickUnits
 from ..cli.arguments import model_options
 from ..cli.point_options import choice_of, pair
 from ..errors import InputError, LongilesionError, one_line
-from ..inference.boosting import Boosting, BoostOptions
+from ..inference.boost_options import Boosting, BoostOptions
 from ..inference.robust import SegmenterOptions, SeriesSegmenter, make_segmenter
 from ..prompts.sampling import ChoiceOptions
 from ..propagation.confidence import ConfidenceOptions, is_estimated

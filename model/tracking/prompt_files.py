@@ -16,7 +16,7 @@ from ..case.geometry import Array, Geometry, Vector, flip_order
 from ..case.images import read_image
 from ..case.scans import ClickUnits, lesion_labels, read_scans
 from ..errors import InputError
-from ..inference.components import components
+from ..inference.components import label_components
 from ..inference.locate import mask_labels
 from ..inference.options import ModelOptions
 from ..inference.robust import SegmenterOptions, make_segmenter
@@ -99,7 +99,7 @@ def read_labels(path: Path, has_instances: bool = True) -> tuple[Array, Geometry
     image = read_image(path)
     labels = lesion_labels(path, image.array)
     if not has_instances:
-        labels, count = components(labels != 0)
+        labels, count = label_components(labels != 0)
         if count > MAX_LESION_ID:
             raise InputError(f"{path}: holds {count} connected parts; expected at most {MAX_LESION_ID}")
     return labels.astype(np.uint16), image.geometry
@@ -125,12 +125,12 @@ def _chosen(
     axes = grid.axial_map()
     axial = axes.array(labels)
     scan = _read_scan(options.scan, options.mask, axial) if options.scan is not None else None
-    unguided = None
+    unprompted = None
     if choice.min_probability is not None:
-        unguided = make_segmenter(
+        unprompted = make_segmenter(
             SegmenterOptions(weights_dir=options.weights_dir, model=ModelOptions(device=options.device))
-        ).unguided
-    choose = PointChooser(FollowOptions(choice=choice, seed=options.seed), unguided)
+        ).unprompted
+    choose = PointChooser(FollowOptions(choice=choice, seed=options.seed), unprompted)
     drawn: list[dict[int, Vector]] = [{} for _ in options.files()]
     for lesion_id, mask in lesion_masks(axial):
         if scan is None:

@@ -74,8 +74,8 @@ def follow_each(
     Only what later ones need of a time point is kept.
     """
     options = options or FollowOptions()
-    wants_unguided = options.choice is not None and options.choice.min_probability is not None
-    if wants_unguided and getattr(segmenter, "unguided", None) is None:
+    wants_unprompted = options.choice is not None and options.choice.min_probability is not None
+    if wants_unprompted and getattr(segmenter, "unprompted", None) is None:
         raise InputError("points cannot be chosen by probability with this segmenter; expected one of ours")
     return _Walker(series, segmenter, backend, options).walk()
 
@@ -91,8 +91,8 @@ class _Walker:
         self._backend = backend
         self._options = options
         self._times = {point.name: index for index, point in enumerate(series.time_points)}
-        unguided = segmenter.unguided if isinstance(segmenter, SeriesSegmenter) else None
-        self._choose = PointChooser(options, unguided)
+        unprompted = segmenter.unprompted if isinstance(segmenter, SeriesSegmenter) else None
+        self._choose = PointChooser(options, unprompted)
         self._asking = PromptBuilder(series, self._choose)
         self._dtype = label_dtype([i for p in series.time_points for i in self._asking.ids_given_at(p)])
         self._trails: dict[int, LesionHistory] = {}

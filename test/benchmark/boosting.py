@@ -25,7 +25,8 @@ import numpy as np
 from model.case.case import LesionResult
 from model.case.geometry import Box
 from model.cli.arguments import device_name, fold_list
-from model.inference.boosting import BoostedSegmenter, Boosting, BoostOptions
+from model.inference.boost_options import Boosting, BoostOptions
+from model.inference.boosting import BoostedSegmenter
 from model.inference.components import result_at_point
 from model.inference.load import load_model
 from model.inference.options import DEFAULT_FOLDS, ModelOptions

@@ -1,4 +1,4 @@
-"""Small scans, prompts and answers for the tests of what is done with a segmenter's answers."""
+"""Small scans, prompts and results for tests that work on a segmenter's results."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from model.case.case import LesionPrompt, LesionResult, MaskPrompt, PointSource,
 from model.case.geometry import Array, AxisMap, Box, Geometry, Vector
 from model.inference.segmenter import LesionFailure, lesion_result
 
-# Unlike along every axis, neither at the world's zero nor along its axes' signs.
+# Different along every axis.
 SPACING_ZYX = (3.0, 1.0, 0.5)
 SHAPE = (12, 20, 24)
 
 
-def scan(
+def make_scan(
     ct: Array | None = None,
     spacing_zyx: Vector = SPACING_ZYX,
     direction: Sequence[float] = (1, 0, 0, 0, 1, 0, 0, 0, 1),
@@ -32,11 +32,11 @@ def scan(
     return Scan(name, Slot.PRIMARY, Path("ct.mha"), geometry, AxisMap(), array)
 
 
-def prompt(
+def make_prompt(
     point: Vector, lesion_id: int = 1, followup: Scan | None = None, baseline: Scan | None = None
 ) -> LesionPrompt:
-    after = followup or scan()
-    before = baseline or scan(name="baseline")
+    after = followup or make_scan()
+    before = baseline or make_scan(name="baseline")
     return LesionPrompt(
         lesion_id,
         before,
@@ -46,15 +46,17 @@ def prompt(
     )
 
 
-def answer(asked: LesionPrompt, volume: npt.NDArray[np.float32], keep_support: bool = False) -> LesionResult:
-    """An answer from the probabilities of a whole scan."""
-    return lesion_result(asked, Box.of_shape(volume.shape), volume.astype(np.float32), keep_support)
+def make_result(
+    prompt: LesionPrompt, volume: npt.NDArray[np.float32], keep_support: bool = False
+) -> LesionResult:
+    """A result from the probabilities of a whole scan."""
+    return lesion_result(prompt, Box.of_shape(volume.shape), volume.astype(np.float32), keep_support)
 
 
-def volume_of(result: LesionResult, soft: bool = False) -> npt.NDArray[np.float32]:
-    """An answer's probabilities over the whole scan."""
+def volume_of(result: LesionResult, with_support: bool = False) -> npt.NDArray[np.float32]:
+    """A result's probabilities over the whole scan."""
     whole = np.zeros(result.prompt.followup.geometry.shape_zyx, np.float32)
-    if soft:
+    if with_support:
         assert result.support is not None and result.support_probability is not None
         whole[result.support.slices] = result.support_probability
     else:
@@ -63,29 +65,30 @@ def volume_of(result: LesionResult, soft: bool = False) -> npt.NDArray[np.float3
 
 
 def cuboid(*bounds: tuple[int, int], shape: Sequence[int] = SHAPE, value: float = 0.9) -> Array:
-    """A volume that has a value within [start, stop) of each axis, else 0."""
+    """A volume with a value within [start, stop) of each axis, otherwise 0."""
     volume = np.zeros(shape, np.float32)
     volume[tuple(slice(a, b) for a, b in bounds)] = value
     return volume
 
 
 def mask_prompt(volume: Array) -> MaskPrompt:
-    """The smallest box round the voxels that are not 0."""
+    """A mask of the voxels that are not 0, over their smallest box."""
     found = np.argwhere(volume)
     start, stop = found.min(axis=0), found.max(axis=0) + 1
     box = Box.of_shape(stop - start, start)
     return MaskPrompt(box, volume[box.slices] > 0)
 
 
-def with_place(asked: LesionPrompt, volume: Array) -> LesionPrompt:
-    place = mask_prompt(volume)
-    return replace(asked, followup_box=place.box, followup_mask=place)
+def with_shapes(prompt: LesionPrompt, volume: Array) -> LesionPrompt:
+    """The prompt with the box and mask of a volume's voxels."""
+    mask = mask_prompt(volume)
+    return replace(prompt, followup_box=mask.box, followup_mask=mask)
 
 
-class Fake:
-    """A segmenter that gives each prompt the probabilities of a function, or fails with its error.
+class FakeSegmenter:
+    """A segmenter that returns the probabilities of a function, or its error as a failure.
 
-    It remembers what it was asked, batch by batch, and answers backwards: the order is nobody's business.
+    It records the batches of prompts, and returns results in reverse order, as the order is not specified.
     """
 
     def __init__(
@@ -97,10 +100,10 @@ class Fake:
 
     def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[LesionResult | LesionFailure]:
         self.batches.append(list(prompts))
-        for asked in reversed(prompts):
+        for prompt in reversed(prompts):
             try:
-                volume = self._volume(asked)
+                volume = self._volume(prompt)
             except ValueError as error:
-                yield LesionFailure(asked, error)
+                yield LesionFailure(prompt, error)
                 continue
-            yield answer(asked, volume, self._keep_support)
+            yield make_result(prompt, volume, self._keep_support)

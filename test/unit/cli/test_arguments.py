@@ -9,7 +9,7 @@ import pytest
 
 from model.cli.arguments import device_name, fold_list
 from model.cli.segment import CaseRunOptions, add_arguments, options_of
-from model.inference.boosting import Boosting
+from model.inference.boost_options import Boosting
 from model.inference.options import BOOSTS, DEFAULT_BOOST, CaseOptions, ModelOptions
 
 

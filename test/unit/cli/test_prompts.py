@@ -306,11 +306,11 @@ def test_sampled_points_by_what_the_model_says(tmp_path: Path) -> None:
     )
     assert sorted(drawn) == sorted(ranked)
     scan = read_scans([("baseline", ScanFiles(Slot.PRIMARY, ct, mask))])[0][0]
-    unguided = make_segmenter(
+    unprompted = make_segmenter(
         SegmenterOptions(weights_dir=weights, model=ModelOptions(device="cpu"))
-    ).unguided
-    assert unguided is not None
-    values = unguided(scan, [scan.axes.point(flip_order(p), scan.file_geometry.shape_zyx) for p in ranked])
+    ).unprompted
+    assert unprompted is not None
+    values = unprompted(scan, [scan.axes.point(flip_order(p), scan.file_geometry.shape_zyx) for p in ranked])
     assert values == sorted(values, reverse=True)
 
 

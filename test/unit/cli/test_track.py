@@ -17,7 +17,7 @@ from model.case.images import read_image
 from model.cli import track
 from model.cli.point_options import SAMPLINGS
 from model.errors import InputError, WeightsError
-from model.inference.boosting import Boosting
+from model.inference.boost_options import Boosting
 from model.inference.options import ModelOptions
 from model.prompts.sampling import Sampling
 from model.tracking.patients import TrackOptions, options_of

@@ -12,7 +12,7 @@ import pytest
 
 from model.case.case import LesionPrompt, LesionResult, PointSource
 from model.errors import InputError, WeightsError
-from model.inference.boosting import Boosting, BoostOptions
+from model.inference.boost_options import Boosting, BoostOptions
 from model.inference.robust import (
     FunctionSegmenter,
     SegmenterOptions,
@@ -23,7 +23,15 @@ from model.inference.robust import (
 )
 from model.inference.segmenter import LesionFailure
 
-from ...helpers.tracking_phantoms import SHAPE, SPACING_ZYX, cuboid, prompt, scan, volume_of, with_place
+from ...helpers.tracking_phantoms import (
+    SHAPE,
+    SPACING_ZYX,
+    cuboid,
+    make_prompt,
+    make_scan,
+    volume_of,
+    with_shapes,
+)
 
 LESION = ((4, 7), (5, 9), (6, 12))
 OTHER = ((4, 7), (5, 9), (18, 22))
@@ -55,7 +63,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
 
 
 def _ask(function: Callable[[SegmentRequest], Any], asked: LesionPrompt | None = None) -> Any:
-    (answer,) = FunctionSegmenter(function, "own").segment([asked or prompt((5.0, 6.0, 8.0))])
+    (answer,) = FunctionSegmenter(function, "own").segment([asked or make_prompt((5.0, 6.0, 8.0))])
     return answer
 
 
@@ -64,8 +72,8 @@ def _ask(function: Callable[[SegmentRequest], Any], asked: LesionPrompt | None =
 
 def test_a_request_says_all_that_is_known() -> None:
     labels = (cuboid(*LESION) > 0).astype(np.uint16) * 300
-    before = replace(scan(spacing_zyx=(2.0, 1.0, 1.0), name="baseline"), mask=labels)
-    asked = with_place(prompt((5.0, 6.5, 8.0), 300, baseline=before), cuboid(*LESION))
+    before = replace(make_scan(spacing_zyx=(2.0, 1.0, 1.0), name="baseline"), mask=labels)
+    asked = with_shapes(make_prompt((5.0, 6.5, 8.0), 300, baseline=before), cuboid(*LESION))
     request = SegmentRequest(asked)
     assert request.lesion_id == 300 and request.image is asked.followup.ct
     assert request.point_zyx == (5.0, 6.5, 8.0) and request.baseline_point_zyx == (3.0, 4.0, 5.0)
@@ -77,10 +85,10 @@ def test_a_request_says_all_that_is_known() -> None:
 
 
 def test_and_none_where_nothing_is() -> None:
-    request = SegmentRequest(prompt((5.0, 6.0, 8.0)))
+    request = SegmentRequest(make_prompt((5.0, 6.0, 8.0)))
     assert request.box is None and request.mask is None and request.baseline_mask is None
-    marked = replace(scan(name="baseline"), mask=np.ones(SHAPE, np.uint8))
-    unmarked = replace(prompt((5.0, 6.0, 8.0), baseline=marked), has_mask=False)
+    marked = replace(make_scan(name="baseline"), mask=np.ones(SHAPE, np.uint8))
+    unmarked = replace(make_prompt((5.0, 6.0, 8.0), baseline=marked), has_mask=False)
     assert SegmentRequest(unmarked).baseline_mask is None
 
 
@@ -131,7 +139,7 @@ def test_an_error_is_that_lesions_failure_and_the_next_is_asked() -> None:
             raise KeyError("lost")
         return cuboid(*LESION)
 
-    prompts = [prompt((5.0, 6.0, 8.0), 1), prompt((5.0, 6.0, 8.0), 2)]
+    prompts = [make_prompt((5.0, 6.0, 8.0), 1), make_prompt((5.0, 6.0, 8.0), 2)]
     first, second = FunctionSegmenter(odd, "own").segment(prompts)
     assert isinstance(first, LesionFailure) and "own failed: KeyError: 'lost'" in str(first.error)
     assert isinstance(second, LesionResult)
@@ -142,7 +150,7 @@ def test_an_error_is_that_lesions_failure_and_the_next_is_asked() -> None:
 
 def test_a_users_module(module: str) -> None:
     segmenter = make_segmenter(SegmenterOptions(f"{module}:lesion"))
-    (answer,) = segmenter.segment([prompt((5.0, 6.0, 8.0))])
+    (answer,) = segmenter.segment([make_prompt((5.0, 6.0, 8.0))])
     assert isinstance(answer, LesionResult)
     assert answer.box.bounds() == [list(side) for side in LESION]  # the component rule
     assert segmenter.notes == {"name": f"{module}:lesion"}
@@ -151,12 +159,12 @@ def test_a_users_module(module: str) -> None:
 
 def test_without_the_component_rule_all_stays(module: str) -> None:
     segmenter = make_segmenter(SegmenterOptions(f"{module}:lesion", component_rule=False))
-    (answer,) = segmenter.segment([prompt((5.0, 6.0, 8.0))])
+    (answer,) = segmenter.segment([make_prompt((5.0, 6.0, 8.0))])
     assert isinstance(answer, LesionResult) and answer.box.bounds() == [[4, 7], [5, 9], [6, 22]]
 
 
 def test_pieces_where_a_mask_is_expected_stay(module: str) -> None:
-    asked = with_place(prompt((5.0, 6.0, 8.0)), cuboid((5, 6), (6, 8), (8, 20)))
+    asked = with_shapes(make_prompt((5.0, 6.0, 8.0)), cuboid((5, 6), (6, 8), (8, 20)))
     (answer,) = make_segmenter(SegmenterOptions(f"{module}:lesion")).segment([asked])
     assert isinstance(answer, LesionResult) and answer.box.bounds() == [[4, 7], [5, 9], [6, 22]]
 
@@ -164,7 +172,7 @@ def test_pieces_where_a_mask_is_expected_stay(module: str) -> None:
 @pytest.mark.parametrize("method", Boosting)
 def test_with_every_boosting(method: Boosting, module: str) -> None:
     segmenter = make_segmenter(SegmenterOptions(f"{module}:lesion", boost=BoostOptions(method)))
-    prompts = [prompt((5.0, 6.0, 8.0), 1), prompt((5.0, 6.0, 8.0), 2)]
+    prompts = [make_prompt((5.0, 6.0, 8.0), 1), make_prompt((5.0, 6.0, 8.0), 2)]
     if method is Boosting.ROTATED:  # this one answers at a fixed place of whatever it is shown
         pytest.skip("its answers do not turn with the scan")
     answers = list(segmenter.segment(prompts, {1: [(5.0, 7.0, 9.0)]}))
@@ -206,7 +214,7 @@ def test_only_propagated_points_are_asked_for_again(source: PointSource) -> None
         found[tuple(slice(*side) for side in LESION)] = True
         return found
 
-    lesion = prompt((5.0, 6.0, 11.0))
+    lesion = make_prompt((5.0, 6.0, 11.0))
     lesion = replace(lesion, followup_point=replace(lesion.followup_point, source=source))
     options = SegmenterOptions(boost=BoostOptions(Boosting.REPROMPT))
     (result,) = SeriesSegmenter(FunctionSegmenter(answer, "own"), options).segment([lesion])

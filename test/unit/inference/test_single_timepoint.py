@@ -1,6 +1,6 @@
-"""Single-time-point networks in their published layout, the whole way against a plain twin.
+"""Single-time-point networks in their published layout, compared end to end with a reference implementation.
 
-The twin resamples whole volumes, draws the prompts itself, and runs the published networks' own library.
+The reference resamples whole volumes, draws the prompts itself, and runs the published networks' own library.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ NETWORKS = {network: [_oracle(10 * n + fold) for fold in FOLDS] for n, network i
 
 
 def _write(root: Path, *networks: PromptNetwork, mirror_axes: tuple[int, ...] = (0, 1, 2)) -> Path:
-    """Checkpoints as LesionLocator publishes them; the tracking one with another network beside its U-Net."""
+    """Checkpoints in LesionLocator's layout; the tracking one contains another network beside its U-Net."""
     for network in networks:
         folder = root / network.value
         folder.mkdir(parents=True)
@@ -187,7 +187,7 @@ def _prompt(
     return LesionPrompt(4, scan, given, scan, given, followup_box=box, followup_mask=mask)
 
 
-# --- the plain twin --------------------------------------------------------------------------------------
+# --- reference implementation ----------------------------------------------------------------------------
 
 
 def _resampled(volume: npt.NDArray[Any], shape: Index) -> npt.NDArray[np.float32]:
@@ -232,11 +232,11 @@ def _plain_mask(mask: MaskPrompt, scan: Scan) -> npt.NDArray[np.bool_]:
 
 
 def _windows(prompt: npt.NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:
-    """Where the patches start."""
+    """Start of each patch, voxels (z, y, x) of the network grid."""
     found = np.argwhere(prompt)
     low, high = found.min(0), found.max(0) + 1
     if (high - low <= PATCH).all():
-        # Published for boxes: half of (first + last voxel - patch), rounded down.
+        # As published for boxes: half of (first + last voxel - patch), rounded down.
         centre = np.ceil(found.mean(0) - 0.5).astype(int)
         yield tuple(
             -((p - n) // 2) if n < p else int(np.clip(c - p // 2, 0, n - p))
@@ -254,7 +254,7 @@ def _windows(prompt: npt.NDArray[np.bool_]) -> Iterator[tuple[int, ...]]:
 def _plain(
     network: PromptNetwork, scan: Scan, prompt: npt.NDArray[np.bool_], tta: bool = False
 ) -> npt.NDArray[np.float32]:
-    """Probabilities on the scan."""
+    """Probabilities (z, y, x) on the scan."""
     ct = (np.clip(scan.ct.astype(np.float32), LOW, HIGH) - MEAN) / STD
     ct = _resampled(ct, prompt.shape)
     pad = max(PATCH)
@@ -265,14 +265,14 @@ def _plain(
     axes = (2, 3, 4) if tta else ()
     views = [view for count in range(len(axes) + 1) for view in combinations(axes, count)]
     for start in _windows(prompt):
-        here = tuple(slice(s + pad, s + pad + p) for s, p in zip(start, PATCH, strict=True))
-        channels = torch.from_numpy(volumes[(slice(None), *here)])[None]
+        window = tuple(slice(s + pad, s + pad + p) for s, p in zip(start, PATCH, strict=True))
+        channels = torch.from_numpy(volumes[(slice(None), *window)])[None]
         with torch.inference_mode():
             logits = sum(
                 net(channels.flip(view)).flip(view) for net in NETWORKS[network] for view in views
             ) / (len(FOLDS) * len(views))
-        total[(slice(None), *here)] += weight * logits[0].numpy()
-        weights[here] += weight
+        total[(slice(None), *window)] += weight * logits[0].numpy()
+        weights[window] += weight
     inner = (slice(pad, -pad),) * 3
     margin = (total[1] - total[0])[inner]
     probability = np.zeros(prompt.shape)
@@ -281,24 +281,24 @@ def _plain(
     return _resampled(probability, scan.geometry.shape_zyx)
 
 
-def _whole(answer: LesionResult | LesionFailure) -> npt.NDArray[np.float32]:
-    assert isinstance(answer, LesionResult), answer
-    assert answer.support is not None and answer.support_probability is not None
-    volume = np.zeros(answer.prompt.followup.geometry.shape_zyx, np.float32)
-    volume[answer.support.slices] = answer.support_probability
+def _whole(result: LesionResult | LesionFailure) -> npt.NDArray[np.float32]:
+    assert isinstance(result, LesionResult), result
+    assert result.support is not None and result.support_probability is not None
+    volume = np.zeros(result.prompt.followup.geometry.shape_zyx, np.float32)
+    volume[result.support.slices] = result.support_probability
     mask = np.zeros(volume.shape, bool)
-    mask[answer.box.slices] = answer.mask
+    mask[result.box.slices] = result.mask
     assert np.array_equal(mask, volume > 0.5)
     return volume
 
 
-def _answer(segmenter: SingleTimePointSegmenter, prompt: LesionPrompt) -> npt.NDArray[np.float32]:
-    (answer,) = segmenter.segment([prompt])
-    return _whole(answer)
+def _segment(segmenter: SingleTimePointSegmenter, prompt: LesionPrompt) -> npt.NDArray[np.float32]:
+    (result,) = segmenter.segment([prompt])
+    return _whole(result)
 
 
 def _close(got: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]) -> bool:
-    assert 0.05 < (expected > 0.5).sum() / (expected > 0).sum() < 0.95  # there is something to see
+    assert 0.05 < (expected > 0.5).sum() / (expected > 0).sum() < 0.95  # a non-trivial segmentation
     return bool(np.abs(got - expected).max() <= 2e-5)
 
 
@@ -307,16 +307,16 @@ def _sphere(shape: Index, radius: float) -> npt.NDArray[np.bool_]:
     return np.asarray(np.linalg.norm(offsets, axis=-1) <= radius)
 
 
-# --- each kind of prompt ---------------------------------------------------------------------------------
+# --- kinds of prompts ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("point", [(10.0, 20.0, 18.0), (0.0, 39.4, 2.0)])
-def test_a_point(segmenter: SingleTimePointSegmenter, point: Vector) -> None:
+def test_point_prompt(segmenter: SingleTimePointSegmenter, point: Vector) -> None:
     prompt = _prompt(point)
-    assert _close(_answer(segmenter, prompt), _plain(POINT, prompt.followup, _plain_ball(point, _scan())))
+    assert _close(_segment(segmenter, prompt), _plain(POINT, prompt.followup, _plain_ball(point, _scan())))
 
 
-def test_the_ball_is_the_published_one() -> None:
+def test_ball_has_the_published_size() -> None:
     grid = network_grid(_scan().geometry, next(iter(_models_plan())))
     ball = ball_prompt((10.0, 20.0, 18.0), grid)
     assert ball is not None
@@ -328,52 +328,54 @@ def test_the_ball_is_the_published_one() -> None:
     [
         Box((8, 15, 14), (13, 24, 22)),
         Box((0, 0, 0), (3, 4, 5)),
-        Box((10, 15, 14), (11, 24, 22)),  # of one slice
+        Box((10, 15, 14), (11, 24, 22)),  # one slice
         Box((-9, 30, 30), (4, 60, 60)),  # beyond the scan
     ],
 )
-def test_a_box(segmenter: SingleTimePointSegmenter, box: Box) -> None:
+def test_box_prompt(segmenter: SingleTimePointSegmenter, box: Box) -> None:
     prompt = _prompt(box=box)
-    assert _close(_answer(segmenter, prompt), _plain(BOX, prompt.followup, _plain_box(box, _scan())))
+    assert _close(_segment(segmenter, prompt), _plain(BOX, prompt.followup, _plain_box(box, _scan())))
 
 
-def test_a_box_larger_than_a_patch(segmenter: SingleTimePointSegmenter) -> None:
+def test_box_larger_than_a_patch(segmenter: SingleTimePointSegmenter) -> None:
     scan, box = _slim_scan(), Box((2, 5, 3), (9, 31, 9))
     expected = _plain(BOX, scan, _plain_box(box, scan))
-    assert _close(_answer(segmenter, _prompt(box=box, scan=scan)), expected)
+    assert _close(_segment(segmenter, _prompt(box=box, scan=scan)), expected)
 
 
-def test_a_warped_mask(segmenter: SingleTimePointSegmenter) -> None:
+def test_mask_prompt(segmenter: SingleTimePointSegmenter) -> None:
     mask = MaskPrompt(Box.of_shape((7, 9, 9), (4, 5, 6)), _sphere((7, 9, 9), 4.5))
     prompt = _prompt(mask=mask)
     drawn = _plain_mask(mask, prompt.followup)
-    assert _close(_answer(segmenter, prompt), _plain(TRACK, prompt.followup, drawn))
+    assert _close(_segment(segmenter, prompt), _plain(TRACK, prompt.followup, drawn))
 
 
-def test_a_warped_mask_larger_than_a_patch(segmenter: SingleTimePointSegmenter) -> None:
+def test_mask_larger_than_a_patch(segmenter: SingleTimePointSegmenter) -> None:
     scan = _slim_scan()
     mask = MaskPrompt(Box.of_shape((7, 27, 9), (2, 4, 3)), _sphere((7, 27, 9), 12.5))
     expected = _plain(TRACK, scan, _plain_mask(mask, scan))
-    assert _close(_answer(segmenter, _prompt(mask=mask, scan=scan)), expected)
+    assert _close(_segment(segmenter, _prompt(mask=mask, scan=scan)), expected)
 
 
-def test_a_lopsided_mask_is_centred_on_its_mass(segmenter: SingleTimePointSegmenter) -> None:
+def test_patch_is_centred_on_the_centre_of_mass_of_an_asymmetric_mask(
+    segmenter: SingleTimePointSegmenter,
+) -> None:
     voxels = np.zeros((8, 9, 9), bool)
     voxels[:3] = True
     voxels[3:, :3, :3] = True
     mask, scan = MaskPrompt(Box.of_shape(voxels.shape, (6, 15, 14)), voxels), _scan()
     expected = _plain(TRACK, scan, _plain_mask(mask, scan))
-    assert _close(_answer(segmenter, _prompt(mask=mask, scan=scan)), expected)
+    assert _close(_segment(segmenter, _prompt(mask=mask, scan=scan)), expected)
 
 
-def test_a_mask_comes_before_a_box_and_a_box_before_a_point(segmenter: SingleTimePointSegmenter) -> None:
+def test_mask_has_precedence_over_box_and_point(segmenter: SingleTimePointSegmenter) -> None:
     box, scan = Box((8, 15, 14), (13, 24, 22)), _scan()
     mask = MaskPrompt(Box((9, 16, 15), (13, 23, 21)), np.ones((4, 7, 6), bool))
     expected = _plain(TRACK, scan, _plain_mask(mask, scan))
-    assert _close(_answer(segmenter, _prompt(box=box, mask=mask)), expected)
+    assert _close(_segment(segmenter, _prompt(box=box, mask=mask)), expected)
 
 
-def test_the_tracking_network_is_mirrored_in_all_axes_whatever_its_checkpoint_says(tmp_path: Path) -> None:
+def test_tracking_network_is_mirrored_along_all_axes(tmp_path: Path) -> None:
     _write(tmp_path, TRACK, POINT, mirror_axes=(0,))
     models = load_single_time_point(tmp_path, ModelOptions(device="cpu", tta=True, folds=FOLDS))
     assert {name: model.ensemble.folds[0].mirror_axes for name, model in models.items()} == {
@@ -384,28 +386,30 @@ def test_the_tracking_network_is_mirrored_in_all_axes_whatever_its_checkpoint_sa
 
 def test_mirrored_views_are_averaged(published: Path) -> None:
     prompt = _prompt()
-    got = _answer(_segmenter(published, (POINT,), tta=True), prompt)
+    got = _segment(_segmenter(published, (POINT,), tta=True), prompt)
     expected = _plain(POINT, prompt.followup, _plain_ball((10.0, 20.0, 18.0), prompt.followup), tta=True)
     assert np.abs(got - expected).max() <= 2e-5
-    assert np.abs(got - _answer(_segmenter(published, (POINT,)), prompt)).max() > 1e-3
+    assert np.abs(got - _segment(_segmenter(published, (POINT,)), prompt)).max() > 1e-3
 
 
-def test_a_scan_smaller_than_the_patch(segmenter: SingleTimePointSegmenter) -> None:
+def test_scan_smaller_than_the_patch(segmenter: SingleTimePointSegmenter) -> None:
     scan = _scan((9, 40, 10))
     prompt = _prompt((4.0, 20.0, 5.0), scan=scan)
-    assert _close(_answer(segmenter, prompt), _plain(POINT, scan, _plain_ball((4.0, 20.0, 5.0), scan)))
+    assert _close(_segment(segmenter, prompt), _plain(POINT, scan, _plain_ball((4.0, 20.0, 5.0), scan)))
     wide = Box((0, 2, 2), (9, 38, 8))
-    assert _close(_answer(segmenter, _prompt(box=wide, scan=scan)), _plain(BOX, scan, _plain_box(wide, scan)))
+    assert _close(
+        _segment(segmenter, _prompt(box=wide, scan=scan)), _plain(BOX, scan, _plain_box(wide, scan))
+    )
 
 
-def test_a_scan_at_the_networks_spacing(segmenter: SingleTimePointSegmenter) -> None:
+def test_scan_with_the_networks_spacing(segmenter: SingleTimePointSegmenter) -> None:
     scan = _scan((20, 30, 30), SPACING)
     mask = MaskPrompt(Box((9, 10, 11), (14, 16, 17)), _sphere((5, 6, 6), 3.2))
     expected = _plain(TRACK, scan, _plain_mask(mask, scan))
-    assert _close(_answer(segmenter, _prompt(mask=mask, scan=scan)), expected)
+    assert _close(_segment(segmenter, _prompt(mask=mask, scan=scan)), expected)
 
 
-def test_several_lesions_of_several_kinds(segmenter: SingleTimePointSegmenter) -> None:
+def test_several_lesions_with_different_prompts(segmenter: SingleTimePointSegmenter) -> None:
     scan, box = _slim_scan(), Box((2, 5, 3), (9, 31, 9))
     mask = MaskPrompt(Box((4, 16, 3), (8, 23, 9)), np.ones((4, 7, 6), bool))
     prompts = [
@@ -415,19 +419,19 @@ def test_several_lesions_of_several_kinds(segmenter: SingleTimePointSegmenter) -
         replace(_prompt(mask=mask, scan=scan), lesion_id=4),
         replace(_prompt((5.0, 5.0, 5.0), scan=scan), lesion_id=5),
     ]
-    answers = {answer.prompt.lesion_id: answer for answer in segmenter.segment(prompts)}
-    assert sorted(answers) == [1, 2, 3, 4, 5]
-    assert isinstance(answers[3], LesionFailure) and "lies on the scan" in str(answers[3].error)
+    results = {result.prompt.lesion_id: result for result in segmenter.segment(prompts)}
+    assert sorted(results) == [1, 2, 3, 4, 5]
+    assert isinstance(results[3], LesionFailure) and "lies on the scan" in str(results[3].error)
     for prompt in prompts:
         if prompt.lesion_id != 3:
-            alone = _answer(segmenter, prompt)
-            np.testing.assert_allclose(_whole(answers[prompt.lesion_id]), alone, atol=1e-5)
+            alone = _segment(segmenter, prompt)
+            np.testing.assert_allclose(_whole(results[prompt.lesion_id]), alone, atol=1e-5)
 
 
-def test_the_axes_signs_stay_as_the_file_has_them(segmenter: SingleTimePointSegmenter) -> None:
-    """As published: voxels are looked at in the order of the file."""
+def test_axis_signs_of_the_file_are_kept(segmenter: SingleTimePointSegmenter) -> None:
+    """As published: voxels are used in the order of the file."""
     plain, turned = _prompt(), _prompt(scan=_scan(flipped=(True, False, True)))
-    assert np.array_equal(_answer(segmenter, plain), _answer(segmenter, turned))
+    assert np.array_equal(_segment(segmenter, plain), _segment(segmenter, turned))
 
 
 # --- prompts that cannot be used -------------------------------------------------------------------------
@@ -443,50 +447,48 @@ def test_the_axes_signs_stay_as_the_file_has_them(segmenter: SingleTimePointSegm
     ],
     ids=["empty", "nothing", "above the scan", "below the scan"],
 )
-def test_a_mask_that_is_empty_or_elsewhere_gives_way_to_the_point(
+def test_empty_or_outside_mask_falls_back_to_box_or_point(
     segmenter: SingleTimePointSegmenter, mask: MaskPrompt, caplog: pytest.LogCaptureFixture
 ) -> None:
-    expected = _answer(segmenter, _prompt())
-    assert np.array_equal(_answer(segmenter, _prompt(mask=mask)), expected)
+    expected = _segment(segmenter, _prompt())
+    assert np.array_equal(_segment(segmenter, _prompt(mask=mask)), expected)
     assert "its mask cannot be used" in caplog.text
     box = Box((8, 15, 14), (13, 24, 22))
     assert np.array_equal(
-        _answer(segmenter, _prompt(mask=mask, box=box)), _answer(segmenter, _prompt(box=box))
+        _segment(segmenter, _prompt(mask=mask, box=box)), _segment(segmenter, _prompt(box=box))
     )
 
 
-def test_a_box_elsewhere_gives_way_to_the_point(segmenter: SingleTimePointSegmenter) -> None:
+def test_box_outside_the_scan_falls_back_to_the_point(segmenter: SingleTimePointSegmenter) -> None:
     away = Box((60, 0, 0), (70, 9, 9))
-    assert np.array_equal(_answer(segmenter, _prompt(box=away)), _answer(segmenter, _prompt()))
+    assert np.array_equal(_segment(segmenter, _prompt(box=away)), _segment(segmenter, _prompt()))
 
 
 @pytest.mark.parametrize("point", [(22.0, 5.0, 5.0), (-0.6, 5.0, 5.0), (math.nan, 5.0, 5.0), (5.0, 1e9, 5.0)])
-def test_nothing_on_the_scan_is_a_failure_and_no_random_place(
-    segmenter: SingleTimePointSegmenter, point: Vector
-) -> None:
-    (answer,) = segmenter.segment([_prompt(point)])
-    assert isinstance(answer, LesionFailure)
-    assert "lesion 4" in str(answer.error) and "expected" in str(answer.error)
+def test_point_outside_the_scan_is_a_failure(segmenter: SingleTimePointSegmenter, point: Vector) -> None:
+    (result,) = segmenter.segment([_prompt(point)])
+    assert isinstance(result, LesionFailure)
+    assert "lesion 4" in str(result.error) and "expected" in str(result.error)
 
 
-def test_a_mask_partly_on_the_scan_is_used_as_far_as_it_is(segmenter: SingleTimePointSegmenter) -> None:
+def test_mask_partly_outside_the_scan_is_cropped(segmenter: SingleTimePointSegmenter) -> None:
     mask = MaskPrompt(Box((-2, -3, 30), (3, 5, 40)), np.ones((5, 8, 10), bool))
     on_scan = MaskPrompt(Box((0, 0, 30), (3, 5, 36)), np.ones((3, 5, 6), bool))
     scan = _scan()
     expected = _plain(TRACK, scan, _plain_mask(on_scan, scan))
-    assert _close(_answer(segmenter, _prompt(mask=mask, scan=scan)), expected)
+    assert _close(_segment(segmenter, _prompt(mask=mask, scan=scan)), expected)
 
 
 @dataclass
-class _Maps:
-    """A prompt on the network grid of a scan with thin voxels, as a whole volume."""
+class _NetworkGridVolume:
+    """Pastes prompts into volumes on the network grid of a scan."""
 
     scan: Scan
 
-    def whole(self, shown: PromptMap | None) -> npt.NDArray[np.bool_]:
-        assert shown is not None
+    def whole(self, drawn: PromptMap | None) -> npt.NDArray[np.bool_]:
+        assert drawn is not None
         volume = np.zeros(network_grid(self.scan.geometry, _models_plan()[0]).shape, bool)
-        volume[shown.box.slices] = shown.voxels
+        volume[drawn.box.slices] = drawn.voxels
         return volume
 
 
@@ -497,17 +499,17 @@ def _models_plan() -> list[Any]:
     return [Plan("", SPACING, PATCH, (0, 1, 2), CtNormalization(LOW, HIGH, MEAN, STD), architecture)]
 
 
-def test_a_mask_too_thin_for_the_network_is_kept() -> None:
+def test_mask_thinner_than_the_network_grid_is_kept() -> None:
     scan = _scan((60, 40, 36), (0.3, 0.4, 0.4))
     grid = network_grid(scan.geometry, _models_plan()[0])
     mask = MaskPrompt(Box((31, 21, 11), (32, 22, 12)), np.ones((1, 1, 1), bool))
-    whole = _Maps(scan).whole(mask_prompt(mask, grid))
+    whole = _NetworkGridVolume(scan).whole(mask_prompt(mask, grid))
     assert np.argwhere(whole).tolist() == [[int(31.5 * 0.3), int(21.5 * 0.5), int(11.5 * 0.5)]]
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (1, 2, 0), (2, 0, 1)])
 @pytest.mark.parametrize("spacing", [(1.3, 1.0, 1.0), (3.0, 0.7, 0.9)])
-def test_prompts_are_drawn_where_they_lie_in_the_plans_axes(order: Index, spacing: Vector) -> None:
+def test_prompts_are_drawn_in_the_plans_axis_order(order: Index, spacing: Vector) -> None:
     scan = _scan((22, 40, 36), spacing)
     shape = _network_shape(scan)
     plan = replace(_models_plan()[0], transpose_forward=order, spacing_zyx=AxisMap(order).triple(SPACING))
@@ -516,68 +518,68 @@ def test_prompts_are_drawn_where_they_lie_in_the_plans_axes(order: Index, spacin
     mask = MaskPrompt(Box((3, 8, 9), (12, 20, 30)), rng.random((9, 12, 21)) > 0.3)
     point, box = (3.0, 39.0, 20.0), Box((2, 30, 3), (5, 40, 9))
     half = np.abs(_soft_mask(mask, scan) - 0.5) < 1e-6
-    for shown, expected, on_edge in (
+    for drawn, expected, on_edge in (
         (mask_prompt(mask, grid), _plain_mask(mask, scan), half),
         (ball_prompt(point, grid), _plain_ball(point, scan), np.zeros(shape, bool)),
         (box_prompt(box, grid), _plain_box(box, scan), np.zeros(shape, bool)),
     ):
-        assert shown is not None
+        assert drawn is not None
         volume = np.zeros(AxisMap(order).triple(shape), bool)
-        volume[shown.box.slices] = shown.voxels
+        volume[drawn.box.slices] = drawn.voxels
         differing = volume != expected.transpose(order)
-        # Interpolated in another order of axes, what comes to one half can fall on either side of it.
+        # Values of one half may round either way if the axes are interpolated in another order.
         assert np.array_equal(differing, differing & on_edge.transpose(order))
-        assert bounding_box(shown.voxels) == Box.of_shape(shown.voxels.shape)
+        assert bounding_box(drawn.voxels) == Box.of_shape(drawn.voxels.shape)
 
 
-def _shown(box: Box) -> PromptMap:
+def _drawn(box: Box) -> PromptMap:
     return PromptMap(box, np.ones(box.shape_zyx, bool))
 
 
 def test_prompt_tiles() -> None:
     shape, patch = (30, 30, 30), (8, 16, 16)
-    # On the first axis half of (10 + 14 - 8); on the others moved into the image.
-    assert prompt_tiles(_shown(Box((10, 0, 20), (15, 5, 30))), shape, patch) == [
+    # First axis: half of (10 + 14 - 8); other axes: moved into the image.
+    assert prompt_tiles(_drawn(Box((10, 0, 20), (15, 5, 30))), shape, patch) == [
         Box((8, 0, 14), (16, 16, 30))
     ]
-    # Of an even length the middle's lower voxel counts: half of (10 + 13 - 8), rounded down.
-    (one,) = prompt_tiles(_shown(Box((10, 4, 4), (14, 9, 9))), shape, patch)
+    # Even length: the lower middle voxel, half of (10 + 13 - 8), rounded down.
+    (one,) = prompt_tiles(_drawn(Box((10, 4, 4), (14, 9, 9))), shape, patch)
     assert one.start_zyx[0] == 7
-    # An image thinner than the patch has less before than after it.
-    assert prompt_tiles(_shown(Box((1, 4, 4), (4, 9, 9))), (5, 30, 30), patch)[0].start_zyx[0] == -1
-    several = prompt_tiles(_shown(Box((4, 4, 4), (15, 15, 15))), shape, patch)
+    # Image thinner than the patch: the padding before it is the smaller one.
+    assert prompt_tiles(_drawn(Box((1, 4, 4), (4, 9, 9))), (5, 30, 30), patch)[0].start_zyx[0] == -1
+    several = prompt_tiles(_drawn(Box((4, 4, 4), (15, 15, 15))), shape, patch)
     assert [tile.start_zyx for tile in several] == list(product((0, 4, 7, 11), (0, 7, 14), (0, 7, 14)))
 
 
-def test_a_patch_on_a_lopsided_masks_mass_still_holds_all_of_it() -> None:
+def test_patch_contains_the_whole_asymmetric_mask() -> None:
     voxels = np.zeros((16, 4, 4), bool)
     voxels[0] = voxels[15, 0, 0] = True
     (one,) = prompt_tiles(PromptMap(Box.of_shape(voxels.shape, (20, 9, 9)), voxels), (60, 30, 30), PATCH)
     assert (one.start_zyx[0], one.stop_zyx[0]) == (20, 36)
 
 
-# --- which weights ---------------------------------------------------------------------------------------
+# --- weights ---------------------------------------------------------------------------------------------
 
 
-def test_without_the_tracking_network_a_mask_becomes_its_box(published: Path) -> None:
+def test_mask_is_replaced_by_its_box_without_the_tracking_network(published: Path) -> None:
     voxels = _sphere((7, 9, 9), 3.5)
     prompt = _prompt(mask=MaskPrompt(Box((8, 15, 14), (15, 24, 23)), voxels))
     expected = _plain(BOX, prompt.followup, _plain_box(Box((8, 16, 15), (15, 23, 22)), prompt.followup))
-    assert _close(_answer(_segmenter(published, (BOX, POINT)), prompt), expected)
+    assert _close(_segment(_segmenter(published, (BOX, POINT)), prompt), expected)
 
 
-def test_the_tracking_network_alone_takes_every_prompt(published: Path) -> None:
+def test_tracking_network_alone_takes_all_prompts(published: Path) -> None:
     alone, scan, box = _segmenter(published, (TRACK,)), _scan(), Box((8, 15, 14), (13, 24, 22))
-    assert _close(_answer(alone, _prompt()), _plain(TRACK, scan, _plain_ball((10.0, 20.0, 18.0), scan)))
-    assert _close(_answer(alone, _prompt(box=box)), _plain(TRACK, scan, _plain_box(box, scan)))
+    assert _close(_segment(alone, _prompt()), _plain(TRACK, scan, _plain_ball((10.0, 20.0, 18.0), scan)))
+    assert _close(_segment(alone, _prompt(box=box)), _plain(TRACK, scan, _plain_box(box, scan)))
 
 
-def test_the_box_network_alone_answers_no_point(published: Path) -> None:
-    (answer,) = _segmenter(published, (BOX,)).segment([_prompt()])
-    assert isinstance(answer, LesionFailure) and "bbox_optimized" in str(answer.error)
+def test_box_network_alone_does_not_take_points(published: Path) -> None:
+    (result,) = _segmenter(published, (BOX,)).segment([_prompt()])
+    assert isinstance(result, LesionFailure) and "bbox_optimized" in str(result.error)
 
 
-def test_only_what_is_asked_for_is_loaded(published: Path, tmp_path: Path) -> None:
+def test_only_requested_networks_are_loaded(published: Path, tmp_path: Path) -> None:
     assert list(load_single_time_point(published, ModelOptions(folds=FOLDS))) == [POINT, BOX, TRACK]
     assert list(load_single_time_point(published, ModelOptions(folds=(1,)), networks=[TRACK])) == [TRACK]
     _write(tmp_path, BOX)
@@ -586,7 +588,7 @@ def test_only_what_is_asked_for_is_loaded(published: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("where", ["", "..", "LesionLocatorSeg"])
-def test_the_archive_is_found_from_near_by(published: Path, where: str) -> None:
+def test_archive_is_found_from_its_parent_and_subfolders(published: Path, where: str) -> None:
     folder = find_prompt_network(published / where, POINT)
     assert folder is not None and folder.samefile(published / POINT.value)
     assert find_prompt_network(published / BOX.value, BOX) == published / BOX.value
@@ -603,7 +605,7 @@ def _refused(*parts: str, root: Path, networks: tuple[PromptNetwork, ...] | None
         assert part in message, message
 
 
-def test_weights_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_weights(tmp_path: Path) -> None:
     _refused(str(tmp_path), "point_optimized", root=tmp_path)
     _refused("gone", root=tmp_path / "gone")
     _write(tmp_path, POINT)
@@ -612,13 +614,13 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
     _refused("fold_1", "missing", root=tmp_path)
 
 
-def test_two_archives_in_one_folder(tmp_path: Path) -> None:
+def test_ambiguous_weights(tmp_path: Path) -> None:
     _write(tmp_path / "a", POINT)
     _write(tmp_path / "b", POINT)
     _refused("several times", "a/", "b/", root=tmp_path)
 
 
-def test_plan_and_checkpoint_that_disagree(tmp_path: Path) -> None:
+def test_plan_that_does_not_fit_the_checkpoint(tmp_path: Path) -> None:
     _write(tmp_path, TRACK)
     document = json.loads(json.dumps(PLANS))
     arguments = document["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]

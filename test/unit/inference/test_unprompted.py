@@ -1,4 +1,4 @@
-"""A network that is not told where the lesion is, and points that are chosen by what it says."""
+"""Foreground probability without a prompt, and points chosen by it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import pytest
 from model.case.case import Scan
 from model.case.geometry import Vector
 from model.errors import InputError, MemoryExhaustedError
-from model.inference import unprompted as unguided
 from model.inference.ensemble import Encode, Prediction
 from model.inference.load import LoadedModel
 from model.inference.robust import FunctionSegmenter, SegmenterOptions, SeriesSegmenter
-from model.inference.unprompted import Unguided
+from model.inference.unprompted import UnpromptedModel, unprompted_longitudinal, unprompted_single_timepoint
 from model.network.plan import Architecture, CtNormalization, Plan
 from model.network.resample import FloatVolume
 from model.network.variants import PromptNetwork
@@ -39,7 +38,7 @@ PLAN = Plan(
 
 
 class Bright:
-    """Stands for an ensemble: whatever is brighter than 50 HU is lesion."""
+    """Stands for an ensemble: voxels brighter than 50 HU are lesion."""
 
     folds = (0, 1)
 
@@ -55,12 +54,12 @@ class Bright:
             yield Prediction(index, margin=self.seen[-1][0])
 
 
-def _made(kind: str, ensemble: Bright) -> Unguided:
+def _model(kind: str, ensemble: Bright) -> UnpromptedModel:
     model = LoadedModel(PLAN, ensemble, None)  # type: ignore[arg-type]
     return (
-        unguided.longitudinal(model)
+        unprompted_longitudinal(model)
         if kind == "longitudinal"
-        else unguided.single({PromptNetwork.BOX: model})
+        else unprompted_single_timepoint({PromptNetwork.BOX: model})
     )
 
 
@@ -69,9 +68,9 @@ def _scan() -> Scan:
 
 
 @pytest.mark.parametrize("kind", ["longitudinal", "single"])
-def test_it_sees_the_scan_and_no_prompt(kind: str) -> None:
+def test_network_gets_the_scan_without_prompt(kind: str) -> None:
     ensemble = Bright()
-    found = _made(kind, ensemble)(_scan(), [LESION, TISSUE, FAR])
+    found = _model(kind, ensemble)(_scan(), [LESION, TISSUE, FAR])
     assert found[0] > 0.9 and found[1] < 0.1 and math.isnan(found[2])
     (channels,) = ensemble.seen
     cts = 2 if kind == "longitudinal" else 1
@@ -81,42 +80,42 @@ def test_it_sees_the_scan_and_no_prompt(kind: str) -> None:
     )
 
 
-def test_the_network_for_points_is_preferred() -> None:
+def test_point_network_is_preferred_without_prompt() -> None:
     model = LoadedModel(PLAN, Bright(), None)  # type: ignore[arg-type]
     other = LoadedModel(PLAN, Bright(), None)  # type: ignore[arg-type]
-    chosen = unguided.single({PromptNetwork.TRACK: other, PromptNetwork.POINT: model})
+    chosen = unprompted_single_timepoint({PromptNetwork.TRACK: other, PromptNetwork.POINT: model})
     assert chosen.ensemble is model.ensemble and chosen.is_averaged
 
 
-def test_a_network_that_fails_says_nothing() -> None:
-    found = _made("single", Bright(ValueError("no")))(_scan(), [LESION, TISSUE])
+def test_probabilities_are_nan_if_the_network_fails() -> None:
+    found = _model("single", Bright(ValueError("no")))(_scan(), [LESION, TISSUE])
     assert all(map(math.isnan, found))
     with pytest.raises(MemoryExhaustedError):
-        _made("single", Bright(MemoryExhaustedError("full")))(_scan(), [LESION])
+        _model("single", Bright(MemoryExhaustedError("full")))(_scan(), [LESION])
 
 
-# --- choosing --------------------------------------------------------------------------------------------
+# --- choosing points ------------------------------------------------------------------------------------
 
 
 def _segmenter(values: Any) -> SeriesSegmenter:
-    return SeriesSegmenter(FunctionSegmenter(bright), SegmenterOptions(), unguided=values)
+    return SeriesSegmenter(FunctionSegmenter(bright), SegmenterOptions(), unprompted=values)
 
 
-def test_points_are_chosen_by_it() -> None:
-    asked: list[str] = []
+def test_track_chooses_points_by_unprompted_probability() -> None:
+    scans: list[str] = []
 
     def upper_half(scan: Scan, points: Sequence[Vector]) -> list[float]:
-        asked.append(scan.name)
+        scans.append(scan.name)
         return [0.9 if z > 10 else 0.1 for z, _, _ in points]
 
     choice = ChoiceOptions(SamplingOptions(Sampling.UNIFORM, 20), min_probability=0.5)
     patient = Patient({1: Ball((10, 11, 11))})
     result = patient.follow(FollowOptions(choice=choice), segmenter=_segmenter(upper_half))
-    assert asked == ["primary-t0"] and point_of(result, "t0")[0] > 10
+    assert scans == ["primary-t0"] and point_of(result, "t0")[0] > 10
     assert all(patient.dice(result, name, 1) == 1 for name in NAMES)
 
 
-def test_a_segmenter_that_has_none_cannot_choose() -> None:
+def test_choosing_by_probability_needs_an_unprompted_model() -> None:
     options = FollowOptions(choice=ChoiceOptions(min_probability=0.5))
     for segmenter in (_segmenter(None), FunctionSegmenter(bright)):
         with pytest.raises(InputError, match="cannot be chosen by probability"):

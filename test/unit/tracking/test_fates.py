@@ -14,12 +14,12 @@ from model.tracking.fates import FateAssessment, FateOptions, LesionFate, fates,
 from ...helpers.tracking_phantoms import (
     SHAPE,
     SPACING_ZYX,
-    answer,
     cuboid,
+    make_prompt,
+    make_result,
+    make_scan,
     mask_prompt,
-    prompt,
-    scan,
-    with_place,
+    with_shapes,
 )
 
 # A voxel is 3 x 1 x 0.5 mm: 0.0015 ml.
@@ -28,7 +28,7 @@ OFF = FateOptions(min_probability=None, min_volume_ml=None, merged_overlap=None)
 
 
 def _result(volume: np.ndarray, lesion_id: int = 1, is_new: bool = False) -> LesionResult:
-    return answer(replace(prompt((5.0, 8.0, 10.0), lesion_id), is_new=is_new), volume)
+    return make_result(replace(make_prompt((5.0, 8.0, 10.0), lesion_id), is_new=is_new), volume)
 
 
 def _one(volume: np.ndarray, options: FateOptions | None = None, is_new: bool = False) -> FateAssessment:
@@ -110,14 +110,16 @@ def test_the_mean_hu_is_that_of_the_follow_up_under_the_mask() -> None:
     ct = np.full(SHAPE, -800.0, np.float32)
     ct[LESION > 0] = 40.0
     ct[4, 7, 8] = np.nan
-    result = answer(prompt((5.0, 8.0, 10.0), followup=scan(ct)), LESION)
+    result = make_result(make_prompt((5.0, 8.0, 10.0), followup=make_scan(ct)), LESION)
     assert fates([result], FateOptions(hu_window=(-100, 300)))[1].fate is LesionFate.PERSISTENT
     assert fates([result], FateOptions(hu_window=(40, 41)))[1].fate is LesionFate.PERSISTENT
     fate = fates([result], FateOptions(hu_window=(50, 300)))[1]
     assert fate == FateAssessment(
         LesionFate.VANISHED, "its mean of 40 HU lies outside of 50 to 300 HU", pieces=0
     )
-    blank = answer(prompt((5.0, 8.0, 10.0), followup=scan(np.full(SHAPE, np.nan, np.float32))), LESION)
+    blank = make_result(
+        make_prompt((5.0, 8.0, 10.0), followup=make_scan(np.full(SHAPE, np.nan, np.float32))), LESION
+    )
     assert fates([blank], FateOptions(hu_window=(50, 300)))[1].fate is LesionFate.PERSISTENT
 
 
@@ -200,10 +202,10 @@ def test_only_pieces_within_reach_of_the_expected_place_count() -> None:
 
 
 def test_the_prompts_own_mask_is_the_expected_place() -> None:
-    asked = with_place(prompt((5.0, 8.0, 10.0)), LESION)
-    assert fates([answer(asked, PIECES)], FateOptions(reach_mm=1.0))[1].fate is LesionFate.PERSISTENT
+    asked = with_shapes(make_prompt((5.0, 8.0, 10.0)), LESION)
+    assert fates([make_result(asked, PIECES)], FateOptions(reach_mm=1.0))[1].fate is LesionFate.PERSISTENT
     both = {1: mask_prompt(PIECES)}
-    assert fates([answer(asked, PIECES)], FateOptions(reach_mm=0.0), expected=both)[1].pieces == 2
+    assert fates([make_result(asked, PIECES)], FateOptions(reach_mm=0.0), expected=both)[1].pieces == 2
 
 
 def test_a_ring_is_one_piece() -> None:

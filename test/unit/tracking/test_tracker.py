@@ -7,7 +7,7 @@ import pytest
 
 from model.case.case import PointSource, Slot
 from model.case.geometry import Array, Box, Vector
-from model.inference.boosting import Boosting, BoostOptions
+from model.inference.boost_options import Boosting, BoostOptions
 from model.inference.robust import SegmenterOptions, SegmentRequest
 from model.prompts.sampling import ChoiceOptions, Sampling, SamplingOptions
 from model.tracking.fates import LesionFate

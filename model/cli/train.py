@@ -1,4 +1,4 @@
-"""The command ``train``: its steps, each a module that adds its options and does what they say."""
+"""The command ``train`` and its steps, each in a module of its own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from . import train_table as table_command
 
 
 class _Step(Protocol):
-    """Import-light; heavy libraries are imported by ``run``."""
+    """Module of a step; only its ``run`` imports heavy libraries."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
     def run(self, arguments: argparse.Namespace) -> int: ...
 
 
-# In the order in which they are used.
+# In the usual order of use.
 _STEPS: dict[str, _Step] = {
     "prepare": prepare_command,
     "synthesize": synthesize_command,
@@ -42,5 +42,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry out the chosen step; returns its exit code."""
+    """Run the chosen step; returns its exit code."""
     return _STEPS[arguments.step].run(arguments)

@@ -1,4 +1,4 @@
-"""The command ``train prepare``: a data set as it comes -> one that training reads."""
+"""The command ``train prepare``: prepare a data set for training."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..errors import InputError
 
 PRESET_NAMES = ("resenc-l", "resenc-m", "small", "tiny")
 FORMATS = ("auto", "challenge", "longiseg", "manifest")
-# What one scan needs at its peak, for choosing how many are worked on at once.
+# Peak memory for one scan, from which the default number of workers follows.
 _BYTES_PER_WORKER = 3 * 2**30
 
 _DESCRIPTION = """\
-Reads the challenge's release, LongiSeg's layout or a manifest (CSV: patient, timepoint, image, labels), tells
-everything that is wrong with it, and goes on without what cannot be used. Plans a network as nnU-Net does,
-resamples all scans as inference does, and splits the patients into folds. What is done is not done again:
-the same command goes on where it was interrupted.
+Reads the challenge's release, LongiSeg's layout or a manifest (CSV: patient, timepoint, image, labels), lists
+all problems, and leaves out what cannot be used. Plans a network as nnU-Net does, resamples all scans as
+inference does, and splits the patients into folds. Finished scans are kept: the same command continues an
+interrupted run.
 """
 
 
@@ -27,30 +27,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", "--manifest", dest="data", type=Path, required=True, metavar="DIR|CSV", help="the data set"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="where the prepared data go"
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the prepared data set"
     )
     parser.add_argument(
-        "--format", choices=FORMATS, default="auto", help="of the data set (default: what it looks like)"
+        "--format",
+        choices=FORMATS,
+        default="auto",
+        help="format of the data set (default: recognised by its files)",
     )
-    parser.add_argument("--strict", action="store_true", help="stop when anything is wrong with the data set")
-    parser.add_argument("--check", action="store_true", help="only tell what is wrong")
+    parser.add_argument("--strict", action="store_true", help="stop if the data set has any problem")
+    parser.add_argument("--check", action="store_true", help="only check the data set")
     parser.add_argument(
         "--exclude",
         nargs="+",
         action="extend",
         default=[],
         metavar="PATIENT",
-        help="patients of whom nothing is used: no scan, no fingerprint, no fold",
+        help="patients to leave out of everything: scans, fingerprint, folds",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="scans at once (default: as cores and memory allow)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="scans processed at once (default: as many as cores and memory allow)",
     )
     _add_plan(parser.add_argument_group("plan"))
     group = parser.add_argument_group("folds")
     group.add_argument(
-        "--folds", type=int, default=5, metavar="K", help="how many (default: 5); 0 draws none"
+        "--folds", type=int, default=5, metavar="K", help="number of folds (default: 5); 0 draws none"
     )
-    group.add_argument("--seed", type=int, default=0, metavar="S", help="of all that is random (default: 0)")
+    group.add_argument("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
 
 
 def _add_plan(group: argparse._ArgumentGroup) -> None:
@@ -58,31 +64,41 @@ def _add_plan(group: argparse._ArgumentGroup) -> None:
         "--plan",
         type=Path,
         metavar="FILE",
-        help="the plans.json of another data set, taken as it is, as for pretraining that of the fine-tuning",
+        help="plans.json of another data set, used unchanged, e.g. the fine-tuning set's for pretraining",
     )
     group.add_argument(
         "--preset",
         choices=PRESET_NAMES,
-        help="how large the network is: 24 GB of GPU memory (resenc-l, default), 8 (resenc-m), 4 (small), "
-        "or a processor (tiny)",
-    )
-    group.add_argument("--memory", type=float, metavar="GB", help="GPU memory to plan for, instead")
-    group.add_argument(
-        "--spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="mm (default: the data set's median)"
+        help="size of the network: for 24 GB of GPU memory (resenc-l, default), 8 (resenc-m), 4 (small), "
+        "or for a CPU (tiny)",
     )
     group.add_argument(
-        "--patch", type=int, nargs=3, metavar=("Z", "Y", "X"), help="voxels (default: what memory holds)"
+        "--memory", type=float, metavar="GB", help="GPU memory to plan for, in place of the preset's"
     )
     group.add_argument(
-        "--batch-size", type=int, metavar="N", help="patches per step (default: what memory holds)"
+        "--spacing",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="target spacing in mm (default: the data set's median)",
+    )
+    group.add_argument(
+        "--patch",
+        type=int,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="patch size in voxels (default: the largest that fits into memory)",
+    )
+    group.add_argument(
+        "--batch-size", type=int, metavar="N", help="patches per step (default: as many as fit into memory)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prepare the data set; prints what is wrong with it and what was done.
+    """Prepare the data set; problems and progress are logged.
 
     Raises:
-        InputError: an option makes no sense, or the data set cannot be used.
+        InputError: an option is invalid, or the data set cannot be used.
         OutputError: the output cannot be written.
         WeightsError: the given plan cannot be used.
     """
@@ -94,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = PrepareOptions(
         data=arguments.data,
         output=arguments.output,
-        form=arguments.format,
+        data_format=arguments.format,
         plan_options=PlanOptions(
             preset=arguments.preset or DEFAULT_PRESET,
             memory_gb=arguments.memory,
@@ -110,18 +126,18 @@ def run(arguments: argparse.Namespace) -> int:
         is_strict=arguments.strict,
         check_only=arguments.check,
     )
-    prepare(options, lambda line: print(line, flush=True))
+    prepare(options)
     return 0
 
 
 def default_workers() -> int:
-    """As many as there are cores, and memory for."""
+    """The number of scans to process at once, by cores and memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(os.cpu_count() or 1, int(memory * 0.8 / _BYTES_PER_WORKER)))
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Raises InputError for options that are no numbers to work with, or clash."""
+    """Raise InputError for numbers out of range and options that exclude each other."""
     for option, least in (("workers", 1), ("folds", 0), ("seed", 0), ("batch_size", 1)):
         value = getattr(arguments, option)
         if value is not None and value < least:
@@ -138,5 +154,5 @@ def _check(arguments: argparse.Namespace) -> None:
             if getattr(arguments, option) is not None:
                 name = option.replace("_", "-")
                 raise InputError(
-                    f"--{name}: given beside --plan, which is taken as it is; expected one of them"
+                    f"--{name}: given beside --plan, which is used unchanged; expected one of them"
                 )

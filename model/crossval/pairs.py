@@ -6,14 +6,12 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
 
 from ..data.checks import check_cohort
-from ..data.dataset import Problem, RawLesion, RawScan
+from ..data.dataset import Problem, RawLesion, RawScan, safe_name
 from ..data.formats.readers import read_cohort
 from ..data.original_files import read_sources
-from ..data.scan_survey import ScanSurvey, SurveyJob, known_survey, survey_scan
-from ..data.workers import each
+from ..data.scan_survey import survey_scans
 from ..errors import InputError
 from ..training.job import Say
 
@@ -47,38 +45,31 @@ def evaluation_pairs(folder: Path) -> tuple[EvaluationPair, ...]:
 
 
 def data_set_pairs(
-    path: Path, form: str = "auto", surveys: Path | None = None, workers: int = 1, say: Say | None = None
+    path: Path,
+    data_format: str = "auto",
+    surveys: Path | None = None,
+    workers: int = 1,
+    say: Say | None = None,
 ) -> tuple[EvaluationPair, ...]:
     """All pairs of a data set in any format that `train prepare` reads, checked as there.
 
     Args:
-        form: the format, as for `read_cohort`.
+        data_format: the format, as for `read_cohort`.
         surveys: a folder that keeps what each scan's files told, so that they are read once.
         say: takes a line for each problem.
 
     Raises:
         InputError: it cannot be read, or nothing of it can be used.
     """
-    cohort = read_cohort(path, form)
+    cohort = read_cohort(path, data_format)
     with tempfile.TemporaryDirectory() as temporary:
-        looked = _looked_at(cohort.scans, surveys or Path(temporary), workers)
-    checked = check_cohort(cohort, looked)
+        surveyed = survey_scans(cohort.scans, surveys or Path(temporary), 0, workers)
+    checked = check_cohort(cohort, surveyed)
     _tell(checked.problems, say)
     if not checked.cohort.lesions:
         first = f" ({checked.problems[0]})" if checked.problems else ""
         raise InputError(f"{path}: no lesion can be used{first}; expected lesions of pairs of scans")
     return _pairs(checked.cohort.scans, checked.cohort.lesions)
-
-
-def _looked_at(scans: Sequence[RawScan], folder: Path, workers: int) -> dict[str, ScanSurvey]:
-    """What each scan's files tell, by scan; what is known already is not looked at again."""
-    jobs = [SurveyJob(scan, folder / f"{quote(scan.scan_id, safe=' +=@')}.json", 0) for scan in scans]
-    known = {job.scan.scan_id: known_survey(job) for job in jobs}
-    surveys = {name: survey for name, survey in known.items() if survey is not None}
-    missing = [job for job in jobs if job.scan.scan_id not in surveys]
-    for job, survey in each(survey_scan, missing, workers, "checking"):
-        surveys[job.scan.scan_id] = survey
-    return surveys
 
 
 def _tell(problems: Iterable[Problem], say: Say | None) -> None:
@@ -96,7 +87,7 @@ def _pairs(scans: Sequence[RawScan], lesions: Sequence[RawLesion]) -> tuple[Eval
     pairs = [
         EvaluationPair(
             patient_id=by_id[followup].patient_id,
-            name=f"{quote(baseline, safe=' +=@')}-to-{quote(followup, safe=' +=@')}",
+            name=f"{safe_name(baseline)}-to-{safe_name(followup)}",
             baseline=by_id[baseline],
             followup=by_id[followup],
             lesions=tuple(sorted(asked, key=lambda one: one.lesion_id)),

@@ -1,6 +1,6 @@
-"""What a data set is before anything of it is decoded: scans, lesions that link them, and what is wrong.
+"""A data set before anything of it is decoded: scans, the lesions that link them, and problems.
 
-Every reader answers with a `Cohort`; all later steps look at nothing else.
+Every reader returns a `Cohort`; all later steps work on nothing else.
 """
 
 from __future__ import annotations
@@ -9,16 +9,27 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 from ..case.geometry import Vector
 
 
+def safe_name(scan_id: str) -> str:
+    """The id of a scan as a file name; any character may occur in an id."""
+    return quote(scan_id, safe=" +=@")
+
+
 @dataclass(frozen=True, slots=True)
 class RawScan:
-    """One CT of a patient. ``labels`` is its instance labelmap, value = lesion id; None where unlabelled.
+    """One CT of a patient.
 
-    ``order`` sorts the scans of a patient in time, the earliest first. ``points`` is the click file that a
-    manifest names.
+    Attributes:
+        scan_id: unique in the data set.
+        patient_id: the patient.
+        order: sorts the scans of a patient in time, the earliest first.
+        image: the CT file.
+        labels: instance labelmap, value = lesion id; None if unlabelled.
+        points: click file, if a manifest names one.
     """
 
     scan_id: str
@@ -36,11 +47,19 @@ class RawScan:
 
 @dataclass(frozen=True, slots=True)
 class RawLesion:
-    """One lesion of a baseline and what it is in a follow-up.
+    """A lesion of a baseline and its counterpart in a follow-up.
 
-    ``followup_ids`` are the ids that it has there: its own as a rule, several where it has split, that of
-    another lesion where both have merged, () where it is absent. Points are voxel indices (x, y, z) of the
-    scan's own file. The follow-up point is the true one, the propagated point that of a registration.
+    Points are voxel indices (x, y, z) of the scan's own file, None if not given.
+
+    Attributes:
+        lesion_id: id in the baseline's labelmap.
+        baseline: scan id of the baseline.
+        followup: scan id of the follow-up.
+        followup_ids: ids in the follow-up's labelmap: its own as a rule, several if it has split, that of
+            another lesion if both have merged, () if it has vanished.
+        baseline_point_xyz: its point in the baseline.
+        followup_point_xyz: its true point in the follow-up.
+        propagated_point_xyz: its baseline point as a registration propagated it to the follow-up.
     """
 
     lesion_id: int
@@ -53,25 +72,31 @@ class RawLesion:
 
     @property
     def points_xyz(self) -> tuple[Vector | None, Vector | None, Vector | None]:
-        """Baseline, true and propagated follow-up point."""
+        """Baseline, true and propagated follow-up point, voxel indices (x, y, z)."""
         return (self.baseline_point_xyz, self.followup_point_xyz, self.propagated_point_xyz)
 
 
 class Links(StrEnum):
-    """How far a reader knows which lesion of a follow-up is which of its baseline."""
+    """How a data set links the lesions of a baseline to those of its follow-up."""
 
-    TOLD = "told"  # as it stands
-    CANDIDATES = "candidates"  # ids that count where the labelmaps hold them
-    SAME_ID = "same-id"  # in pairs of scans, by the ids that the labelmaps hold
+    EXPLICIT = "explicit"  # follow-up ids are final
+    CANDIDATES = "candidates"  # follow-up ids count if the labelmaps hold them
+    SAME_ID = "same-id"  # by equal ids in the labelmaps of a pair of scans
 
 
 @dataclass(frozen=True, slots=True)
 class RawPair:
-    """A baseline and a follow-up whose lesions are linked by their ids.
+    """A baseline and a follow-up whose lesions are linked by equal ids.
 
-    ``renamed`` are the exceptions: (id in the baseline, its ids in the follow-up). The points are voxel
-    indices (x, y, z) of the scan's own file by lesion id, those of the follow-up propagated ones. Those of
-    the baseline were propagated as well unless it is the patient's first scan (``baseline_is_first``).
+    Points are (lesion id, voxel index (x, y, z) of the scan's own file).
+
+    Attributes:
+        baseline: scan id of the baseline.
+        followup: scan id of the follow-up.
+        renamed: exceptions, (id in the baseline, its ids in the follow-up).
+        baseline_points: points of lesions in the baseline, propagated ones unless `baseline_is_first`.
+        propagated_points: points propagated to the follow-up.
+        baseline_is_first: whether the baseline is the patient's first scan.
     """
 
     baseline: str
@@ -84,10 +109,13 @@ class RawPair:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong with a data set, and what is done about it.
+    """Something wrong with a data set, and what is done about it.
 
-    A note is worth knowing, but nothing that could be used is left out for it, and ``--strict`` does not stop
-    for it.
+    Attributes:
+        file: the file at fault.
+        text: what is wrong.
+        consequence: what is done about it.
+        is_note: worth knowing, but nothing usable is left out for it, and ``--strict`` does not stop for it.
     """
 
     file: Path
@@ -102,15 +130,21 @@ class Problem:
 
 @dataclass(frozen=True)
 class Cohort:
-    """A data set. ``pairs`` are only there where the links are `Links.SAME_ID`; lesions only elsewhere.
+    """A data set.
 
-    ``problems`` is what the reader could not use; it left those rows out.
+    Attributes:
+        name: of the data set.
+        scans: its scans.
+        lesions: its lesions; () if the links are `Links.SAME_ID`.
+        links: how lesions are linked.
+        pairs: pairs of scans if the links are `Links.SAME_ID`, otherwise ().
+        problems: what the reader could not use and left out.
     """
 
     name: str
     scans: tuple[RawScan, ...]
     lesions: tuple[RawLesion, ...]
-    links: Links = Links.TOLD
+    links: Links = Links.EXPLICIT
     pairs: tuple[RawPair, ...] = ()
     problems: tuple[Problem, ...] = field(default=())
 
@@ -124,16 +158,16 @@ class Cohort:
         return {scan.scan_id: scan for scan in self.scans}
 
     def scan(self, scan_id: str) -> RawScan:
-        """A scan by its id; KeyError when there is none."""
+        """Return a scan by its id; KeyError if there is none."""
         return self._by_id[scan_id]
 
     def without(self, patients: frozenset[str]) -> Cohort:
-        """The data set without some patients: none of their scans, lesions, pairs stays."""
+        """Return the data set without all scans, lesions and pairs of some patients."""
         kept = tuple(scan for scan in self.scans if scan.patient_id not in patients)
         return self.with_scans(kept)
 
     def with_scans(self, scans: tuple[RawScan, ...]) -> Cohort:
-        """Only these scans, and the lesions and pairs that have both of theirs among them."""
+        """Return the data set with these scans alone, and the lesions and pairs between them."""
         ids = {scan.scan_id for scan in scans}
         return replace(
             self,

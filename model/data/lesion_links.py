@@ -37,7 +37,7 @@ def resolve_links(
     for lesion in cohort.lesions:
         if _is_new(lesion, surveys):
             continue
-        is_told = cohort.links is Links.TOLD
+        is_told = cohort.links is Links.EXPLICIT
         answer = _told(cohort, lesion, surveys) if is_told else _candidate(cohort, lesion, rows, surveys)
         if isinstance(answer, RawLesion):
             lesions.append(answer)

@@ -1,11 +1,11 @@
-"""What `train prepare` does: a data set as it comes -> one that training reads."""
+"""Prepare a data set for training: check, plan, preprocess, split into folds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+import logging
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
 from ..case.geometry import Geometry
 from ..case.lesion_json import write_json
@@ -22,24 +22,37 @@ from .planning.planner import PlanOptions, plan_configuration
 from .prepared_grid import prepared_grid
 from .prepared_pairs import prepared_pairs
 from .preprocess import PreparationJob, is_prepared, prepare_scan
-from .scan_survey import ScanSurvey, SurveyJob, known_survey, survey_scan
-from .store import INDEX_FILE, IndexDocument, PairDocument, read_document, scan_folder
-from .workers import each
+from .scan_survey import ScanSurvey, survey_scans
+from .store import INDEX_FILE, IndexDocument, PairDocument, read_scan_document, scan_folder
+from .workers import run_jobs
 
 CHECKS_FILE = "checks.json"
 _SURVEY_FOLDER = "survey"
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
-    """``plan`` is that of another data set, taken as it is; ``plan_options`` are not looked at then.
+    """Options of `prepare`.
 
-    Without ``folds`` (0) none are drawn, as for pretraining on everybody.
+    Attributes:
+        data: the data set, a folder or a manifest.
+        output: folder of the prepared data set.
+        data_format: "auto" or a format of `read_cohort`.
+        plan_options: options of the planner.
+        plan: the plan of another data set, used unchanged in place of planning.
+        folds: number of folds; 0 draws none, e.g. for pretraining on all patients.
+        seed: seed of folds, HU samples and point tables.
+        excluded: patients of whom nothing is used.
+        workers: number of processes.
+        is_strict: stop if the data set has any problem.
+        check_only: check the data set and do nothing else.
     """
 
     data: Path
     output: Path
-    form: str = "auto"
+    data_format: str = "auto"
     plan_options: PlanOptions = field(default_factory=PlanOptions)
     plan: Path | None = None
     folds: int = 5
@@ -50,73 +63,60 @@ class PrepareOptions:
     check_only: bool = False
 
 
-def prepare(options: PrepareOptions, say: Callable[[str], None]) -> None:
-    """Check, plan, preprocess and split a data set; what was done before of the same input is not repeated.
+def prepare(options: PrepareOptions) -> None:
+    """Check, plan, preprocess and split a data set; scans that are prepared already are kept.
 
-    Args:
-        say: takes a line for the user.
+    Problems and progress are logged.
 
     Raises:
-        InputError: the data set cannot be read, nothing of it can be used, or strictness forbids to go on.
+        InputError: the data set cannot be read, nothing of it can be used, or it has problems and
+            `is_strict` is set.
         OutputError: the output cannot be written.
-        WeightsError: the given plan is none.
+        WeightsError: the given plan cannot be used.
     """
-    checked, surveys = _checked(options, say)
+    checked, surveys = _checked(options)
     if options.check_only:
         return
     cohort = checked.cohort
     _check_folds(options, cohort)
     plan = _planned(options, cohort, surveys)
-    architecture = plan.architecture
-    say(
-        f"plan: spacing {_numbers(plan.spacing_zyx)} mm, patch {_numbers(plan.patch_size_zyx)} (z y x), "
-        f"{len(architecture.strides)} stages of {_numbers(architecture.features_per_stage)} features"
-    )
+    _log_plan(plan)
     geometries = {scan.scan_id: surveys[scan.scan_id].geometry for scan in cohort.scans}
-    likes = _sign_givers(cohort, geometries)
-    _preprocess(options, cohort, plan, likes, say)
-    grids = {name: prepared_grid(grid, likes[name], plan) for name, grid in geometries.items()}
+    likes = _sign_references(cohort, geometries)
+    _preprocess(options, cohort, plan, likes)
+    grids = {name: prepared_grid(geometry, likes[name], plan) for name, geometry in geometries.items()}
     pairs, vanished = prepared_pairs(options.output, cohort, geometries, grids)
-    for problem in vanished:
-        say(str(problem))
+    _log_problems(vanished)
     _write_checks(options.output, [*checked.problems, *vanished])
     if not pairs:
         raise InputError(f"{options.data}: no lesion is left at the plan's spacing; expected one or more")
-    _write_folds(options, cohort.patients, {pair.patient_id for pair in pairs}, say)  # refuses other ones
+    _write_folds(options, cohort.patients, {pair.patient_id for pair in pairs})  # refuses to change folds
     write_sources(options.output, cohort)
     _write_index(options, cohort.name, plan, pairs)
 
 
-def _checked(
-    options: PrepareOptions, say: Callable[[str], None]
-) -> tuple[CheckedCohort, dict[str, ScanSurvey]]:
-    """Read and check the data set; every problem of it is told before it is given up.
+def _checked(options: PrepareOptions) -> tuple[CheckedCohort, dict[str, ScanSurvey]]:
+    """Read and check the data set; log all of its problems before raising for any.
 
-    Folds that the folder's own ones forbid are refused first, unless nothing but checks is asked for.
+    A conflict with the folds of the output folder is raised first, except with `check_only`.
     """
-    cohort = read_cohort(options.data, options.form)
+    cohort = read_cohort(options.data, options.data_format)
     for name in sorted(set(options.excluded) - set(cohort.patients)):
-        say(f"note: {options.data}: has no patient {name}; nothing of them is excluded, as nothing is there")
+        log.info("note: --exclude %s: no such patient in %s", name, options.data)
     cohort = cohort.without(frozenset(options.excluded))
     if options.folds and not options.check_only:  # before anything is written
         check_folds(options.output, cohort.patients, options.folds, options.seed)
-    surveys = _surveys(options, cohort)
+    surveys = survey_scans(cohort.scans, options.output / _SURVEY_FOLDER, options.seed, options.workers)
     checked = check_cohort(cohort, surveys)
-    for problem in checked.problems:
-        say(str(problem))
+    _log_problems(checked.problems)
     _write_checks(options.output, checked.problems)
-    kept, faults = checked.cohort, len(checked.faults)
-    say(
-        f"{cohort.name}: {faults} problems, {len(checked.problems) - faults} notes; "
-        f"{len(kept.lesions)} lesions in {len(kept.scans)} of {len(cohort.scans)} scans of "
-        f"{len(kept.patients)} patients can be used"
-    )
+    _log_usable(cohort, checked)
     if options.is_strict and checked.faults:
         raise InputError(
             f"{options.data}: {len(checked.faults)} problems, listed above and in "
             f"{options.output / CHECKS_FILE}; expected none with --strict"
         )
-    if not kept.lesions:
+    if not checked.cohort.lesions:
         raise InputError(
             f"{options.data}: no lesion can be used, for the reasons above; expected lesions that a baseline "
             "and a follow-up of one patient show"
@@ -124,8 +124,37 @@ def _checked(
     return checked, surveys
 
 
+def _log_problems(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        log.info("%s", problem)
+
+
+def _log_usable(cohort: Cohort, checked: CheckedCohort) -> None:
+    usable, faults = checked.cohort, len(checked.faults)
+    log.info(
+        "%s: %d problems, %d notes; %d lesions in %d of %d scans of %d patients can be used",
+        cohort.name,
+        faults,
+        len(checked.problems) - faults,
+        len(usable.lesions),
+        len(usable.scans),
+        len(cohort.scans),
+        len(usable.patients),
+    )
+
+
+def _log_plan(plan: Plan) -> None:
+    log.info(
+        "plan: spacing %s mm, patch %s (z y x), %d stages of %s features",
+        _numbers(plan.spacing_zyx),
+        _numbers(plan.patch_size_zyx),
+        len(plan.architecture.strides),
+        _numbers(plan.architecture.features_per_stage),
+    )
+
+
 def _check_folds(options: PrepareOptions, cohort: Cohort) -> None:
-    """Refuse impossible and other folds now rather than after hours, before the data set is touched."""
+    """Raise for folds that are impossible or in conflict before hours of work, with nothing changed yet."""
     if options.folds:
         output, patients = options.output, cohort.patients
         patient_folds(patients, options.folds, options.seed)
@@ -134,31 +163,16 @@ def _check_folds(options: PrepareOptions, cohort: Cohort) -> None:
 
 
 def _prepared_patients(output: Path, cohort: Cohort) -> set[str]:
-    """Patients of whom the folder holds a prepared scan already, whatever it was made from."""
+    """Patients with a prepared scan in the folder, whatever it was made from."""
     return {
         scan.patient_id
         for scan in cohort.scans
-        if read_document(scan_folder(output, scan.scan_id)) is not None
+        if read_scan_document(scan_folder(output, scan.scan_id)) is not None
     }
 
 
-def _surveys(options: PrepareOptions, cohort: Cohort) -> dict[str, ScanSurvey]:
-    """What each scan's files tell, by scan."""
-    jobs = [SurveyJob(scan, _survey_file(options.output, scan), options.seed) for scan in cohort.scans]
-    known = {job.scan.scan_id: known_survey(job) for job in jobs}
-    surveys = {name: survey for name, survey in known.items() if survey is not None}
-    missing = [job for job in jobs if job.scan.scan_id not in surveys]
-    for job, survey in each(survey_scan, missing, options.workers, "checking"):
-        surveys[job.scan.scan_id] = survey
-    return surveys
-
-
-def _survey_file(output: Path, scan: RawScan) -> Path:
-    return output / _SURVEY_FOLDER / f"{quote(scan.scan_id, safe=' +=@')}.json"
-
-
 def _planned(options: PrepareOptions, cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> Plan:
-    """Write the plan, and what it was made from."""
+    """Write the fingerprint and the plan."""
     fingerprint = fingerprint_of([surveys[scan.scan_id] for scan in cohort.scans])
     write_fingerprint(options.output, fingerprint)
     write_dataset(options.output, len(cohort.scans))
@@ -168,10 +182,10 @@ def _planned(options: PrepareOptions, cohort: Cohort, surveys: Mapping[str, Scan
     return write_plan(options.output, cohort.name, fingerprint, planned)
 
 
-def _sign_givers(cohort: Cohort, geometries: Mapping[str, Geometry]) -> dict[str, Geometry]:
-    """For each scan the geometry of its patient's last one, whose axis signs all of them take.
+def _sign_references(cohort: Cohort, geometries: Mapping[str, Geometry]) -> dict[str, Geometry]:
+    """Geometry of the patient's last scan, by scan: all scans of a patient take its axis signs.
 
-    Inference turns a baseline to its follow-up; of two scans that is the same. Signs rarely differ.
+    Inference turns a baseline to its follow-up, which is the same for two scans. Signs rarely differ.
     """
     last: dict[str, RawScan] = {}
     for scan in cohort.scans:
@@ -180,28 +194,22 @@ def _sign_givers(cohort: Cohort, geometries: Mapping[str, Geometry]) -> dict[str
     return {scan.scan_id: geometries[last[scan.patient_id].scan_id] for scan in cohort.scans}
 
 
-def _preprocess(
-    options: PrepareOptions,
-    cohort: Cohort,
-    plan: Plan,
-    likes: Mapping[str, Geometry],
-    say: Callable[[str], None],
-) -> None:
+def _preprocess(options: PrepareOptions, cohort: Cohort, plan: Plan, likes: Mapping[str, Geometry]) -> None:
     jobs = [
         PreparationJob(
             scan, likes[scan.scan_id], plan, scan_folder(options.output, scan.scan_id), options.seed
         )
         for scan in cohort.scans
     ]
-    _forget_index(options.output / INDEX_FILE)
+    _remove_index(options.output / INDEX_FILE)
     missing = [job for job in jobs if not is_prepared(job)]
-    for _ in each(prepare_scan, missing, options.workers, "preparing"):
+    for _ in run_jobs(prepare_scan, missing, options.workers, "preparing"):
         pass
-    say(f"{len(missing)} scans prepared, {len(jobs) - len(missing)} were already")
+    log.info("%d scans prepared, %d were already", len(missing), len(jobs) - len(missing))
 
 
-def _forget_index(path: Path) -> None:
-    """Remove the index of an earlier run: stopped halfway, this one leaves no data set to train on."""
+def _remove_index(path: Path) -> None:
+    """Remove the index of an earlier run, so that an interrupted run leaves no data set to train on."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -216,12 +224,10 @@ def _write_index(options: PrepareOptions, name: str, plan: Plan, pairs: tuple[Pa
     write_json(options.output / INDEX_FILE, index.model_dump(mode="json"), decimals=None)
 
 
-def _write_folds(
-    options: PrepareOptions, usable: Sequence[str], patients: Set[str], say: Callable[[str], None]
-) -> None:
-    """The folds of the patients of whom lesions are left; of all usable ones, some may be lost."""
+def _write_folds(options: PrepareOptions, usable: Sequence[str], patients: Set[str]) -> None:
+    """Split the patients who have lesions left; of all usable ones resampling may have lost some."""
     if not options.folds:
-        say("no folds, as asked for")
+        log.info("no folds, as --folds is 0")
         return
     folds = patient_folds(sorted(patients), options.folds, options.seed)
     document = FoldsDocument(
@@ -233,7 +239,7 @@ def _write_folds(
     )
     write_folds(options.output, folds, document)
     sizes = ", ".join(str(len(fold.val)) for fold in folds)
-    say(f"{options.folds} folds by seed {options.seed}, with {sizes} patients to validate on")
+    log.info("%d folds by seed %d, with %s patients to validate on", options.folds, options.seed, sizes)
 
 
 def _write_checks(output: Path, problems: Sequence[Problem]) -> None:

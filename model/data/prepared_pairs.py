@@ -10,7 +10,7 @@ from ..errors import InputError
 from ..network.patches import NetworkGrid
 from .dataset import Cohort, Problem, RawLesion
 from .prepared_grid import prepared_point
-from .store import PairDocument, PreparedLesion, read_document, scan_folder
+from .store import PairDocument, PreparedLesion, read_scan_document, scan_folder
 
 
 def prepared_pairs(
@@ -71,7 +71,7 @@ def _points(
 
 
 def _visible_ids(folder: Path, scan_id: str) -> set[int]:
-    document = read_document(scan_folder(folder, scan_id))
+    document = read_scan_document(scan_folder(folder, scan_id))
     if document is None:
         raise InputError(f"{scan_folder(folder, scan_id)}: holds no prepared scan; expected one")
     return {lesion.lesion_id for lesion in document.lesions if lesion.voxels}

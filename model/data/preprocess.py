@@ -41,7 +41,7 @@ from .store import (
     VOXELS_FILE,
     LesionDocument,
     ScanDocument,
-    read_document,
+    read_scan_document,
     voxel_digest,
 )
 
@@ -73,7 +73,7 @@ class _Lesion:
 
 def is_prepared(job: PreparationJob) -> bool:
     """Whether the scan was prepared before, of the same files and in the same way."""
-    known = read_document(job.folder)
+    known = read_scan_document(job.folder)
     return known is not None and known.stamp == _stamp(job)
 
 

@@ -1,13 +1,14 @@
-"""What one look at the files of a scan tells: its grid, its lesions, intensities of its foreground, faults.
+"""Survey of a scan: its grid, its lesions, HU of its foreground, and faults of its files.
 
-Each file is read once here, for the checks and for the fingerprint together. Answers are kept beside the
-prepared data; a scan whose files are the same is not looked at again.
+Checks and fingerprint share one reading of each file. Surveys are cached beside the prepared data; a scan is
+read again only if its files have changed.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,19 +23,25 @@ from ..case.lesion_json import write_json
 from ..case.scans import lesion_labels
 from ..errors import InputError
 from ..inference.locate import mask_labels, mask_point
-from .dataset import RawScan
+from .dataset import RawScan, safe_name
 from .provenance import Stamp, stamp_of
+from .workers import run_jobs
 
-# Drawn with replacement, the same number in every scan, so that each counts alike, as in nnU-Net; it draws
-# 10^7 / scans of them, of which no number that the plan holds needs more than a part.
+# Drawn with replacement, the same number from every scan, so that all count alike, as in nnU-Net. It draws
+# 10^7 / scans of them; this many are enough for all numbers of a plan.
 INTENSITIES_PER_SCAN = 10_000
 _VERSION = 1
 
 
 class SurveyedLesion(BaseModel):
-    """A lesion of a labelmap; its box and centre are on the scan's axial grid (z, y, x).
+    """A lesion of a labelmap, on the scan's axial grid.
 
-    The centre is the centre of gravity, or the lesion voxel nearest to it where that lies outside.
+    Attributes:
+        lesion_id: its label.
+        voxels: number of its voxels.
+        start_zyx: first voxel of its bounding box (z, y, x).
+        stop_zyx: end of its bounding box, exclusive.
+        centre_zyx: centre of gravity, or the lesion voxel nearest to it if it lies outside the lesion.
     """
 
     lesion_id: int
@@ -45,11 +52,12 @@ class SurveyedLesion(BaseModel):
 
     @property
     def box(self) -> Box:
+        """The bounding box in voxels of the axial grid (z, y, x)."""
         return Box(self.start_zyx, self.stop_zyx)
 
 
 class Grid(BaseModel):
-    """A file's geometry, as JSON holds it."""
+    """A file's geometry as JSON stores it."""
 
     size_xyz: Index
     spacing_xyz: Vector
@@ -57,18 +65,27 @@ class Grid(BaseModel):
     direction: tuple[float, ...]
 
     def geometry(self) -> Geometry:
+        """The geometry, as images have it."""
         return Geometry(self.size_xyz, self.spacing_xyz, self.origin_xyz, self.direction)
 
 
 class Fault(BaseModel):
-    """Why a scan cannot be used."""
+    """The reason why a scan cannot be used."""
 
     file: Path
     text: str
 
 
 class ScanSurvey(BaseModel):
-    """One scan. Without faults it has a grid; intensities are HU of voxels with a label above 0."""
+    """The survey of one scan.
+
+    Attributes:
+        scan_id: its name in the data set.
+        grid: the CT file's geometry; None if there are faults.
+        lesions: the lesions of its labelmap.
+        intensities: HU of random voxels with a label above 0.
+        faults: reasons why it cannot be used.
+    """
 
     scan_id: str
     grid: Grid | None = None
@@ -78,16 +95,17 @@ class ScanSurvey(BaseModel):
 
     @property
     def geometry(self) -> Geometry:
-        """Of the CT's file; only for scans without faults."""
+        """The CT file's geometry; only for scans without faults."""
         assert self.grid is not None
         return self.grid.geometry()
 
     @property
     def by_id(self) -> dict[int, SurveyedLesion]:
+        """The lesions by their ids."""
         return {lesion.lesion_id: lesion for lesion in self.lesions}
 
 
-class _Kept(BaseModel):
+class _CachedSurvey(BaseModel):
     version: int
     stamp: Stamp
     survey: ScanSurvey
@@ -95,39 +113,53 @@ class _Kept(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class SurveyJob:
-    """``kept`` is the file that the answer is kept in."""
+    """A scan to survey, the file that caches its survey, and the seed of its HU samples."""
 
     scan: RawScan
-    kept: Path
+    cache_file: Path
     seed: int
 
 
+def survey_scans(scans: Sequence[RawScan], folder: Path, seed: int, workers: int) -> dict[str, ScanSurvey]:
+    """Survey scans side by side, except those with an up-to-date survey in the folder.
+
+    Returns:
+        The surveys by scan id.
+    """
+    jobs = [SurveyJob(scan, folder / f"{safe_name(scan.scan_id)}.json", seed) for scan in scans]
+    cached = {job.scan.scan_id: cached_survey(job) for job in jobs}
+    surveys = {name: survey for name, survey in cached.items() if survey is not None}
+    missing = [job for job in jobs if job.scan.scan_id not in surveys]
+    for job, survey in run_jobs(survey_scan, missing, workers, "checking"):
+        surveys[job.scan.scan_id] = survey
+    return surveys
+
+
 def survey_scan(job: SurveyJob) -> ScanSurvey:
-    """Look at a scan, and keep what was seen."""
-    survey = _look(job.scan, job.seed)
-    kept = _Kept(version=_VERSION, stamp=_stamp(job), survey=survey)
-    write_json(job.kept, kept.model_dump(mode="json"), decimals=None)
+    """Read the files of a scan, and cache the survey."""
+    survey = _survey(job.scan, job.seed)
+    cached = _CachedSurvey(version=_VERSION, stamp=_stamp(job), survey=survey)
+    write_json(job.cache_file, cached.model_dump(mode="json"), decimals=None)
     return survey
 
 
-def known_survey(job: SurveyJob) -> ScanSurvey | None:
-    """What an earlier look at the same files told; None when there was none."""
+def cached_survey(job: SurveyJob) -> ScanSurvey | None:
+    """The cached survey; None if there is none of the same files."""
     try:
-        kept = _Kept.model_validate(json.loads(job.kept.read_text(encoding="utf-8")))
+        cached = _CachedSurvey.model_validate(json.loads(job.cache_file.read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError):
         return None
-    return kept.survey if (kept.version, kept.stamp) == (_VERSION, _stamp(job)) else None
+    return cached.survey if (cached.version, cached.stamp) == (_VERSION, _stamp(job)) else None
 
 
 def _stamp(job: SurveyJob) -> Stamp:
     return stamp_of(job.scan.files, f"seed {job.seed}")
 
 
-def _look(scan: RawScan, seed: int) -> ScanSurvey:
-    faults: list[Fault] = []
-    for path in filter(None, (scan.image, scan.labels)):
-        if not path.is_file():
-            faults.append(Fault(file=path, text="is missing; expected an image"))
+def _survey(scan: RawScan, seed: int) -> ScanSurvey:
+    faults = [
+        Fault(file=path, text="is missing; expected an image") for path in scan.files if not path.is_file()
+    ]
     if scan.labels is None:
         faults.append(Fault(file=scan.image, text="has no labelmap; expected one of lesion ids"))
     if faults:
@@ -135,7 +167,7 @@ def _look(scan: RawScan, seed: int) -> ScanSurvey:
     try:
         loaded = load_scan(scan)
     except InputError as error:
-        file, text = fault_of(scan, error)
+        file, text = _fault_of(scan, error)
         return ScanSurvey(scan_id=scan.scan_id, faults=(Fault(file=file, text=text),))
     geometry = loaded.file_geometry
     return ScanSurvey(
@@ -151,8 +183,8 @@ def _look(scan: RawScan, seed: int) -> ScanSurvey:
     )
 
 
-def fault_of(scan: RawScan, error: InputError) -> tuple[Path, str]:
-    """The file that an error names, and the rest of its text."""
+def _fault_of(scan: RawScan, error: InputError) -> tuple[Path, str]:
+    """The file that an error names, and the rest of its message."""
     for path in filter(None, (scan.labels, scan.image)):
         if str(error).startswith(f"{path}: "):
             return path, str(error).removeprefix(f"{path}: ")
@@ -160,10 +192,10 @@ def fault_of(scan: RawScan, error: InputError) -> tuple[Path, str]:
 
 
 def load_scan(scan: RawScan) -> Scan:
-    """CT and labelmap in axial order, as inference reads them.
+    """Read CT and labelmap into axial order, as inference does.
 
     Raises:
-        InputError: a file cannot be read, both lie on different grids, or the labelmap is none.
+        InputError: a file cannot be read, the grids differ, or the labelmap holds other values than ids.
     """
     image = read_image(scan.image)
     axes = image.geometry.axial_map()
@@ -202,12 +234,12 @@ def _lesions(scan: Scan) -> tuple[SurveyedLesion, ...]:
 
 
 def _intensities(scan: Scan, seed: int) -> npt.NDArray[np.float64]:
-    """HU of random foreground voxels; the same for a seed and a scan's name, whatever comes before it."""
+    """HU of random foreground voxels; they depend on the seed and the scan's name alone."""
     assert scan.mask is not None
-    places = np.flatnonzero(scan.mask)
-    if not places.size:
+    foreground = np.flatnonzero(scan.mask)
+    if not foreground.size:
         return np.zeros(0)
     random = np.random.default_rng([seed, zlib.crc32(scan.time_point.encode())])
-    chosen = np.unravel_index(random.choice(places, INTENSITIES_PER_SCAN), scan.mask.shape)
+    chosen = np.unravel_index(random.choice(foreground, INTENSITIES_PER_SCAN), scan.mask.shape)
     values = np.asarray(scan.ct[chosen], np.float64)
     return np.round(values[np.isfinite(values)], 3)

@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import blosc2  # type: ignore[import-untyped]
 import numpy as np
@@ -33,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ..case.geometry import Box, Index, Vector
 from ..errors import InputError
 from ..network.resample import FloatVolume
+from .dataset import safe_name
 from .point_tables import NO_VOXELS, LesionVoxels, read_voxels
 from .provenance import Stamp, digest
 
@@ -134,7 +134,7 @@ class PreparedScan:
     """One scan of the store; files are opened when first read, also after a move to another process."""
 
     def __init__(self, folder: Path) -> None:
-        document = read_document(folder)
+        document = read_scan_document(folder)
         if document is None:
             raise InputError(f"{folder}: holds no prepared scan; expected {SCAN_FILE} in it")
         self.folder = folder
@@ -216,10 +216,10 @@ class PreparedCohort:
 
 def scan_folder(folder: Path, scan_id: str) -> Path:
     """Where a scan is stored; every name makes a name of a folder."""
-    return folder / SCANS_FOLDER / quote(scan_id, safe=" +=@")
+    return folder / SCANS_FOLDER / safe_name(scan_id)
 
 
-def read_document(folder: Path) -> ScanDocument | None:
+def read_scan_document(folder: Path) -> ScanDocument | None:
     """The document of a prepared scan; None when there is none, or one of another kind."""
     try:
         return ScanDocument.model_validate(json.loads((folder / SCAN_FILE).read_text(encoding="utf-8")))

@@ -1,13 +1,14 @@
-"""Work on many scans side by side: in processes, with a progress bar on a terminal.
+"""Worker processes: jobs side by side, with a progress bar on a terminal.
 
-Processes are started afresh (not forked), so that they share no threads of torch with this one; they end
-themselves when it does, also when that was by a signal.
+Processes are spawned, not forked, so that they share no threads of torch with their parent; they end with it,
+even if it is ended by a signal.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,37 +19,36 @@ from typing import TypeVar
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 Job = TypeVar("Job")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
-def each(
-    work: Callable[[Job], Answer], jobs: Sequence[Job], workers: int, title: str
-) -> Iterator[tuple[Job, Answer]]:
-    """Each job with its answer, in the order in which they are ready.
+def run_jobs(
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, title: str
+) -> Iterator[tuple[Job, Result]]:
+    """Yield each job with its result, in the order in which the jobs finish.
 
     Args:
-        work: a function of a module, which processes can import; it should raise nothing that one scan
-            alone causes, as the first error ends all.
-        workers: processes; 1 works in this one.
+        work: a function at the top level of a module, which processes can import. The first error that it
+            raises ends everything; it should catch what concerns a single scan.
+        jobs: arguments of ``work``.
+        workers: number of processes; 1 works in this process.
+        title: name of the progress bar.
     """
-    # Progress is for people: logs and pipes get none.
+    # Only terminals get a progress bar, not logs and pipes.
     with tqdm(total=len(jobs), desc=title, unit="scan", disable=not sys.stderr.isatty()) as bar:
-        for pair in _answers(work, jobs, min(workers, len(jobs))):
+        for pair in _results(work, jobs, min(workers, len(jobs))):
             bar.update()
             yield pair
 
 
-def _answers(
-    work: Callable[[Job], Answer], jobs: Sequence[Job], workers: int
-) -> Iterator[tuple[Job, Answer]]:
+def _results(
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int
+) -> Iterator[tuple[Job, Result]]:
     if workers <= 1:
         for job in jobs:
             yield job, work(job)
         return
-    context = multiprocessing.get_context("spawn")
-    # Ended by a signal, Python's own helper would have the last word on stderr, which is the user's.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=enter_process) as pool:
+    with process_pool(workers) as pool:
         pending = {pool.submit(work, job): job for job in jobs}
         try:
             for done in as_completed(pending):
@@ -58,11 +58,27 @@ def _answers(
             raise
 
 
-def enter_process() -> None:
-    """One thread for each process, and an end with its parent."""
+def process_pool(workers: int, threads: int = 1, ignore_interrupt: bool = False) -> ProcessPoolExecutor:
+    """Start a pool of processes that end with this one.
+
+    Args:
+        workers: number of processes.
+        threads: torch threads of each process.
+        ignore_interrupt: leave Ctrl-C, which reaches all processes of a terminal, to this process.
+    """
+    # Suppress the warning of Python's resource tracker after a signal: our error line must stay the last.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
+    context = multiprocessing.get_context("spawn")
+    initargs = (threads, ignore_interrupt)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_enter, initargs=initargs)
+
+
+def _enter(threads: int, ignore_interrupt: bool) -> None:
+    if ignore_interrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     parent = multiprocessing.parent_process()
     if parent is not None:
         Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -14,7 +14,7 @@ from ..case.images import IMAGE_SUFFIXES, read_geometry, read_image
 from ..case.scans import lesion_labels
 from ..data.dataset import Cohort, RawPair, RawScan
 from ..data.formats.manifest import NO_BASELINE, read_manifest
-from ..data.workers import each
+from ..data.workers import run_jobs
 from ..errors import InputError, OutputError, one_line
 from .compose_followup import Baseline, compose_followup
 from .followup_files import (
@@ -87,7 +87,7 @@ def synthesize(request: SynthesisRequest) -> Iterator[str]:
     records: dict[tuple[str, int], Any] = {}
     kept = 0
     faults: list[str] = []
-    for job, (record, is_made) in each(_try, jobs, request.workers, "synthetic follow-ups"):
+    for job, (record, is_made) in run_jobs(_try, jobs, request.workers, "synthetic follow-ups"):
         if isinstance(record, str):
             faults.append(record)
             continue

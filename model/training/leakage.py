@@ -15,7 +15,7 @@ import numpy as np
 
 from ..case.geometry import Box, Index
 from ..data.provenance import digest
-from ..data.store import SCANS_FOLDER, PreparedScan, read_document
+from ..data.store import SCANS_FOLDER, PreparedScan, read_scan_document
 from .data_source import CTSource, ScanPair
 
 _BLOCK = 64  # voxels along an axis that are read of a scan to look for others like it
@@ -33,7 +33,7 @@ class PatientScan:
 def stored_scans(folder: Path) -> Iterator[PatientScan]:
     """All scans of a prepared data set, also of patients without a pair."""
     for place in sorted((folder / SCANS_FOLDER).glob("*")):
-        if read_document(place) is not None:
+        if read_scan_document(place) is not None:
             scan = PreparedScan(place)
             yield PatientScan(scan.patient_id, scan)
 

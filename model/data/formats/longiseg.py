@@ -51,7 +51,7 @@ def read_longiseg(folder: Path) -> Cohort:
                 lesions.append(_lesion(patient, key, entry, table, known))
             except InputError as error:
                 problems.append(Problem(tracking, f"{where}, lesion {key}: {error}", "it is left out"))
-    return Cohort(name, scans, tuple(lesions), Links.TOLD, problems=tuple(problems))
+    return Cohort(name, scans, tuple(lesions), Links.EXPLICIT, problems=tuple(problems))
 
 
 def _mapping(path: Path) -> dict[str, Any]:

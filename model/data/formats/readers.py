@@ -24,15 +24,15 @@ _EXPECTED = (
 )
 
 
-def read_cohort(path: Path, form: str = "auto") -> Cohort:
-    """A data set in the given form (`auto`, `challenge`, `longiseg` or `manifest`).
+def read_cohort(path: Path, data_format: str = "auto") -> Cohort:
+    """A data set in the given format (`auto`, `challenge`, `longiseg` or `manifest`).
 
     Raises:
         InputError: nothing is there, or not in this form; the message names the file.
     """
     if not path.exists():
         raise InputError(f"{path}: is missing; expected {_EXPECTED}")
-    chosen = form if form != "auto" else _form_of(path)
+    chosen = data_format if data_format != "auto" else _form_of(path)
     if chosen == "manifest" and path.is_dir():
         path = path / MANIFEST_FILE
     if chosen != "manifest" and not path.is_dir():

@@ -33,7 +33,7 @@ def _prepare(work: Path, raw: str, output: str, is_first: bool = False) -> None:
     plan = None if is_first else work / "real" / "plans.json"
     folds = 2 if output == "real" else 0
     options = PrepareOptions(work / raw / "manifest.csv", work / output, "auto", PLAN, plan, folds)
-    prepare(options, lambda line: None)
+    prepare(options)
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = tmp_path_factory.mktemp("unseen")
     plan = PlanOptions(preset="tiny", spacing_zyx=(2.6, 1.2, 1.1), patch_zyx=(16, 16, 16))
     manifest = manifest_of_pairs(folder / "raw", {"anna": LESIONS, "dora": LESIONS})
-    prepare(PrepareOptions(manifest, folder / "prepared", plan_options=plan, folds=0), lambda line: None)
+    prepare(PrepareOptions(manifest, folder / "prepared", plan_options=plan, folds=0))
     index = folder / "prepared" / "index.json"
     document = json.loads(index.read_text())
     document["pairs"] = [pair for pair in document["pairs"] if pair["patient_id"] == "anna"]

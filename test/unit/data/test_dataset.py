@@ -18,7 +18,7 @@ from model.data.formats.challenge_release import parse_point, read_challenge
 from model.data.formats.longiseg import read_longiseg
 from model.data.formats.manifest import parse_links, read_manifest
 from model.data.formats.readers import read_cohort
-from model.data.scan_survey import SurveyJob, known_survey, survey_scan
+from model.data.scan_survey import SurveyJob, cached_survey, survey_scan
 from model.errors import InputError
 
 from ...helpers.data_sets import (
@@ -620,11 +620,11 @@ def test_orientations_are_noted(tmp_path: Path) -> None:
 def test_a_look_is_kept_until_a_file_changes(tmp_path: Path) -> None:
     path = manifest_of_pairs(tmp_path, {"p": [ONE, MOVED]})
     job = SurveyJob(read_manifest(path).scans[0], tmp_path / "kept.json", 0)
-    assert known_survey(job) is None
+    assert cached_survey(job) is None
     survey = survey_scan(job)
-    assert known_survey(job) == survey
+    assert cached_survey(job) == survey
     write_scan(job.scan.image, job.scan.labels or path, MOVED)
-    assert known_survey(job) is None
+    assert cached_survey(job) is None
 
 
 def test_excluded_patients_leave_nothing(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_preparation_that_was_stopped_leaves_no_data_set(
 ) -> None:
     data = manifest_of_pairs(tmp_path / "raw", {"anna": [{1: ((5, 8, 9), 2)}, {1: ((6, 9, 10), 2)}]})
     options = prepare.PrepareOptions(data, tmp_path / "out", plan_options=PlanOptions("tiny"), folds=0)
-    prepare.prepare(options, lambda line: None)
+    prepare.prepare(options)
     assert len(read_prepared(options.output).pairs) == 1
 
     def stop(job: PreparationJob) -> None:
@@ -163,6 +163,6 @@ def test_a_preparation_that_was_stopped_leaves_no_data_set(
     monkeypatch.setattr(prepare, "prepare_scan", stop)
     wider = PlanOptions("tiny", spacing_zyx=(3.0, 1.5, 1.5))
     with pytest.raises(KeyboardInterrupt):
-        prepare.prepare(replace(options, plan_options=wider), lambda line: None)
+        prepare.prepare(replace(options, plan_options=wider))
     with pytest.raises(InputError, match="index.json"):
         read_prepared(options.output)

@@ -35,7 +35,7 @@ OTHERS = [{2: ((6, 8, 9), 2)}, {2: ((6, 8, 9), 3)}]
 
 def _prepare(manifest: Path, output: Path, plan: Path | None = None) -> None:
     options = PlanOptions(preset="tiny", spacing_zyx=(2.6, 1.2, 1.1), patch_zyx=(16, 16, 16))
-    prepare(PrepareOptions(manifest, output, plan_options=options, plan=plan, folds=2), _quiet)
+    prepare(PrepareOptions(manifest, output, plan_options=options, plan=plan, folds=2))
 
 
 def _quiet(line: str) -> None:

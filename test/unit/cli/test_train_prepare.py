@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -39,12 +40,26 @@ def _files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+def _logged(caplog: pytest.LogCaptureFixture) -> str:
+    """Lines logged since the last call."""
+    lines = "\n".join(caplog.messages)
+    caplog.clear()
+    return lines
+
+
+@pytest.fixture(autouse=True)
+def log_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return manifest_of_pairs(tmp_path_factory.mktemp("data"), {name: [BEFORE, AFTER] for name in PATIENTS})
 
 
-def test_a_data_set_is_prepared_and_read_back(data: Path, tmp_path: Path, capsys) -> None:
+def test_a_data_set_is_prepared_and_read_back(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert _run("--data", data, "-o", tmp_path, "--workers", 1) == 0
     cohort = read_prepared(tmp_path)
     assert [pair.patient_id for pair in cohort.pairs] == sorted(PATIENTS)
@@ -60,11 +75,13 @@ def test_a_data_set_is_prepared_and_read_back(data: Path, tmp_path: Path, capsys
         assert pair.baseline.spacing_zyx == plan.spacing_zyx
     folds = read_folds(tmp_path)
     assert sorted(name for fold in folds for name in fold.val) == sorted(PATIENTS)
-    told = capsys.readouterr().out
+    told = _logged(caplog)
     assert "0 problems" in told and "10 scans prepared, 0 were already" in told
 
 
-def test_what_is_done_is_not_done_again(data: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+def test_what_is_done_is_not_done_again(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[str] = []
     whole = prepare.prepare_scan
 
@@ -79,13 +96,13 @@ def test_what_is_done_is_not_done_again(data: Path, tmp_path: Path, capsys, monk
         _run("--data", data, "-o", tmp_path, "--workers", 1)
     monkeypatch.setattr(prepare, "prepare_scan", whole)
     (scan_folder(tmp_path, calls[0]) / "scan.json").unlink()  # ended while it was written
-    capsys.readouterr()
+    caplog.clear()
     _run("--data", data, "-o", tmp_path, "--workers", 1)
-    assert "7 scans prepared, 3 were already" in capsys.readouterr().out
+    assert "7 scans prepared, 3 were already" in _logged(caplog)
     _run("--data", data, "-o", tmp_path, "--workers", 1)
-    assert "0 scans prepared, 10 were already" in capsys.readouterr().out
+    assert "0 scans prepared, 10 were already" in _logged(caplog)
     _run("--data", data, "-o", tmp_path, "--workers", 1, "--spacing", 3, 1.5, 1.5)
-    assert "10 scans prepared, 0 were already" in capsys.readouterr().out
+    assert "10 scans prepared, 0 were already" in _logged(caplog)
 
 
 def test_processes_give_the_same_data(data: Path, tmp_path: Path) -> None:
@@ -135,7 +152,9 @@ def test_a_patient_more_is_refused_before_scans_are_prepared(tmp_path: Path) -> 
     assert (out / "index.json").read_bytes() == index and len(list((out / "scans").iterdir())) == 4
 
 
-def test_a_patient_whom_resampling_takes_forbids_no_second_run(tmp_path: Path, capsys) -> None:
+def test_a_patient_whom_resampling_takes_forbids_no_second_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     speck = [BEFORE, {2: ((9, 14, 17), 0)}]
     path = manifest_of_pairs(tmp_path, {"a": [BEFORE, AFTER], "b": [BEFORE, AFTER], "c": speck})
     options = ("--data", path, "-o", tmp_path / "out", "--workers", 1, "--spacing", 6, 2.4, 2.4)
@@ -143,7 +162,7 @@ def test_a_patient_whom_resampling_takes_forbids_no_second_run(tmp_path: Path, c
     assert sorted(name for fold in read_folds(tmp_path / "out") for name in fold.val) == ["a", "b"]
     assert json.loads((tmp_path / "out" / "folds.json").read_text())["lost"] == ["c"]
     assert _run(*options) == 0
-    assert "0 scans prepared, 6 were already" in capsys.readouterr().out
+    assert "0 scans prepared, 6 were already" in _logged(caplog)
     before = (tmp_path / "out" / "index.json").read_bytes()
     for scan in (tmp_path / "out" / "scans").glob("c_*"):
         (scan / "scan.json").unlink()  # ended while they were written
@@ -195,13 +214,13 @@ def test_an_excluded_patient_is_in_nothing_that_is_written(data: Path, tmp_path:
     assert len(fingerprint["spacings_zyx"]) == 2 * (len(PATIENTS) - 1)
 
 
-def test_problems_are_told_and_strictness_stops(tmp_path: Path, capsys) -> None:
+def test_problems_are_told_and_strictness_stops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = manifest_of_pairs(tmp_path, {name: [BEFORE, AFTER] for name in ("a", "b", "c")})
     write_scan(tmp_path / "c_0_ct.nii.gz", tmp_path / "c_0_labels.nii.gz", {})
     (tmp_path / "c_1_ct.nii.gz").unlink()
     with pytest.raises(InputError, match="2 problems, listed above"):
         _run("--data", path, "-o", tmp_path / "out", "--workers", 1, "--strict")
-    told = capsys.readouterr().out
+    told = _logged(caplog)
     assert "c_0_labels.nii.gz: is empty" in told and "c_1_ct.nii.gz: is missing" in told
     assert not (tmp_path / "out" / "plans.json").exists()
     assert _run("--data", path, "-o", tmp_path / "out", "--workers", 1) == 0
@@ -227,11 +246,11 @@ def test_only_checking_asks_for_no_folds(tmp_path: Path) -> None:
     assert (out / "index.json").read_bytes() == index
 
 
-def test_lesions_that_resampling_takes_are_left_out(tmp_path: Path, capsys) -> None:
+def test_lesions_that_resampling_takes_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     small = {**AFTER, 2: ((9, 14, 17), 0)}
     path = manifest_of_pairs(tmp_path, {name: [BEFORE, small] for name in ("a", "b")})
     _run("--data", path, "-o", tmp_path / "out", "--workers", 1, "--spacing", 6, 2.4, 2.4)
-    assert "lesion 2 has no voxel left at the plan's spacing" in capsys.readouterr().out
+    assert "lesion 2 has no voxel left at the plan's spacing" in _logged(caplog)
     for pair in read_prepared(tmp_path / "out").pairs:
         assert [lesion.lesion_id for lesion in pair.lesions] == [1]
 

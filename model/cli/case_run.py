@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..case.case import (
-    Case,
-    CaseFiles,
-    CaseResult,
-    LesionOutcome,
-    LesionPrompt,
-    LesionResult,
-    LesionStatus,
-    PointSource,
-    Scan,
-    Slot,
-)
+from ..case.case import Case, CaseFiles, CaseResult, LesionOutcome, LesionResult, LesionStatus, Scan, Slot
 from ..case.challenge import (
     discover,
     empty_labelmaps,
@@ -44,15 +32,9 @@ from .segment import CaseRunOptions
 
 if TYPE_CHECKING:  # torch is imported while the images are read, not before
     from ..inference.load import LoadedModel
-    from ..inference.segmenter import LesionFailure, LesionSegmenter
+    from ..inference.segmenter import LesionFailure
 
 log = logging.getLogger(__name__)
-
-MakeSegmenter = Callable[[bool], "LesionSegmenter"]
-"""Whether the answers keep their support -> the segmenter of the case's model."""
-
-ForPropagated = Callable[[MakeSegmenter, bool], "LesionSegmenter"]
-"""How to make that one, and whether the answers keep their support -> one that forgives doubtful points."""
 
 
 class AllLesionsFailedError(LongilesionError):
@@ -77,14 +59,9 @@ class NamedBackend:
 
 
 class Run:
-    """Carries a case through its stages; what is finished can be written at any moment.
+    """Carries a case through its stages; what is finished can be written at any moment."""
 
-    Args:
-        for_propagated: makes the segmenter of lesions whose follow-up point was propagated; without it they
-            are answered as if they had been clicked there.
-    """
-
-    def __init__(self, options: CaseRunOptions, for_propagated: ForPropagated | None = None) -> None:
+    def __init__(self, options: CaseRunOptions) -> None:
         self.options = options
         self.timings = Timings()
         self.files: CaseFiles | None = None
@@ -96,7 +73,6 @@ class Run:
             options.case.backend or DEFAULT_BACKEND, options.model.registration_device
         )
         self.registrations = RegistrationCache(self.backend)
-        self.for_propagated = for_propagated
         self.model: LoadedModel | None = None
         self._lock = Lock()
         self._results: list[LesionResult] = []
@@ -178,10 +154,12 @@ class Run:
             self.located = locator.locate()
 
     def _predict(self, model: LoadedModel) -> None:
+        from ..inference.robust import case_segmenter
         from ..inference.segmenter import LesionFailure
 
         prompts = self.located.prompts
-        for number, answer in enumerate(self._answers(model), 1):
+        segmenter = case_segmenter(model, self.options.case, self.timings)
+        for number, answer in enumerate(segmenter.segment(prompts), 1):
             with self._lock:
                 if isinstance(answer, LesionFailure):
                     self._failures.append(answer)
@@ -192,23 +170,6 @@ class Run:
         reasons += [lesion.reason for lesion in self.located.failures]
         if reasons and not self._results:
             raise AllLesionsFailedError(f"none of the {len(reasons)} lesions could be computed: {reasons[0]}")
-
-    def _answers(self, model: LoadedModel) -> Iterator[LesionResult | LesionFailure]:
-        """All lesions through the network; where nobody clicked, the point may lie beside the lesion."""
-        from ..inference.segmenter import Segmenter
-
-        def make(keep_support: bool) -> LesionSegmenter:
-            return Segmenter(model.plan, model.ensemble, self.timings, keep_support)
-
-        clicked: list[LesionPrompt] = []
-        propagated: list[LesionPrompt] = []
-        for prompt in self.located.prompts:
-            is_propagated = prompt.followup_point.source is PointSource.PROPAGATED
-            (propagated if is_propagated and self.for_propagated else clicked).append(prompt)
-        keep_support = self.options.case.keep_probabilities
-        yield from make(keep_support).segment(clicked)
-        if self.for_propagated is not None and propagated:
-            yield from self.for_propagated(make, keep_support).segment(propagated)
 
     def _write(self) -> CaseResult:
         with self.timings.stage("merge"):

@@ -23,8 +23,7 @@ from ..errors import EXIT_TERMINATED, LongilesionError, MemoryExhaustedError, on
 from .segment import CaseRunOptions
 
 if TYPE_CHECKING:
-    from ..inference.segmenter import LesionSegmenter
-    from .case_run import ForPropagated, MakeSegmenter, Run
+    from .case_run import Run
 
 log = logging.getLogger(__name__)
 
@@ -53,25 +52,10 @@ class _Worker(Thread):
         try:
             from .case_run import Run  # brings numpy and SimpleITK: not before signals are answered
 
-            self.current = Run(self.options, _for_propagated(self.options))
+            self.current = Run(self.options)
             self.current.execute()
         except BaseException as error:
             self.error = error
-
-
-def _for_propagated(options: CaseRunOptions) -> ForPropagated:
-    """The segmenter of lesions that nobody clicked; it lies above the room that asks for it."""
-
-    def made(make: MakeSegmenter, keep_support: bool) -> LesionSegmenter:
-        from ..inference.boost_options import Boosting, BoostOptions
-        from ..inference.boosting import BoostedSegmenter
-        from ..inference.robust import ComponentSegmenter
-
-        boost = BoostOptions(method=Boosting(options.case.boost))
-        inner = make(keep_support or boost.uses_support)
-        return ComponentSegmenter(BoostedSegmenter(inner, boost, keep_support=keep_support))
-
-    return made
 
 
 class _Command(Thread):

@@ -16,7 +16,7 @@ from ..cli.arguments import model_options
 from ..cli.point_options import choice_of, pair
 from ..errors import InputError, LongilesionError, one_line
 from ..inference.boost_options import Boosting, BoostOptions
-from ..inference.robust import SegmenterOptions, SeriesSegmenter, make_segmenter
+from ..inference.robust import RobustSegmenter, SegmenterOptions, make_segmenter
 from ..prompts.sampling import ChoiceOptions
 from ..propagation.confidence import ConfidenceOptions, is_estimated
 from ..propagation.register import DEFAULT_BACKEND, Backend, backend
@@ -156,7 +156,7 @@ def track(options: TrackOptions) -> int:
 
 
 def _track_patient(
-    files: PatientFiles, options: TrackOptions, method: Backend, segmenter: SeriesSegmenter, folder: Path
+    files: PatientFiles, options: TrackOptions, method: Backend, segmenter: RobustSegmenter, folder: Path
 ) -> list[str]:
     """Follow one patient; returns the lesions that could not be computed, in words."""
     start = time.perf_counter()

@@ -12,7 +12,7 @@ import numpy as np
 from ..case.case import LesionResult, Scan, Slot
 from ..case.geometry import Box
 from ..errors import MemoryExhaustedError, WeightsError, one_line
-from ..inference.robust import SeriesSegmenter
+from ..inference.robust import RobustSegmenter
 from ..inference.segmenter import LesionFailure, LesionSegmenter
 from .fates import FateAssessment, FateOptions, LesionFate, fates
 from .lesion_state import PromptedLesion, SegmentedLesion
@@ -78,7 +78,7 @@ def _segment(
     asked: Sequence[PromptedLesion], segmenter: LesionSegmenter
 ) -> Iterator[LesionResult | LesionFailure]:
     """All lesions together; scan by scan where they have further points, as those lie on one grid."""
-    if not isinstance(segmenter, SeriesSegmenter) or not any(here.others for here in asked):
+    if not isinstance(segmenter, RobustSegmenter) or not any(here.others for here in asked):
         yield from segmenter.segment([here.prompt for here in asked]) if asked else ()
         return
     for slot in dict.fromkeys(here.key[1] for here in asked):

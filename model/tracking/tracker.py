@@ -19,7 +19,7 @@ from ..case.case import Slot
 from ..case.geometry import Array
 from ..errors import InputError
 from ..inference.merge import label_dtype, merge
-from ..inference.robust import SeriesSegmenter
+from ..inference.robust import RobustSegmenter
 from ..inference.segmenter import LesionSegmenter
 from ..propagation.pair_registrations import PairRegistrations, RegistrationCache
 from ..propagation.register import Backend
@@ -91,7 +91,7 @@ class _Walker:
         self._backend = backend
         self._options = options
         self._times = {point.name: index for index, point in enumerate(series.time_points)}
-        unprompted = segmenter.unprompted if isinstance(segmenter, SeriesSegmenter) else None
+        unprompted = segmenter.unprompted if isinstance(segmenter, RobustSegmenter) else None
         self._choose = PointChooser(options, unprompted)
         self._asking = PromptBuilder(series, self._choose)
         self._dtype = label_dtype([i for p in series.time_points for i in self._asking.ids_given_at(p)])

@@ -14,13 +14,8 @@ from model.case.case import Click, LesionPrompt, Scan, Slot
 from model.case.clicks import write_clicks
 from model.case.geometry import Array, AxisMap, Box, Geometry, Vector
 from model.case.images import write_image
-from model.inference.robust import (
-    ComponentSegmenter,
-    FunctionSegmenter,
-    SegmenterOptions,
-    SegmentRequest,
-    SeriesSegmenter,
-)
+from model.inference.robust import ComponentSegmenter, RobustSegmenter, SegmenterOptions
+from model.inference.user_segmenter import FunctionSegmenter, SegmentRequest
 from model.propagation.register import Registration, RegistrationImage
 from model.tracking.fates import LesionFate
 from model.tracking.series import FollowOptions, Series, SeriesResult, SeriesTimePoint
@@ -154,7 +149,7 @@ class Patient:
         way: Way | None = None,
         source: str = "t0",
         function: Callable[[SegmentRequest], Array] | None = None,
-        segmenter: SeriesSegmenter | ComponentSegmenter | None = None,
+        segmenter: RobustSegmenter | ComponentSegmenter | None = None,
     ) -> SeriesResult:
         asked = segmenter or ComponentSegmenter(FunctionSegmenter(function or bright), limit_mm=5.0)
         return follow(self.series(source), asked, way or Way(), options)
@@ -198,8 +193,9 @@ def bright(request: SegmentRequest) -> Array:
 
 def boosted(
     options: SegmenterOptions, function: Callable[[SegmentRequest], Array] = bright
-) -> SeriesSegmenter:
-    return SeriesSegmenter(FunctionSegmenter(function, keep_support=options.boost.uses_support), options)
+) -> RobustSegmenter:
+    inner = FunctionSegmenter(function, keep_support=options.boost.uses_support)
+    return RobustSegmenter(inner, options.robust)
 
 
 # --- what tests ask of a result ---

@@ -14,8 +14,9 @@ from model.case.geometry import Vector
 from model.errors import InputError, MemoryExhaustedError
 from model.inference.ensemble import Encode, Prediction
 from model.inference.load import LoadedModel
-from model.inference.robust import FunctionSegmenter, SegmenterOptions, SeriesSegmenter
+from model.inference.robust import RobustSegmenter, SegmenterOptions
 from model.inference.unprompted import UnpromptedModel, unprompted_longitudinal, unprompted_single_timepoint
+from model.inference.user_segmenter import FunctionSegmenter
 from model.network.plan import Architecture, CtNormalization, Plan
 from model.network.resample import FloatVolume
 from model.network.variants import PromptNetwork
@@ -97,8 +98,8 @@ def test_probabilities_are_nan_if_the_network_fails() -> None:
 # --- choosing points ------------------------------------------------------------------------------------
 
 
-def _segmenter(values: Any) -> SeriesSegmenter:
-    return SeriesSegmenter(FunctionSegmenter(bright), SegmenterOptions(), unprompted=values)
+def _segmenter(values: Any) -> RobustSegmenter:
+    return RobustSegmenter(FunctionSegmenter(bright), SegmenterOptions().robust, unprompted=values)
 
 
 def test_track_chooses_points_by_unprompted_probability() -> None:

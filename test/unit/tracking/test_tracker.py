@@ -8,7 +8,8 @@ import pytest
 from model.case.case import PointSource, Slot
 from model.case.geometry import Array, Box, Vector
 from model.inference.boost_options import Boosting, BoostOptions
-from model.inference.robust import SegmenterOptions, SegmentRequest
+from model.inference.robust import SegmenterOptions
+from model.inference.user_segmenter import SegmentRequest
 from model.prompts.sampling import ChoiceOptions, Sampling, SamplingOptions
 from model.tracking.fates import LesionFate
 from model.tracking.series import FollowOptions, Origin, PromptKind, Topology

@@ -12,8 +12,8 @@ import pytest
 
 from model.case.case import LesionPrompt, LesionResult, PointSource, Slot
 from model.case.geometry import Array
-from model.inference.robust import FunctionSegmenter, SegmentRequest
 from model.inference.segmenter import LesionFailure
+from model.inference.user_segmenter import FunctionSegmenter, SegmentRequest
 from model.propagation.confidence import ConfidenceOptions
 from model.propagation.register import Registration, RegistrationImage
 from model.tracking.fates import LesionFate

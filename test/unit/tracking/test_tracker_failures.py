@@ -10,8 +10,8 @@ import pytest
 from model.case.case import LesionPrompt, LesionResult, Slot
 from model.case.geometry import Array
 from model.errors import MemoryExhaustedError
-from model.inference.robust import SegmentRequest
 from model.inference.segmenter import LesionFailure
+from model.inference.user_segmenter import SegmentRequest
 from model.tracking.fates import LesionFate
 from model.tracking.series import FollowOptions, Topology
 from model.tracking.tracker import follow_each

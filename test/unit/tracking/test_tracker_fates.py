@@ -7,7 +7,7 @@ import pytest
 
 from model.case.case import Slot
 from model.case.geometry import Array
-from model.inference.robust import SegmentRequest
+from model.inference.user_segmenter import SegmentRequest
 from model.tracking.fates import LesionFate
 from model.tracking.series import FollowOptions, Origin, Topology
 

@@ -91,9 +91,7 @@ def point_on_lesion(labelmap: Array, lesion_id: int, region: LabelRegion, spacin
     if labelmap[voxel_at(region.centre_zyx)] == lesion_id:
         return region.centre_zyx
     voxels = np.argwhere(labelmap[region.box.slices] == lesion_id) + np.asarray(region.box.start_zyx)
-    distances_mm = np.linalg.norm(
-        (voxels - np.asarray(region.centre_zyx)) * np.asarray(spacing_zyx), axis=1
-    )
+    distances_mm = np.linalg.norm((voxels - np.asarray(region.centre_zyx)) * np.asarray(spacing_zyx), axis=1)
     z, y, x = (float(value) for value in voxels[np.argmin(distances_mm)])
     return (z, y, x)
 
@@ -172,7 +170,7 @@ def _grouped(table: _Integers) -> _Integers:
 
 
 def _region(column: list[int], axes: AxisMap, shape: tuple[int, int, int]) -> LabelRegion:
-    """One column of a table, whose axes are those of ``axes`` and of the given shape, in the labelmap's axes."""
+    """The region of one column of a table, brought from memory order back to the labelmap's own axes."""
     back = axes.inverse()
     voxels, sums, low, high = column[_COUNT], column[_SUMS], column[_LOW], column[_HIGH]
     box = Box((low[0], low[1], low[2]), (high[0] + 1, high[1] + 1, high[2] + 1))

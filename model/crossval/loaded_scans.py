@@ -11,11 +11,11 @@ import numpy as np
 
 from ..case.case import Scan
 from ..case.geometry import Box
+from ..case.labelmaps import label_boxes
 from ..data.dataset import RawScan
 from ..data.scan_survey import load_scan
 from ..errors import InputError
 from ..evaluation.measure_scan import Labelmap
-from ..network.tiles import label_boxes
 from .pairs import EvaluationPair
 
 

@@ -22,12 +22,12 @@ import numpy.typing as npt
 
 from ..case.case import Scan
 from ..case.geometry import Box, Geometry, Index
+from ..case.labelmaps import bounding_box, label_boxes
 from ..case.lesion_json import write_json
 from ..errors import OutputError
 from ..network.patches import NetworkGrid, extract_ct, extract_mask
 from ..network.plan import Plan
 from ..network.resample import touched_box
-from ..network.tiles import bounding_box, label_boxes
 from .dataset import RawScan
 from .planning.plan_files import preparation_of
 from .point_tables import lesion_random, sample_voxels, write_voxels

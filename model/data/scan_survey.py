@@ -19,10 +19,10 @@ from pydantic import BaseModel, ValidationError
 from ..case.case import Scan, Slot
 from ..case.geometry import Array, Box, Geometry, Index, Vector
 from ..case.images import read_image
+from ..case.labelmaps import label_regions, point_on_lesion
 from ..case.lesion_json import write_json
 from ..case.scans import lesion_labels
 from ..errors import InputError
-from ..inference.locate import mask_labels, mask_point
 from .dataset import RawScan, safe_name
 from .provenance import Stamp, stamp_of
 from .workers import run_jobs
@@ -224,12 +224,12 @@ def _lesions(scan: Scan) -> tuple[SurveyedLesion, ...]:
     return tuple(
         SurveyedLesion(
             lesion_id=lesion_id,
-            voxels=label.voxels,
-            start_zyx=label.box.start_zyx,
-            stop_zyx=label.box.stop_zyx,
-            centre_zyx=mask_point(scan.mask, lesion_id, label, scan),
+            voxels=region.voxels,
+            start_zyx=region.box.start_zyx,
+            stop_zyx=region.box.stop_zyx,
+            centre_zyx=point_on_lesion(scan.mask, lesion_id, region, scan.geometry.spacing_zyx),
         )
-        for lesion_id, label in mask_labels(scan.mask).items()
+        for lesion_id, region in label_regions(scan.mask).items()
     )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from ..case.geometry import Array, Geometry
 from ..case.images import read_image
+from ..case.labelmaps import label_boxes
 from ..case.scans import lesion_labels
 from .lesion_groups import LesionGroup
 from .overlap import measure_overlap
@@ -34,8 +34,7 @@ class Labelmap:
     @cached_property
     def boxes(self) -> Mapping[int, Slices]:
         """Label -> its box, by label."""
-        found = ndimage.find_objects(self.array)
-        return {label: box for label, box in enumerate(found, start=1) if box is not None}
+        return {label: box.slices for label, box in label_boxes(self.array).items()}
 
     @property
     def ids(self) -> frozenset[int]:

@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..case.case import Click, LesionPrompt, MaskPrompt, PromptPoint, Scan
-from ..case.geometry import AxisMap, Box, Geometry, Vector
-from .components import point_voxel
+from ..case.geometry import AxisMap, Box, Geometry, Vector, voxel_at
 
 # Degrees -> map from a scan's (z, y, x) array to the array rotated in the axial plane.
 ROTATIONS = {
@@ -66,7 +65,7 @@ def shifted_prompt(prompt: LesionPrompt, point_zyx: Vector) -> LesionPrompt:
     Args:
         point_zyx: voxel index (z, y, x) on the follow-up's axial grid.
     """
-    before, after = point_voxel(prompt.followup_point.point_zyx), point_voxel(point_zyx)
+    before, after = voxel_at(prompt.followup_point.point_zyx), voxel_at(point_zyx)
     offset = [b - a for a, b in zip(before, after, strict=True)]
     shifted = with_followup_point(prompt, point_zyx)
     image = Box.of_shape(prompt.followup.geometry.shape_zyx)

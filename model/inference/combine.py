@@ -7,10 +7,10 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects
 
 from ..case.case import LesionResult
 from ..case.geometry import Box
+from ..case.labelmaps import bounding_box
 
 FloatVolume = npt.NDArray[np.float32]
 
@@ -65,11 +65,8 @@ def trim_support(box: Box, values: FloatVolume) -> tuple[Box, FloatVolume]:
     Returns:
         The cropped box and a copy of its probabilities; both empty if all values are negligible.
     """
-    found = find_objects((values >= _NEGLIGIBLE_PROBABILITY).astype(np.uint8)) if values.size else []
-    if not found or found[0] is None:
-        return Box.of_shape((0, 0, 0), box.start_zyx), np.zeros((0, 0, 0), np.float32)
-    start = [part.start for part in found[0]]
-    return Box.of_shape(values[found[0]].shape, start).shifted(box.start_zyx), values[found[0]].copy()
+    inner = bounding_box(values >= _NEGLIGIBLE_PROBABILITY) or Box((0, 0, 0), (0, 0, 0))
+    return inner.shifted(box.start_zyx), values[inner.slices].copy()
 
 
 def _union(boxes: Sequence[Box]) -> Box:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..case.case import LesionResult, MaskPrompt
-from ..case.geometry import Box, Index, Vector
+from ..case.geometry import Box, Vector, voxel_at
 from .segmenter import lesion_result
 
 BoolArray = npt.NDArray[np.bool_]
@@ -47,19 +47,6 @@ def label_components(mask: BoolArray) -> tuple[LabelArray, int]:
         np.ascontiguousarray(mask), connectivity=26, return_N=True, binary_image=True
     )
     return labels, int(count)
-
-
-def point_voxel(point_zyx: Vector) -> Index:
-    """Round a point to the voxel that contains it; halves are rounded up.
-
-    Args:
-        point_zyx: voxel index (z, y, x), may be fractional.
-
-    Returns:
-        Integer voxel index (z, y, x).
-    """
-    z, y, x = (int(np.floor(value + 0.5)) for value in point_zyx)
-    return (z, y, x)
 
 
 def keep_component(
@@ -129,7 +116,7 @@ def result_at_point(
 
 def _component_at(labels: LabelArray, spacing_zyx: Vector, point_zyx: Vector, limit_mm: float) -> int:
     """Label of the component that contains the point or is nearest to it; 0 if there is none."""
-    voxel = point_voxel(point_zyx)
+    voxel = voxel_at(point_zyx)
     if all(0 <= i < n for i, n in zip(voxel, labels.shape, strict=True)) and labels[voxel]:
         return int(labels[voxel])
     voxels = np.nonzero(labels)

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, TimePointName, UnsegmentedLesion
-from ..case.geometry import Array, Box, Vector
+from ..case.labelmaps import LabelRegion, label_regions, point_on_lesion
 from ..errors import one_line
 from ..propagation.confidence import PropagatedPoint
 from ..propagation.pair_registrations import PairError, PairRegistrations, RegistrationCache
@@ -22,15 +21,6 @@ from ..propagation.points import CLIP_LIMIT_MM, choose_scans
 from ..propagation.transfer import TransferredPoint, TransferRequest, transfer_points
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class MaskLabel:
-    """One lesion in a baseline mask: its voxels' bounding box, count and centre of gravity (z, y, x)."""
-
-    box: Box
-    voxels: int
-    centre_zyx: Vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,67 +55,19 @@ class _Known:
     given: list[tuple[Scan, PromptPoint]]
 
 
-class _Tally:
-    """Voxels of one label, counted plane by plane."""
-
-    def __init__(self) -> None:
-        self.voxels = 0
-        self.sums = np.zeros(3)
-        self.low = np.full(3, np.iinfo(np.int64).max)
-        self.high = np.zeros(3, np.int64)
-
-    def add(self, z: int, y: npt.NDArray[np.intp], x: npt.NDArray[np.intp]) -> None:
-        self.voxels += y.size
-        self.sums += (z * y.size, y.sum(), x.sum())
-        self.low = np.minimum(self.low, (z, y.min(), x.min()))
-        self.high = np.maximum(self.high, (z, y.max(), x.max()))
-
-    def label(self) -> MaskLabel:
-        cz, cy, cx = (float(value) for value in self.sums / self.voxels)
-        z0, y0, x0 = (int(value) for value in self.low)
-        z1, y1, x1 = (int(value) + 1 for value in self.high)
-        return MaskLabel(Box((z0, y0, x0), (z1, y1, x1)), self.voxels, (cz, cy, cx))
-
-
-def mask_labels(mask: Array | None) -> dict[int, MaskLabel]:
-    """All lesions of a labelmap (z, y, x), found in one pass that skips planes without any."""
-    tallies: dict[int, _Tally] = {}
-    for z, plane in enumerate(mask if mask is not None else ()):
-        if not plane.any():
-            continue
-        y, x = np.nonzero(plane != 0)  # of booleans several times faster than of numbers
-        ids = plane[y, x]
-        for lesion_id in np.unique(ids):
-            chosen = ids == lesion_id
-            tallies.setdefault(int(lesion_id), _Tally()).add(z, y[chosen], x[chosen])
-    return {lesion_id: tally.label() for lesion_id, tally in sorted(tallies.items())}
-
-
-def mask_point(mask: Array, lesion_id: int, label: MaskLabel, scan: Scan) -> Vector:
-    """The centre of gravity of a lesion, or where that lies outside of it the lesion voxel nearest to it."""
-    centre = np.asarray(label.centre_zyx)
-    z, y, x = np.floor(centre + 0.5).astype(int)
-    if mask[z, y, x] == lesion_id:
-        return label.centre_zyx
-    voxels = np.argwhere(mask[label.box.slices] == lesion_id) + np.asarray(label.box.start_zyx)
-    distances = np.linalg.norm((voxels - centre) * np.asarray(scan.geometry.spacing_zyx), axis=1)
-    pz, py, px = (float(value) for value in voxels[np.argmin(distances)])
-    return (pz, py, px)
-
-
 @dataclass
 class Locator:
     """Works through the lesions of one case; `registrations` are made when a lesion first needs one."""
 
     case: Case
     registrations: RegistrationCache
-    labels: dict[str, dict[int, MaskLabel]] = field(init=False)
+    labels: dict[str, dict[int, LabelRegion]] = field(init=False)
     _warnings: list[str] = field(init=False, default_factory=list)
     _transferred: dict[int, list[TransferredPoint]] = field(init=False, default_factory=dict)
     _estimates: dict[LesionPrompt, PropagatedPoint] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.labels = {scan.name: mask_labels(scan.mask) for scan in self.case.baseline.scans}
+        self.labels = {scan.name: label_regions(scan.mask) for scan in self.case.baseline.scans}
 
     def locate(self) -> LocatedLesions:
         """Answer for every id that is clicked anywhere or stands in a baseline mask.
@@ -244,7 +186,9 @@ class Locator:
     def _mask_prompt(self, scan: Scan, lesion_id: int) -> PromptPoint:
         assert scan.mask is not None
         self._warn(f"lesion {lesion_id}: no click in {scan.name}; its point is taken from the mask")
-        point = mask_point(scan.mask, lesion_id, self.labels[scan.name][lesion_id], scan)
+        point = point_on_lesion(
+            scan.mask, lesion_id, self.labels[scan.name][lesion_id], scan.geometry.spacing_zyx
+        )
         return PromptPoint(point, PointSource.MASK)
 
     def _volume_ml(self, scan: Scan, lesion_id: int) -> float:

@@ -10,15 +10,15 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from ..case.case import LesionPrompt, LesionResult, Scan
 from ..case.geometry import Box
+from ..case.labelmaps import bounding_box, label_boxes
 from ..network.encoding import CHANNELS, HeatMap, PlacedLesion, encode_lesion, encode_patches, place_lesion
 from ..network.patches import NetworkGrid, Placement, paste_back
 from ..network.plan import Plan
 from ..network.resample import FloatVolume
-from ..network.tiles import Blend, label_boxes, lesion_tiles
+from ..network.tiles import Blend, lesion_tiles
 from ..timing import Timings
 from .ensemble import Encode, Ensemble, Prediction, foreground_probability
 
@@ -127,7 +127,7 @@ class Segmenter:
         """The lesion's box in its baseline mask; a mask is searched once for all of its lesions."""
         scan = prompt.baseline
         if scan not in self._boxes:
-            self._boxes[scan] = label_boxes(scan.mask) if scan.mask is not None else {}
+            self._boxes[scan] = label_boxes(scan.mask)
         return self._boxes[scan].get(prompt.lesion_id)
 
 
@@ -229,15 +229,11 @@ def lesion_result(
     prompt: LesionPrompt, support: Box, values: FloatVolume, keep_support: bool = False
 ) -> LesionResult:
     """Keep what merging needs of a lesion: the smallest box round its voxels above one half."""
-    found = find_objects((values > 0.5).astype(np.uint8))
-    slices = found[0] if found else (slice(0, 0),) * 3
-    inner = Box(
-        (slices[0].start, slices[1].start, slices[2].start), (slices[0].stop, slices[1].stop, slices[2].stop)
-    )
+    inner = bounding_box(values > 0.5) or Box((0, 0, 0), (0, 0, 0))
     return LesionResult(
         prompt=prompt,
         box=inner.shifted(support.start_zyx),
-        probability=values[slices].copy(),
+        probability=values[inner.slices].copy(),
         support=support if keep_support else None,
         support_probability=values if keep_support else None,
     )

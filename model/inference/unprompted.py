@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from ..case.case import LesionPrompt, PointSource, PromptPoint, Scan
-from ..case.geometry import Box, Vector
+from ..case.geometry import Box, Vector, voxel_at
 from ..errors import MemoryExhaustedError, one_line
 from ..network.encoding import CHANNELS, encode_patches, place_lesion
 from ..network.patches import extract_ct, network_grid, place
@@ -23,7 +23,6 @@ from ..network.plan import Plan
 from ..network.resample import FloatVolume
 from ..network.variants import PromptNetwork
 from ..timing import Timings
-from .components import point_voxel
 from .ensemble import Ensemble
 from .load import LoadedModel
 from .segmenter import LesionFailure, TiledLesion, segment_tiles
@@ -74,7 +73,7 @@ class UnpromptedModel:
 
 
 def _value_at(point_zyx: Vector, box: Box, values: FloatVolume) -> float:
-    index = Box.of_shape((1, 1, 1), point_voxel(point_zyx))
+    index = Box.of_shape((1, 1, 1), voxel_at(point_zyx))
     if box.intersection(index).is_empty:
         return math.nan
     return float(values[index.relative_to(box).slices].item())

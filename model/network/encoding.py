@@ -17,10 +17,11 @@ from scipy.ndimage import gaussian_filter
 
 from ..case.case import LesionPrompt, MaskPrompt, Scan
 from ..case.geometry import Box, Index, Vector
+from ..case.labelmaps import bounding_box
 from .patches import NetworkGrid, Placement, extract_ct, extract_mask, network_grid, pad_to, place
 from .plan import Plan
 from .resample import FloatVolume, resample_box, source_box, touched_box
-from .tiles import bounding_box, grown
+from .tiles import grown
 
 CHANNELS = ("follow-up CT", "baseline CT", "baseline mask", "follow-up heat map", "baseline heat map")
 PROMPT_CHANNELS = ("CT", "prompt")

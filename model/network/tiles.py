@@ -6,15 +6,13 @@ All boxes lie on a scan's network grid. A patch is called a tile where there can
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import compress, product
 
 import numpy as np
-import numpy.typing as npt
-from scipy.ndimage import find_objects
 
 from ..case.case import Scan
-from ..case.geometry import Array, AxisMap, Box, Index
+from ..case.geometry import Box, Index
 from .patches import NetworkGrid, Placement, extract_mask
 from .resample import FloatVolume, resample_box
 
@@ -22,42 +20,6 @@ from .resample import FloatVolume, resample_box
 MARGIN_VOXELS = 4
 # Weights of a tile fall off with a sigma of an eighth of it, as in nnU-Net and LesionLocator ([Rokuss2025]).
 _SIGMAS_PER_PATCH = 8
-
-
-def bounding_box(mask: npt.NDArray[np.bool_]) -> Box | None:
-    """The smallest box round all true voxels (z, y, x); None when there are none."""
-    if not mask.any():
-        return None
-    z, y, x = find_objects(mask.astype(np.uint8))[0]
-    return Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop))
-
-
-def label_boxes(labelmap: Array) -> dict[int, Box]:
-    """The smallest box round each lesion of a labelmap (z, y, x), in one pass over its memory.
-
-    Planes are taken in the order in which they lie in memory, and empty ones are only looked at once.
-    """
-    order = np.argsort([-abs(step) for step in labelmap.strides], kind="stable").tolist()
-    a, b, c = (labelmap.strides[axis] < 0 for axis in order)
-    axes = AxisMap((order[0], order[1], order[2]), (a, b, c))
-    boxes: dict[int, Box] = {}
-    for number, plane in enumerate(axes.array(labelmap)):
-        for label, box in _plane_boxes(plane, number):
-            boxes[label] = enclosing_box([boxes[label], box]) if label in boxes else box
-    back, shape = axes.inverse(), axes.triple(labelmap.shape)
-    return {label: back.box(boxes[label], shape) for label in sorted(boxes)}
-
-
-def _plane_boxes(plane: Array, number: int) -> Iterator[tuple[int, Box]]:
-    """The labels of one plane, each with its box, one voxel thick."""
-    rows = np.flatnonzero(plane.max(1) > 0)
-    if not rows.size:
-        return
-    used = plane[rows[0] : rows[-1] + 1]
-    for label in np.unique(used[used > 0]).tolist():
-        mine = used == label
-        y, x = np.flatnonzero(mine.any(1)) + int(rows[0]), np.flatnonzero(mine.any(0))
-        yield label, Box((number, int(y[0]), int(x[0])), (number + 1, int(y[-1]) + 1, int(x[-1]) + 1))
 
 
 def enclosing_box(boxes: Sequence[Box]) -> Box:

@@ -7,7 +7,7 @@ what the model says without a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from ..case.case import MaskPrompt
 from ..case.geometry import Array, Box, FloatArray, Vector
-from ..inference.locate import mask_labels
+from ..case.labelmaps import bounding_box
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -74,12 +74,6 @@ Probability = npt.NDArray[np.float32] | Callable[[Sequence[Vector]], Sequence[fl
 """What the model says without a prompt: a volume (z, y, x), or a callable that is asked for points."""
 
 
-def lesion_masks(labelmap: Array) -> Iterator[tuple[int, MaskPrompt]]:
-    """Each lesion id of a labelmap (z, y, x) with its voxels over the smallest box, ids rising."""
-    for lesion_id, label in mask_labels(labelmap).items():
-        yield lesion_id, MaskPrompt(label.box, labelmap[label.box.slices] == lesion_id)
-
-
 def depth_mm(mask: BoolArray, spacing_zyx: Vector) -> FloatArray:
     """How far each voxel (z, y, x) of a mask lies from the nearest voxel outside, 0 outside of the mask.
 
@@ -103,7 +97,7 @@ def deepest_point(mask: BoolArray, box: Box, spacing_zyx: Vector) -> Vector:
     Raises:
         ValueError: the mask is empty.
     """
-    tight = _occupied(mask)
+    tight = _tight_box(mask)
     lesion = mask[tight.slices]
     depth = depth_mm(lesion, spacing_zyx)
     deepest = np.argwhere(depth >= depth.max() - _TIE_MM)
@@ -128,7 +122,7 @@ def sample_points(
     Raises:
         ValueError: the mask is empty.
     """
-    tight = _occupied(mask)
+    tight = _tight_box(mask)
     lesion = mask[tight.slices]
     offset = np.asarray(tight.start_zyx) + np.asarray(box.start_zyx if box else (0, 0, 0))
     if options.method in (Sampling.FIXED_NUMBER, Sampling.FIXED_DISTANCE):
@@ -259,16 +253,11 @@ def _voxel(point: Vector, shape_zyx: Sequence[int]) -> tuple[int, int, int]:
     return (int(z), int(y), int(x))
 
 
-def _occupied(mask: BoolArray) -> Box:
-    """The smallest box round a mask, counted from the start of its array."""
-    spans = []
-    for axis in range(3):
-        held = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not held.size:
-            raise ValueError("an empty mask has no point")
-        spans.append((int(held[0]), int(held[-1]) + 1))
-    (z0, z1), (y0, y1), (x0, x1) = spans
-    return Box((z0, y0, x0), (z1, y1, x1))
+def _tight_box(mask: BoolArray) -> Box:
+    box = bounding_box(mask)
+    if box is None:
+        raise ValueError("an empty mask has no point")
+    return box
 
 
 def _points(voxels: npt.ArrayLike) -> list[Vector]:

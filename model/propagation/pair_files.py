@@ -17,6 +17,7 @@ from ..case.case import PointSource, Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
 from ..case.geometry import Array, Box, Geometry, Vector
 from ..case.images import IMAGE_SUFFIXES, write_image
+from ..case.labelmaps import label_boxes
 from ..case.lesion_json import check_writable
 from ..case.scans import ClickUnits, read_scans
 from ..errors import InputError, LongilesionError, one_line
@@ -25,7 +26,7 @@ from .pair_registrations import RegistrationCache
 from .points import Direction, refine_near
 from .register import DEFAULT_BACKEND, Registration, Transform, backend
 from .register.stored import save_transform, transform_suffix
-from .shapes import box_anchors, label_boxes, propagate_box, propagate_labels
+from .shapes import box_anchors, propagate_box, propagate_labels
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ from itertools import product
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects, map_coordinates
+from scipy.ndimage import map_coordinates
 
 from ..case.case import MaskPrompt
 from ..case.geometry import Array, Box, FloatArray, Geometry, Index, Vector
+from ..case.labelmaps import bounding_box, lesion_masks
 from .points import Direction, propagate_points
 from .register import Transform
 
@@ -128,10 +129,9 @@ def propagate_labels(
     that lies outside of the target, has no voxels.
     """
     moved: list[tuple[int, int, MaskPrompt]] = []
-    for lesion_id, box in label_boxes(labels).items():
-        voxels = labels[box.slices] == lesion_id
+    for lesion_id, lesion in lesion_masks(labels):
         try:
-            mask = propagate_mask(MaskPrompt(box, voxels), source, target, transform, direction)
+            mask = propagate_mask(lesion, source, target, transform, direction)
         except ValueError:
             continue
         moved.append((int(mask.voxels.sum()), lesion_id, mask))
@@ -139,17 +139,6 @@ def propagate_labels(
     for _, lesion_id, mask in sorted(moved, key=lambda entry: entry[:2], reverse=True):
         result[mask.box.slices][mask.voxels] = lesion_id
     return result
-
-
-def label_boxes(labels: Array) -> dict[int, Box]:
-    """The smallest box round each id of a labelmap (z, y, x)."""
-    if labels.size == 0:
-        return {}
-    return {
-        lesion_id: Box(_index([s.start for s in slices]), _index([s.stop for s in slices]))
-        for lesion_id, slices in enumerate(find_objects(labels), start=1)
-        if slices is not None
-    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,7 +255,7 @@ def _mask_of(voxels: npt.NDArray[np.int64]) -> MaskPrompt:
 
 
 def _cropped(mask: MaskPrompt) -> MaskPrompt:
-    box = label_boxes(mask.voxels.astype(np.uint8)).get(1)
+    box = bounding_box(mask.voxels)
     if box is None:
         return _EMPTY
     return MaskPrompt(box.shifted(mask.box.start_zyx), mask.voxels[box.slices])

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..case.geometry import Array, Box, Vector
-from ..inference.locate import mask_labels
+from ..case.labelmaps import label_regions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,9 @@ def labelled_lesions(labels: Array, spacing_zyx: Vector) -> tuple[LabelledLesion
     """All lesions of a labelmap (z, y, x), by id."""
     voxel_ml = float(np.prod(spacing_zyx)) / 1000.0
     found = []
-    for lesion_id, label in mask_labels(labels).items():
-        count = int(np.count_nonzero(labels[label.box.slices] == lesion_id))
-        found.append(LabelledLesion(lesion_id, label.box, label.centre_zyx, count, count * voxel_ml))
+    for lesion_id, region in label_regions(labels).items():
+        volume_ml = region.voxels * voxel_ml
+        found.append(LabelledLesion(lesion_id, region.box, region.centre_zyx, region.voxels, volume_ml))
     return tuple(found)
 
 

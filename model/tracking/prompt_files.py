@@ -14,13 +14,13 @@ from ..case.case import MAX_LESION_ID, Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
 from ..case.geometry import Array, Geometry, Vector, flip_order
 from ..case.images import read_image
+from ..case.labelmaps import label_boxes, lesion_masks
 from ..case.scans import ClickUnits, lesion_labels, read_scans
 from ..errors import InputError
 from ..inference.components import label_components
-from ..inference.locate import mask_labels
 from ..inference.options import ModelOptions
 from ..inference.robust import SegmenterOptions, make_segmenter
-from ..prompts.sampling import ChoiceOptions, lesion_masks
+from ..prompts.sampling import ChoiceOptions
 from ..prompts.simulation import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
 from .lesion_state import PointChooser
 from .series import FollowOptions
@@ -155,8 +155,8 @@ def _point(point_zyx: Vector, grid: Geometry, options: PromptOptions) -> Vector:
 def _write_boxes(labels: Array, grid: Geometry, options: PromptOptions) -> Iterator[str]:
     margin = (options.margin,) * 3
     tight = {
-        lesion_id: enlarged(label.box, margin, margin, labels.shape)
-        for lesion_id, label in mask_labels(labels).items()
+        lesion_id: enlarged(box, margin, margin, labels.shape)
+        for lesion_id, box in label_boxes(labels).items()
     }
     for path, boxes in zip(
         options.files(), simulate_boxes(tight.items(), labels.shape, options.simulation()), strict=True

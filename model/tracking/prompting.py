@@ -10,7 +10,7 @@ import numpy as np
 
 from ..case.case import LesionPrompt, MaskPrompt, PointSource, PromptPoint, Scan, Slot
 from ..case.geometry import Box, Vector
-from ..inference.locate import MaskLabel, mask_labels
+from ..case.labelmaps import LabelRegion, label_regions
 from ..propagation.pair_registrations import PairRegistrations
 from ..propagation.points import CLIP_LIMIT_MM, choose_scans
 from ..propagation.transfer import (
@@ -58,8 +58,8 @@ class PromptBuilder:
         self._series = series
         self._options = choose.options
         self._choose = choose
-        self._labels: dict[tuple[str, Slot], dict[int, MaskLabel]] = {
-            (point.name, scan.slot): mask_labels(scan.mask)
+        self._labels: dict[tuple[str, Slot], dict[int, LabelRegion]] = {
+            (point.name, scan.slot): label_regions(scan.mask)
             for point in series.time_points
             for scan in point.scans
         }
@@ -98,7 +98,7 @@ class PromptBuilder:
         followed, out_of_reach = self._followed(point, trails, pairs)
         return asked + followed, lost + out_of_reach
 
-    def _labels_in(self, point: SeriesTimePoint, scan: Scan) -> dict[int, MaskLabel]:
+    def _labels_in(self, point: SeriesTimePoint, scan: Scan) -> dict[int, LabelRegion]:
         return self._labels[point.name, scan.slot]
 
     def _expect(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,9 @@ from model.case.boxes import (
 from model.case.case import Scan, Slot
 from model.case.geometry import AxisMap, Box, Geometry
 from model.errors import InputError, OutputError
+from test.helpers.orientations import ORIENTATIONS
 
 same_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-ORIENTATIONS = [
-    AxisMap(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)
-]
 GRID = Geometry((9, 8, 7), (0.7, 0.9, 2.5), (-100.3, 42.1, -800.7))
 OBLIQUE = Geometry((9, 8, 7), (0.7, 0.9, 2.5), (-3.0, 4.0, 5.0), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
 

@@ -12,11 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from model.case.geometry import AxisMap, Box, Geometry
-
-ORIENTATIONS = [
-    AxisMap(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)
-]
+from model.case.geometry import AxisMap, Box, Geometry, voxel_at
+from test.helpers.orientations import ORIENTATIONS
 
 shapes = st.tuples(*[st.integers(1, 9)] * 3)
 spacings = st.tuples(*[st.floats(0.2, 8)] * 3)
@@ -175,3 +172,8 @@ def test_a_turned_or_mirrored_grid_is_another(grid: Geometry, axis: int) -> None
     assert not grid.same_grid(replace(grid, direction=turned))
     flips = (axis == 0, axis == 1, axis == 2)
     assert not grid.same_grid(grid.reoriented(AxisMap(flipped=flips)))
+
+
+def test_the_voxel_that_holds_a_point() -> None:
+    assert voxel_at((2.5, 3.49, -0.5)) == (3, 3, 0)
+    assert voxel_at((1.5, -0.51, 7.0)) == (2, -1, 7)

@@ -6,7 +6,6 @@ import argparse
 import json
 import subprocess
 import sys
-from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +16,21 @@ from model.case.case import ScanFiles, Slot
 from model.case.clicks import read_clicks
 from model.case.geometry import AxisMap, Box, Geometry, flip_order
 from model.case.images import write_image
+from model.case.labelmaps import lesion_masks
 from model.case.scans import read_scans
 from model.cli.point_options import SAMPLINGS
 from model.cli.prompts import POINT_RULES, add_arguments, run
 from model.errors import InputError, OutputError
 from model.inference.options import ModelOptions
 from model.inference.robust import SegmenterOptions, make_segmenter
-from model.prompts.sampling import ChoiceOptions, Sampling, SamplingOptions, lesion_masks
+from model.prompts.sampling import ChoiceOptions, Sampling, SamplingOptions
 from model.prompts.simulation import ClickRule
 from model.tracking.lesion_state import PointChooser
 from model.tracking.series import FollowOptions
+from test.helpers.orientations import ORIENTATIONS
 from test.helpers.paths import CHECKOUT
 
 GRID = Geometry((20, 18, 16), (0.8, 0.9, 2.5), (-100.3, 42.1, -800.7))
-ORIENTATIONS = [
-    AxisMap(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)
-]
 
 
 def _labels() -> np.ndarray:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import label
 
 from model.case.geometry import Box
-from model.inference.components import keep_component, label_components, point_voxel, result_at_point
+from model.inference.components import keep_component, label_components, result_at_point
 from model.inference.segmenter import lesion_result
 
 from ...helpers.tracking_phantoms import (
@@ -42,8 +42,6 @@ def test_component_at_the_point_is_kept() -> None:
 
 
 def test_points_between_voxels_are_rounded_half_up() -> None:
-    assert point_voxel((2.5, 3.49, -0.5)) == (3, 3, 0)
-    assert point_voxel((1.5, -0.51, 7.0)) == (2, -1, 7)
     mask = _mask((2, 10, 10), (0, 10, 10))
     assert np.argwhere(keep_component(mask, SPACING_ZYX, (1.5, 10.0, 10.0))).tolist() == [[2, 10, 10]]
 

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from model.case.case import Case, Click, PointSource, Scan, Slot, TimePoint, TimePointName
 from model.case.geometry import AxisMap, Geometry, Vector, flip_order
-from model.inference.locate import LocatedLesions, Locator, mask_labels, mask_point
+from model.inference.locate import LocatedLesions, Locator
 from model.propagation.pair_registrations import RegistrationCache
 from model.propagation.register import Registration, RegistrationImage
 
@@ -88,70 +86,6 @@ def _locate(*scans: Scan, method: Shift | None = None) -> LocatedLesions:
     }
     case = Case(points[BASELINE], points[FOLLOWUP])
     return Locator(case, RegistrationCache(method or Shift(fails=True))).locate()
-
-
-# --- labels of a mask ------------------------------------------------------------------------------------
-
-
-@given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(1, 6)] * 3), st.floats(0, 1))
-@settings(deadline=None)
-def test_all_labels_in_one_pass(seed: int, shape: tuple[int, int, int], filled: float) -> None:
-    generator = np.random.default_rng(seed)
-    mask = generator.choice([1, 2, 300, 65_535], shape) * (generator.random(shape) < filled)
-    labels = mask_labels(mask.astype(np.uint16))
-    assert list(labels) == [value for value in np.unique(mask) if value]
-    for lesion_id, label in labels.items():
-        voxels = np.argwhere(mask == lesion_id)
-        assert label.voxels == len(voxels)
-        assert label.centre_zyx == pytest.approx(tuple(voxels.mean(axis=0)))
-        assert label.box.start_zyx == tuple(voxels.min(axis=0))
-        assert label.box.stop_zyx == tuple(voxels.max(axis=0) + 1)
-
-
-def test_no_mask_has_no_labels() -> None:
-    assert mask_labels(None) == {}
-
-
-def _point(mask: Mask) -> Vector:
-    return mask_point(mask, 1, mask_labels(mask)[1], _scan(BASELINE, mask=mask))
-
-
-def test_a_plump_lesions_point_is_its_centre_of_gravity() -> None:
-    mask = _mask(L1=(10, 20, 30))
-    mask[12, 20, 30] = 1
-    assert _point(mask) == pytest.approx((10 + 2 / 28, 20, 30))
-
-
-@pytest.mark.parametrize("shape", ["ring", "sickle", "two parts"])
-def test_a_hollow_lesions_point_is_one_of_its_voxels(shape: str) -> None:
-    y, x = np.mgrid[: SHAPE[1], : SHAPE[2]]
-    radius = np.hypot(y - 20, x - 20)
-    mask = np.zeros(SHAPE, np.uint16)
-    mask[10] = (radius > 6) & (radius < 9)
-    if shape == "sickle":
-        mask[10, :, 21:] = 0
-    elif shape == "two parts":
-        mask[10, :, 14:27] = 0
-    mask[mask_labels(mask)[1].box.slices] *= 1
-    point = _point(mask)
-    assert mask[tuple(int(value) for value in point)] == 1
-    voxels = np.argwhere(mask == 1)
-    distances = np.linalg.norm((voxels - voxels.mean(axis=0)) * (2, 1, 1), axis=1)
-    mine = np.linalg.norm((np.array(point) - voxels.mean(axis=0)) * (2, 1, 1))
-    assert mine == pytest.approx(distances.min())
-
-
-def test_the_nearest_voxel_is_meant_in_mm() -> None:
-    mask = np.zeros(SHAPE, np.uint16)
-    mask[9, 20, 20] = mask[11, 20, 20] = 1  # 2 mm from the centre
-    mask[10, 20, 18:23] = [0, 1, 0, 1, 0]  # 1 mm
-    assert _point(mask)[0] == 10
-
-
-def test_another_lesion_at_the_centre_is_not_this_one() -> None:
-    mask = np.zeros(SHAPE, np.uint16)
-    mask[10, 20, 17:24] = [1, 1, 1, 2, 1, 1, 1]
-    assert _point(mask) in ((10, 20, 19), (10, 20, 21))
 
 
 # --- points of a case ------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from model.case.case import (
     TimePointName,
 )
 from model.case.geometry import AxisMap, Box, Geometry, Index, Vector, flip_order
+from model.case.labelmaps import bounding_box
 from model.errors import WeightsError
 from model.inference.load import load_single_time_point
 from model.inference.options import ModelOptions
@@ -38,7 +39,6 @@ from model.inference.segmenter import LesionFailure
 from model.inference.single_timepoint import SingleTimePointSegmenter, prompt_tiles
 from model.network.encoding import PromptMap, ball_prompt, box_prompt, mask_prompt
 from model.network.patches import network_grid
-from model.network.tiles import bounding_box
 from model.network.variants import PromptNetwork
 from model.network.weights import find_prompt_network
 

@@ -13,16 +13,15 @@ from hypothesis import strategies as st
 
 from model.case.case import LesionPrompt, PointSource, PromptPoint, Scan, Slot, TimePointName
 from model.case.geometry import AxisMap, Box, Geometry, Index, flip_order
+from model.case.labelmaps import bounding_box
 from model.network.encoding import encode_patches, place_lesion
 from model.network.patches import place
 from model.network.plan import read_plan
 from model.network.tiles import (
     Blend,
-    bounding_box,
     centred_tile,
     cover,
     even_starts,
-    label_boxes,
     lesion_tiles,
     tile_weight,
     window_tiles,
@@ -127,30 +126,6 @@ def test_blended_margins_equal_the_plain_average() -> None:
                 total, weights = total + weight * margin[tuple(inside)], weights + weight
         value = got[voxel[0] + 2, voxel[1], voxel[2]]
         assert value == (-np.inf if not weights else pytest.approx(total / weights, rel=1e-4, abs=1e-4))
-
-
-def test_bounding_box() -> None:
-    mask = np.zeros((4, 5, 6), bool)
-    assert bounding_box(mask) is None
-    mask[1, 2, 3] = mask[2, 4, 3] = True
-    assert bounding_box(mask) == Box((1, 2, 3), (3, 5, 4))
-    assert bounding_box(np.zeros((0, 5, 6), bool)) is None
-
-
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32])
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
-@pytest.mark.parametrize("flipped", [(False,) * 3, (True, False, True)])
-def test_label_boxes_in_any_order_of_memory(
-    kind: type, order: Index, flipped: tuple[bool, bool, bool]
-) -> None:
-    rng = np.random.default_rng(4)
-    labels = np.array([1, 3, 200 if kind is np.uint8 else 65_535])
-    chosen = rng.choice(labels, (9, 11, 7)) * (rng.random((9, 11, 7)) > 0.97)
-    stored = chosen.astype(kind)
-    mask = AxisMap(order, flipped).array(stored)
-    boxes = label_boxes(mask)
-    assert boxes == {label: bounding_box(mask == label) for label in labels.tolist()}
-    assert label_boxes(np.zeros((2, 3, 4), kind)) == {}
 
 
 @given(extents())

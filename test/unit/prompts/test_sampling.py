@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -23,14 +23,11 @@ from model.prompts.sampling import (
     depth_mm,
     filter_by_hu,
     filter_by_probability,
-    lesion_masks,
     sample_points,
     weighted_voxels,
 )
+from test.helpers.orientations import ORIENTATIONS
 
-ORIENTATIONS = [
-    AxisMap(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)
-]
 masks = arrays(bool, st.tuples(*[st.integers(1, 7)] * 3)).filter(np.any)
 spacings = st.tuples(*[st.sampled_from([0.5, 0.8, 1.0, 2.5, 5.0])] * 3)
 offsets = st.tuples(*[st.integers(-50, 500)] * 3)
@@ -261,13 +258,3 @@ def test_choosing_filters_what_was_sampled() -> None:
     assert both == Candidates(((2, 2, 6), (2, 2, 5), (2, 2, 4)))
     none = choose(hu_window=(500, 600), min_probability=0.6)
     assert none.is_fallback and none.points == ((2, 2, 11), (2, 2, 10), (2, 2, 9), (2, 2, 8))
-
-
-def test_lesions_of_a_labelmap() -> None:
-    labels = np.zeros((4, 5, 6), np.uint16)
-    labels[1:3, 2, 2:4] = 65_535
-    labels[0, 0, 0] = labels[3, 4, 5] = 7
-    found = dict(lesion_masks(labels))
-    assert list(found) == [7, 65_535]
-    assert found[7].box == Box.of_shape((4, 5, 6)) and found[7].voxels.sum() == 2
-    assert found[65_535].box == Box((1, 2, 2), (3, 3, 4)) and found[65_535].voxels.all()

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 
 from model.case.case import MaskPrompt
 from model.case.geometry import Box, Vector
-from model.prompts.sampling import deepest_point, lesion_masks
+from model.case.labelmaps import lesion_masks
+from model.prompts.sampling import deepest_point
 from model.prompts.simulation import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
 
 UNIT = (1.0, 1.0, 1.0)

@@ -23,9 +23,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import InputError, OutputError
-from .case import MAX_LESION_ID, Scan
+from .case import Scan
 from .geometry import Box, Geometry, Vector, flip_order
 from .lesion_json import Triple, by_lesion, read_document, write_json
+from .voxel_checks import MAX_LESION_ID
 
 if TYPE_CHECKING:  # brings SimpleITK
     from .scans import ClickUnits

@@ -15,8 +15,6 @@ import numpy.typing as npt
 
 from .geometry import Array, AxisMap, Box, Geometry, Vector
 
-MAX_LESION_ID = 65_535
-
 
 class Slot(StrEnum):
     """The one or two scans of a time point (for example thorax and abdomen apart)."""

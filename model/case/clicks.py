@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import OutputError
-from .case import MAX_LESION_ID
 from .geometry import Vector
 from .lesion_json import Triple, by_lesion, read_document, write_json
+from .voxel_checks import MAX_LESION_ID
 
 _EXAMPLE = '{"points": [{"name": "<lesion id>", "point": [x, y, z]}]}'
 _DECIMALS = 4

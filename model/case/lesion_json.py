@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from ..errors import InputError, OutputError
 from .atomic_files import write_text
-from .case import MAX_LESION_ID
+from .voxel_checks import MAX_LESION_ID
 
 Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 """Three finite numbers x, y, z of a file."""

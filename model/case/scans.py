@@ -11,18 +11,16 @@ from typing import Literal
 import numpy as np
 
 from ..errors import InputError
-from .case import MAX_LESION_ID, Click, Scan, ScanFiles
+from .case import Click, Scan, ScanFiles
 from .clicks import read_clicks
 from .geometry import Array, Geometry, Vector, flip_order
 from .images import Image, read_image
+from .voxel_checks import hu_warnings, lesion_labels
 
 ClickUnits = Literal["voxel", "world"]
 
 # Of a voxel; arithmetic is off by less, and nobody clicks as exactly.
 _WORLD_CLICK_DECIMALS = 6
-
-# The range that a CT scanner can store in 12 bits; beyond it lie padding values and metal.
-_PLAUSIBLE_HU = (-1024, 3071)
 
 
 def read_scans(
@@ -56,7 +54,7 @@ def _scan(
     time_point: str, files: ScanFiles, ct: Image, mask: Image | None, click_units: ClickUnits
 ) -> tuple[Scan, list[str]]:
     axes = ct.geometry.axial_map()
-    warnings = _voxel_warnings(f"{files.slot}-{time_point}-ct", ct.array)
+    warnings = hu_warnings(f"{files.slot}-{time_point}-ct", ct.array)
     labelmap = None
     if mask is not None and files.mask is not None:
         labelmap = axes.array(_checked_mask(files.mask, mask, files.ct, ct.geometry))
@@ -92,25 +90,6 @@ def _clicks(path: Path | None, geometry: Geometry, units: ClickUnits) -> dict[in
     return {lesion_id: (x, y, z) for lesion_id, (x, y, z) in found.items()}
 
 
-def _voxel_warnings(name: str, array: Array) -> list[str]:
-    """What is odd about the voxels of a CT but can be mended by the plan's clipping."""
-    warnings = []
-    low, high = array.min(), array.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        finite = array[np.isfinite(array)]
-        count = array.size - finite.size
-        warnings.append(
-            f"{name}: {count} voxels are NaN or infinite; they become the plan's lower clip value"
-        )
-        low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
-    if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1]:
-        warnings.append(
-            f"{name}: values from {low:g} to {high:g} HU exceed {_PLAUSIBLE_HU[0]} to {_PLAUSIBLE_HU[1]}; "
-            "they are clipped to the plan's range"
-        )
-    return warnings
-
-
 def _checked_mask(path: Path, mask: Image, ct_path: Path, ct: Geometry) -> Array:
     """The mask as an integer labelmap on its CT's grid."""
     if not mask.geometry.same_grid(ct):
@@ -119,20 +98,3 @@ def _checked_mask(path: Path, mask: Image, ct_path: Path, ct: Geometry) -> Array
             f"expected {ct.describe()}"
         )
     return lesion_labels(path, mask.array)
-
-
-def lesion_labels(path: Path, labels: Array) -> Array:
-    """The voxels of an image, whole numbers of any type, as an integer labelmap of lesion ids; 0 is none.
-
-    Raises:
-        InputError: other numbers, or ids out of range; the message names the path.
-    """
-    is_integer = np.issubdtype(labels.dtype, np.integer)
-    if not is_integer and not np.array_equal(labels, np.rint(labels)):  # NaN equals nothing
-        raise InputError(f"{path}: holds values that are not whole numbers; expected a labelmap of ids")
-    low, high = labels.min(), labels.max()
-    if low < 0 or high > MAX_LESION_ID:
-        raise InputError(
-            f"{path}: holds labels from {low:g} to {high:g}; expected lesion ids from 1 to {MAX_LESION_ID}"
-        )
-    return labels if is_integer else labels.astype(np.uint16)

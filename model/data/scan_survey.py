@@ -21,7 +21,7 @@ from ..case.geometry import Array, Box, Geometry, Index, Vector
 from ..case.images import read_image
 from ..case.labelmaps import label_regions, point_on_lesion
 from ..case.lesion_json import write_json
-from ..case.scans import lesion_labels
+from ..case.voxel_checks import lesion_labels
 from ..errors import InputError
 from .dataset import RawScan, safe_name
 from .provenance import Stamp, stamp_of

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..case.case import MAX_LESION_ID
+from ..case.voxel_checks import MAX_LESION_ID
 from ..errors import InputError, one_line
 from .lesion_map import LesionMap, MappedLesion, PatientLesions
 

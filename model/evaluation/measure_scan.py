@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..case.geometry import Array, Geometry
 from ..case.images import read_image
 from ..case.labelmaps import label_boxes
-from ..case.scans import lesion_labels
+from ..case.voxel_checks import lesion_labels
 from .lesion_groups import LesionGroup
 from .overlap import measure_overlap
 from .records import LesionRecord, Scope

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..case.case import MAX_LESION_ID
 from ..case.geometry import Vector
+from ..case.voxel_checks import MAX_LESION_ID
 from .scan_lesions import LabelledLesion, ScanLesions
 from .settings import AppearanceSettings, EventSettings, GrowthSettings, MotionSettings, SynthesisSettings
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..case.geometry import Array
 from ..case.images import IMAGE_SUFFIXES, read_geometry, read_image
-from ..case.scans import lesion_labels
+from ..case.voxel_checks import lesion_labels
 from ..data.dataset import Cohort, RawPair, RawScan
 from ..data.formats.manifest import NO_BASELINE, read_manifest
 from ..data.workers import run_jobs

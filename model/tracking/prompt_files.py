@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 
 from ..case.boxes import box_to_corners, write_boxes
-from ..case.case import MAX_LESION_ID, Scan, ScanFiles, Slot
+from ..case.case import Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
 from ..case.geometry import Array, Geometry, Vector, flip_order
 from ..case.images import read_image
 from ..case.labelmaps import label_boxes, lesion_masks
-from ..case.scans import ClickUnits, lesion_labels, read_scans
+from ..case.scans import ClickUnits, read_scans
+from ..case.voxel_checks import MAX_LESION_ID, lesion_labels
 from ..errors import InputError
 from ..inference.components import label_components
 from ..inference.options import ModelOptions

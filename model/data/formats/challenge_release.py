@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...case.case import MAX_LESION_ID
 from ...case.geometry import Vector
 from ...case.images import IMAGE_SUFFIXES
+from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError, one_line
 from ..dataset import Cohort, Links, Problem, RawLesion, RawScan
 

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...case.case import MAX_LESION_ID
 from ...case.geometry import Vector
 from ...case.images import IMAGE_SUFFIXES
+from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError
 from ..dataset import Cohort, Links, Problem, RawLesion, RawPair, RawScan
 

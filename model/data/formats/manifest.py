@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ...case.case import MAX_LESION_ID
 from ...case.clicks import read_clicks
 from ...case.geometry import Vector
+from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError
 from ..dataset import Cohort, Links, Problem, RawPair, RawScan
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from model.case.case import MAX_LESION_ID
+from model.case.voxel_checks import MAX_LESION_ID
 from model.synthesis.compose_followup import Baseline
 from model.synthesis.followup_record import SyntheticFate, SyntheticLesion, lesion_records
 from model.synthesis.random_draws import draw_followup

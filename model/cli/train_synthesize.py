@@ -1,4 +1,4 @@
-"""The command ``train synthesize``: synthetic follow-ups of labelled CTs."""
+"""Command ``train synthesize``: make synthetic follow-ups of labelled CTs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from ..errors import InputError
 
 _DESCRIPTION = """\
-Synthetic follow-ups: lesions grow, shrink, vanish, merge, split and appear, and the patient is examined again
-(moved, deformed, other noise). Of one scan (--ct, --labels) or of all scans of a manifest (--manifest). Each
-follow-up has its CT, its labelmap (the same lesion has the same id), the true displacement to the baseline in
+Makes synthetic follow-ups of one scan (--ct, --labels) or of all scans of a manifest (--manifest): lesions
+grow, shrink, vanish, merge, split and appear, and the patient is scanned again (moved, deformed, with other
+noise). Each follow-up has a CT, a labelmap (lesions keep their ids), the true displacement to the baseline in
 LPS mm and a record of everything drawn and measured; manifest.csv and lesions.csv list them. The same seed
-gives the same files whatever the number of workers, and the first ones stay when there are more. Finished
-follow-ups are kept when the command is run again.
+gives the same files with any number of workers, and a larger --count only adds further ones. Finished
+follow-ups are kept if the command is run again.
 """
 
 
@@ -21,31 +21,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.add_argument("--ct", type=Path, metavar="FILE", help="one CT, of any orientation and spacing")
     parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="its labelmap, label = lesion id (1 to 65535)"
+        "--labels", type=Path, metavar="FILE", help="its labelmap; values are lesion ids (1 to 65535)"
     )
     parser.add_argument(
         "--patient",
         metavar="NAME",
-        help="the name of the scan's patient, as data sets have it; part of the seed (default: the CT "
-        "file's name)",
+        help="name of the patient as in the data set; part of the seed (default: name of the CT file)",
     )
     parser.add_argument(
         "--manifest",
         type=Path,
         metavar="CSV",
-        help="a data set instead: patient,timepoint,image,labels[,order], a row for each scan",
+        help="a data set instead of one scan: patient,timepoint,image,labels[,order], one row per scan",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="where files go")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all that is random (default: 0)")
-    parser.add_argument(
-        "--count", type=int, default=1, metavar="K", help="follow-ups of each scan (default: 1)"
-    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="output folder")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
+    parser.add_argument("--count", type=int, default=1, metavar="K", help="follow-ups per scan (default: 1)")
     parser.add_argument(
         "--workers",
         type=int,
         default=1,
         metavar="N",
-        help="processes; each holds a scan and its follow-up in memory (default: 1)",
+        help="number of processes; each holds a scan and its follow-up in memory (default: 1)",
     )
     parser.add_argument(
         "--set",
@@ -53,16 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="GROUP.NAME=VALUE",
         dest="changes",
-        help="change a parameter, as in growth.amplitudes_mm2=-22,25 or events.p_vanish=0.2; see "
+        help="change a parameter, e.g. growth.amplitudes_mm2=-22,25 or events.p_vanish=0.2; see "
         "docs/synthetic_followups.md",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the follow-ups; prints what was written.
+    """Make the follow-ups; the log lists them.
 
     Raises:
-        InputError: a file that cannot be used, or options that make no sense.
+        InputError: a file cannot be used, or options are invalid or do not go together.
         OutputError: a file cannot be written.
     """
     for option, least in (("seed", 0), ("count", 1), ("workers", 1)):
@@ -70,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         if value < least:
             raise InputError(f"--{option}: is {value}; expected a whole number from {least} on")
     if arguments.manifest is not None and (arguments.ct is not None or arguments.labels is not None):
-        raise InputError("--manifest: given beside --ct or --labels; expected either a scan or a data set")
+        raise InputError("--manifest: given together with --ct or --labels; expected one scan or a data set")
     if arguments.manifest is None and (arguments.ct is None or arguments.labels is None):
         missing = "--ct" if arguments.ct is None else "--labels"
         raise InputError(f"{missing}: is missing; expected --ct and --labels of a scan, or --manifest")
@@ -93,15 +90,14 @@ def run(arguments: argparse.Namespace) -> int:
         settings=settings,
         patient=arguments.patient,
     )
-    for line in synthesize(request):
-        print(line)
+    synthesize(request)
     return 0
 
 
 def _check_patient(arguments: argparse.Namespace) -> None:
-    """Raises InputError for a name that a manifest could not give back."""
+    """Raise InputError for a name that a manifest could not hold."""
     if arguments.manifest is not None:
-        raise InputError("--patient: given beside --manifest; expected it with --ct, a manifest has names")
+        raise InputError("--patient: given together with --manifest, which names the patients; expected --ct")
     name: str = arguments.patient
     if not name or name != name.strip() or not name.isprintable():
-        raise InputError(f"--patient: is {name!r}; expected a name without spaces round it")
+        raise InputError(f"--patient: is {name!r}; expected a name without spaces around it")

@@ -1,1 +1,1 @@
-"""Synthetic follow-ups of a labelled CT: lesions that change, and another examination of the patient."""
+"""Synthetic follow-ups of a labelled CT: lesions change, and the patient is scanned again."""

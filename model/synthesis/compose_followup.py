@@ -1,8 +1,8 @@
-"""One synthetic follow-up of one scan: what was drawn, applied. Nothing here is random.
+"""Composes one synthetic follow-up of a scan from its drawn values; nothing here is random.
 
-The order: events edit the baseline (copies), lesions grow or shrink one after the other, the patient moves,
-the scanner is another. CT and labelmap are looked up once, through all displacements together, so that
-nothing is interpolated twice.
+The steps, in order: events edit a copy of the baseline, lesions grow or shrink one after the other, the
+patient moves, and the appearance changes. CT and labelmap are resampled once, through all displacements
+together, so that nothing is interpolated twice.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from scipy import ndimage
 
 from ..case.geometry import Array, FloatArray, Geometry
 from ..errors import InputError
-from ..propagation.register.field import FieldTransform, jacobian_determinants
-from ..propagation.register.linear import LinearTransform
+from ..propagation.register.field import FieldTransform
 from .appearance import apply_appearance, halo_slices, mean_hu
+from .canvas import Canvas
 from .displacement import LocalField, Volume, grid_positions, pull_back
-from .events import Canvas, Events, apply_events
+from .draw_types import FollowupDraw
+from .events import Events, apply_events
 from .growth import GrowthResult, grow_lesion
 from .label_warp import SMALL_VOXELS, nearest_ids, place_small
 from .motion import Motion, build_motion
-from .random_draws import FollowupDraw, weaken
+from .random_draws import weaken
+from .saved_displacement import field_error, sample_displacement, smallest_jacobian
 from .scan_lesions import LabelledLesion, ScanLesions, labelled_lesions
 from .settings import SynthesisSettings
 
 _SLAB_VOXELS = 1_500_000
-# Beyond so many voxels a cubic spline's coefficients no longer feel where the slab was cut.
+# This many voxels away, the cut of a slab no longer affects the coefficients of a cubic spline.
 _SPLINE_MARGIN = 10
 _CT_RANGE = (-1024.0, 3071.0)
-_CHECKED_VOXELS = 20_000
-_JACOBIAN_NODES = 250_000
-# What is left of growth and deformation where all together would fold.
+# Shares of the drawn growth and deformation to try, in turn, until the whole does not fold.
 _SHARES = (1.0, 0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """A scan: HU int16 and lesion ids uint16, both (z, y, x) as the file has them, and their grid."""
+    """A scan: HU int16 and lesion ids uint16, both (z, y, x) with the axes of the file, and their grid."""
 
     ct: Array
     labels: Array
@@ -48,28 +48,36 @@ class Baseline:
 
 @dataclass(frozen=True, eq=False)
 class Pullback:
-    """Places (3, N) of the follow-up, axis mm -> where they come from in the baseline."""
+    """Maps positions (3, N) of the follow-up to the baseline, both in axis mm (z, y, x)."""
 
     motion: Motion
     fields: tuple[LocalField, ...]
 
-    def __call__(self, places_mm: FloatArray) -> FloatArray:
-        return pull_back(self.motion.pulled(places_mm), self.fields)
+    def __call__(self, positions_mm: FloatArray) -> FloatArray:
+        return pull_back(self.motion.pull_back(positions_mm), self.fields)
 
 
 @dataclass(frozen=True, eq=False)
 class Followup:
-    """A finished follow-up.
+    """A finished follow-up, on the grid of its baseline.
 
-    ``displacement`` takes follow-up points to baseline points (LPS mm). Volumes of ``lesions`` are those of
-    the follow-up's labelmap; ``growth`` is by lesion id, ``before_growth`` the lesions with the events done.
-    ``field_error_mm`` is how far the saved, coarser field is off at most at lesion voxels. ``share`` of the
-    growth and deformation that were drawn has been applied: 1, or less where all together would fold.
+    Attributes:
+        ct: HU (z, y, x), int16.
+        labels: lesion ids (z, y, x), uint16.
+        pullback: exact map of follow-up positions to baseline positions.
+        displacement: the same map, sampled; takes follow-up points to baseline points in LPS mm.
+        events: events as applied.
+        growth: growth by lesion id.
+        before_growth: lesions by id after the events, before they grew.
+        lesions: lesions of ``labels``.
+        min_jacobian: smallest Jacobian determinant of ``displacement``.
+        field_error_mm: largest error of ``displacement`` at voxels of lesions.
+        share: share of the drawn growth and deformation that was applied; below 1 if the whole would fold.
     """
 
     ct: Array
     labels: Array
-    pull: Pullback
+    pullback: Pullback
     displacement: FieldTransform
     events: Events
     growth: dict[int, GrowthResult]
@@ -82,86 +90,78 @@ class Followup:
 
 @dataclass(frozen=True, eq=False)
 class _Change:
-    """Where everything goes, and how it was come by."""
+    """Growth and motion together, and the displacement that results."""
 
     growth: dict[int, GrowthResult]
-    pull: Pullback
+    pullback: Pullback
     displacement: FieldTransform
     min_jacobian: float
     share: float
 
 
 def compose_followup(
-    baseline: Baseline, facts: ScanLesions, draw: FollowupDraw, settings: SynthesisSettings
+    baseline: Baseline, scan: ScanLesions, draw: FollowupDraw, settings: SynthesisSettings
 ) -> Followup:
-    """Apply everything that was drawn for one follow-up.
+    """Apply everything drawn for one follow-up.
+
+    Args:
+        baseline: the scan to change; not modified.
+        scan: lesions of the baseline, from `find_scan_lesions`.
+        draw: the drawn values.
+        settings: parameters of the generator.
 
     Raises:
-        InputError: its displacement folds, also with an eighth of the growth and deformation drawn.
+        InputError: the displacement folds even with an eighth of the drawn growth and deformation.
     """
     geometry = baseline.geometry
-    canvas, events = apply_events(baseline.ct, baseline.labels, geometry, facts, draw)
+    canvas, events = apply_events(baseline.ct, baseline.labels, geometry, scan, draw)
     present = {lesion.lesion_id: lesion for lesion in labelled_lesions(canvas.labels, geometry.spacing_zyx)}
-    change = _unfolded(canvas, present, draw, settings)
-    ct, labels = _looked_up(canvas, change.pull, draw, settings)
+    change = _apply_without_folding(canvas, present, draw, settings)
+    ct, labels = _resample(canvas, change.pullback, draw, settings)
     for lesion in present.values():
         if lesion.voxels <= SMALL_VOXELS:
             grown = change.growth.get(lesion.lesion_id)
             expected = lesion.voxels * (grown.ratio if grown else 1.0) / draw.motion.scaling**3
-            place_small(labels, canvas.labels, lesion, change.pull, geometry.spacing_zyx, expected)
+            place_small(labels, canvas.labels, lesion, change.pullback, geometry.spacing_zyx, expected)
     return Followup(
         ct,
         labels,
-        change.pull,
+        change.pullback,
         change.displacement,
         events,
         change.growth,
         present,
         labelled_lesions(labels, geometry.spacing_zyx),
         change.min_jacobian,
-        _field_error(change.pull, change.displacement, labels),
+        field_error(change.pullback, change.displacement, labels),
         change.share,
     )
 
 
-def _unfolded(
+def _apply_without_folding(
     canvas: Canvas, present: dict[int, LabelledLesion], draw: FollowupDraw, settings: SynthesisSettings
 ) -> _Change:
-    """Growth and motion together; less of both where a single place of the whole would fold."""
+    """Combine growth and motion; weaken both until no node of the whole folds."""
     smallest = 0.0
     for share in _SHARES:
         chosen = draw if share == 1 else weaken(draw, share)
-        growth = _grown(canvas, present, chosen, settings)
+        growth = _grow_all(canvas, present, chosen, settings)
         motion = build_motion(chosen.motion, canvas.geometry, settings.motion)
-        pull = Pullback(motion, tuple(grown.field for grown in growth.values()))
-        displacement = saved_field(pull, canvas.geometry, settings.field_spacing_mm)
+        pullback = Pullback(motion, tuple(grown.field for grown in growth.values()))
+        displacement = sample_displacement(pullback, canvas.geometry, settings.field_spacing_mm)
         smallest = smallest_jacobian(displacement)
         if smallest > 0:
-            return _Change(growth, pull, displacement, smallest, share)
+            return _Change(growth, pullback, displacement, smallest, share)
     raise InputError(
         f"{draw.scan}: its follow-up {draw.number} folds even with {_SHARES[-1]:g} of the drawn change "
         f"(smallest Jacobian determinant {smallest:.3g}); expected one above 0: other --set motion or growth"
     )
 
 
-def smallest_jacobian(field: FieldTransform) -> float:
-    """The smallest determinant of all nodes, a few slices at a time: each node needs the next ones alone."""
-    u, grid = field.displacement_mm, field.geometry
-    count = max(1, _JACOBIAN_NODES // (u.shape[1] * u.shape[2]))
-    smallest = np.inf
-    for start in range(0, len(u), count):
-        first, last = max(0, start - 1), min(len(u), start + count + 1)
-        shape = (u.shape[2], u.shape[1], last - first)
-        slab = Geometry(shape, grid.spacing_xyz, grid.origin_xyz, grid.direction)
-        found = jacobian_determinants(FieldTransform(field.linear, u[first:last], slab))
-        smallest = min(smallest, float(found[start - first : start - first + count].min()))
-    return smallest
-
-
-def _grown(
+def _grow_all(
     canvas: Canvas, present: dict[int, LabelledLesion], draw: FollowupDraw, settings: SynthesisSettings
 ) -> dict[int, GrowthResult]:
-    """Each lesion in turn, in the scan that those before it have changed."""
+    """Grow each lesion in turn, in the scan as changed by the lesions before it."""
     growth: dict[int, GrowthResult] = {}
     for lesion_draw in draw.growth:
         lesion = present.get(lesion_draw.lesion_id)
@@ -180,10 +180,10 @@ def _grown(
     return growth
 
 
-def _looked_up(
-    canvas: Canvas, pull: Pullback, draw: FollowupDraw, settings: SynthesisSettings
+def _resample(
+    canvas: Canvas, pullback: Pullback, draw: FollowupDraw, settings: SynthesisSettings
 ) -> tuple[Array, Array]:
-    """CT and labelmap of the follow-up, slab by slab."""
+    """Resample CT and labelmap through the pullback, slab by slab."""
     spacing, shape = canvas.geometry.spacing_zyx, canvas.ct.shape
     ct, labels = np.empty(shape, np.int16), np.empty(shape, np.uint16)
     limits = float(canvas.ct.min()), float(canvas.ct.max())
@@ -192,14 +192,14 @@ def _looked_up(
     halo = halo_slices(draw.appearance, spacing)
     for start, stop in _slabs(shape):
         first, last = max(0, start - halo), min(shape[0], stop + halo)
-        places = grid_positions((first * spacing[0], 0.0, 0.0), spacing, (last - first, *shape[1:]))
-        places = pull(places)
+        positions = grid_positions((first * spacing[0], 0.0, 0.0), spacing, (last - first, *shape[1:]))
+        positions = pullback(positions)
         slab = (last - first, *shape[1:])
-        hu = np.clip(_cubic(canvas.ct, places / np.reshape(spacing, (3, 1))), *limits).reshape(slab)
+        hu = np.clip(_sample_cubic(canvas.ct, positions / np.reshape(spacing, (3, 1))), *limits).reshape(slab)
         hu = apply_appearance(hu, first, centre, limits, spacing, draw.appearance, settings.appearance)
         inner = slice(start - first, stop - first)
         ct[start:stop] = np.rint(np.clip(hu[inner], *allowed)).astype(np.int16)
-        labels[start:stop] = nearest_ids(canvas.labels, places, spacing).reshape(slab)[inner]
+        labels[start:stop] = nearest_ids(canvas.labels, positions, spacing).reshape(slab)[inner]
     return ct, labels
 
 
@@ -209,8 +209,8 @@ def _slabs(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
         yield start, min(shape[0], start + count)
 
 
-def _cubic(ct: Array, index: FloatArray) -> Volume:
-    """HU at fractions of voxels (3, N); beyond the scan those of its border."""
+def _sample_cubic(ct: Array, index: FloatArray) -> Volume:
+    """Interpolate HU at fractional voxel indices (3, N); beyond the scan its border is repeated."""
     last = np.subtract(ct.shape, 1).reshape(3, 1)
     index = np.clip(index, 0, last)
     low = np.maximum(np.floor(index.min(axis=1)).astype(int) - _SPLINE_MARGIN, 0)
@@ -223,42 +223,3 @@ def _cubic(ct: Array, index: FloatArray) -> Volume:
         ),
         np.float32,
     )
-
-
-def saved_field(pull: Pullback, geometry: Geometry, spacing_mm: float) -> FieldTransform:
-    """Baseline place - follow-up place in LPS mm, over the whole scan at about the given spacing."""
-    sides = [(n - 1) * s for n, s in zip(geometry.shape_zyx, geometry.spacing_zyx, strict=True)]
-    counts = [max(1, round(side / spacing_mm)) + 1 for side in sides]
-    # An axis of a single voxel still needs a spacing above zero.
-    steps = [max(side, 1e-3) / (n - 1) for side, n in zip(sides, counts, strict=True)]
-    axes = np.asarray(geometry.direction, np.float64).reshape(3, 3)
-    u = np.empty((*counts, 3), np.float32)
-    for z in range(counts[0]):
-        places = grid_positions((z * steps[0], 0.0, 0.0), steps, (1, *counts[1:]))
-        moved = (pull(places) - places)[::-1]
-        u[z] = (axes @ moved).T.reshape(*counts[1:], 3)
-    grid = Geometry(
-        (counts[2], counts[1], counts[0]),
-        (steps[2], steps[1], steps[0]),
-        geometry.origin_xyz,
-        geometry.direction,
-    )
-    return FieldTransform(LinearTransform.identity(), u, grid)
-
-
-def _field_error(pull: Pullback, field: FieldTransform, labels: Array) -> float:
-    """The largest distance between the saved field and the true one at lesion voxels, mm."""
-    voxels = np.argwhere(labels)
-    if len(voxels) == 0:
-        return 0.0
-    voxels = voxels[:: max(1, len(voxels) // _CHECKED_VOXELS)]
-    geometry = field.geometry
-    spacing = [
-        s * (g - 1) / max(n - 1, 1)
-        for s, g, n in zip(geometry.spacing_zyx, geometry.shape_zyx, labels.shape, strict=True)
-    ]
-    places = voxels.T.astype(np.float64) * np.reshape(spacing, (3, 1))
-    axes = np.asarray(geometry.direction, np.float64).reshape(3, 3)
-    world = (axes @ places[::-1]).T + np.asarray(geometry.origin_xyz)
-    true = (axes @ (pull(places) - places)[::-1]).T
-    return float(np.linalg.norm(field.displacement(world) - true, axis=1).max())

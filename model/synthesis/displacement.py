@@ -1,8 +1,8 @@
-"""Places in a scan as mm along its own axes, and fields of displacements over a part of it.
+"""Positions in a scan in mm along its own axes, and displacement fields over a part of it.
 
 Growth and motion are computed in "axis mm": index (z, y, x) times spacing, so that anisotropic and oblique
-scans need no care. Arrays of places are (3, ...), z, y, x. The axes of a CT are orthogonal, so lengths there
-are lengths in the patient; only `to_world` knows where the axes point.
+scans need no special care. Arrays of positions are (3, ...) in the order z, y, x. The axes of a CT are
+orthogonal, hence lengths in axis mm are lengths in the patient.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import map_coordinates
 
-from ..case.geometry import FloatArray, Geometry, Vector
+from ..case.geometry import FloatArray, Vector
 
 Volume = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -22,9 +22,10 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class LocalField:
-    """Displacements (3, nz, ny, nx) float32, axis mm z, y, x, on a grid of its own; linear in between.
+    """Displacements (3, nz, ny, nx) float32, axis mm (z, y, x), on a grid of their own; linear in between.
 
-    Outside of the grid there is no displacement, or that of its border where it ``reaches_on``.
+    Outside the grid the displacement is zero, or that of the border if ``reaches_on``. ``start_mm`` and
+    ``spacing_mm`` are (z, y, x).
     """
 
     start_mm: Vector
@@ -32,36 +33,64 @@ class LocalField:
     u_mm: Volume
     reaches_on: bool = False
 
-    def displacement(self, places_mm: FloatArray) -> FloatArray:
-        """At places (3, N) of axis mm -> (3, N) mm."""
-        index = (places_mm - _column(self.start_mm)) / _column(self.spacing_mm)
-        moved = np.zeros_like(places_mm)
+    def displacement(self, positions_mm: FloatArray) -> FloatArray:
+        """Interpolate the field.
+
+        Args:
+            positions_mm: positions (3, N) in axis mm (z, y, x), float64.
+
+        Returns:
+            Displacements (3, N) in axis mm (z, y, x), float64.
+        """
+        index = (positions_mm - _column(self.start_mm)) / _column(self.spacing_mm)
+        displaced = np.zeros_like(positions_mm)
         if self.reaches_on:
-            inside = np.arange(places_mm.shape[1])
+            inside = np.arange(positions_mm.shape[1])
         else:
             last = _column(np.subtract(self.u_mm.shape[1:], 1))
             inside = np.flatnonzero(((index >= 0) & (index <= last)).all(axis=0))
         if len(inside):
             chosen = np.ascontiguousarray(index[:, inside])
             for axis in range(3):
-                moved[axis, inside] = map_coordinates(self.u_mm[axis], chosen, order=1, mode="nearest")
-        return moved
+                displaced[axis, inside] = map_coordinates(self.u_mm[axis], chosen, order=1, mode="nearest")
+        return displaced
 
 
-def pull_back(places_mm: FloatArray, fields: Sequence[LocalField]) -> FloatArray:
-    """Places (3, N) after the changes -> before them; the last change is undone first."""
+def pull_back(positions_mm: FloatArray, fields: Sequence[LocalField]) -> FloatArray:
+    """Map positions after a series of changes to those before them; the last change is undone first.
+
+    Args:
+        positions_mm: positions (3, N) in axis mm (z, y, x).
+        fields: the displacement field of each change, in the order in which they were applied.
+
+    Returns:
+        Positions (3, N) in axis mm (z, y, x) before the changes.
+    """
     for field in reversed(fields):
-        places_mm = places_mm + field.displacement(places_mm)
-    return places_mm
+        positions_mm = positions_mm + field.displacement(positions_mm)
+    return positions_mm
 
 
 def min_jacobian(u_mm: Volume, spacing_mm: Sequence[float]) -> float:
-    """The smallest determinant of identity + slope of a field (3, nz, ny, nx)."""
+    """Compute the smallest determinant of identity + gradient of a displacement field.
+
+    Args:
+        u_mm: displacements (3, nz, ny, nx) in mm (z, y, x).
+        spacing_mm: spacing (z, y, x) of the nodes in mm.
+    """
     return float(jacobian(u_mm, spacing_mm).min())
 
 
 def jacobian(u_mm: Volume, spacing_mm: Sequence[float]) -> Volume:
-    """Determinants (nz, ny, nx) of identity + slope of a field (3, nz, ny, nx)."""
+    """Compute the determinants of identity + gradient of a displacement field.
+
+    Args:
+        u_mm: displacements (3, nz, ny, nx) in mm (z, y, x).
+        spacing_mm: spacing (z, y, x) of the nodes in mm.
+
+    Returns:
+        Determinants (nz, ny, nx), float32; at or below 0 the field folds.
+    """
     slopes = [
         [
             np.gradient(u_mm[row], spacing_mm[column], axis=column)
@@ -80,19 +109,18 @@ def jacobian(u_mm: Volume, spacing_mm: Sequence[float]) -> Volume:
 def grid_positions(
     start_mm: Sequence[float], spacing_mm: Sequence[float], shape: Sequence[int]
 ) -> FloatArray:
-    """The places (3, N) of a grid's nodes in the order of a raveled array."""
+    """List the nodes of a grid.
+
+    Args:
+        start_mm: position (z, y, x) of the first node in axis mm.
+        spacing_mm: spacing (z, y, x) in mm.
+        shape: number of nodes along z, y, x.
+
+    Returns:
+        Positions (3, N) in axis mm (z, y, x), in the order of a raveled array; float64.
+    """
     axes = [s + d * np.arange(n) for s, d, n in zip(start_mm, spacing_mm, shape, strict=True)]
-    return np.stack([places.ravel() for places in np.meshgrid(*axes, indexing="ij")])
-
-
-def to_world(places_mm: FloatArray, geometry: Geometry) -> FloatArray:
-    """Places (3, N) of axis mm -> LPS mm (N, 3), x, y, z."""
-    return geometry.voxel_to_world((places_mm / _column(geometry.spacing_zyx))[::-1].T)
-
-
-def from_world(points_mm: FloatArray, geometry: Geometry) -> FloatArray:
-    """LPS mm (N, 3), x, y, z -> places (3, N) of axis mm."""
-    return np.asarray(geometry.world_to_voxel(points_mm).T[::-1] * _column(geometry.spacing_zyx))
+    return np.stack([positions.ravel() for positions in np.meshgrid(*axes, indexing="ij")])
 
 
 def _column(values: Sequence[float] | FloatArray) -> FloatArray:

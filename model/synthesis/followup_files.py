@@ -1,12 +1,11 @@
-"""The files of a follow-up, and whether they are whole."""
+"""Files of a follow-up: write them, check that they are complete, and match them with their origin."""
 
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,57 +18,31 @@ from ..propagation.register.stored import save_transform
 from .compose_followup import Followup
 from .followup_record import SyntheticLesion
 from .settings import SynthesisSettings
+from .source_scans import SourceScan
 
 CT, LABELS, DISPLACEMENT, RECORD = "ct.mha", "labels.mha", "displacement.mha", "record.json"
 POINTS = "propagated-points.json"
 _FILES = (CT, LABELS, DISPLACEMENT, POINTS)
-# Clicks keep four decimals of a voxel: a point this far inside is not rounded out of the scan.
+# Clicks are written with four decimals of a voxel: a point this far inside is not rounded out of the scan.
 _LEAST_DEPTH_MM = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class SourceScan:
-    """A scan of the data set; ``labels`` is None where it has no lesions.
-
-    ``links``, ``points`` and ``baseline`` (a time point) are those that its own manifest has; "" or None for
-    none. ``patient_ids`` are the lesion ids of all scans of the patient, none where this is the only one.
-    """
-
-    patient: str
-    timepoint: str
-    ct: Path
-    labels: Path | None
-    patient_ids: frozenset[int] = frozenset()
-    links: str = ""
-    points: Path | None = None
-    baseline: str = ""
-
-    @property
-    def name(self) -> str:
-        """What the scan is known by, also to its random numbers: no path, so that data sets may be moved."""
-        return f"{self.patient}_{self.timepoint}"
-
-    @property
-    def folder(self) -> str:
-        """The name as a folder; a checksum keeps names apart that look alike without odd characters."""
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip(".-") or "scan"
-        return plain if plain == self.name else f"{plain}-{zlib.crc32(self.name.encode()):08x}"
-
-
 def followup_folder(output: Path, source: SourceScan, number: int) -> Path:
+    """Return the folder of a scan's follow-up."""
     return output / source.folder / f"followup-{number:03d}"
 
 
 def followup_timepoint(source: SourceScan, number: int) -> str:
+    """Return the time point of a scan's follow-up in the manifest."""
     return f"{source.timepoint}-synthetic-{number:03d}"
 
 
 def write_followup(
     folder: Path, followup: Followup, lesions: Sequence[SyntheticLesion], geometry: Geometry
 ) -> dict[str, dict[str, int]]:
-    """All files but the record; returns their sizes in bytes, which tell later if they are whole.
+    """Write all files but the record; returns their sizes in bytes, by which later runs check them.
 
-    The propagated points are clicks, so that those out of the scan, which nobody could click, are left out.
+    The propagated points are written as clicks; those outside the scan are left out.
 
     Raises:
         OutputError: a file cannot be written.
@@ -87,7 +60,7 @@ def write_followup(
 
 
 def file_checksum(path: Path | None) -> dict[str, Any] | None:
-    """Name and checksum of a file's bytes."""
+    """Return name, size and CRC-32 of a file; None for None."""
     if path is None:
         return None
     checksum = 0
@@ -98,28 +71,30 @@ def file_checksum(path: Path | None) -> dict[str, Any] | None:
 
 
 def complete_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a follow-up whose files are all there, as large as they were; None where there is none.
+    """Read the record of a follow-up if all its files exist with their recorded sizes; otherwise None.
 
-    Records of earlier versions do not know the size of every file.
+    Records of earlier versions do not hold the size of every file.
     """
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         sizes = {name: (folder / name).stat().st_size for name in _FILES}
-        known = {name: int(entry["bytes"]) for name, entry in record["files"].items()}
-        whole = known.keys() >= {CT, LABELS, DISPLACEMENT} and isinstance(record["source"]["ct"], dict)
-        whole = whole and all(sizes[name] == size for name, size in known.items())
+        recorded = {name: int(entry["bytes"]) for name, entry in record["files"].items()}
+        is_complete = recorded.keys() >= {CT, LABELS, DISPLACEMENT} and isinstance(
+            record["source"]["ct"], dict
+        )
+        is_complete = is_complete and all(sizes[name] == size for name, size in recorded.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return record if whole else None
+    return record if is_complete else None
 
 
 def finished_record(
     folder: Path, seed: int, settings: SynthesisSettings, sources: Mapping[str, Any], version: int
 ) -> dict[str, Any] | None:
-    """The record of a follow-up that is whole and was made from the same; None where there is none."""
+    """Read the record of a complete follow-up of the same version, seed, settings and sources, or None."""
     record = complete_record(folder)
     try:
-        same = (
+        matches = (
             record is not None
             and record["version"] == version
             and POINTS in record["files"]
@@ -129,11 +104,11 @@ def finished_record(
         )
     except KeyError:
         return None
-    return record if same else None
+    return record if matches else None
 
 
 def complete_followups(output: Path, source: SourceScan) -> dict[int, dict[str, Any]]:
-    """The records of a scan's follow-ups that are whole, by number, whoever made them."""
+    """Read the records of all complete follow-ups of a scan, by number, whichever run made them."""
     found = {}
     for path in sorted((output / source.folder).glob(f"followup-*/{RECORD}")):
         number = path.parent.name.removeprefix("followup-")
@@ -146,16 +121,16 @@ def complete_followups(output: Path, source: SourceScan) -> dict[int, dict[str, 
 def check_same_origin(
     output: Path, source: SourceScan, seed: int, settings: SynthesisSettings, version: int
 ) -> None:
-    """Look whether what is there of a scan's name was made from the same CT, with the same seed and settings.
+    """Check that existing follow-ups of a scan were made from the same CT with the same seed and settings.
 
-    A scan's follow-ups are of one run, which may be gone on with; those of other scans are not looked at.
+    Later runs may add to the follow-ups of a scan; those of other scans are not checked.
 
     Raises:
-        InputError: it was made from another file, or by another run.
+        InputError: they were made from another file, with another seed or with other settings.
     """
-    there = complete_followups(output, source)
-    now = file_checksum(source.ct) if there else None
-    for number, record in there.items():
+    existing = complete_followups(output, source)
+    now = file_checksum(source.ct) if existing else None
+    for number, record in existing.items():
         folder = followup_folder(output, source, number)
         before = record["source"]["ct"]
         if now and any(now[key] != before.get(key) for key in ("bytes", "crc32")):
@@ -170,8 +145,10 @@ def check_same_origin(
 def _check_same_run(
     folder: Path, record: Mapping[str, Any], seed: int, settings: SynthesisSettings, version: int
 ) -> None:
-    """Raises InputError for another seed, or other settings; of records of earlier versions they may be
-    called otherwise, so that the seed alone is compared."""
+    """Raise InputError for another seed or other settings.
+
+    Records of earlier versions may name their settings differently; only their seed is compared.
+    """
     before, now = {"seed": record.get("seed")}, {"seed": seed}
     if record.get("version") == version:
         before |= _flat(record.get("settings"))
@@ -180,13 +157,13 @@ def _check_same_run(
     if odd:
         has, wants = (", ".join(f"{name}={_shown(of.get(name))}" for name in odd) for of in (before, now))
         raise InputError(
-            f"{folder.parent}: holds follow-ups of {has} ({folder.name}), but {wants} was asked for; "
+            f"{folder.parent}: holds follow-ups with {has} ({folder.name}), not {wants}; "
             "expected the same seed and settings, or another --output"
         )
 
 
 def _flat(settings: Any, before: str = "") -> dict[str, Any]:
-    """Settings of a record by the names that ``--set`` has for them."""
+    """Flatten the settings of a record to the names used by ``--set``."""
     found: dict[str, Any] = {}
     for name, value in (settings if isinstance(settings, dict) else {}).items():
         found |= _flat(value, f"{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
@@ -194,10 +171,10 @@ def _flat(settings: Any, before: str = "") -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """A value as ``--set`` takes it."""
+    """Format a value as ``--set`` expects it."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def write_record(folder: Path, document: Mapping[str, Any]) -> None:
-    """The last file: where it is, the others are whole."""
+    """Write record.json, the last file of a follow-up: if it exists, the others are complete."""
     write_json(folder / RECORD, document, decimals=None)

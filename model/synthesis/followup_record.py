@@ -1,4 +1,4 @@
-"""What is said of a follow-up: each lesion's fate, its sizes, and everything that was drawn."""
+"""Record of a follow-up: fate and sizes of each lesion, and everything that was drawn."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from scipy import ndimage
 
 from ..case.geometry import Array, Geometry, Vector, flip_order
 from .compose_followup import Followup
+from .draw_types import FollowupDraw
 from .growth import GrowthResult
 from .label_warp import push_forward
-from .random_draws import FollowupDraw
 from .scan_lesions import LabelledLesion, ScanLesions
 from .settings import SynthesisSettings
 
 VERSION = 2
 
-# Volumes that differ by less count as alike; a lesion is a whole number of voxels, and deformed.
+# Volumes that differ by less count as unchanged: lesions are whole numbers of voxels, and deformed.
 _ALIKE = 0.03
 _NEAR_TARGET = 0.1
 
 
 class SyntheticFate(StrEnum):
-    """What became of a lesion; merged and split ones also grow or shrink.
+    """Fate of a lesion; merged and split ones also grow or shrink.
 
-    Grown, shrunk and unchanged (by less than 3 %) are by the volumes of the two labelmaps, the scaling of the
-    patient taken out. Split ones are in more than one part in the follow-up.
+    Grown, shrunk and unchanged (by less than 3 %) compare the volumes in the two labelmaps, corrected for the
+    scaling of the patient. Split lesions have more than one part in the follow-up.
     """
 
     GROWN = "grown"
@@ -38,12 +38,12 @@ class SyntheticFate(StrEnum):
     MERGED = "merged"
     SPLIT = "split"
     NEW = "new"
-    OUT_OF_VIEW = "out-of-view"  # no voxel is left: moved out of the scan, or crowded out by other lesions
+    OUT_OF_VIEW = "out-of-view"  # no voxel left: propagated out of the scan, or crowded out by other lesions
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A connected piece of a lesion in the follow-up (26 neighbours): voxels and centre of gravity."""
+    """A connected piece of a lesion in the follow-up (26 neighbours) and its centre of gravity."""
 
     voxels: int
     centre_xyz: Vector
@@ -51,15 +51,17 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticLesion:
-    """One lesion. Points are voxel indices x, y, z on the scans' own grids, None where there is none.
+    """One lesion in record.json. Points are voxel indices (x, y, z) on the grid of their scan, or None.
 
-    ``followup_ids`` are those whose union it is in the follow-up. ``growth_ratio`` is that of growth alone,
-    which is steered to ``target_ratio``; ``achieved_ratio`` that of the two labelmaps, with the patient's
-    scaling, events and neighbours in it. ``target_reached`` is whether growth came to its target and the
-    follow-up's labelmap still shows it: events left out and the patient's scaling taken out, its volume is
-    within 10 % (or a voxel) of the target's; lesions pushed by others or cut by the border miss it.
-    ``propagated_point_xyz`` is where the true displacement takes the baseline's centre, also out of the scan.
-    ``joined_again`` are those that were split and whose parts have grown together again.
+    Attributes:
+        followup_ids: ids whose union is the lesion in the follow-up.
+        achieved_ratio: volume ratio of the two labelmaps, including scaling, events and neighbours.
+        growth_ratio: volume ratio of growth alone, which is steered to ``target_ratio``.
+        target_reached: growth reached its target, and so does the follow-up's labelmap within 10 % or a
+            voxel, apart from events and scaling; lesions pushed by others or cut by the border miss it.
+        propagated_point_xyz: centre of the baseline lesion, mapped by the true displacement; may be outside
+            the scan.
+        joined_again: the lesion was split, but its parts have grown together again.
     """
 
     lesion_id: int
@@ -84,16 +86,23 @@ class SyntheticLesion:
 
 
 def lesion_records(
-    facts: ScanLesions, draw: FollowupDraw, followup: Followup, geometry: Geometry
+    scan: ScanLesions, draw: FollowupDraw, followup: Followup, geometry: Geometry
 ) -> tuple[SyntheticLesion, ...]:
-    """Of all lesions of the baseline, by id, and then the new ones that found a place."""
+    """Describe all lesions of the baseline, by id, followed by the new ones that could be inserted.
+
+    Args:
+        scan: lesions of the baseline.
+        draw: the drawn values.
+        followup: the finished follow-up.
+        geometry: their grid.
+    """
     after = {lesion.lesion_id: lesion for lesion in followup.lesions}
     partners = _partners(followup)
-    # Places are looked up at so much larger distances: volumes are smaller by its cube.
+    # Positions are looked up at distances larger by this factor: volumes are smaller by its cube.
     scale = draw.motion.scaling**3
     targets = {growth.lesion_id: growth.target_ratio for growth in draw.growth}
     records = []
-    for lesion in facts.lesions:
+    for lesion in scan.lesions:
         key = lesion.lesion_id
         records.append(
             _record(
@@ -111,8 +120,7 @@ def lesion_records(
         )
     for new in followup.events.new:
         if new.lesion_id in after:
-            found = after[new.lesion_id]
-            records.append(_new_record(found, new.donor, followup, geometry))
+            records.append(_new_record(after[new.lesion_id], new.donor, followup, geometry))
     return tuple(records)
 
 
@@ -150,12 +158,12 @@ def _fate(
 
 
 def _is_split(lesion_id: int, followup: Followup) -> bool:
-    """Whether a lesion was cut before it grew."""
+    """Check if a lesion was cut before it grew."""
     return any(split.lesion_id == lesion_id and split.parts_voxels for split in followup.events.split)
 
 
 def _is_reached(lesion_id: int, followup: Followup, voxels: int, target: float, scale: float) -> bool:
-    """Whether growth came to its target, and the follow-up's labelmap shows it."""
+    """Check if growth reached its target and the follow-up's labelmap shows it."""
     expected = followup.before_growth[lesion_id].voxels * target / scale
     return followup.growth[lesion_id].is_reached and abs(voxels - expected) <= max(
         1.0, _NEAR_TARGET * expected
@@ -173,8 +181,8 @@ def _record(
     scale: float,
 ) -> SyntheticLesion:
     grown: GrowthResult | None = followup.growth.get(before.lesion_id)
-    place = np.reshape(np.multiply(before.centre_zyx, geometry.spacing_zyx), (3, 1))
-    moved = push_forward(followup.pull, place)[:, 0] / np.asarray(geometry.spacing_zyx)
+    centre = np.reshape(np.multiply(before.centre_zyx, geometry.spacing_zyx), (3, 1))
+    propagated = push_forward(followup.pullback, centre)[:, 0] / np.asarray(geometry.spacing_zyx)
     parts = _parts(after, followup.labels) if after else ()
     voxels = after.voxels if after else 0
     return SyntheticLesion(
@@ -187,13 +195,13 @@ def _record(
         voxels,
         after.volume_ml if after else 0.0,
         flip_order(after.centre_zyx) if after else None,
-        flip_order((float(moved[0]), float(moved[1]), float(moved[2]))),
+        flip_order((float(propagated[0]), float(propagated[1]), float(propagated[2]))),
         (after.volume_ml if after else 0.0) / before.volume_ml,
         grown.ratio if grown else None,
         target,
         _is_reached(before.lesion_id, followup, voxels, target, scale) if grown and target else None,
         grown.min_jacobian if grown else None,
-        bool(after and _touches(after, followup.labels)),
+        bool(after and _touches_border(after, followup.labels)),
         parts,
         joined_again=len(parts) == 1
         and fate is not SyntheticFate.MERGED
@@ -202,37 +210,37 @@ def _record(
 
 
 def _new_record(
-    found: LabelledLesion, donor: int | None, followup: Followup, geometry: Geometry
+    lesion: LabelledLesion, donor: int | None, followup: Followup, geometry: Geometry
 ) -> SyntheticLesion:
     return SyntheticLesion(
-        found.lesion_id,
+        lesion.lesion_id,
         SyntheticFate.NEW,
-        (found.lesion_id,),
+        (lesion.lesion_id,),
         0,
         0.0,
         None,
-        found.voxels,
-        found.volume_ml,
-        flip_order(found.centre_zyx),
+        lesion.voxels,
+        lesion.volume_ml,
+        flip_order(lesion.centre_zyx),
         None,
         None,
         None,
         None,
         None,
         None,
-        _touches(found, followup.labels),
-        _parts(found, followup.labels),
+        _touches_border(lesion, followup.labels),
+        _parts(lesion, followup.labels),
         donor,
     )
 
 
-def _touches(lesion: LabelledLesion, labels: Array) -> bool:
+def _touches_border(lesion: LabelledLesion, labels: Array) -> bool:
     start, stop = lesion.box.start_zyx, lesion.box.stop_zyx
     return any(a == 0 or b == n for a, b, n in zip(start, stop, labels.shape, strict=True))
 
 
 def _parts(lesion: LabelledLesion, labels: Array) -> tuple[Part, ...]:
-    """The pieces of a lesion, the largest first."""
+    """List the connected pieces of a lesion, the largest first."""
     mask = labels[lesion.box.slices] == lesion.lesion_id
     pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
     sizes = np.bincount(pieces.ravel())[1:]
@@ -252,8 +260,8 @@ def record_document(
     sources: dict[str, Any],
     files: dict[str, Any],
 ) -> dict[str, Any]:
-    """The record as JSON has it; units are in the keys or told in the documentation."""
-    motion = followup.pull.motion
+    """Build record.json; units are part of the keys or given in docs/synthetic_followups.md."""
+    motion = followup.pullback.motion
     return {
         "version": VERSION,
         "seed": draw.seed,

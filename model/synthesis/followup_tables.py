@@ -1,4 +1,4 @@
-"""manifest.csv and lesions.csv of an output folder: what was made now, and what has been there before."""
+"""Tables manifest.csv and lesions.csv of an output folder: follow-ups of this run and of earlier ones."""
 
 from __future__ import annotations
 
@@ -12,15 +12,8 @@ from typing import Any
 from ..case.atomic_files import write_text
 from ..data.formats.manifest import NO_BASELINE, REQUIRED_COLUMNS
 from ..errors import InputError
-from .followup_files import (
-    CT,
-    LABELS,
-    POINTS,
-    SourceScan,
-    complete_record,
-    followup_folder,
-    followup_timepoint,
-)
+from .followup_files import CT, LABELS, POINTS, complete_record, followup_folder, followup_timepoint
+from .source_scans import SourceScan
 
 MANIFEST, LESIONS = "manifest.csv", "lesions.csv"
 
@@ -46,10 +39,10 @@ Row = dict[str, Any]
 
 
 def read_earlier_rows(output: Path) -> tuple[list[Row], list[Row]]:
-    """The rows of both tables that are in a folder already; those of follow-ups no longer whole are left out.
+    """Read the rows of both tables of a folder, without follow-ups that are no longer complete.
 
     Raises:
-        InputError: a table there is none of this command's.
+        InputError: a table that this command did not write.
     """
     manifest: list[Row] = _rows(output / MANIFEST, REQUIRED_COLUMNS, _MANIFEST_COLUMNS)
     lesions = _rows(output / LESIONS, ("patient", "followup"), _LESION_COLUMNS)
@@ -68,14 +61,14 @@ def _rows(path: Path, required: Sequence[str], columns: Sequence[str]) -> list[R
         raise InputError(f"{path}: cannot be read ({error}); expected a table of train synthesize") from error
     if not set(required) <= names <= set(columns):
         raise InputError(
-            f"{path}: is no table of train synthesize (columns {', '.join(sorted(names)) or 'none'}); "
+            f"{path}: is not a table of train synthesize (columns {', '.join(sorted(names)) or 'none'}); "
             "expected another output folder"
         )
     return [{name: row.get(name) or "" for name in columns} for row in found]
 
 
 def _is_there(output: Path, row: Row) -> bool:
-    """Whether a scan still is; a follow-up in the folder has to be whole."""
+    """Check if a listed scan still exists; a follow-up in the folder must be complete."""
     image = output / row["image"]
     is_made = image.name == CT and image.resolve().is_relative_to(output.resolve())
     return image.is_file() and (not is_made or complete_record(image.parent) is not None)
@@ -87,10 +80,16 @@ def write_followup_tables(
     records: Mapping[tuple[str, int], Any],
     earlier: tuple[Sequence[Row], Sequence[Row]] = ((), ()),
 ) -> None:
-    """manifest.csv and lesions.csv out of the records, by scan name and number, after the ``earlier`` rows.
+    """Write manifest.csv and lesions.csv from the records, after the rows of earlier runs.
 
-    In the manifest each synthetic scan is a follow-up of the scan that it was made from, with its links
-    against that one. The scans that were there follow the same baselines as before.
+    In the manifest each synthetic scan is a follow-up of the scan that it was made from, with its links to
+    that one. The given scans keep their own baselines.
+
+    Args:
+        output: folder of the tables.
+        sources: the scans of this run.
+        records: contents of record.json by name of the scan and number of the follow-up.
+        earlier: rows of both tables from `read_earlier_rows`.
 
     Raises:
         OutputError: a table cannot be written.
@@ -100,21 +99,21 @@ def write_followup_tables(
     for source in sources:
         rows.append(_scan_row(output, source))
         for number in sorted(n for name, n in records if name == source.name):
-            found = records[source.name, number]["lesions"]
+            of_followup = records[source.name, number]["lesions"]
             folder, timepoint = followup_folder(output, source, number), followup_timepoint(source, number)
             made = SourceScan(
                 source.patient,
                 timepoint,
                 folder / CT,
                 folder / LABELS,
-                links=_links(found),
+                links=_links(of_followup),
                 points=folder / POINTS,
                 baseline=source.timepoint,
             )
             rows.append(_scan_row(output, made))
-            lesions += [_lesion_row(source, timepoint, lesion) for lesion in found]
+            lesions += [_lesion_row(source, timepoint, lesion) for lesion in of_followup]
     scans = {(row["patient"], row["timepoint"]) for row in rows}
-    # Of the scans of this run the records tell all.
+    # For the scans of this run the records are complete.
     folders = {(output / source.folder).resolve() for source in sources}
     before = [
         row
@@ -128,8 +127,8 @@ def write_followup_tables(
     orders: dict[str, int] = {}
     for row in rows:
         row["order"] = orders[row["patient"]] = orders.get(row["patient"], -1) + 1
-    write_csv(output / MANIFEST, _MANIFEST_COLUMNS, rows)
-    write_csv(output / LESIONS, _LESION_COLUMNS, lesions)
+    _write_csv(output / MANIFEST, _MANIFEST_COLUMNS, rows)
+    _write_csv(output / LESIONS, _LESION_COLUMNS, lesions)
 
 
 def _scan_row(output: Path, scan: SourceScan) -> dict[str, Any]:
@@ -139,14 +138,14 @@ def _scan_row(output: Path, scan: SourceScan) -> dict[str, Any]:
         "patient": scan.patient,
         "timepoint": scan.timepoint,
         **{name: os.path.relpath(path, output) if path else "" for name, path in files.items()},
-        # Never the scan of the row before it, which may be one of another run.
+        # Explicit, as the default is the scan of the row before, which may belong to another run.
         "baseline": scan.baseline or NO_BASELINE,
         "links": scan.links,
     }
 
 
 def _links(lesions: Iterable[Mapping[str, Any]]) -> str:
-    """Lesions that are more than their own id in this scan."""
+    """Links of the lesions that have more than their own id in this scan."""
     return "; ".join(
         f"{lesion['lesion_id']}>{'+'.join(map(str, lesion['followup_ids']))}"
         for lesion in lesions
@@ -174,12 +173,8 @@ def _point(point: Sequence[float] | None) -> str:
     return "" if point is None else " ".join(f"{value:.3f}" for value in point)
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a table under a temporary name, and only then give it its own.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a table atomically."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()

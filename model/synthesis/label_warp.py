@@ -1,7 +1,7 @@
-"""Lesion ids on the follow-up's voxels, without ever mixing two ids.
+"""Lesion ids on the voxels of the follow-up, without ever mixing two ids.
 
-A voxel gets the id of the baseline voxel that its centre comes from. A lesion of few voxels would be lost or
-doubled by that; it gets the voxels that it fills most, as many as its volume makes.
+A voxel gets the id of the baseline voxel that its centre comes from. That could lose or double a lesion of
+few voxels; such a lesion gets the voxels that it fills most, as many as correspond to its volume.
 """
 
 from __future__ import annotations
@@ -19,63 +19,90 @@ from .displacement import grid_positions
 from .scan_lesions import LabelledLesion
 
 SMALL_VOXELS = 100
-"""Lesions of at most so many voxels in the baseline are placed by how much of each voxel they fill."""
+"""Lesions of up to this many baseline voxels are placed by how much of each follow-up voxel they fill."""
 
 _SAMPLES = 4  # per axis and voxel
 _MARGIN_VOXELS = 3
-# In larger boxes only what is near to the pieces of a scattered lesion is looked at.
+# In larger boxes only the surroundings of each piece of a scattered lesion are sampled.
 _MAX_SAMPLED_VOXELS = 30_000
 
 PositionMap = Callable[[FloatArray], FloatArray]
-"""Places (3, N) of the follow-up, axis mm -> those of the baseline."""
+"""Map of follow-up positions (3, N) to baseline positions (3, N), both in axis mm (z, y, x)."""
 
 
-def nearest_ids(labels: Array, places_mm: FloatArray, spacing_zyx: Vector) -> Array:
-    """Ids (N,) at baseline places (3, N); 0 outside of the scan."""
-    index = np.floor(places_mm / np.reshape(spacing_zyx, (3, 1)) + 0.5).astype(np.int32)
+def nearest_ids(labels: Array, positions_mm: FloatArray, spacing_zyx: Vector) -> Array:
+    """Look up the lesion id of the nearest voxel.
+
+    Args:
+        labels: lesion ids (z, y, x) of the baseline.
+        positions_mm: positions (3, N) in axis mm (z, y, x).
+        spacing_zyx: voxel spacing (z, y, x) in mm.
+
+    Returns:
+        Ids (N,) with the dtype of ``labels``; 0 outside the scan.
+    """
+    index = np.floor(positions_mm / np.reshape(spacing_zyx, (3, 1)) + 0.5).astype(np.int32)
     inside = ((index >= 0) & (index < np.reshape(labels.shape, (3, 1)))).all(axis=0)
-    ids = np.zeros(places_mm.shape[1], labels.dtype)
+    ids = np.zeros(positions_mm.shape[1], labels.dtype)
     ids[inside] = labels[tuple(index[:, inside])]
     return ids
 
 
-def push_forward(pull: PositionMap, places_mm: FloatArray) -> FloatArray:
-    """Places (3, N) of the baseline -> those of the follow-up."""
-    return invert_displacement(lambda points: (pull(points.T) - points.T).T, places_mm.T).T
+def push_forward(pullback: PositionMap, positions_mm: FloatArray) -> FloatArray:
+    """Map baseline positions to the follow-up: the inverse of a pullback, by fixed-point iteration.
+
+    Args:
+        pullback: map of follow-up positions to baseline positions.
+        positions_mm: baseline positions (3, N) in axis mm (z, y, x).
+
+    Returns:
+        Follow-up positions (3, N) in axis mm (z, y, x).
+    """
+    return invert_displacement(lambda points: (pullback(points.T) - points.T).T, positions_mm.T).T
 
 
 def place_small(
     followup: Array,
     baseline: Array,
     lesion: LabelledLesion,
-    pull: PositionMap,
+    pullback: PositionMap,
     spacing: Vector,
     expected: float,
 ) -> None:
-    """Give a small lesion its voxels in the follow-up's labelmap (z, y, x), which is written to.
+    """Assign a small lesion its voxels in the follow-up.
 
-    ``expected`` is how many they are by its volume; what lies out of the scan is left out of them.
+    Args:
+        followup: lesion ids (z, y, x) of the follow-up; modified in place.
+        baseline: lesion ids (z, y, x) of the baseline.
+        lesion: the lesion in the baseline.
+        pullback: map of follow-up positions to baseline positions.
+        spacing: voxel spacing (z, y, x) in mm.
+        expected: number of voxels that corresponds to the lesion's volume; voxels outside the scan are
+            dropped.
     """
-    box = _reach(lesion.box, lesion.centre_zyx, pull, spacing, followup.shape)
+    box = _reachable_box(lesion.box, lesion.centre_zyx, pullback, spacing, followup.shape)
     if box.is_empty:
         return
     for plane in followup[box.slices]:
         plane[plane == lesion.lesion_id] = 0
-    near = _candidates(baseline, lesion, pull, spacing, box)
+    near = _candidates(baseline, lesion, pullback, spacing, box)
     ends = zip(box.start_zyx, box.stop_zyx, followup.shape, strict=True)
     inside = all(start > 0 and stop < n for start, stop, n in ends)
     count = max(1, round(expected)) if inside else round(float(near.filled.sum()))
     is_free = followup[tuple(near.index_zyx)] == 0
     free = np.flatnonzero(is_free & ((near.filled > 0) | inside))
-    # Of voxels filled alike, as are those that it does not reach, the nearest to its centre.
+    # Among equally filled voxels (e.g. those that the lesion does not reach): the nearest to its centre.
     best = free[np.lexsort((near.distance_mm[free], -near.filled[free]))[:count]]
     followup[tuple(near.index_zyx[:, best])] = lesion.lesion_id
 
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """Voxels (3, N) of the follow-up, in the order of a raveled array, the share of each that comes from the
-    lesion, and how far it is from the centre of the lesion (or of its nearest piece)."""
+    """Voxels (3, N) of the follow-up in the order of a raveled array.
+
+    ``filled`` (N,) is the share of each voxel that comes from the lesion, ``distance_mm`` (N,) its distance
+    from the centre of the lesion or of its nearest piece.
+    """
 
     index_zyx: Array
     filled: FloatArray
@@ -83,78 +110,85 @@ class _Candidates:
 
 
 def _candidates(
-    baseline: Array, lesion: LabelledLesion, pull: PositionMap, spacing: Vector, box: Box
+    baseline: Array, lesion: LabelledLesion, pullback: PositionMap, spacing: Vector, box: Box
 ) -> _Candidates:
-    """The voxels of a box, or where pieces lie scattered over a large one, those near to the pieces."""
+    """Sample all voxels of a small box; of a large one only those near each piece of the lesion."""
     if np.prod(box.shape_zyx) <= _MAX_SAMPLED_VOXELS:
-        return _sampled(baseline, lesion, lesion.centre_zyx, pull, spacing, box)
-    found = []
+        return _sample_box(baseline, lesion, lesion.centre_zyx, pullback, spacing, box)
+    parts = []
     for piece in _pieces(baseline, lesion):
         start, stop = piece.min(axis=0).tolist(), (piece.max(axis=0) + 1).tolist()
         z, y, x = piece.mean(axis=0).tolist()
-        around = _reach(Box(tuple(start), tuple(stop)), (z, y, x), pull, spacing, baseline.shape)
+        around = _reachable_box(Box(tuple(start), tuple(stop)), (z, y, x), pullback, spacing, baseline.shape)
         if not around.is_empty:
-            found.append(_sampled(baseline, lesion, (z, y, x), pull, spacing, around))
-    if not found:
+            parts.append(_sample_box(baseline, lesion, (z, y, x), pullback, spacing, around))
+    if not parts:
         return _Candidates(np.empty((3, 0), int), np.empty(0), np.empty(0))
-    index = np.concatenate([part.index_zyx for part in found], axis=1)
-    distance = np.concatenate([part.distance_mm for part in found])
-    # A voxel near to several pieces counts once, for the nearest of them.
+    index = np.concatenate([part.index_zyx for part in parts], axis=1)
+    distance = np.concatenate([part.distance_mm for part in parts])
+    # A voxel near several pieces counts once, for the nearest of them.
     order = np.lexsort((distance, *index[::-1]))
     index, distance = index[:, order], distance[order]
-    filled = np.concatenate([part.filled for part in found])[order]
+    filled = np.concatenate([part.filled for part in parts])[order]
     first = np.ones(len(order), bool)
     first[1:] = (index[:, 1:] != index[:, :-1]).any(axis=0)
     return _Candidates(index[:, first], filled[first], distance[first])
 
 
-def _sampled(
-    baseline: Array, lesion: LabelledLesion, centre_zyx: Vector, pull: PositionMap, spacing: Vector, box: Box
+def _sample_box(
+    baseline: Array,
+    lesion: LabelledLesion,
+    centre_zyx: Vector,
+    pullback: PositionMap,
+    spacing: Vector,
+    box: Box,
 ) -> _Candidates:
-    """All voxels of a box."""
-    places = grid_positions(np.multiply(box.start_zyx, spacing).tolist(), spacing, box.shape_zyx)
-    centre = push_forward(pull, np.reshape(np.multiply(centre_zyx, spacing), (3, 1)))
+    """Sample all voxels of a box."""
+    positions = grid_positions(np.multiply(box.start_zyx, spacing).tolist(), spacing, box.shape_zyx)
+    centre = push_forward(pullback, np.reshape(np.multiply(centre_zyx, spacing), (3, 1)))
     index = np.indices(box.shape_zyx).reshape(3, -1) + np.reshape(box.start_zyx, (3, 1))
-    filled = _filled(baseline, lesion, pull, spacing, box).ravel()
-    return _Candidates(index, filled, np.linalg.norm(places - centre, axis=0))
+    filled = _filled_shares(baseline, lesion, pullback, spacing, box).ravel()
+    return _Candidates(index, filled, np.linalg.norm(positions - centre, axis=0))
 
 
 def _pieces(baseline: Array, lesion: LabelledLesion) -> list[Array]:
-    """The connected pieces (26 neighbours) of a lesion of few voxels: voxel indices (N, 3) of each."""
+    """Split a lesion of few voxels into connected pieces (26 neighbours): voxel indices (N, 3) of each."""
     start = np.asarray(lesion.box.start_zyx)
     planes = enumerate(baseline[lesion.box.slices])
-    found = [
+    parts = [
         np.stack([np.full(y.size, z), y, x], 1)
         for z, (y, x) in ((z, np.nonzero(plane == lesion.lesion_id)) for z, plane in planes)
         if y.size
     ]
-    voxels = np.concatenate(found) + start
+    voxels = np.concatenate(parts) + start
     touching = np.abs(voxels[:, None] - voxels[None]).max(axis=2) <= 1
     count, pieces = connected_components(touching, directed=False)
     return [voxels[pieces == n] for n in range(count)]
 
 
-def _reach(box: Box, centre_zyx: Vector, pull: PositionMap, spacing: Vector, shape: tuple[int, ...]) -> Box:
-    """Where a box's lesion can lie in the follow-up: the box of its box's corners, and a margin."""
+def _reachable_box(
+    box: Box, centre_zyx: Vector, pullback: PositionMap, spacing: Vector, shape: tuple[int, ...]
+) -> Box:
+    """Bound the lesion in the follow-up: the box of the mapped corners of its box, plus a margin."""
     corners = np.asarray(list(product(*zip(np.subtract(box.start_zyx, 1), box.stop_zyx, strict=True))), float)
     corners = np.vstack([corners, np.asarray(centre_zyx)])
-    moved = push_forward(pull, corners.T * np.reshape(spacing, (3, 1))) / np.reshape(spacing, (3, 1))
-    start = np.floor(moved.min(axis=1)).astype(int) - _MARGIN_VOXELS
-    stop = np.ceil(moved.max(axis=1)).astype(int) + _MARGIN_VOXELS + 1
+    mapped = push_forward(pullback, corners.T * np.reshape(spacing, (3, 1))) / np.reshape(spacing, (3, 1))
+    start = np.floor(mapped.min(axis=1)).astype(int) - _MARGIN_VOXELS
+    stop = np.ceil(mapped.max(axis=1)).astype(int) + _MARGIN_VOXELS + 1
     return Box(tuple(start.tolist()), tuple(stop.tolist())).intersection(Box.of_shape(shape))
 
 
-def _filled(
-    baseline: Array, lesion: LabelledLesion, pull: PositionMap, spacing: Vector, box: Box
+def _filled_shares(
+    baseline: Array, lesion: LabelledLesion, pullback: PositionMap, spacing: Vector, box: Box
 ) -> FloatArray:
-    """The share of each voxel of a follow-up's box that comes from the lesion."""
+    """Compute the share of each voxel (z, y, x) of a follow-up box that comes from the lesion."""
     fine = np.divide(spacing, _SAMPLES)
     first = (np.asarray(box.start_zyx) - 0.5) * spacing + fine / 2
     nz, ny, nx = box.shape_zyx
     shares = np.zeros(box.shape_zyx)
     for z in range(nz):
         start = (first[0] + z * spacing[0], first[1], first[2])
-        places = grid_positions(start, fine.tolist(), (_SAMPLES, ny * _SAMPLES, nx * _SAMPLES))
-        ids = nearest_ids(baseline, pull(places), spacing) == lesion.lesion_id
+        positions = grid_positions(start, fine.tolist(), (_SAMPLES, ny * _SAMPLES, nx * _SAMPLES))
+        ids = nearest_ids(baseline, pullback(positions), spacing) == lesion.lesion_id
         shares[z] = ids.reshape(_SAMPLES, ny, _SAMPLES, nx, _SAMPLES).mean(axis=(0, 2, 4))
     return shares

@@ -1,8 +1,8 @@
-"""Another position of the patient: elastic deformation, then rotation, scaling and translation.
+"""Motion of the patient: elastic deformation, then rotation, scaling and translation.
 
-As in batchgeneratorsv2, whose names the settings bear, all are applied to the places at which the scan is
-looked up: place in the baseline = centre + scaling · R · (place + elastic - centre) + translation. So a
-scaling above one makes things smaller.
+As in batchgeneratorsv2, after which the settings are named, all are applied to the positions at which the
+scan is resampled: baseline position = centre + scaling · R · (position + elastic - centre) + translation.
+Hence a scaling above one makes things smaller.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from ..case.geometry import FloatArray, Geometry, Vector
 from .displacement import LocalField, min_jacobian
-from .random_draws import MotionDraw
+from .draw_types import MotionDraw
 from .settings import MotionSettings
 
 # Nodes per smoothing length of the elastic field.
@@ -24,7 +24,11 @@ _MAX_NODES_PER_AXIS = 160
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Places (3, N) of the follow-up, axis mm -> those of the baseline."""
+    """Maps follow-up positions to baseline positions in axis mm.
+
+    ``matrix`` is (3, 3), ``centre_mm`` and ``translation_mm`` are (3, 1), all in the order z, y, x.
+    ``elastic_share`` is the share of the drawn elastic deformation that was applied.
+    """
 
     matrix: FloatArray
     centre_mm: FloatArray
@@ -33,14 +37,28 @@ class Motion:
     min_jacobian: float
     elastic_share: float = field(default=1.0)
 
-    def pulled(self, places_mm: FloatArray) -> FloatArray:
+    def pull_back(self, positions_mm: FloatArray) -> FloatArray:
+        """Map positions of the follow-up to the baseline.
+
+        Args:
+            positions_mm: positions (3, N) in axis mm (z, y, x).
+
+        Returns:
+            Positions (3, N) in axis mm (z, y, x).
+        """
         if self.elastic is not None:
-            places_mm = places_mm + self.elastic.displacement(places_mm)
-        return self.matrix @ (places_mm - self.centre_mm) + self.centre_mm + self.translation_mm
+            positions_mm = positions_mm + self.elastic.displacement(positions_mm)
+        return self.matrix @ (positions_mm - self.centre_mm) + self.centre_mm + self.translation_mm
 
 
 def build_motion(draw: MotionDraw, geometry: Geometry, settings: MotionSettings) -> Motion:
-    """The motion that was drawn; an elastic part that would fold is weakened (``elastic_share``)."""
+    """Build the drawn motion; an elastic part that would fold is halved until it does not.
+
+    Args:
+        draw: the drawn values.
+        geometry: grid of the scan.
+        settings: the smallest Jacobian determinant to accept.
+    """
     extent = np.multiply(geometry.shape_zyx, geometry.spacing_zyx)
     centre = (np.subtract(geometry.shape_zyx, 1) * geometry.spacing_zyx / 2).reshape(3, 1)
     matrix = draw.scaling * _rotation(draw.angles_deg)
@@ -65,7 +83,7 @@ def build_motion(draw: MotionDraw, geometry: Geometry, settings: MotionSettings)
 
 
 def _rotation(angles_deg: Vector) -> FloatArray:
-    """Turns round z, y and x, one after the other, for columns (z, y, x)."""
+    """Matrix of rotations about z, y and x, in turn, for columns (z, y, x)."""
     total = np.eye(3)
     for axis, angle in enumerate(np.deg2rad(angles_deg)):
         a, b = (k for k in range(3) if k != axis)
@@ -77,7 +95,7 @@ def _rotation(angles_deg: Vector) -> FloatArray:
 
 
 def _elastic(draw: MotionDraw, extent_mm: FloatArray) -> LocalField | None:
-    """White noise smoothed and brought to its largest displacement, each component for itself."""
+    """Smooth white noise and scale it to its largest displacement, separately for each component."""
     sigmas = np.asarray(draw.elastic_scale) * extent_mm
     largest = np.asarray(draw.elastic_magnitude) * sigmas
     if not (largest > 0).any():
@@ -88,7 +106,7 @@ def _elastic(draw: MotionDraw, extent_mm: FloatArray) -> LocalField | None:
     u = np.zeros((3, *counts), np.float32)
     for axis in range(3):
         noise = rng.standard_normal(tuple(counts), np.float32)
-        # One smoothing length for all directions of a component, as in the library.
+        # One smoothing length for all directions of a component, as in batchgeneratorsv2.
         smooth = ndimage.gaussian_filter(noise, sigmas[axis] / spacing, mode="wrap")
         u[axis] = smooth * (largest[axis] / max(float(np.abs(smooth).max()), 1e-12))
     z, y, x = (float(value) for value in spacing)

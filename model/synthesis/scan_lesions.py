@@ -1,4 +1,4 @@
-"""What the drawing of a follow-up knows of a scan: its lesions, and which of them lie near each other."""
+"""Lesions of a labelmap: their boxes, centres and sizes, and pairs of neighbours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..case.labelmaps import label_regions
 
 @dataclass(frozen=True, slots=True)
 class LabelledLesion:
-    """A lesion of the baseline: voxel box, centre of gravity (voxel index z, y, x) and size."""
+    """A lesion as labelled: voxel box (z, y, x), centre of gravity (voxel index z, y, x) and size."""
 
     lesion_id: int
     box: Box
@@ -25,13 +25,13 @@ class LabelledLesion:
 
     @property
     def radius_mm(self) -> float:
-        """Of the ball of the same volume."""
+        """Radius of the ball of the same volume."""
         return equivalent_radius_mm(self.volume_ml)
 
 
 @dataclass(frozen=True, slots=True)
 class NearPair:
-    """Two lesions with a gap between them (mm between the centres of their nearest voxels)."""
+    """Ids of two neighbouring lesions; ``gap_mm`` is between the centres of their nearest voxels."""
 
     first: int
     second: int
@@ -40,9 +40,10 @@ class NearPair:
 
 @dataclass(frozen=True, slots=True)
 class ScanLesions:
-    """``highest_id`` is that of all scans of the patient: new lesions get ids above it.
+    """Lesions of a scan and its close pairs, from which a follow-up is drawn.
 
-    ``patient_ids`` are those of all its scans: where there is nothing above, none of them is taken.
+    ``patient_ids`` are the lesion ids of all scans of the patient, ``highest_id`` the largest of them: new
+    lesions get ids above it or, if none is left, ids that are not among ``patient_ids``.
     """
 
     lesions: tuple[LabelledLesion, ...]
@@ -52,11 +53,17 @@ class ScanLesions:
 
 
 def equivalent_radius_mm(volume_ml: float) -> float:
+    """Compute the radius in mm of a ball of a volume in ml."""
     return float((3000.0 * volume_ml / (4 * np.pi)) ** (1 / 3))
 
 
 def labelled_lesions(labels: Array, spacing_zyx: Vector) -> tuple[LabelledLesion, ...]:
-    """All lesions of a labelmap (z, y, x), by id."""
+    """List the lesions of a labelmap, ordered by id.
+
+    Args:
+        labels: lesion ids (z, y, x).
+        spacing_zyx: voxel spacing (z, y, x) in mm.
+    """
     voxel_ml = float(np.prod(spacing_zyx)) / 1000.0
     found = []
     for lesion_id, region in label_regions(labels).items():
@@ -68,7 +75,14 @@ def labelled_lesions(labels: Array, spacing_zyx: Vector) -> tuple[LabelledLesion
 def near_pairs(
     labels: Array, lesions: Sequence[LabelledLesion], spacing_zyx: Vector, max_gap_mm: float
 ) -> tuple[NearPair, ...]:
-    """Pairs of lesions that do not touch and whose gap is at most so wide."""
+    """Find pairs of lesions that do not touch and lie close to each other.
+
+    Args:
+        labels: lesion ids (z, y, x).
+        lesions: the lesions of ``labels``.
+        spacing_zyx: voxel spacing (z, y, x) in mm.
+        max_gap_mm: widest gap of a pair.
+    """
     spacing = np.asarray(spacing_zyx)
     touching_mm = float(np.linalg.norm(spacing)) * 1.01
     starts = np.asarray([lesion.box.start_zyx for lesion in lesions]).reshape(-1, 3)
@@ -91,7 +105,14 @@ def near_pairs(
 def find_scan_lesions(
     labels: Array, spacing_zyx: Vector, max_gap_mm: float, patient_ids: frozenset[int] = frozenset()
 ) -> ScanLesions:
-    """Facts of a labelmap (z, y, x); pairs are those with a gap of at most ``max_gap_mm``."""
+    """Find the lesions of a labelmap and its close pairs.
+
+    Args:
+        labels: lesion ids (z, y, x).
+        spacing_zyx: voxel spacing (z, y, x) in mm.
+        max_gap_mm: widest gap of a pair.
+        patient_ids: lesion ids of all scans of the patient; empty if this is the only one.
+    """
     lesions = labelled_lesions(labels, spacing_zyx)
     pairs = near_pairs(labels, lesions, spacing_zyx, max_gap_mm)
     return ScanLesions(lesions, pairs, max(patient_ids, default=0), patient_ids)

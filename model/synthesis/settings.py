@@ -1,7 +1,7 @@
-"""All parameters of the generator, with the defaults of LesionLocator ([Rokuss2025], its section 7).
+"""All parameters of the generator, with the defaults of LesionLocator ([Rokuss2025], section 7).
 
-Lengths of the paper are voxels; here they are mm. One of the paper's voxels counts as ``voxel_mm`` mm: the
-parameters below are already in mm for 1 mm, the factor is applied where they are drawn. Ranges are uniform.
+Published lengths are in voxels, those below in mm: a published voxel counts as ``voxel_mm``, which is 1 mm by
+default and multiplies the lengths when they are drawn. Values are uniform over their ranges.
 """
 
 from __future__ import annotations
@@ -16,15 +16,22 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class GrowthSettings:
-    """Change of lesions (7.1).
+    """Growth and shrinkage of lesions ([Rokuss2025], section 7.1).
 
-    ``amplitudes_mm2``: A0, one per image, or one per lesion where ``is_per_lesion``; negative shrinks.
-    ``sigma_mm``: of the blurred lesion, from the first value at ``sigma_radii_mm[0]`` to the second at
-    ``sigma_radii_mm[1]``, linear in the lesion's equivalent radius. ``modulation`` is the paper's range of r,
-    ``modulation_sigma_mm`` its smoothing and ``modulation_gain`` how strongly it counts in the factor
-    1 + gain * smoothed r (see `growth`). The ratios are the drawn volume ratios that stages are steered to.
-    ``step``: how far a stage may move a lesion's surface at least and at most, as a share of its inner
-    radius.
+    Attributes:
+        amplitudes_mm2: values of A0, of which one is drawn per image; negative values shrink.
+        is_per_lesion: draw A0 per lesion instead.
+        sigma_mm: blur of the lesion at the smallest and the largest of ``sigma_radii_mm``.
+        sigma_radii_mm: equivalent radii of the lesion between which ``sigma_mm`` is linear.
+        modulation: range of the random field r.
+        modulation_sigma_mm: smoothing of r.
+        modulation_gain: weight of the smoothed r in the factor 1 + gain * r (see `growth`).
+        growth_ratio: target volume ratios of lesions that grow.
+        shrinkage_ratio: target volume ratios of lesions that shrink.
+        step: smallest and largest shift of a lesion's surface in one stage, as a share of its inner radius.
+        max_stages: largest number of stages.
+        ratio_tolerance: relative tolerance of the target ratio.
+        min_jacobian: smallest Jacobian determinant of a stage.
     """
 
     amplitudes_mm2: tuple[float, ...] = (-22.0, -18.0, 15.0, 25.0)
@@ -44,9 +51,10 @@ class GrowthSettings:
 
 @dataclass(frozen=True, slots=True)
 class EventSettings:
-    """What the paper lacks. Probabilities are per lesion, for merging per pair of near lesions.
+    """Events, which [Rokuss2025] does not have.
 
-    ``new_mean`` is the mean number of new lesions of a follow-up (Poisson), ``new_max`` the most.
+    Probabilities are per lesion; for merging, per pair of close lesions. ``new_mean`` is the mean number of
+    new lesions of a follow-up (Poisson), ``new_max`` the largest.
     """
 
     p_vanish: float = 0.1
@@ -67,11 +75,11 @@ class EventSettings:
 
 @dataclass(frozen=True, slots=True)
 class MotionSettings:
-    """Spatial changes of the image (7.2), as batchgeneratorsv2 names them.
+    """Motion of the patient ([Rokuss2025], section 7.2), named as in batchgeneratorsv2.
 
     ``elastic_scale`` is the smoothing length as a share of the scan's extent along each axis;
-    ``elastic_magnitude`` the largest displacement as a share of that length (the library counts it in
-    voxels, where the paper's 0.05 would be nothing).
+    ``elastic_magnitude`` is the largest displacement as a share of that length. batchgeneratorsv2 takes it in
+    voxels, where the published 0.05 would have no effect.
     """
 
     p_elastic: float = 1.0
@@ -88,7 +96,7 @@ class MotionSettings:
 
 @dataclass(frozen=True, slots=True)
 class AppearanceSettings:
-    """Changes of intensity (7.2), in units of (HU - mean) / std, LesionLocator's normalisation of CT."""
+    """Changes of intensity ([Rokuss2025], section 7.2) in LesionLocator's CT units, (HU - mean) / std."""
 
     mean_hu: float = -63.007
     std_hu: float = 282.36
@@ -105,8 +113,10 @@ class AppearanceSettings:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisSettings:
-    """``voxel_mm`` is what one voxel of the paper's parameters counts as; ``field_spacing_mm`` that of the
-    saved displacements."""
+    """All settings.
+
+    ``voxel_mm`` is mm per published voxel, ``field_spacing_mm`` the spacing of the saved displacements.
+    """
 
     growth: GrowthSettings = field(default_factory=GrowthSettings)
     events: EventSettings = field(default_factory=EventSettings)
@@ -116,26 +126,26 @@ class SynthesisSettings:
     field_spacing_mm: float = 2.0
 
     def with_overrides(self, overrides: list[str]) -> SynthesisSettings:
-        """The settings with ``GROUP.NAME=VALUE[,VALUE ...]`` (or ``NAME=VALUE``) put in their places.
+        """Return the settings with changes of the form ``GROUP.NAME=VALUE[,VALUE ...]`` or ``NAME=VALUE``.
 
         Raises:
-            InputError: no such setting, or a value that does not fit it.
+            InputError: unknown setting, or a value of the wrong type or out of range.
         """
         settings = self
         for text in overrides:
             key, equals, value = text.partition("=")
             path = key.strip().split(".")
             if not equals or not 1 <= len(path) <= 2:
-                raise InputError(f"--set {text}: is no setting; expected GROUP.NAME=VALUE")
+                raise InputError(f"--set {text}: is not a setting; expected GROUP.NAME=VALUE")
             settings = _replaced(settings, path, value, text)
         return settings
 
 
-_HU = (-32768.0, 32767.0)  # what int16 holds
+_HU = (-32768.0, 32767.0)  # range of int16
 _PROBABILITY = (0.0, 1.0)
 
-# What a value (both ends of a range) may be: outside of it the generator has no meaning, or does not end. It
-# is no advice: most of what is allowed is far from any patient.
+# Limits of a value (of both ends of a range): beyond them the generator makes no sense or does not end. They
+# are not recommendations: most of the values allowed are far from any patient.
 LIMITS: dict[str, tuple[float, float]] = {
     "growth.amplitudes_mm2": (-1000, 1000),
     "growth.sigma_mm": (0.1, 50),
@@ -188,17 +198,17 @@ LIMITS: dict[str, tuple[float, float]] = {
     "field_spacing_mm": (0.1, 1000),
 }
 
-# Values whose sign says something.
+# Values whose sign has a meaning.
 _NOT_ZERO = frozenset({"growth.amplitudes_mm2"})
 
 
 def _replaced(group: Any, path: list[str], value: str, text: str) -> Any:
-    known = {entry.name for entry in fields(group)}
-    if path[0] not in known:
-        raise InputError(f"--set {text}: {path[0]!r} is unknown; expected one of: {', '.join(sorted(known))}")
+    names = {entry.name for entry in fields(group)}
+    if path[0] not in names:
+        raise InputError(f"--set {text}: {path[0]!r} is unknown; expected one of: {', '.join(sorted(names))}")
     current = getattr(group, path[0])
     if is_dataclass(current) != (len(path) == 2):
-        raise InputError(f"--set {text}: is no setting; expected GROUP.NAME=VALUE")
+        raise InputError(f"--set {text}: is not a setting; expected GROUP.NAME=VALUE")
     if is_dataclass(current):
         return replace(group, **{path[0]: _replaced(current, path[1:], value, text)})
     key = text.partition("=")[0].strip()
@@ -206,19 +216,19 @@ def _replaced(group: Any, path: list[str], value: str, text: str) -> Any:
 
 
 def _parsed(key: str, kind: Any, value: str) -> Any:
-    """A value of the setting's own type, within its limits."""
+    """Parse a value as the type of its setting, within its limits."""
     if kind is bool:
-        known = {"true": True, "1": True, "false": False, "0": False}
-        if value.lower() not in known:
+        values = {"true": True, "1": True, "false": False, "0": False}
+        if value.lower() not in values:
             raise InputError(f"--set {key}: is {value!r}; expected true or false")
-        return known[value.lower()]
+        return values[value.lower()]
     low, high = LIMITS[key]
     expected = f"from {low:g} to {high:g}" + (", none of them 0" if key in _NOT_ZERO else "")
     try:
         numbers = tuple(int(part) if kind is int else float(part) for part in value.split(","))
     except ValueError:
         numbers = ()
-    # Comparisons are false for NaN, too.
+    # Comparisons with NaN are false.
     fits = bool(numbers) and all(low <= n <= high and (n or key not in _NOT_ZERO) for n in numbers)
     if kind == Range:
         expected = f"two numbers {expected}, the lower one first"

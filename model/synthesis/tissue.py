@@ -1,4 +1,4 @@
-"""Tissue: what a place would look like without its lesion, and where a new lesion may lie."""
+"""Tissue: fill in a removed lesion, generate texture, and find where a new lesion may lie."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scipy import ndimage
 from ..case.geometry import Array, AxisMap, Vector
 from .displacement import Mask, Volume
 
-# Widths at which a hole is filled from its rim, the narrowest that reaches first.
+# Widths at which a hole is filled from its rim; each voxel takes the narrowest one that reaches it.
 _FILLING_MM = (1.5, 3.0, 6.0, 12.0, 24.0, 48.0, 96.0)
 _LEAST_WEIGHT = 0.02
 _RELAXATIONS = 25
-# Texture is what a blur of this width takes away; it hangs together over about a voxel.
+# Texture is what a blur of this width removes; it is correlated over about a voxel.
 _TEXTURE_MM = 2.5
 _GRAIN_VOXELS = 0.7
 _MAD_TO_DEVIATION = 1.4826
@@ -29,10 +29,20 @@ _MIN_LUNG_ML = 50.0
 
 
 def fill_hole(hu: Volume, hole: Mask, usable: Mask, spacing_zyx: Vector, seed: int) -> Volume:
-    """HU (z, y, x) with a hole filled from the usable voxels round it.
+    """Fill a hole from the usable voxels around it.
 
     The base is smooth: normalised convolutions of growing width, relaxed until it joins the rim without a
-    step (as the harmonic filling does); the texture is correlated noise as strong as that of the rim.
+    step (as a harmonic filling would); the texture is correlated noise as strong as that of the rim.
+
+    Args:
+        hu: HU (z, y, x), float32.
+        hole: voxels (z, y, x) to fill.
+        usable: voxels (z, y, x) to fill them from.
+        spacing_zyx: voxel spacing (z, y, x) in mm.
+        seed: seed of the texture.
+
+    Returns:
+        HU (z, y, x); ``hu`` itself if there is nothing to fill, or nothing to fill it from.
     """
     known = usable & ~hole
     if not known.any() or not hole.any():
@@ -50,7 +60,7 @@ def fill_hole(hu: Volume, hole: Mask, usable: Mask, spacing_zyx: Vector, seed: i
         if not todo.any():
             break
     values[todo] = np.median(hu[known])
-    # Voxels of other lesions take no part: they are held at the nearest tissue's value.
+    # Voxels of other lesions do not contribute: they are held at the value of the nearest tissue.
     other = ~known & ~hole
     nearest = ndimage.distance_transform_edt(other, sampling=spacing, return_indices=True)[1]
     values[other] = values[tuple(nearest[:, other])]
@@ -63,7 +73,13 @@ def fill_hole(hu: Volume, hole: Mask, usable: Mask, spacing_zyx: Vector, seed: i
 
 
 def texture_deviation(hu: Volume, where: Mask, spacing_zyx: Vector) -> float:
-    """How strongly HU vary from place to place in a region, robustly (vessels in lung are no noise)."""
+    """Estimate the standard deviation of the texture in a region, robustly: vessels in lung are not noise.
+
+    Args:
+        hu: HU (z, y, x), float32.
+        where: voxels (z, y, x) of the region.
+        spacing_zyx: voxel spacing (z, y, x) in mm.
+    """
     if not where.any():
         return 0.0
     sigma = _TEXTURE_MM / np.asarray(spacing_zyx)
@@ -74,12 +90,30 @@ def texture_deviation(hu: Volume, where: Mask, spacing_zyx: Vector) -> float:
 
 
 def texture_noise(shape: tuple[int, ...], deviation: float, seed: int) -> Volume:
-    """Correlated noise of mean zero."""
+    """Generate correlated noise with mean zero.
+
+    Args:
+        shape: shape (z, y, x) of the result.
+        deviation: standard deviation in HU.
+        seed: seed of the noise.
+
+    Returns:
+        Noise (z, y, x) in HU, float32.
+    """
     return np.asarray(_grain(shape, seed) * np.float32(deviation), np.float32)
 
 
 def dilate_mm(mask: Mask, width_mm: float, spacing_zyx: Vector) -> Mask:
-    """All voxels within so many mm of a mask, and at least its neighbours."""
+    """Dilate a mask by a width in mm, and at least to its neighbours.
+
+    Args:
+        mask: bool (z, y, x).
+        width_mm: width in mm.
+        spacing_zyx: voxel spacing (z, y, x) in mm.
+
+    Returns:
+        Dilated mask, bool (z, y, x).
+    """
     distance = ndimage.distance_transform_edt(~mask, sampling=spacing_zyx)
     return np.asarray((distance <= width_mm) | ndimage.binary_dilation(mask))
 
@@ -95,16 +129,19 @@ def _grain(shape: tuple[int, ...], seed: int) -> Volume:
 
 
 @dataclass(frozen=True, eq=False)
-class Hosts:
-    """Where lesions may begin: places (N, 3), z, y, x, axis mm, in soft tissue or lung, in a fixed order."""
+class HostTissue:
+    """Candidate positions (N, 3) of new lesions, axis mm (z, y, x): soft tissue or lung, in a fixed order."""
 
-    places_mm: Array
+    positions_mm: Array
 
 
-def find_hosts(ct: Array, spacing_zyx: Vector, axial: AxisMap) -> Hosts:
-    """Places inside the body: not in air round it, nor at its skin, nor on the couch.
+def find_host_tissue(ct: Array, spacing_zyx: Vector, axial: AxisMap) -> HostTissue:
+    """Find positions inside the body: not in the air around it, at its skin, or on the couch.
 
-    ``axial`` says which axis runs along the patient: lungs are what the body encloses in axial slices.
+    Args:
+        ct: HU (z, y, x).
+        spacing_zyx: voxel spacing (z, y, x) in mm.
+        axial: map to axial order; lungs are found as what the body encloses in axial slices.
     """
     small, steps = _reduced(ct, spacing_zyx)
     axial_hu = axial.array(small)
@@ -117,12 +154,12 @@ def find_hosts(ct: Array, spacing_zyx: Vector, axial: AxisMap) -> Hosts:
     inside = ndimage.binary_erosion(solid | lung, iterations=1, border_value=1) & (soft | lung)
     back = axial.inverse().array(inside)
     centre = (np.asarray(steps) - 1) / 2
-    places = (np.argwhere(back) * steps + centre) * np.asarray(spacing_zyx)
-    return Hosts(places)
+    positions = (np.argwhere(back) * steps + centre) * np.asarray(spacing_zyx)
+    return HostTissue(positions)
 
 
 def _reduced(ct: Array, spacing_zyx: Vector) -> tuple[Volume, tuple[int, int, int]]:
-    """Means of blocks of about 4 mm, plane by plane."""
+    """Average blocks of about 4 mm, plane by plane; returns the means and the block size (z, y, x)."""
     fz, fy, fx = (max(1, min(int(_HOST_MM / s), n)) for s, n in zip(spacing_zyx, ct.shape, strict=True))
     nz, ny, nx = ct.shape[0] // fz, ct.shape[1] // fy, ct.shape[2] // fx
     small = np.empty((nz, ny, nx), np.float32)
@@ -151,7 +188,7 @@ def _large(mask: Mask, least_voxels: float) -> Mask:
 
 
 def _enclosed(solid: Mask) -> Mask:
-    """What the body encloses in each slice; a side that it runs into (a cropped scan) counts as closed."""
+    """Fill the body in each slice; a side that it runs into (of a cropped scan) counts as closed."""
     padded = np.zeros((solid.shape[0], solid.shape[1] + 2, solid.shape[2] + 2), bool)
     padded[:, 1:-1, 1:-1] = solid
     for inner, outer in (

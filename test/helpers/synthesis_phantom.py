@@ -8,7 +8,8 @@ import numpy as np
 
 from model.case.geometry import Geometry
 from model.synthesis.compose_followup import Baseline, Followup, compose_followup
-from model.synthesis.random_draws import FollowupDraw, draw_followup
+from model.synthesis.draw_types import FollowupDraw
+from model.synthesis.random_draws import draw_followup
 from model.synthesis.scan_lesions import find_scan_lesions
 from model.synthesis.settings import (
     AppearanceSettings,

@@ -30,7 +30,7 @@ from model.synthesis.settings import (
     MotionSettings,
     SynthesisSettings,
 )
-from model.synthesis.synthesize import read_baseline
+from model.synthesis.source_scans import read_baseline
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = ROOT / "test" / "sample" / "input" / "images"
@@ -72,15 +72,15 @@ def draw_slice(axes: Axes, baseline: Baseline, shown: Baseline | Followup, focus
 
 
 def draw_field(axes: Axes, baseline: Baseline, made: Followup, focus: np.ndarray) -> None:
-    """Where places of the follow-up come from: an arrow from each to its place in the baseline."""
+    """Where positions of the follow-up come from: an arrow from each to its place in the baseline."""
     spacing = np.asarray(baseline.geometry.spacing_zyx)
     z, y, x = focus * spacing
     count = int(2 * HALF_MM / ARROW_MM)
-    places = grid_positions((z, y - HALF_MM, x - HALF_MM), (1.0, ARROW_MM, ARROW_MM), (1, count, count))
-    moved = made.pull(places) - places
+    positions = grid_positions((z, y - HALF_MM, x - HALF_MM), (1.0, ARROW_MM, ARROW_MM), (1, count, count))
+    moved = made.pullback(positions) - positions
     axes.quiver(
-        places[2],
-        places[1],
+        positions[2],
+        positions[1],
         moved[2],
         moved[1],
         np.linalg.norm(moved, axis=0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,8 @@ from model.synthesis.followup_files import POINTS, followup_folder
 from model.synthesis.followup_record import SyntheticLesion
 from model.synthesis.followup_tables import write_followup_tables
 from model.synthesis.settings import SynthesisSettings
-from model.synthesis.synthesize import SynthesisRequest, _sources
+from model.synthesis.source_scans import SourceScan, find_sources
+from model.synthesis.synthesize import SynthesisRequest
 from test.helpers.paths import CHECKOUT
 
 from ...helpers.synthesis_phantom import BIG, GRID, scan
@@ -93,17 +95,18 @@ def test_more_followups_and_more_workers_change_nothing(
 
 
 def test_finished_followups_are_kept_and_broken_ones_made_again(
-    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     options = ("--ct", files[0], "--labels", files[1], "-o", tmp_path, "--count", 2)
     _run(*options)
     first, second = (tmp_path / "ct_baseline" / f"followup-{n:03d}" for n in (1, 2))
     before = _contents(tmp_path)
     times = (first / "ct.mha").stat().st_mtime_ns
     (second / POINTS).write_bytes(b"cut")
-    capsys.readouterr()
+    caplog.clear()
     _run(*options)
-    assert "(1 were there already)" in capsys.readouterr().out
+    assert "(1 existed already)" in caplog.messages[-1]
     assert (first / "ct.mha").stat().st_mtime_ns == times
     assert _contents(tmp_path) == before
 
@@ -130,7 +133,7 @@ def test_followups_of_a_scan_are_of_one_seed_and_of_the_same_settings(
     with pytest.raises(InputError) as told:
         _run("--ct", files[0], "--labels", files[1], "-o", out, *options)
     assert str(told.value) == (
-        f"{out / 'ct_baseline'}: holds follow-ups of {has} (followup-002), but {wants} was asked for; "
+        f"{out / 'ct_baseline'}: holds follow-ups with {has} (followup-002), not {wants}; "
         "expected the same seed and settings, or another --output"
     )
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
@@ -269,7 +272,7 @@ def test_runs_into_one_folder_add_up_and_never_mix_two_sources(
 
 def test_a_table_of_others_is_not_overwritten(files: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("name,age\nx,3\n")
-    with pytest.raises(InputError, match=r"manifest\.csv: is no table of train synthesize"):
+    with pytest.raises(InputError, match=r"manifest\.csv: is not a table of train synthesize"):
         _run("--ct", files[0], "--labels", files[1], "-o", tmp_path)
 
 
@@ -297,6 +300,10 @@ def test_points_out_of_the_scan_are_no_clicks(files: tuple[Path, Path], tmp_path
     assert set(read_clicks(folder / POINTS)) == inside and len(inside) < len(lesions)
 
 
+def _sources(request: SynthesisRequest) -> tuple[SourceScan, ...]:
+    return find_sources(request.manifest, request.ct, request.labels, request.patient)
+
+
 def _request(manifest: Path, output: Path) -> SynthesisRequest:
     return SynthesisRequest(None, None, manifest, output, 0, 2, 1, SynthesisSettings())
 
@@ -304,11 +311,11 @@ def _request(manifest: Path, output: Path) -> SynthesisRequest:
 def test_a_scan_has_the_name_of_its_file_or_of_its_patient(
     files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[SynthesisRequest] = []
-    monkeypatch.setattr("model.synthesis.synthesize.synthesize", lambda one: iter(asked.append(one) or ()))
+    requests: list[SynthesisRequest] = []
+    monkeypatch.setattr("model.synthesis.synthesize.synthesize", requests.append)
     for options in ((), ("--patient", "Müller 7")):
         _run("--ct", files[0], "--labels", files[1], "-o", "out", *options)
-    plain, named = (_sources(one)[0] for one in asked)
+    plain, named = (_sources(request)[0] for request in requests)
     assert (plain.patient, plain.name) == ("ct", "ct_baseline")
     assert (named.patient, named.name) == ("Müller 7", "Müller 7_baseline")
     assert named.folder.isascii() and named.ct == plain.ct
@@ -326,8 +333,11 @@ def test_what_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
         (("--ct", ct, "--labels", labels, "--workers", 0, *output), "--workers: is 0; expected"),
         (("--ct", ct, *output), "--labels: is missing"),
         (("--ct", ct, "--labels", labels, "--patient", " ", *output), "--patient: is ' '; expected a name"),
-        (("--manifest", tmp_path / "x.csv", "--patient", "P", *output), "--patient: given beside --manifest"),
-        (("--ct", ct, "--manifest", ct, *output), "--manifest: given beside"),
+        (
+            ("--manifest", tmp_path / "x.csv", "--patient", "P", *output),
+            "--patient: given together with --manifest",
+        ),
+        (("--ct", ct, "--manifest", ct, *output), "--manifest: given together with"),
         (("--ct", ct, "--labels", labels, "--set", "growth.sigma=3", *output), "'sigma' is unknown"),
         (
             ("--ct", ct, "--labels", labels, "--set", "appearance.noise_variance=-1,-1", *output),

@@ -15,11 +15,11 @@ from model.propagation.points import Direction, propagate_points
 from model.propagation.register.field import FieldTransform, jacobian_determinants
 from model.propagation.register.linear import LinearTransform
 from model.propagation.register.stored import read_transform, save_transform
-from model.synthesis import compose_followup as composing
 from model.synthesis import label_warp as discrete
+from model.synthesis import saved_displacement
 from model.synthesis.appearance import apply_appearance, halo_slices
+from model.synthesis.draw_types import AppearanceDraw, MotionDraw
 from model.synthesis.motion import build_motion
-from model.synthesis.random_draws import AppearanceDraw, MotionDraw
 from model.synthesis.scan_lesions import labelled_lesions
 from model.synthesis.settings import AppearanceSettings, MotionSettings, SynthesisSettings
 
@@ -58,12 +58,12 @@ def test_the_patient_alone_moves_rigidly() -> None:
     draw = MotionDraw((3.0, -2.0, 4.0), 1.0, (5.0, -3.0, 1.0), (0.05,) * 3, (0.0,) * 3, 0)
     motion = build_motion(draw, GRID, MotionSettings())
     assert motion.elastic is None and motion.min_jacobian == pytest.approx(1.0)
-    places = np.random.default_rng(0).uniform(0, 60, (3, 50))
-    moved = motion.pulled(places)
-    before = np.linalg.norm(places[:, :-1] - places[:, 1:], axis=0)
+    positions = np.random.default_rng(0).uniform(0, 60, (3, 50))
+    moved = motion.pull_back(positions)
+    before = np.linalg.norm(positions[:, :-1] - positions[:, 1:], axis=0)
     np.testing.assert_allclose(np.linalg.norm(moved[:, :-1] - moved[:, 1:], axis=0), before)
     centre = motion.centre_mm
-    np.testing.assert_allclose(motion.pulled(centre) - centre, [[5.0], [-3.0], [1.0]])
+    np.testing.assert_allclose(motion.pull_back(centre) - centre, [[5.0], [-3.0], [1.0]])
 
 
 def test_scaling_changes_volumes_by_its_cube() -> None:
@@ -103,8 +103,8 @@ def test_the_smallest_determinant_does_not_depend_on_slabs(monkeypatch: pytest.M
         field = FieldTransform(LinearTransform.identity(), u, replace(GRID, size_xyz=(6, 5, slices)))
         whole = float(jacobian_determinants(field).min())
         for nodes in (1, 60, 90, 10_000):
-            monkeypatch.setattr(composing, "_JACOBIAN_NODES", nodes)
-            assert composing.smallest_jacobian(field) == whole
+            monkeypatch.setattr(saved_displacement, "_JACOBIAN_NODES", nodes)
+            assert saved_displacement.smallest_jacobian(field) == whole
 
 
 def test_scattered_pieces_of_a_small_lesion_are_placed_near_to_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +113,8 @@ def test_scattered_pieces_of_a_small_lesion_are_placed_near_to_each(monkeypatch:
     spacing = (2.0, 1.5, 1.5)
     (lesion,) = labelled_lesions(labels, spacing)
 
-    def pull(places: np.ndarray) -> np.ndarray:
-        return 0.93 * places + np.reshape((0.7, 1.1, -0.4), (3, 1))
+    def pull(positions: np.ndarray) -> np.ndarray:
+        return 0.93 * positions + np.reshape((0.7, 1.1, -0.4), (3, 1))
 
     def placed(limit: int) -> np.ndarray:
         monkeypatch.setattr(discrete, "_MAX_SAMPLED_VOXELS", limit)
@@ -125,7 +125,7 @@ def test_scattered_pieces_of_a_small_lesion_are_placed_near_to_each(monkeypatch:
     whole = placed(10**9)
     assert np.count_nonzero(whole) == round(lesion.voxels * 1.2)
     # Only of voxels filled alike others are taken: those nearer to their own piece.
-    shares = discrete._filled(labels, lesion, pull, spacing, Box.of_shape(labels.shape))
+    shares = discrete._filled_shares(labels, lesion, pull, spacing, Box.of_shape(labels.shape))
     near = placed(0)
     assert np.count_nonzero(near) == np.count_nonzero(whole)
     assert shares[near > 0].sum() == pytest.approx(shares[whole > 0].sum())

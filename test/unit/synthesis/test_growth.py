@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.synthesis.displacement import LocalField, min_jacobian
-from model.synthesis.growth import blur_sigma_mm, grow_lesion
-from model.synthesis.random_draws import GrowthDraw, draw_followup
+from model.synthesis.draw_types import GrowthDraw
+from model.synthesis.growth import grow_lesion
+from model.synthesis.growth_region import blur_sigma_mm
+from model.synthesis.random_draws import draw_followup
 from model.synthesis.scan_lesions import find_scan_lesions, labelled_lesions
 from model.synthesis.settings import GrowthSettings, SynthesisSettings
 
@@ -110,8 +112,8 @@ def test_the_modulation_makes_growth_uneven_and_gain_zero_makes_it_even() -> Non
         chosen = replace(GrowthSettings(), modulation_gain=gain)
         field = grow_lesion(labels, (1.0, 1.0, 1.0), lesion, (), GrowthDraw(1, 15.0, 1.6, 3), chosen).field
         directions = np.random.default_rng(0).normal(size=(3, 300))
-        places = centre[:, None] + 9.0 * directions / np.linalg.norm(directions, axis=0)
-        shifts = np.linalg.norm(field.displacement(places), axis=0)
+        positions = centre[:, None] + 9.0 * directions / np.linalg.norm(directions, axis=0)
+        shifts = np.linalg.norm(field.displacement(positions), axis=0)
         return float(shifts.std() / shifts.mean())
 
     assert spread(0.0) < 0.1 < spread(4.0) and spread(4.0) > 2 * spread(0.0)
@@ -175,7 +177,9 @@ def test_amplitudes_may_be_drawn_for_each_lesion() -> None:
 
 
 def test_determinants_of_a_known_field() -> None:
-    places = np.stack(np.meshgrid(*(np.arange(8.0) * 2,) * 3, indexing="ij"))
-    assert min_jacobian((0.1 * places).astype(np.float32), (2.0, 2.0, 2.0)) == pytest.approx(1.331, rel=1e-5)
-    folded = LocalField((0, 0, 0), (2, 2, 2), (-1.5 * places).astype(np.float32))
+    positions = np.stack(np.meshgrid(*(np.arange(8.0) * 2,) * 3, indexing="ij"))
+    assert min_jacobian((0.1 * positions).astype(np.float32), (2.0, 2.0, 2.0)) == pytest.approx(
+        1.331, rel=1e-5
+    )
+    folded = LocalField((0, 0, 0), (2, 2, 2), (-1.5 * positions).astype(np.float32))
     assert min_jacobian(folded.u_mm, folded.spacing_mm) < 0

@@ -14,12 +14,12 @@ from scipy import ndimage
 
 from model.case.geometry import Geometry
 from model.errors import InputError
-from model.synthesis import growth
 from model.synthesis.appearance import apply_appearance
 from model.synthesis.compose_followup import Baseline
-from model.synthesis.growth import GrowthSettings, blur_sigma_mm
+from model.synthesis.draw_types import AppearanceDraw, FollowupDraw
+from model.synthesis.growth_region import GrowthSettings, blur_sigma_mm, modulation_factor
 from model.synthesis.motion import build_motion
-from model.synthesis.random_draws import AppearanceDraw, FollowupDraw, draw_followup
+from model.synthesis.random_draws import draw_followup
 from model.synthesis.scan_lesions import LabelledLesion, ScanLesions, find_scan_lesions
 from model.synthesis.settings import LIMITS, AppearanceSettings, MotionSettings, SynthesisSettings
 from test.cohort.make import SEEDING
@@ -164,9 +164,9 @@ def test_a_blur_is_as_wide_as_it_is_set() -> None:
     draw = AppearanceDraw(None, 0, (3.0, 2.0, 4.0), None, None)
     blurred = apply_appearance(hu, 0, 0.0, WIDE, spacing, draw, AppearanceSettings())
     for axis, sigma_mm in enumerate(draw.blur_mm or ()):
-        places = (np.arange(hu.shape[axis]) - hu.shape[axis] // 2) * spacing[axis]
+        positions = (np.arange(hu.shape[axis]) - hu.shape[axis] // 2) * spacing[axis]
         profile = blurred.sum(axis=tuple(other for other in range(3) if other != axis))
-        assert (profile * places**2).sum() / profile.sum() == pytest.approx(sigma_mm**2, rel=0.03)
+        assert (profile * positions**2).sum() / profile.sum() == pytest.approx(sigma_mm**2, rel=0.03)
 
 
 def test_the_elastic_field_is_as_large_as_it_is_set() -> None:
@@ -179,7 +179,7 @@ def test_the_elastic_field_is_as_large_as_it_is_set() -> None:
 
 def test_the_modulation_is_the_papers_field_times_the_gain() -> None:
     shape = (60, 60, 60)
-    factor = growth._factor(shape, 1.0, 3, GrowthSettings(), 1.0)
+    factor = modulation_factor(shape, 1.0, 3, GrowthSettings(), 1.0)
     paper = ndimage.gaussian_filter(np.random.default_rng(0).uniform(-3.5, 3.5, shape), 3, mode="wrap")
     assert factor.mean() == pytest.approx(1, abs=0.05)
     assert factor.std() == pytest.approx(4 * paper.std(), rel=0.15)

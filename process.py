@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import argparse
 
-from model.cli.process import leave, supervise
-from model.cli.segment import add_arguments, options_of
+from model.cli.process import leave
+from model.cli.segment import add_arguments, run
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run the case; returns the exit code."""
     parser = argparse.ArgumentParser(prog="process.py", description=(__doc__ or "").splitlines()[0])
     add_arguments(parser)
-    return supervise(options_of(parser, parser.parse_args(argv)))
+    return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Scans are held in axial order (`Scan.geometry`, `Scan.ct`, `Scan.mask`, `Click.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -159,14 +159,6 @@ class UnsegmentedLesion:
     reason: str
 
 
-class LesionStatus(StrEnum):
-    SEGMENTED = "segmented"
-    EMPTY = "empty"  # answered: no voxel of the follow-up belongs to it
-    OUT_OF_VIEW = "out-of-view"
-    FAILED = "failed"
-    UNFINISHED = "unfinished"  # the run was ended before its turn
-
-
 @dataclass(frozen=True, eq=False)
 class LesionResult:
     """The network's answer for one prompt, on the follow-up's axial grid.
@@ -185,24 +177,3 @@ class LesionResult:
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
         return self.probability > 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class LesionOutcome:
-    """What a run says of one lesion in one follow-up scan (or of none, when it is in no scan)."""
-
-    lesion_id: int
-    status: LesionStatus
-    prompt: LesionPrompt | None = None
-    volume_baseline_ml: float | None = None
-    volume_followup_ml: float | None = None
-    message: str | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class CaseResult:
-    """One labelmap per follow-up scan, (z, y, x) as the scan's file stores its axes."""
-
-    labelmaps: dict[Slot, Array]
-    records: tuple[LesionOutcome, ...]
-    warnings: tuple[str, ...] = field(default=())

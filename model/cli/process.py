@@ -1,9 +1,9 @@
-"""The life of a run as the outside sees it: signals, exit codes, and the last line on stderr.
+"""Supervision of a process: signals, exit codes, and the last line on stderr, for all commands.
 
-The work is done in a thread, so that this one can answer a signal at once, also while the network or a
-registration computes. Logs go to stdout; stderr gets nothing but sentences for the user, because the
-platform shows its last line. Where nobody reads stdout any more (``| head``), logs are dropped and the run of
-a case goes on, as its answer is a file; a command that prints its answer ends without a word.
+The work runs in a thread of its own, so that the main thread can handle a signal at once, even while the
+network or a registration computes. Logs go to stdout; stderr gets only sentences for the user, because
+grand-challenge shows its last line. If the reader of stdout is gone (``| head``), logs are dropped and the
+run of a case continues, as its result is a file; a command that prints its result ends silently.
 """
 
 from __future__ import annotations
@@ -17,18 +17,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
-from ..errors import EXIT_TERMINATED, LongilesionError, MemoryExhaustedError, one_line
-from .segment import CaseRunOptions
-
-if TYPE_CHECKING:
-    from .case_run import Run
+from ..errors import ExitCode, LongilesionError, MemoryExhaustedError, one_line
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
-_EXIT_UNREAD = 141  # 128 + SIGPIPE, as shells have it of programs that end so
 
 
 class _SignalReceived(BaseException):
@@ -40,31 +35,12 @@ class _SignalReceived(BaseException):
 
 
 class _Worker(Thread):
-    """Carries out the run; keeps what went wrong for the main thread."""
-
-    def __init__(self, options: CaseRunOptions) -> None:
-        super().__init__(name="run", daemon=True)
-        self.options = options
-        self.current: Run | None = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            from .case_run import Run  # brings numpy and SimpleITK: not before signals are answered
-
-            self.current = Run(self.options)
-            self.current.execute()
-        except BaseException as error:
-            self.error = error
-
-
-class _Command(Thread):
-    """Carries out a command; keeps its exit code, or what went wrong, for the main thread."""
+    """Runs the work of a command; keeps its exit code or its error for the main thread."""
 
     def __init__(self, work: Callable[[], int]) -> None:
         super().__init__(name="command", daemon=True)
         self.work = work
-        self.code = LongilesionError.exit_code
+        self.code: int = ExitCode.FAULT
         self.error: BaseException | None = None
 
     def run(self) -> None:
@@ -74,62 +50,80 @@ class _Command(Thread):
             self.error = error
 
 
-class _Log(logging.StreamHandler[TextIO]):
-    """Logs for people: where nobody reads them any more they are dropped, without a word on stderr."""
+class _StdoutLog(logging.StreamHandler[TextIO]):
+    """Log handler that silently drops records once the reader of stdout is gone."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exception(), BrokenPipeError):
             super().handleError(record)
 
 
-def supervise(options: CaseRunOptions) -> int:
-    """Run one case and say in one line what went wrong, if anything did. Returns the exit code."""
+def supervise_case(work: Callable[[], int], write_unfinished: Callable[[], None]) -> int:
+    """Run the segmentation of one case; an error is printed as one line on stderr.
+
+    Args:
+        work: the run; returns the exit code.
+        write_unfinished: writes the lesions that are finished; called when a signal ends the process.
+
+    Returns:
+        The exit code of the process.
+    """
     _prepare()
-    worker = _Worker(options)
+    worker = _Worker(work)
     if (number := _wait_for(worker)) is not None:
-        _write_unfinished(worker)
+        _try_to_write(write_unfinished)
         _end(number, "the lesions finished until then were written")
-    if worker.error is not None:
-        return _explain(worker.error)
-    if worker.current is not None and worker.current.failed_ids:
-        failed = ", ".join(str(lesion_id) for lesion_id in worker.current.failed_ids)
-        _say(f"lesions that could not be computed and were left empty: {failed}; all others are complete")
+    code = worker.code if worker.error is None else _report(worker.error)
     _flush()
-    return 0
+    return code
 
 
 def supervise_command(work: Callable[[], int]) -> int:
-    """Run a command other than that of a case, as `supervise` does. Returns the exit code.
+    """Run a command; an error is printed as one line on stderr.
 
-    A signal ends it at once, and so does an output that nobody reads; files are written whole or not at all.
+    A signal ends it at once, and so does a reader of stdout that is gone; files are written atomically.
+
+    Args:
+        work: the command; returns the exit code.
+
+    Returns:
+        The exit code of the process.
     """
     _prepare()
-    worker = _Command(work)
+    worker = _Worker(work)
     if (number := _wait_for(worker)) is not None:
         _end(number, "what was written until then is whole")
     if isinstance(worker.error, BrokenPipeError) and _is_unread():
-        os._exit(_EXIT_UNREAD)  # its processes, and what is left to print, are not waited for
-    code = worker.code if worker.error is None else _explain(worker.error)
-    return code if _flush() or code else _EXIT_UNREAD
+        os._exit(ExitCode.UNREAD_STDOUT)  # without waiting for child processes and buffered output
+    code = worker.code if worker.error is None else _report(worker.error)
+    return code if _flush() or code else ExitCode.UNREAD_STDOUT
+
+
+def print_error_line(text: str) -> None:
+    """Print one line for the user on stderr, after everything on stdout."""
+    _flush()
+    with suppress(BrokenPipeError):  # stderr has no reader either
+        print(text, file=sys.stderr, flush=True)
 
 
 def leave(code: int) -> NoReturn:
-    """End the process at once: all is written, and taking torch apart would cost half a second."""
+    """End the process at once: all is written, and unloading torch would take half a second."""
     _flush()
     os._exit(code)
 
 
 def _prepare() -> None:
-    # There is no stdout where the shell has closed it; logs must not go to stderr then.
-    handler = _Log(sys.stdout) if sys.stdout is not None else logging.NullHandler()
+    # stdout is None if the shell has closed it; logs must not go to stderr then.
+    handler = _StdoutLog(sys.stdout) if sys.stdout is not None else logging.NullHandler()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
-    # Patches are cut beside the network's threads: those that wait must not spin on the cores of others.
+    # Patches are cut next to the network's threads: threads that wait must not spin on the others' cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    logging.getLogger("numexpr").setLevel(logging.WARNING)  # a guest's guest that greets on import
+    # numexpr, which blosc2 imports, logs an INFO line on import.
+    logging.getLogger("numexpr").setLevel(logging.WARNING)
 
 
 def _wait_for(worker: Thread) -> int | None:
-    """Start a thread and wait for its end, or for a signal, whose number is the answer."""
+    """Start a thread and wait for it; returns the number of the signal that interrupts it, else None."""
     before = {number: signal.signal(number, _raise_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         worker.start()
@@ -143,9 +137,9 @@ def _wait_for(worker: Thread) -> int | None:
 
 
 def _end(number: int, rest: str) -> NoReturn:
-    """Answer a signal. The worker may be deep in a library: it is not waited for."""
-    _say(f"ended by signal {number}; {rest}")
-    os._exit(EXIT_TERMINATED if number == signal.SIGTERM else 128 + number)
+    """End the process after a signal; the worker may be deep in a library and is not waited for."""
+    print_error_line(f"ended by signal {number}; {rest}")
+    os._exit(ExitCode.TERMINATED if number == signal.SIGTERM else ExitCode.INTERRUPTED)
 
 
 def _raise_signal(number: int, _frame: FrameType | None) -> None:
@@ -154,55 +148,47 @@ def _raise_signal(number: int, _frame: FrameType | None) -> None:
     raise _SignalReceived(number)
 
 
-def _write_unfinished(worker: _Worker) -> None:
+def _try_to_write(write_unfinished: Callable[[], None]) -> None:
     try:
-        from .case_run import Run
-
-        (worker.current or Run(worker.options)).write_unfinished()
-    except Exception as error:  # nothing can be saved: the signal is answered all the same
+        write_unfinished()
+    except Exception as error:  # nothing can be saved; the process ends all the same
         log.exception("the unfinished result could not be written")
-        _say(one_line(error))
+        print_error_line(one_line(error))
 
 
-def _explain(error: BaseException) -> int:
-    """One line on stderr for an error, its details on stdout for those of our own making."""
+def _report(error: BaseException) -> int:
+    """Print an error as one line on stderr, log the traceback of an unexpected one; its exit code."""
     if isinstance(error, MemoryError):
         error = MemoryExhaustedError(
             f"out of memory outside of the network ({one_line(error)}); expected more"
         )
     if isinstance(error, LongilesionError):
         log.debug("", exc_info=error)
-        _say(one_line(error))
+        print_error_line(one_line(error))
         return error.exit_code
     log.error("an unexpected fault", exc_info=error)
-    _say(f"an unexpected fault of the program: {type(error).__name__}: {one_line(error)}")
-    return LongilesionError.exit_code
-
-
-def _say(text: str) -> None:
-    _flush()
-    with suppress(BrokenPipeError):  # of stderr: then there is nobody to tell
-        print(text, file=sys.stderr, flush=True)
+    print_error_line(f"an unexpected fault of the program: {type(error).__name__}: {one_line(error)}")
+    return ExitCode.FAULT
 
 
 def _flush() -> bool:
-    """Write what is left for stdout and stderr; False where nobody reads the former.
+    """Write what is buffered for stdout and stderr; False if the reader of stdout is gone.
 
-    What cannot be written is dropped, as Python would try again at its end, and complain.
+    Output that cannot be written is dropped; otherwise Python would try again at exit, and complain.
     """
-    is_read = True
+    has_reader = True
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
         except BrokenPipeError:
-            is_read = is_read and stream is not sys.stdout
+            has_reader = has_reader and stream is not sys.stdout
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return is_read
+    return has_reader
 
 
 def _is_unread() -> bool:
-    """Whether stdout or stderr is a pipe without a reader: pipes to other processes break, too."""
+    """True if stdout or stderr is a pipe without a reader: pipes to child processes break, too."""
     ends = select.poll()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, AttributeError):  # no file, or closed

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from ..errors import ExitCode
 from ..inference.options import BOOSTS, CaseOptions, ModelOptions
 from .arguments import add_model_options, model_options
+from .process import print_error_line, supervise_case
+
+if TYPE_CHECKING:
+    from .case_run import CaseRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class CaseRunOptions:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add every option of a run."""
+    parser.set_defaults(parser=parser)  # `options_of` reports options that clash through it
     defaults = CaseRunOptions()
     _add_folders(parser, defaults)
     add_model_options(parser)
@@ -90,8 +96,9 @@ def _add_folders(parser: argparse.ArgumentParser, defaults: CaseRunOptions) -> N
     )
 
 
-def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> CaseRunOptions:
+def options_of(arguments: argparse.Namespace) -> CaseRunOptions:
     """Build the options of a parsed command line; options that clash end the process with a message."""
+    parser: argparse.ArgumentParser = arguments.parser
     if arguments.extras is None and (arguments.per_lesion or arguments.save_probabilities):
         parser.error("--per-lesion and --save-probabilities need --extras DIR")
     if arguments.extras is not None:
@@ -113,3 +120,40 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
             keep_probabilities=arguments.save_probabilities,
         ),
     )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Segment the case of a parsed command line; returns the exit code."""
+    return run_case(options_of(arguments))
+
+
+def run_case(options: CaseRunOptions) -> int:
+    """Segment one case; an error is printed as one line on stderr. Returns the exit code."""
+    job = _CaseJob(options)
+    return supervise_case(job.work, job.write_unfinished)
+
+
+class _CaseJob:
+    """The run of a case, imported by the worker: numpy and SimpleITK must not delay signal handling."""
+
+    def __init__(self, options: CaseRunOptions) -> None:
+        self._options = options
+        self._run: CaseRun | None = None
+
+    def work(self) -> int:
+        self._run = self._new_run()
+        failed_ids = self._run.execute().failed_ids
+        if failed_ids:
+            failed = ", ".join(map(str, failed_ids))
+            print_error_line(
+                f"lesions that could not be computed and were left empty: {failed}; all others are complete"
+            )
+        return ExitCode.SUCCESS
+
+    def write_unfinished(self) -> None:
+        (self._run or self._new_run()).write_unfinished()
+
+    def _new_run(self) -> CaseRun:
+        from .case_run import CaseRun
+
+        return CaseRun(self._options)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,21 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import __version__
-from ..case.case import (
-    Case,
-    CaseResult,
-    LesionOutcome,
-    LesionPrompt,
-    LesionResult,
-    PointSource,
-    PromptPoint,
-    Scan,
-)
+from ..case.case import LesionResult, PointSource, PromptPoint, Scan
 from ..case.images import write_image
 from ..case.lesion_json import write_json
 from ..propagation.confidence import PropagatedPoint
-from ..propagation.pair_registrations import RegistrationRecord
 from ..timing import peak_memory_mib
+from .case_result import CaseResult, LesionOutcome
 
 if TYPE_CHECKING:  # brings torch
     from .load import LoadedModel
@@ -37,21 +28,21 @@ _PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "acvl-utils", "safetensors"
 
 @dataclass(frozen=True, eq=False)
 class RunRecord:
-    """What is told of a run.
+    """Contents of the record of a run.
 
-    ``lesions`` are the computed ones; ``model`` is None before it is loaded. ``estimates`` belong to the
-    prompts with a propagated point.
+    Attributes:
+        options: the options that matter for the result, as they are written.
+        result: the segmented case.
+        model: None if it was not loaded yet.
+        outputs: the labelmaps' files.
+        seconds: wall time by stage.
     """
 
     options: Mapping[str, Any]
-    case: Case
     result: CaseResult
-    lesions: tuple[LesionResult, ...]
     model: LoadedModel | None
-    registrations: tuple[RegistrationRecord, ...]
     outputs: tuple[Path, ...]
-    seconds: dict[str, float]
-    estimates: Mapping[LesionPrompt, PropagatedPoint] = field(default_factory=dict)
+    seconds: Mapping[str, float]
 
 
 def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: bool) -> None:
@@ -61,7 +52,7 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
         OutputError: the folder cannot be written.
     """
     write_json(folder / "run.json", _document(run), decimals=None)  # a grid keeps all of its digits
-    for lesion in run.lesions:
+    for lesion in run.result.lesions:
         stem = f"{lesion.prompt.followup.name}_lesion-{lesion.prompt.lesion_id:05d}"
         if per_lesion:
             _write_mask(folder / "lesions" / f"{stem}.mha", lesion)
@@ -88,7 +79,8 @@ def _write_probability(path: Path, lesion: LesionResult) -> None:
 
 
 def _document(run: RunRecord) -> dict[str, Any]:
-    case, result = run.case, run.result
+    result = run.result
+    case = result.case
     return {
         "version": __version__,
         "packages": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
@@ -103,9 +95,9 @@ def _document(run: RunRecord) -> dict[str, Any]:
                 "similarity": _number(record.similarity),
                 "reliable": record.is_reliable,
             }
-            for record in run.registrations
+            for record in result.registrations
         ],
-        "lesions": [_lesion(record, run.estimates) for record in result.records],
+        "lesions": [_lesion(outcome) for outcome in result.outcomes],
         "warnings": list(result.warnings),
         "outputs": [str(path) for path in run.outputs],
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
@@ -145,20 +137,20 @@ def _scan(scan: Scan) -> dict[str, Any]:
     }
 
 
-def _lesion(record: LesionOutcome, estimates: Mapping[LesionPrompt, PropagatedPoint]) -> dict[str, Any]:
-    document: dict[str, Any] = {"lesion_id": record.lesion_id, "status": str(record.status)}
-    prompt = record.prompt
+def _lesion(outcome: LesionOutcome) -> dict[str, Any]:
+    document: dict[str, Any] = {"lesion_id": outcome.lesion_id, "status": str(outcome.status)}
+    prompt, estimate = outcome.prompt, outcome.estimate
     if prompt is not None:
-        known = estimates.get(prompt)
         document |= {
             "new": prompt.is_new,
-            "baseline": _point(prompt.baseline, prompt.baseline_point, known) | {"has_mask": prompt.has_mask},
-            "followup": _point(prompt.followup, prompt.followup_point, known),
+            "baseline": _point(prompt.baseline, prompt.baseline_point, estimate)
+            | {"has_mask": prompt.has_mask},
+            "followup": _point(prompt.followup, prompt.followup_point, estimate),
         }
-    document["volume_baseline_ml"] = _number(record.volume_baseline_ml)
-    document["volume_followup_ml"] = _number(record.volume_followup_ml)
-    if record.message:
-        document["message"] = record.message
+    document["volume_baseline_ml"] = _number(outcome.volume_baseline_ml)
+    document["volume_followup_ml"] = _number(outcome.volume_followup_ml)
+    if outcome.message:
+        document["message"] = outcome.message
     return document
 
 
@@ -205,29 +197,27 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
-def lesion_table(
-    records: tuple[LesionOutcome, ...], estimates: Mapping[LesionPrompt, PropagatedPoint] | None = None
-) -> str:
-    """The lesions as a table for people: point, its source and estimated error, volumes before and after."""
-    if not records:
+def lesion_table(outcomes: Sequence[LesionOutcome]) -> str:
+    """Format the lesions as a text table: point, its source and estimated error, volumes, status."""
+    if not outcomes:
         return "no lesions: the case has no clicks and no mask labels"
     rows = [("lesion", "follow-up scan", "point (x, y, z)", "source", "before ml", "after ml", "status")]
-    for record in sorted(records, key=lambda record: record.lesion_id):
-        prompt = record.prompt
+    for outcome in sorted(outcomes, key=lambda outcome: outcome.lesion_id):
+        lesion_id, status, prompt = str(outcome.lesion_id), str(outcome.status), outcome.prompt
         if prompt is None:
-            rows.append((str(record.lesion_id), "-", "-", "-", "-", "-", str(record.status)))
+            rows.append((lesion_id, "-", "-", "-", "-", "-", status))
             continue
         point = prompt.followup.file_point_xyz(prompt.followup_point.point_zyx)
-        before, after = record.volume_baseline_ml, record.volume_followup_ml
+        before, after = outcome.volume_baseline_ml, outcome.volume_followup_ml
         rows.append(
             (
-                str(record.lesion_id),
+                lesion_id,
                 str(prompt.followup.slot),
                 ", ".join(f"{value:.1f}" for value in point),
-                point_words(prompt.followup_point, (estimates or {}).get(prompt)),
+                point_words(prompt.followup_point, outcome.estimate),
                 "new" if prompt.is_new else f"{before or 0:.2f}",
                 "-" if after is None else f"{after:.2f}",
-                str(record.status),
+                status,
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..errors import LongilesionError
+from ..errors import ExitCode, LongilesionError
 from .config import TrainingConfig
 
 # Half precision overflows now and then; a run whose losses stay no numbers for longer is lost.
@@ -18,7 +18,7 @@ _SKIPPED_AT_MOST = 10
 class CollapsedFoldError(LongilesionError):
     """A fold does not learn (any more); its numbers say nothing about the method."""
 
-    exit_code = 6
+    exit_code = ExitCode.COLLAPSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.provenance import digest
-from ..errors import InputError, LongilesionError
+from ..errors import ExitCode, InputError, LongilesionError
 from ..network.plan import Plan
 from .config import TrainingConfig, from_plain
 from .data_source import LesionPair, Patients
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 class BudgetSpentError(LongilesionError):
     """The time that was given is over; what was trained until then is kept, and the same call goes on."""
 
-    exit_code = 7
+    exit_code = ExitCode.BUDGET_SPENT
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from model.case.challenge import discover, read_case
-from model.cli.process import supervise
-from model.cli.segment import CaseRunOptions
+from model.cli.segment import CaseRunOptions, run_case
 from model.inference.locate import Locator
 from model.inference.options import CaseOptions, ModelOptions
 from model.network.encoding import CHANNELS, encode_lesion
@@ -123,7 +122,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             model=ModelOptions(device="cpu"),
             case=CaseOptions(overlap="max-id"),
         )
-        assert supervise(options) == 0
+        assert run_case(options) == 0
     return folders
 
 

@@ -95,6 +95,8 @@ def test_every_room_is_held() -> None:
         ("model.case.challenge", ("torch",)),
         ("model.propagation.points", ("torch",)),
         ("model.cli.case_run", ("torch",)),
+        ("model.cli.segment", ("torch", "SimpleITK", "numpy")),
+        ("model.inference.segment_case", ("torch",)),
         ("model.network.plan", ("torch", "SimpleITK")),
     ],
 )

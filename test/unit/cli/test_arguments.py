@@ -16,7 +16,7 @@ from model.inference.options import BOOSTS, DEFAULT_BOOST, CaseOptions, ModelOpt
 def _parsed(*arguments: str) -> CaseRunOptions:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    return options_of(parser, parser.parse_args(arguments))
+    return options_of(parser.parse_args(arguments))
 
 
 def test_without_arguments_all_is_as_the_options_default() -> None:

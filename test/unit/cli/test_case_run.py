@@ -1,4 +1,4 @@
-"""What a run does beside its stages: back ends by name, and faults upon faults."""
+"""The run of a case on disk: its registration back end, and errors while it fails."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from model.cli import case_run as stages
-from model.cli.case_run import NamedBackend, Run
+from model.cli.case_run import CaseRun
 from model.cli.segment import CaseRunOptions
 from model.errors import InputError, MemoryExhaustedError
+from model.inference import segment_case
 from model.inference.options import CaseOptions, ModelOptions
+from model.inference.segment_case import LazyBackend
 from model.propagation.register import DEFAULT_BACKEND
 from model.propagation.register.identity import IdentityBackend
 
@@ -23,40 +24,39 @@ from model.propagation.register.identity import IdentityBackend
         (CaseRunOptions(model=ModelOptions(device="cuda", deterministic=True)), (DEFAULT_BACKEND, "cpu")),
     ],
 )
-def test_the_back_end_that_is_asked_for(
+def test_the_registration_backend_is_imported_on_first_use(
     options: CaseRunOptions, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    imported = []
 
     def backend(name: str, device: str) -> IdentityBackend:
-        asked.append((name, device))
+        imported.append((name, device))
         return IdentityBackend()
 
-    monkeypatch.setattr(stages, "backend", backend)
-    run = Run(options)
-    assert asked == []  # not before it is needed
+    monkeypatch.setattr(segment_case, "backend", backend)
+    run = CaseRun(options)
+    assert imported == []
     assert run.backend.load() is run.backend.load()
-    assert asked == [expected]
+    assert imported == [expected]
 
 
-def test_a_name_that_is_none_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_an_unknown_backend_is_reported_before_anything_is_read(tmp_path: Path) -> None:
     missing = CaseRunOptions(
         input_dir=tmp_path / "none", output_dir=tmp_path / "out", case=CaseOptions(backend="affinity")
     )
     with pytest.raises(InputError, match="affinity"):
-        Run(missing).execute()
+        CaseRun(missing).execute()
     with pytest.raises(InputError, match="affinity"):
-        NamedBackend("affinity", "cpu").load()
+        LazyBackend("affinity", "cpu").load()
 
 
-def test_what_went_wrong_first_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the partial result cannot be written either, as the case is not readable at all."""
-    run = Run(CaseRunOptions(input_dir=tmp_path / "none", output_dir=tmp_path / "out"))
+def test_the_first_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the unfinished result cannot be written either, as the case is not readable at all."""
+    run = CaseRun(CaseRunOptions(input_dir=tmp_path / "none", output_dir=tmp_path / "out"))
 
     def exhausted() -> None:
         raise MemoryExhaustedError("out of memory")
 
-    monkeypatch.setattr(run, "_load_model", exhausted)
-    monkeypatch.setattr(run, "_read_and_locate", lambda: None)
+    monkeypatch.setattr(run, "_segment", exhausted)
     with pytest.raises(MemoryExhaustedError):
         run.execute()

@@ -282,7 +282,7 @@ SAMPLE_INPUT = SAMPLE / "input"
 
 
 def test_two_time_points_are_answered_as_a_case_of_two(tmp_path: Path) -> None:
-    from model.cli.case_run import Run
+    from model.cli.case_run import CaseRun
     from model.cli.segment import CaseRunOptions
 
     images = SAMPLE_INPUT / "images"
@@ -298,7 +298,7 @@ def test_two_time_points_are_answered_as_a_case_of_two(tmp_path: Path) -> None:
     assert track.run(_parsed("--series", str(series), "-o", str(output), *words)) == 0
     followed = read_image(tmp_path / "out" / "P" / "followup" / "primary.mha")
     options = CaseRunOptions(SAMPLE_INPUT, tmp_path / "case", model=ModelOptions(device="cpu", folds=(0,)))
-    Run(options).execute()
+    CaseRun(options).execute()
     (answer,) = tmp_path.glob("case/images/*/*.mha")
     case = read_image(answer)
     assert followed.geometry.same_grid(case.geometry) and followed.array.any()

@@ -15,7 +15,7 @@ import pytest
 
 from model.case.clicks import write_clicks
 from model.case.images import read_geometry, read_image, write_image
-from model.cli.case_run import Run
+from model.cli.case_run import CaseRun
 from model.cli.segment import CaseRunOptions
 from model.crossval import predict as asking
 from model.crossval.pairs import EvaluationPair, data_set_pairs
@@ -68,7 +68,7 @@ def test_answers_are_those_of_a_run(
         weights_dir=weights,
         model=ModelOptions(device="cpu", folds=tuple(map(int, folds))),
     )
-    Run(options).execute()
+    CaseRun(options).execute()
     file = tmp_path / "out" / "images" / "primary-followup-ct-tumor-lesion-seg" / "segmentation.mha"
     wanted, found = read_image(file), read_image(labelmap_path(tmp_path / "answers", pair))
     assert found.array.dtype == np.uint16 and found.geometry.same_grid(wanted.geometry)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.cli.case_run import Run
+from model.cli.case_run import CaseRun
 from model.cli.segment import CaseRunOptions
 from model.inference.options import CaseOptions, ModelOptions
 from model.network.weights import SHIPPED_WEIGHTS
@@ -22,7 +22,7 @@ def test_patches_alone_give_what_whole_volumes_give(
 ) -> None:
     write_phantom_case(tmp_path / "case", size, lesions)
     plain = segment(tmp_path / "case", SHIPPED_WEIGHTS, Timings(), keep=True)
-    run = Run(
+    run = CaseRun(
         CaseRunOptions(
             tmp_path / "case",
             tmp_path / "output",
@@ -31,10 +31,11 @@ def test_patches_alone_give_what_whole_volumes_give(
             case=CaseOptions(overlap="max-id", keep_probabilities=True),
         )
     )
-    (labelmap,) = run.execute().labelmaps.values()
+    result = run.execute()
+    (labelmap,) = result.labelmaps.values()
     assert np.array_equal(labelmap, plain.labelmap) and labelmap.any()
-    assert len(run.finished) == lesions
-    for lesion in run.finished:
+    assert len(result.lesions) == lesions
+    for lesion in result.lesions:
         whole = np.zeros(size[::-1], np.float32)
         assert lesion.support is not None and lesion.support_probability is not None
         whole[lesion.support.slices] = lesion.support_probability

@@ -1,0 +1,88 @@
+"""Result of segmenting a case: labelmaps, and one outcome per lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ..case.case import Case, LesionPrompt, LesionResult, Slot
+from ..case.geometry import Array, Geometry
+from ..propagation.confidence import PropagatedPoint
+from ..propagation.pair_registrations import RegistrationRecord
+
+
+class LesionStatus(StrEnum):
+    """Outcome of a lesion in one follow-up scan, or in none."""
+
+    SEGMENTED = "segmented"
+    EMPTY = "empty"  # predicted, but no voxel of the follow-up belongs to it
+    OUT_OF_VIEW = "out-of-view"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"  # the run ended before its turn
+
+
+@dataclass(frozen=True, eq=False)
+class LesionOutcome:
+    """One lesion in one follow-up scan, or in none if no scan shows it or it could not be located.
+
+    Attributes:
+        lesion_id: id of the lesion, its label in the labelmaps.
+        status: what became of the lesion.
+        prompt: scans and points; ``prompt.followup_point.source`` tells given from propagated points. None
+            if the lesion has no prompt.
+        estimate: of a propagated point, its estimated error and flags; None if no point was propagated.
+        volume_baseline_ml: volume (ml) in the baseline mask; None without a prompt.
+        volume_followup_ml: volume (ml) in the labelmap, after overlaps are resolved; None if not predicted.
+        message: why the lesion has no voxels; None otherwise.
+        result: mask and probabilities of the lesion, before overlaps are resolved; None if not predicted.
+    """
+
+    lesion_id: int
+    status: LesionStatus
+    prompt: LesionPrompt | None = None
+    estimate: PropagatedPoint | None = None
+    volume_baseline_ml: float | None = None
+    volume_followup_ml: float | None = None
+    message: str | None = None
+    result: LesionResult | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CaseResult:
+    """Everything that the segmentation of a case yields.
+
+    Attributes:
+        case: the case that was segmented.
+        labelmaps: per follow-up scan, lesion ids (z, y, x), uint8 or uint16, with the axes as the scan's file
+            stores them; `geometry` is their grid.
+        outcomes: one per lesion and follow-up scan.
+        warnings: of reading, locating and predicting.
+        registrations: of the pairs of scans that were registered.
+        seconds: wall time by stage, and ``total``.
+    """
+
+    case: Case
+    labelmaps: dict[Slot, Array]
+    outcomes: tuple[LesionOutcome, ...]
+    warnings: tuple[str, ...] = ()
+    registrations: tuple[RegistrationRecord, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def geometry(self, slot: Slot) -> Geometry:
+        """Grid of a labelmap: that of the follow-up scan's file."""
+        scan = self.case.followup.scan(slot)
+        if scan is None:
+            raise KeyError(slot)
+        return scan.file_geometry
+
+    @property
+    def lesions(self) -> tuple[LesionResult, ...]:
+        """Mask and probabilities of every predicted lesion, before overlaps are resolved."""
+        return tuple(outcome.result for outcome in self.outcomes if outcome.result is not None)
+
+    @property
+    def failed_ids(self) -> tuple[int, ...]:
+        """Ids of lesions that could not be segmented, in ascending order."""
+        failed = {outcome.lesion_id for outcome in self.outcomes if outcome.status is LesionStatus.FAILED}
+        return tuple(sorted(failed))

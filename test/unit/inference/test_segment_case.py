@@ -1,0 +1,137 @@
+"""Segmentation of a case in memory: results, progress, and merging what is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.case.case import Case, LesionPrompt, PointSource, Slot
+from model.case.challenge import discover, read_case
+from model.errors import AllLesionsFailedError
+from model.inference.case_result import CaseResult, LesionStatus
+from model.inference.load import LoadedModel, load_model
+from model.inference.merge import label_dtype
+from model.inference.options import CaseOptions, ModelOptions
+from model.inference.robust import case_segmenter
+from model.inference.segment_case import (
+    CaseSegmentation,
+    LazyBackend,
+    merge_lesions,
+    predict_lesions,
+    segment_case,
+)
+from model.inference.segmenter import Segmenter
+from model.propagation.pair_registrations import RegistrationCache
+
+from ...helpers.cases_on_disk import CaseOnDisk
+from ...helpers.paths import GOLDEN_MODEL
+
+OPTIONS = CaseOptions(backend="identity")
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return load_model(GOLDEN_MODEL, ModelOptions(device="cpu", folds=(0,)))
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Lesions 1 and 2 with a mask in the baseline; only lesion 1 is clicked in the follow-up."""
+    files = CaseOnDisk(tmp_path_factory.mktemp("case")).write()
+    case = read_case(discover(files.folder))
+    (scan,) = case.followup.scans
+    scan = replace(scan, clicks=tuple(click for click in scan.clicks if click.lesion_id == 1))
+    return replace(case, followup=replace(case.followup, scans=(scan,)))
+
+
+@pytest.fixture(scope="module")
+def result(case: Case, model: LoadedModel) -> CaseResult:
+    return segment_case(case, model, OPTIONS)
+
+
+def test_the_result_holds_labelmaps_and_outcomes(case: Case, result: CaseResult) -> None:
+    (scan,) = case.followup.scans
+    assert result.case is case and set(result.labelmaps) == {Slot.PRIMARY}
+    labelmap = result.labelmaps[Slot.PRIMARY]
+    assert labelmap.dtype == np.uint8 and labelmap.shape == result.geometry(Slot.PRIMARY).shape_zyx
+    given, propagated = result.outcomes
+    assert (given.lesion_id, propagated.lesion_id) == (1, 2) and result.failed_ids == ()
+    assert given.prompt is not None and given.prompt.followup_point.source is PointSource.GIVEN
+    assert propagated.prompt is not None and propagated.estimate is not None
+    assert propagated.prompt.followup_point.source is PointSource.PROPAGATED
+    for outcome in result.outcomes:
+        assert outcome.result is not None and outcome.result.support is None
+        voxels = np.count_nonzero(labelmap == outcome.lesion_id)
+        assert outcome.volume_followup_ml == pytest.approx(voxels * scan.geometry.voxel_volume_ml)
+        assert outcome.status is (LesionStatus.SEGMENTED if voxels else LesionStatus.EMPTY)
+        assert outcome.volume_baseline_ml
+    assert len(result.registrations) == 1
+    assert result.seconds.keys() >= {"locate", "patches", "predict", "export", "merge", "total"}
+
+
+def test_the_model_may_be_loaded_late_and_probabilities_kept(
+    case: Case, model: LoadedModel, result: CaseResult
+) -> None:
+    options = replace(OPTIONS, keep_probabilities=True)
+    kept = segment_case(case, lambda: model, options)
+    assert np.array_equal(kept.labelmaps[Slot.PRIMARY], result.labelmaps[Slot.PRIMARY])
+    assert all(lesion.support_probability is not None for lesion in kept.lesions) and len(kept.lesions) == 2
+
+
+def test_finished_lesions_can_be_merged_at_any_moment(case: Case, model: LoadedModel) -> None:
+    registrations = RegistrationCache(LazyBackend("identity"))
+    segmentation = CaseSegmentation(case, OPTIONS, registrations)
+    assert segmentation.merge(is_finished=False).outcomes == ()
+    progress, statuses = [], []
+
+    def on_lesion(lesion: object, done: int, total: int) -> None:
+        progress.append((done, total))
+        statuses.append([outcome.status for outcome in segmentation.merge(is_finished=False).outcomes])
+
+    last = segmentation.run(model, on_lesion)
+    assert progress == [(1, 2), (2, 2)]
+    final = [outcome.status for outcome in last.outcomes]
+    assert statuses == [[final[0], LesionStatus.UNFINISHED], final]
+
+
+def test_the_steps_one_by_one_give_the_same_labelmap(
+    case: Case, model: LoadedModel, result: CaseResult
+) -> None:
+    prompts = CaseSegmentation(case, OPTIONS, RegistrationCache(LazyBackend("identity"))).locate().prompts
+    predicted = predict_lesions(prompts, case_segmenter(model))
+    dtype = label_dtype([1, 2])
+    labelmaps = merge_lesions(case.followup.scans, predicted.results, "probability", dtype)
+    assert predicted.failures == ()
+    assert np.array_equal(labelmaps[Slot.PRIMARY], result.labelmaps[Slot.PRIMARY])
+
+
+def test_an_error_if_all_lesions_fail(
+    case: Case, model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Segmenter, prompt: LesionPrompt) -> None:
+        raise ValueError("no patch")
+
+    monkeypatch.setattr(Segmenter, "_tiled", fail)
+    segmentation = CaseSegmentation(case, OPTIONS, RegistrationCache(LazyBackend("identity")))
+    with pytest.raises(AllLesionsFailedError, match="none of the 2 lesions could be computed: no patch"):
+        segmentation.run(model)
+    failed = segmentation.merge()
+    assert failed.failed_ids == (1, 2) and not failed.labelmaps[Slot.PRIMARY].any()
+
+
+def test_a_case_without_lesions(case: Case, model: LoadedModel) -> None:
+    def without_lesions(scans: Sequence) -> tuple:  # type: ignore[type-arg]
+        return tuple(
+            replace(scan, clicks=(), mask=None if scan.mask is None else np.zeros_like(scan.mask))
+            for scan in scans
+        )
+
+    empty = Case(
+        replace(case.baseline, scans=without_lesions(case.baseline.scans)),
+        replace(case.followup, scans=without_lesions(case.followup.scans)),
+    )
+    result = segment_case(empty, model, OPTIONS)
+    assert result.outcomes == () and not result.labelmaps[Slot.PRIMARY].any()

@@ -230,10 +230,10 @@ def test_an_unwritable_output_ends_with_5(case: CaseOnDisk) -> None:
 
 
 OUR_FAULT = """
-from model.inference import run
+from model.inference import segment_case
 def fail(*arguments):
     raise KeyError("a fault of ours")
-run.merge = fail
+segment_case.merge = fail
 """
 
 

@@ -20,7 +20,8 @@ from ..network.plan import Plan
 from ..network.resample import FloatVolume
 from ..network.tiles import Blend, lesion_tiles
 from ..timing import Timings
-from .ensemble import Encode, Ensemble, Prediction, foreground_probability
+from .ensemble import Ensemble
+from .prediction import Encode, Prediction, foreground_probability
 
 log = logging.getLogger(__name__)
 

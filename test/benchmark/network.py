@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from model.inference.ensemble import choose_device
+from model.inference.memory import choose_device
 from model.network.plan import Plan, read_plan
 from model.network.resenc_unet import ResEncUNet
 from model.timing import peak_memory_mib

@@ -15,9 +15,10 @@ import pytest
 
 from model.case.case import LesionPrompt
 from model.case.challenge import discover, read_case
-from model.inference.ensemble import Ensemble, Prediction
+from model.inference.ensemble import Ensemble
 from model.inference.locate import Locator
 from model.inference.options import ModelOptions
+from model.inference.prediction import Prediction
 from model.network.encoding import EncodedLesion, encode_lesion
 from model.network.plan import Plan
 from model.network.weights import inspect_weights, load_folds, load_plan

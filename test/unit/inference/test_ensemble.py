@@ -1,4 +1,4 @@
-"""The memory ladder, batches, mirrored views and failures, with small networks on the CPU."""
+"""Ensemble: memory ladder, batches, mirrored views and failures, with small networks on the CPU."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ import pytest
 import torch
 from scipy.special import expit
 
-from model.errors import InputError, MemoryExhaustedError, WeightsError
+from model.errors import MemoryExhaustedError, WeightsError
 from model.inference import ensemble as module
 from model.inference.ensemble import Ensemble
+from model.inference.memory import Rung
 from model.inference.options import ModelOptions
 from model.network.resenc_unet import ResEncUNet
 from model.network.variants import InputVariant
 from model.network.weights import FoldWeights, build_network, inspect_weights, load_folds, load_plan
 from test.helpers.paths import GOLDEN_MODEL
 
-# The tests' own model: the one that ships may change.
+# The golden model: the shipped one may change.
 MODEL = GOLDEN_MODEL
 MANIFEST = inspect_weights(MODEL, (0, 1))
-PLAN = replace(load_plan(MANIFEST), patch_size_zyx=(16, 32, 32))  # the network takes any patch: a quick one
+PLAN = replace(load_plan(MANIFEST), patch_size_zyx=(16, 32, 32))  # small, to be fast
 FOLDS = list(load_folds(MANIFEST))
 PATCHES = [
     np.random.default_rng(i).normal(size=(5, *PLAN.patch_size_zyx)).astype(np.float32) for i in range(3)
@@ -62,13 +63,13 @@ def undisturbed() -> list[npt.NDArray[np.float32]]:
 
 
 def _close(got: list[npt.NDArray[np.float32]], wanted: list[npt.NDArray[np.float32]]) -> bool:
-    """Margins reach 50 here, where float32 steps by 4e-6: they are held by what they are as probabilities."""
+    """Margins reach 50 here, where float32 has steps of 4e-6, so they are compared as probabilities too."""
     pairs = list(zip(got, wanted, strict=True))
     return all(np.abs(a - b).max() < 1e-4 and np.abs(expit(a) - expit(b)).max() <= 1e-5 for a, b in pairs)
 
 
 def _refusing(monkeypatch: pytest.MonkeyPatch, refuse: Callable[[Ensemble, torch.Tensor], bool]) -> list[str]:
-    """Forwards that run out of memory where told; returns the rungs on which they did."""
+    """Let forward passes run out of memory if ``refuse`` says so; returns the rungs on which they did."""
     forward, refused = Ensemble._forward, []
 
     def wrapped(self: Ensemble, network: ResEncUNet, channels: torch.Tensor) -> torch.Tensor:
@@ -81,11 +82,11 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, refuse: Callable[[Ensemble, torch
     return refused
 
 
-def test_sums_of_the_folds(undisturbed: list[npt.NDArray[np.float32]]) -> None:
+def test_margins_are_summed_over_the_folds(undisturbed: list[npt.NDArray[np.float32]]) -> None:
     assert _close(_margins(_ensemble()), undisturbed)
 
 
-def test_the_batch_halves(
+def test_out_of_memory_halves_the_batch(
     monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
 ) -> None:
     refused = _refusing(monkeypatch, lambda _, channels: len(channels) > 1)
@@ -95,7 +96,7 @@ def test_the_batch_halves(
     assert "out of memory" in ensemble.notes[0]
 
 
-def test_folds_go_one_at_a_time_and_load_once(
+def test_out_of_memory_loads_one_fold_at_a_time(
     monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
 ) -> None:
     _refusing(monkeypatch, lambda ensemble, _: ensemble.rung.resident)
@@ -114,13 +115,13 @@ def test_folds_go_one_at_a_time_and_load_once(
     assert [fold.path for fold in one_at_a_time] == [fold.path for fold in FOLDS]  # never once per lesion
 
 
-def test_from_another_device_to_the_cpu(
+def test_out_of_memory_moves_from_a_gpu_to_the_cpu(
     monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
 ) -> None:
-    """A GPU is played by the CPU: only the rung's name differs."""
+    """The CPU stands in for a GPU: only the name of the rung's device differs."""
     refused = _refusing(monkeypatch, lambda ensemble, _: ensemble.rung.device != "cpu")
     ensemble = _ensemble(precision="fp32")
-    ensemble.rung = module.Rung("cpu:0", "fp32", 4, resident=True)
+    ensemble.rung = Rung("cpu:0", "fp32", 4, resident=True)
     assert _close(_margins(ensemble), undisturbed)
     assert ensemble.rung.device == "cpu"
     steps = ["batch 4, all", "batch 2, all", "batch 1, all", "batch 1, one fold"]
@@ -128,13 +129,13 @@ def test_from_another_device_to_the_cpu(
     assert all(step in rung for step, rung in zip(steps, refused, strict=True))
 
 
-def test_the_end_of_the_ladder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_on_the_last_rung(monkeypatch: pytest.MonkeyPatch) -> None:
     _refusing(monkeypatch, lambda *_: True)
     with pytest.raises(MemoryExhaustedError, match="out of memory even with cpu"):
         _margins(_ensemble())
 
 
-def test_finished_lesions_are_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_lesions_are_not_predicted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter(range(100))
     _refusing(monkeypatch, lambda ensemble, _: ensemble.rung.batch == 2 and next(calls) == 2)
     encoded: list[int] = []
@@ -148,7 +149,7 @@ def test_finished_lesions_are_not_computed_again(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_one_lesions_failure_leaves_the_others(
+def test_a_failed_forward_pass_does_not_affect_other_lesions(
     resident: bool, monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
 ) -> None:
     forward = Ensemble._forward
@@ -168,7 +169,7 @@ def test_one_lesions_failure_leaves_the_others(
         assert margin is not None and np.abs(margin - undisturbed[index]).max() < 1e-4
 
 
-def test_a_lesion_that_cannot_be_encoded_leaves_the_others() -> None:
+def test_a_failed_encoding_does_not_affect_other_lesions() -> None:
     def encode(index: int) -> npt.NDArray[np.float32]:
         if index == 0:
             raise ValueError("no patch")
@@ -195,7 +196,7 @@ def test_mirrored_views_are_averaged() -> None:
     assert np.abs(margin - (expected[0, 1] - expected[0, 0]).numpy()).max() < 1e-4
 
 
-def test_half_precision_that_overflows_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forward_pass_that_overflows_half_precision_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     forward, seen = ResEncUNet.forward, []
 
     def overflowing(self: ResEncUNet, channels: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
@@ -217,7 +218,7 @@ def test_half_precision_that_overflows_is_done_again(monkeypatch: pytest.MonkeyP
         (InputVariant.POINT_MASK, "AutoPETTrainerCrossSecMaskPretrained1e3"),
     ],
 )
-def test_cross_sectional_networks_take_their_channels(variant: InputVariant, trainer: str) -> None:
+def test_cross_sectional_networks_use_their_channels(variant: InputVariant, trainer: str) -> None:
     network = ResEncUNet(len(variant.channels), 2, PLAN.architecture)
     network.initialize()
     fold = FoldWeights(FOLDS[0].path, network.state_dict(), trainer, "3d_fullres", (), variant)
@@ -230,8 +231,8 @@ def test_cross_sectional_networks_take_their_channels(variant: InputVariant, tra
     assert np.abs(margin - (logits[0, 1] - logits[0, 0]).numpy()).max() < 1e-4
 
 
-def test_a_cross_sectional_model_from_its_files(tmp_path: Path) -> None:
-    """What the checkpoint says decides: two channels of the five are used, with mirroring by its axes."""
+def test_a_cross_sectional_model_is_recognised_by_its_checkpoint(tmp_path: Path) -> None:
+    """Two of the five channels are used, with the mirror axes of the checkpoint."""
     checkpoint = torch.load(FOLDS[0].path, weights_only=True)
     checkpoint |= {"trainer_name": "AutoPETTrainerCrossSecPoint", "inference_allowed_mirroring_axes": (2,)}
     state = checkpoint["network_weights"]
@@ -243,14 +244,14 @@ def test_a_cross_sectional_model_from_its_files(tmp_path: Path) -> None:
     assert fold.variant is InputVariant.POINT
     ensemble = Ensemble(PLAN, [fold], ModelOptions(device="cpu", tta=True))
     changed = PATCHES[0].copy()
-    changed[[1, 2, 4]] = 9  # what the network does not take cannot matter
+    changed[[1, 2, 4]] = 9  # channels that the network does not use
     first, second = (p.margin for p in ensemble.predict([lambda: PATCHES[0], lambda: changed]))
     assert first is not None and second is not None and np.array_equal(first, second)
-    assert ensemble.forwards == 2  # both lesions in one batch, seen twice
+    assert ensemble.forwards == 2  # both lesions in one batch, two views
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_an_answer_that_is_no_number_is_that_lesions_failure(resident: bool) -> None:
+def test_a_prediction_that_is_not_finite_is_a_failure_of_that_lesion(resident: bool) -> None:
     ensemble = _ensemble(batch=3)
     ensemble.rung = replace(ensemble.rung, resident=resident)
     spoilt = np.full_like(PATCHES[0], np.nan)
@@ -260,21 +261,21 @@ def test_an_answer_that_is_no_number_is_that_lesions_failure(resident: bool) -> 
     assert isinstance(errors[1], ArithmeticError)
 
 
-def test_patches_are_cut_when_their_turn_comes() -> None:
+def test_patches_are_encoded_just_in_time() -> None:
     cut: list[int] = []
 
     def encode(index: int) -> npt.NDArray[np.float32]:
         cut.append(index)
         return PATCHES[index % 3]
 
-    answers = _ensemble(batch=2).predict([partial(encode, index) for index in range(12)])
-    next(answers)
+    predictions = _ensemble(batch=2).predict([partial(encode, index) for index in range(12)])
+    next(predictions)
     assert len(cut) <= 4  # this batch and the next
-    assert [prediction.index for prediction in answers] == list(range(1, 12))
+    assert [prediction.index for prediction in predictions] == list(range(1, 12))
 
 
-def test_a_patch_that_does_not_fit_steps_down_too(undisturbed: list[npt.NDArray[np.float32]]) -> None:
-    """Memory that runs out while patches are cut is the ladder's matter, not one lesion's failure."""
+def test_out_of_memory_while_encoding_steps_down_too(undisturbed: list[npt.NDArray[np.float32]]) -> None:
+    """It is not a failure of that lesion."""
     refusals = iter([True])
 
     def encode(index: int) -> npt.NDArray[np.float32]:
@@ -289,22 +290,7 @@ def test_a_patch_that_does_not_fit_steps_down_too(undisturbed: list[npt.NDArray[
     assert ensemble.rung.batch == 1
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
-        (ValueError("out of memory"), False),
-    ],
-)
-def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
-    assert module.is_out_of_memory(error) is expected
-
-
-def test_another_fault_is_no_reason_to_step_down(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_do_not_step_down(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no such kernel")
 
@@ -315,41 +301,7 @@ def test_another_fault_is_no_reason_to_step_down(monkeypatch: pytest.MonkeyPatch
     assert ensemble.notes == []
 
 
-@pytest.mark.parametrize(
-    ("wanted", "device", "has_bf16", "expected"),
-    [
-        ("auto", "cpu", True, "fp32"),
-        ("bf16", "cpu", False, "bf16"),
-        ("auto", "cuda:0", True, "bf16"),
-        ("auto", "cuda:0", False, "fp16"),
-        ("fp32", "cuda:0", True, "fp32"),
-    ],
-)
-def test_precision(
-    wanted: str, device: str, has_bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A T4 only emulates bf16, which is slower than what it replaces.
-    monkeypatch.setattr(
-        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or has_bf16
-    )
-    assert module.choose_precision(wanted, device) == expected
-
-
-def test_device(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with caplog.at_level("INFO"):
-        assert module.choose_device("auto") == module.choose_device("cpu") == "cpu"
-    assert sum("no GPU" in record.message for record in caplog.records) == 1
-    with pytest.raises(InputError, match="--device cuda:1"):
-        module.choose_device("cuda:1")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert module.choose_device("cuda") == module.choose_device("cuda:0") == "cuda:0"
-    with pytest.raises(InputError, match="sees 1 GPU"):
-        module.choose_device("cuda:1")
-
-
-def test_no_folds_or_folds_of_another_plan_are_refused_before_any_lesion() -> None:
+def test_missing_folds_and_folds_of_another_plan_are_refused() -> None:
     with pytest.raises(WeightsError, match="no folds"):
         Ensemble(PLAN, [], ModelOptions(device="cpu"))
     wider = replace(PLAN.architecture, features_per_stage=(8, 16, 24, 32))

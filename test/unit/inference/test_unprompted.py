@@ -12,8 +12,8 @@ import pytest
 from model.case.case import Scan
 from model.case.geometry import Vector
 from model.errors import InputError, MemoryExhaustedError
-from model.inference.ensemble import Encode, Prediction
 from model.inference.load import LoadedModel
+from model.inference.prediction import Encode, Prediction
 from model.inference.robust import RobustSegmenter, SegmenterOptions
 from model.inference.unprompted import UnpromptedModel, unprompted_longitudinal, unprompted_single_timepoint
 from model.inference.user_segmenter import FunctionSegmenter

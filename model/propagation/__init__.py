@@ -1,1 +1,1 @@
-"""Where a lesion of one scan lies in another one. Knows no network."""
+"""Registration of scans, and propagation of lesions from one scan to another. Uses no network."""

@@ -151,7 +151,13 @@ class PairRegistrations:
         return self.cache.records
 
     def expect(self, source: Scan, target: Scan, points_zyx: Iterable[Vector]) -> None:
-        """Announce points (voxel indices z, y, x on the source) that may be propagated to the target."""
+        """Announce points that may be propagated from one scan to another.
+
+        Args:
+            source: scan on which the points lie.
+            target: the other scan.
+            points_zyx: voxel indices z, y, x on the source.
+        """
         self._expected[id(source), id(target)] += points_zyx
 
     def get(self, source: Scan, target: Scan) -> tuple[Registration, Direction]:

@@ -1,8 +1,8 @@
-"""Registration of two scans of one patient: the protocol that every back end follows.
+"""Registration of two scans of one patient: protocols, and the list of back ends (one module each).
 
-One file per back end. The fixed image is the follow-up, the moving one the baseline; a transform maps
-fixed points to moving points, as in ITK. Everything between images is world coordinates, LPS mm.
-Importing this package imports no back end (and so no SimpleITK).
+The fixed image is the follow-up, the moving one the baseline; a transform maps fixed points to moving
+points, as in ITK. All coordinates are world coordinates, LPS mm. Importing this package imports no back end
+(and no SimpleITK).
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ DEFAULT_BACKEND = "deformable"
 
 @dataclass(frozen=True, eq=False)
 class RegistrationImage:
-    """A scan as registration sees it: array (z, y, x) in HU of any number type, and its grid.
+    """A scan to be registered.
 
-    NaN, infinities, paddings far below air and a visible couch are allowed. The array is only read.
-    ``name`` is what back ends that read files know the scan by.
+    Attributes:
+        array: HU (z, y, x) of any dtype, never written to. NaN, infinities, padding values far below air and
+            a visible couch are allowed.
+        geometry: grid of the array.
+        name: name by which back ends that read files look up the scan.
     """
 
     array: Array
@@ -34,29 +37,40 @@ class RegistrationImage:
 
 
 class Transform(Protocol):
-    """A mapping between the worlds of two scans; the two directions undo each other."""
+    """A mapping between the world coordinates of two scans; the two directions are inverse to each other."""
 
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Follow-up points (N, 3), LPS mm x, y, z -> baseline points (N, 3), LPS mm."""
+        """Map points (N, 3) of the follow-up, x, y, z in LPS mm, to the baseline.
+
+        Returns:
+            (N, 3) points of the baseline, LPS mm.
+        """
         ...
 
     def moving_to_fixed(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Baseline points (N, 3), LPS mm x, y, z -> follow-up points (N, 3), LPS mm."""
+        """Map points (N, 3) of the baseline, x, y, z in LPS mm, to the follow-up.
+
+        Returns:
+            (N, 3) points of the follow-up, LPS mm.
+        """
         ...
 
 
 Refine = Callable[[npt.ArrayLike], Transform]
-"""Follow-up points (N, 3), LPS mm -> a transform that is finer round them."""
+"""Points (N, 3) of the follow-up, LPS mm -> transform refined near them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """What a back end found.
+    """Result of a back end.
 
-    ``similarity`` says how alike the scans are once aligned: the correlation of their HU inside the body
-    where both see it, -1 to 1, NaN when nothing could be compared. ``is_reliable`` is False when the
-    transform is only a fall-back; ``warnings`` then says why, in whole sentences for the user.
-    ``refine`` is given by back ends that look closer where they are asked to; see `near`.
+    Attributes:
+        transform: follow-up (fixed) to baseline (moving).
+        similarity: correlation of the HU of the aligned scans inside the body where both scans cover it,
+            -1 to 1; NaN if nothing could be compared.
+        is_reliable: False if the transform is only a fall-back.
+        warnings: the reasons for that, as sentences for the user.
+        refine: refines the transform near given points, see `near`; None if the back end cannot.
     """
 
     transform: Transform
@@ -66,26 +80,26 @@ class Registration:
     refine: Refine | None = None
 
     def near(self, points_mm: npt.ArrayLike) -> Transform:
-        """The transform for use round the given points (N, 3) of the fixed world, LPS mm.
+        """Return the transform refined near points (N, 3) of the follow-up, LPS mm.
 
-        It may be finer there than ``transform``, and is the same far away from them.
+        It equals ``transform`` far away from them, and everywhere if the back end does not refine.
         """
         return self.transform if self.refine is None else self.refine(points_mm)
 
 
 class Backend(Protocol):
-    """A way of registering."""
+    """A registration method."""
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         """Align the baseline (moving) to the follow-up (fixed).
 
-        Images that cannot be aligned are no error: the answer is a fall-back that says so.
+        Images that cannot be aligned raise no error but yield a fall-back, see `Registration`.
         """
         ...
 
 
 _Factory = Callable[[str, str], Backend]
-"""(argument after the name's colon, "" without one; device) -> back end, imported now."""
+"""(argument after the colon of the name, "" without one; device) -> back end, imported on the call."""
 
 
 def _affine(argument: str, device: str) -> Backend:
@@ -144,7 +158,7 @@ def _identity(argument: str, device: str) -> Backend:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A back end of ours: how it is made, and what may or must follow its name and a colon."""
+    """A built-in back end: its factory, and the argument that may or must follow its name and a colon."""
 
     factory: _Factory
     argument: str = ""
@@ -171,25 +185,27 @@ _ENTRIES = {
 
 
 def backend_names() -> tuple[str, ...]:
+    """Names of the built-in back ends, without their arguments."""
     return tuple(_ENTRIES)
 
 
 def backend_usage() -> str:
-    """What may be asked for, in one line for help texts and errors."""
+    """All valid names with their arguments, in one line for help texts and errors."""
     return ", ".join(entry.usage(name) for name, entry in _ENTRIES.items()) + ", or your own MODULE:FUNCTION"
 
 
 def backend(name: str = DEFAULT_BACKEND, device: str = "auto") -> Backend:
-    """The back end of a name, imported now.
+    """Import a back end and create it.
 
-    ``name`` is one of ours, with ``:FILE`` where it needs one, or a user's own ``module:function`` (see
-    `custom`). ``device`` is for those that compute with torch: auto, cpu, cuda.
+    Args:
+        name: built-in, with ``:FILE`` if it needs a file, or a user's ``module:function``, see `custom`.
+        device: for back ends that compute with torch: auto, cpu, cuda or cuda:N.
 
     Raises:
-        InputError: a name that is none, a file too few or too many, or a user's module that fails.
+        InputError: the name is unknown, its file is missing or superfluous, or a user's module fails.
     """
-    known, colon, argument = name.partition(":")
-    entry = _ENTRIES.get(known)
+    builtin, colon, argument = name.partition(":")
+    entry = _ENTRIES.get(builtin)
     if entry is None and colon:
         from .custom import custom_backend
 
@@ -197,5 +213,5 @@ def backend(name: str = DEFAULT_BACKEND, device: str = "auto") -> Backend:
     if entry is None:
         raise InputError(f"registration back end {name!r} is unknown, expected one of: {backend_usage()}")
     if (entry.is_required and not argument) or (colon and not (entry.argument and argument)):
-        raise InputError(f"registration back end {name!r} cannot be used so, expected {entry.usage(known)}")
+        raise InputError(f"registration back end {name!r} cannot be used so, expected {entry.usage(builtin)}")
     return entry.factory(argument, device)

@@ -1,8 +1,8 @@
 """Rigid and affine registration with SimpleITK, from any start.
 
-The overlap is searched first by correlation over all shifts (scans of other parts, other tables); the best
-few shifts and the headers as they are then compete as starts of a multi-resolution optimisation. What wins
-is judged by the correlation of HU inside the body, not by the optimiser's own metric.
+The overlap is found first by correlation over all shifts (other fields of view, other couch positions); the
+best few shifts and the alignment by the headers then compete as starts of a multi-resolution optimisation.
+The winner is chosen by the correlation of HU inside the body, not by the optimiser's own metric.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _Pair = tuple[Level, Level]
 
 log = logging.getLogger(__name__)
 
-# The first only for the search over all shifts: on a finer grid it is the largest user of memory.
+# The first is used only for the search over all shifts, which takes the most memory.
 _SPACINGS_MM = (10.0, 8.0, 5.0, 3.0)
-# A bound on the time per step; known transforms come back within a few tenths of a mm.
+# Bounds the time per step; known transforms are recovered within a few tenths of a mm.
 _SAMPLES = 60_000
 _SEED = 20_250_704
 _ITERATIONS = 200
@@ -39,7 +39,7 @@ _STARTS_TO_POLISH = 2
 # Breathing and posture stretch a trunk by a tenth or so; more is a failed fit.
 _VOLUME_LIMITS = (0.75, 1.33)
 _STRETCH_LIMITS = (0.8, 1.25)
-# A slab thinner than this says nothing of stretching along its normal.
+# A slab thinner than this does not determine the stretch along its normal.
 _MIN_AFFINE_EXTENT_MM = 60.0
 
 _TOO_SMALL_MM = 30.0
@@ -50,11 +50,12 @@ _MIN_VOXELS = 50
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """A transform and how well it fits.
+    """A transform with the quality of its fit.
 
-    ``similarity`` is the correlation of HU inside the bodies (NaN where nothing can be compared),
-    ``overlap`` the share of the smaller body that lies in the other, ``extent_mm`` the shortest side of
-    what both scans see of them.
+    Attributes:
+        similarity: correlation of HU inside the bodies; NaN if nothing can be compared.
+        overlap: share of the smaller body that lies in the other body.
+        extent_mm: shortest side of the part of the bodies that both scans cover.
     """
 
     transform: LinearTransform
@@ -72,7 +73,7 @@ class _Fit:
 
 
 class LinearBackend:
-    """Multi-resolution rigid registration, then affine where asked for and where it helps."""
+    """Multi-resolution rigid registration, followed by an affine one if requested and if it is better."""
 
     def __init__(self, affine: bool = True) -> None:
         self._affine = affine
@@ -81,19 +82,21 @@ class LinearBackend:
         """Align the baseline (moving) to the follow-up (fixed); see `Backend.register`."""
         reason = _too_small(fixed, "follow-up") or _too_small(moving, "baseline")
         if reason:
-            return _as_headers_say(reason)
+            return _by_headers(reason)
         try:
             levels = zip(pyramid(fixed, _SPACINGS_MM), pyramid(moving, _SPACINGS_MM), strict=True)
             search, *others = levels
-            return _judged(self._fit(candidate_translations(*search), *others), _headers_meet(fixed, moving))
-        except RuntimeError as error:  # whatever ITK could not do with these images
+            return _with_warnings(
+                self._fit(candidate_translations(*search), *others), _headers_meet(fixed, moving)
+            )
+        except RuntimeError as error:  # any failure of ITK with these images
             log.warning("registration failed: %s", one_line(error))
-            return _as_headers_say("the registration of the two scans failed")
+            return _by_headers("the registration of the two scans failed")
 
     def _fit(self, starts: list[LinearTransform], coarse: _Pair, middle: _Pair, fine: _Pair) -> _Fit:
-        """Compete at the coarse level, polish at the middle one, stretch down to the fine one."""
-        begun = [start for start in starts if _measured(coarse, start).score > -np.inf]
-        rough = [_optimised(coarse, start, False, _COARSE_STEP) for start in begun]
+        """Compare starts at the coarse level, refine the best at the middle one, then at the fine one."""
+        usable = [start for start in starts if _measured(coarse, start).score > -np.inf]
+        rough = [_optimised(coarse, start, False, _COARSE_STEP) for start in usable]
         rough = rough or [LinearTransform.identity()]
         ranked = sorted((_measured(middle, start) for start in rough), key=lambda fit: -fit.score)
         polished = [_optimised(middle, fit.transform, False) for fit in ranked[:_STARTS_TO_POLISH]]
@@ -105,7 +108,7 @@ class LinearBackend:
 
 
 def _optimised(levels: _Pair, start: LinearTransform, affine: bool, step: float = _STEP) -> LinearTransform:
-    """The local optimum near the start, or the start itself where the optimiser finds nothing to go by.
+    """The local optimum near the start, or the start itself if the optimiser fails.
 
     ``step`` is the first step in voxels of the level.
     """
@@ -119,20 +122,20 @@ def _optimised(levels: _Pair, start: LinearTransform, affine: bool, step: float 
     try:
         method.Execute(fixed.image, moving.image)
     except RuntimeError as error:  # nothing in common, or images without any contrast
-        log.debug("start given up: %s", one_line(error))
+        log.debug("start skipped: %s", one_line(error))
         return start
-    found = _linear(transform)
-    return found if np.isfinite(found.matrix).all() and np.isfinite(found.offset_mm).all() else start
+    optimum = _linear(transform)
+    return optimum if np.isfinite(optimum.matrix).all() and np.isfinite(optimum.offset_mm).all() else start
 
 
 def _method(fixed: Level, moving: Level) -> sitk.ImageRegistrationMethod:
-    """The metric: correlation, as both scans are CT, sampled inside the follow-up's body."""
+    """Registration method with the metric: correlation (both scans are CT) inside the follow-up's body."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsCorrelation()
     method.SetMetricFixedMask(fixed.body)
     method.SetMetricMovingMask(moving.seen)
     method.SetInterpolator(sitk.sitkLinear)
-    # Gradients at the samples only: those of whole images would be the largest arrays of all.
+    # Gradients at the samples only: those of whole images would be the largest arrays.
     method.MetricUseFixedImageGradientFilterOff()
     method.MetricUseMovingImageGradientFilterOff()
     method.SetMetricSamplingStrategy(method.REGULAR)
@@ -143,7 +146,7 @@ def _method(fixed: Level, moving: Level) -> sitk.ImageRegistrationMethod:
 def _itk_transform(
     start: LinearTransform, centre_mm: FloatArray, affine: bool
 ) -> sitk.Euler3DTransform | sitk.AffineTransform:
-    """The start as what ITK optimises: turning and stretching happen round the centre."""
+    """The start as an ITK transform that rotates and stretches around the centre."""
     transform = sitk.AffineTransform(3) if affine else sitk.Euler3DTransform()
     transform.SetCenter(centre_mm.tolist())
     transform.SetMatrix(start.matrix.ravel().tolist())
@@ -162,15 +165,15 @@ def _count(mask: sitk.Image) -> int:
 
 
 def _body_centre_mm(level: Level) -> FloatArray:
-    """Where rotations turn: the body's centre of gravity, else the image's middle."""
-    places = np.argwhere(sitk.GetArrayViewFromImage(level.body))
-    if len(places) == 0:
-        places = np.subtract(level.image.GetSize()[::-1], 1)[None] / 2
-    return np.asarray(level.image.TransformContinuousIndexToPhysicalPoint(places.mean(axis=0)[::-1].tolist()))
+    """Centre of rotations: the body's centre of gravity, or the image's centre if there is no body."""
+    voxels = np.argwhere(sitk.GetArrayViewFromImage(level.body))
+    if len(voxels) == 0:
+        voxels = np.subtract(level.image.GetSize()[::-1], 1)[None] / 2
+    return np.asarray(level.image.TransformContinuousIndexToPhysicalPoint(voxels.mean(axis=0)[::-1].tolist()))
 
 
 def _measured(levels: _Pair, transform: LinearTransform) -> _Fit:
-    """How well a transform fits; needs no optimiser, so it can judge one."""
+    """Measure the fit of a transform, independently of the optimiser."""
     fixed, moving = levels
     itk = _itk_transform(transform, np.zeros(3), True)
     image = sitk.Resample(moving.image, fixed.image, itk, sitk.sitkLinear, AIR_HU)
@@ -179,7 +182,7 @@ def _measured(levels: _Pair, transform: LinearTransform) -> _Fit:
         for mask in (moving.seen, moving.body)
     )
     fixed_seen, fixed_body = (sitk.GetArrayFromImage(mask) > 0 for mask in (fixed.seen, fixed.body))
-    # Either body, so that a body on the other's air counts against the alignment.
+    # Inside either body, so that a body over the other's air lowers the correlation.
     common = (fixed_body | body) & fixed_seen & seen
     smaller = max(1, min(_count(fixed.body), _count(moving.body)))
     overlap = min(1.0, np.count_nonzero(fixed_body & body) / smaller)
@@ -189,13 +192,13 @@ def _measured(levels: _Pair, transform: LinearTransform) -> _Fit:
 
 
 def _shortest_side(mask: Mask) -> int:
-    """Voxels along the shortest side of the box round a mask; 0 of an empty one."""
+    """Voxels along the shortest side of a mask's bounding box; 0 for an empty mask."""
     sides = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
-    return min(int(places[-1] - places[0] + 1) if len(places) else 0 for places in sides)
+    return min(int(indices[-1] - indices[0] + 1) if len(indices) else 0 for indices in sides)
 
 
 def _better(levels: _Pair, old: LinearTransform, new: LinearTransform) -> _Fit:
-    """The new transform only where it is plausible and fits better."""
+    """The new transform if it is plausible and fits better, otherwise the old one."""
     before = _measured(levels, old)
     if not _is_plausible(new):
         return before
@@ -212,7 +215,7 @@ def _is_plausible(transform: LinearTransform) -> bool:
 
 
 def _too_small(scan: RegistrationImage, name: str) -> str | None:
-    """Why a scan cannot be registered, or None: a few centimetres of a body have no unique place."""
+    """Reason why a scan is too small (a few centimetres of a body have no unique position), or None."""
     sizes = zip(scan.geometry.size_xyz, scan.geometry.spacing_xyz, strict=True)
     side_mm = min(n * spacing for n, spacing in sizes)
     if side_mm >= _TOO_SMALL_MM:
@@ -221,7 +224,7 @@ def _too_small(scan: RegistrationImage, name: str) -> str | None:
 
 
 def _headers_meet(fixed: RegistrationImage, moving: RegistrationImage) -> bool:
-    """Whether the middle of one scan lies in the other by their headers."""
+    """Check if the centre of one scan lies in the other according to their headers."""
     scans = [fixed.geometry, moving.geometry]
     for inner, outer in (scans, scans[::-1]):
         z, y, x = ((n - 1) / 2 for n in inner.shape_zyx)
@@ -230,16 +233,16 @@ def _headers_meet(fixed: RegistrationImage, moving: RegistrationImage) -> bool:
     return False
 
 
-def _as_headers_say(reason: str, similarity: float = float("nan")) -> Registration:
-    warning = f"{reason}; points are carried over by the scans' headers alone"
+def _by_headers(reason: str, similarity: float = float("nan")) -> Registration:
+    warning = f"{reason}; points are propagated by the scans' headers alone"
     return Registration(LinearTransform.identity(), similarity, False, (warning,))
 
 
-def _judged(fit: _Fit, headers_meet: bool) -> Registration:
-    """The fit with its warnings; the headers' word instead where it is worth nothing."""
+def _with_warnings(fit: _Fit, headers_meet: bool) -> Registration:
+    """The fit with its warnings, or the alignment by the headers if the fit is useless."""
     useless = not fit.similarity >= _USELESS_SIMILARITY
     if useless and headers_meet:
-        return _as_headers_say("the two scans could not be aligned", fit.similarity)
+        return _by_headers("the two scans could not be aligned", fit.similarity)
     warnings = []
     if not fit.similarity >= POOR_SIMILARITY:
         warnings.append(

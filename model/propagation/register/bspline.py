@@ -1,9 +1,9 @@
-"""Deformable registration by SimpleITK: the affine, then B-splines from coarse to fine.
+"""Deformable registration with SimpleITK: affine, then B-splines from coarse to fine.
 
-Each stage is ITK's B-spline transform, optimised by L-BFGS-B on random samples of the body (with a fixed
-seed), after those before it. Compared are images normalised to their neighbourhood: their mean square is one
-minus local correlation, so that a lung that changes its density with each breath does not mislead it, and
-yet it can be sampled, which ITK's own local correlation cannot.
+Each stage is ITK's B-spline transform, optimised by L-BFGS-B on random samples of the body (fixed seed) on
+top of the previous stages. The metric is the mean square of locally normalised images, i.e. one minus local
+correlation, which is insensitive to changes of lung density with breathing and, unlike ITK's own local
+correlation, can be evaluated on samples.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Stage:
-    """Distance of the control points, samples, and a bound on the optimiser's steps."""
+    """Distance of the control points, number of samples and largest number of optimiser steps."""
 
     control_mm: float
     samples: int
@@ -39,17 +39,18 @@ class _Stage:
 
 _STAGES = (_Stage(60.0, 15_000, 40), _Stage(40.0, 24_000, 30))
 _SPACING_MM = 2.5
-# Bounds time and memory: larger scans get larger voxels, and control points further apart, in proportion.
+# Bounds time and memory: for larger scans voxels and control point distances grow in proportion.
 _VOXELS = 2_000_000
 _SEED = 20_250_704
-# Neighbourhoods, in voxels (sigma of a Gaussian). Less contrast than this is noise, and counts for little ...
+# Neighbourhood of the local normalisation: sigma of a Gaussian, in voxels.
 _SIGMA = 3.0
+# Lower contrast is noise: it gets little weight ...
 _NOISE_HU = 40.0
-# ... or is not worth a sample.
+# ... or is not sampled at all.
 _CONTRAST_HU = 50.0
 _CONTRAST_RADIUS = 2
-# The moving image reaches so far beyond the fixed one's grid. Nearer than the second to its own border the
-# neighbourhoods are cut off.
+# The moving image is resampled so far beyond the fixed one's grid; nearer than the second value to its own
+# border neighbourhoods are cut off.
 _MARGIN_VOXELS = 8
 _BORDER_VOXELS = 4
 _MIN_SAMPLES = 1000
@@ -58,7 +59,7 @@ _FIELD_MM = 4.0
 
 
 class BSplineBackend:
-    """Affine, then B-splines with control points 60 and 40 mm apart, where they make things better."""
+    """Affine, then B-splines with control points 60 and 40 mm apart if they increase the similarity."""
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         """Align the baseline (moving) to the follow-up (fixed); see `Backend.register`."""
@@ -66,11 +67,11 @@ class BSplineBackend:
         if not isinstance(start.transform, LinearTransform) or not np.isfinite(start.similarity):
             return start
         try:
-            found = _deformed(start.transform, fixed, moving)
-        except RuntimeError as error:  # whatever ITK could not do with these images
+            deformed = _deformed(start.transform, fixed, moving)
+        except RuntimeError as error:  # any failure of ITK with these images
             log.warning("deformable registration failed: %s", one_line(error))
             return accept_if_better(start, None, fixed, moving)
-        return accept_if_better(start, found, fixed, moving)
+        return accept_if_better(start, deformed, fixed, moving)
 
 
 def _deformed(linear: LinearTransform, fixed: RegistrationImage, moving: RegistrationImage) -> FieldTransform:
@@ -78,14 +79,14 @@ def _deformed(linear: LinearTransform, fixed: RegistrationImage, moving: Registr
     scale = _scale(fixed.geometry)
     fixed_level, moving_level = (pyramid(scan, (_SPACING_MM * scale,))[0] for scan in (fixed, moving))
     itk = sitk.AffineTransform(linear.matrix.ravel().tolist(), linear.offset_mm.tolist())
-    # ITK applies the last of its list first: a stage's points go through it, then through those before it.
+    # ITK applies the last transform of a list first: points go through the newest stage first.
     splines: list[sitk.Transform] = []
     for stage in _STAGES:
-        known = sitk.CompositeTransform([itk, *splines])
-        found = _optimised(fixed_level, moving_level, known, stage, scale)
-        if found is None:
+        previous = sitk.CompositeTransform([itk, *splines])
+        spline = _optimised(fixed_level, moving_level, previous, stage, scale)
+        if spline is None:
             break
-        splines.append(found)
+        splines.append(spline)
     grid = coarser_grid(image_geometry(fixed_level.image), _FIELD_MM)
     u = sitk.TransformToDisplacementField(
         sitk.CompositeTransform(splines or [sitk.Transform(3, sitk.sitkIdentity)]),
@@ -104,13 +105,13 @@ def _scale(geometry: Geometry) -> float:
 
 
 def _optimised(
-    fixed: Level, moving: Level, known: sitk.Transform, stage: _Stage, scale: float
+    fixed: Level, moving: Level, previous: sitk.Transform, stage: _Stage, scale: float
 ) -> sitk.Transform | None:
-    """The B-spline b that makes fixed(p) like moving(known(b(p))); None where there is too little to see."""
+    """The B-spline b that aligns fixed(p) with moving(previous(b(p))); None if too few samples."""
     margin = [_MARGIN_VOXELS] * 3
     grid = sitk.ConstantPad(fixed.image, margin, margin, AIR_HU)
-    image = sitk.Resample(moving.image, grid, known, sitk.sitkLinear, AIR_HU)
-    seen = sitk.Resample(moving.seen, grid, known, sitk.sitkNearestNeighbor, 0)
+    image = sitk.Resample(moving.image, grid, previous, sitk.sitkLinear, AIR_HU)
+    seen = sitk.Resample(moving.seen, grid, previous, sitk.sitkNearestNeighbor, 0)
     mask = _worth_sampling(fixed, seen)
     count = int(np.count_nonzero(sitk.GetArrayViewFromImage(mask)))
     if count < _MIN_SAMPLES:
@@ -121,8 +122,8 @@ def _optimised(
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMeanSquares()
     method.SetMetricFixedMask(mask)
-    # The moving image has no mask: samples that leave what it has seen would count for nothing then, and
-    # all would be driven out.
+    # The moving image gets no mask: samples outside of a mask are ignored, and the optimiser would drive all
+    # samples out of it.
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentage(min(1.0, stage.samples / count), _SEED)
     method.MetricUseFixedImageGradientFilterOff()
@@ -141,7 +142,7 @@ def _optimised(
 
 
 def _worth_sampling(fixed: Level, seen: sitk.Image) -> sitk.Image:
-    """Where the follow-up's body has contrast, and the baseline was seen all round."""
+    """Mask of the follow-up's body where it has contrast and the baseline covers the neighbourhood."""
     contrast = sitk.Noise(fixed.image, [_CONTRAST_RADIUS] * 3) > _CONTRAST_HU
     inner = sitk.BinaryErode(seen, [_BORDER_VOXELS] * 3, sitk.sitkBall, 0, 1, False)
     inner = sitk.Resample(inner, fixed.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
@@ -149,7 +150,7 @@ def _worth_sampling(fixed: Level, seen: sitk.Image) -> sitk.Image:
 
 
 def _normalised(image: sitk.Image, seen: sitk.Image) -> sitk.Image:
-    """HU less the neighbourhood's mean, over its spread; 0 where nothing was seen."""
+    """(HU - local mean) / local spread; 0 where nothing was measured."""
     hu = sitk.GetArrayFromImage(image)
     weight = (sitk.GetArrayViewFromImage(seen) > 0).astype(np.float32)
     share = np.maximum(gaussian_filter(weight, _SIGMA, mode="constant"), 0.02)

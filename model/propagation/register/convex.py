@@ -1,7 +1,6 @@
-"""The library convexAdam, as it is used here: two volumes on one isotropic grid in, a field in mm out.
+"""ConvexAdam ([Siebert2024]): two volumes on one isotropic grid in, a displacement field in mm out.
 
-Siebert et al., "ConvexAdam: Self-Configuring Dual-Optimisation-Based 3D Multitask Medical Image
-Registration", IEEE TMI 2024. The only place that imports it (and torch).
+The only module that imports the library convexAdam.
 """
 
 from __future__ import annotations
@@ -19,53 +18,60 @@ from .grids import FloatVolume
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which displacements are tried before the optimisation: ``reach`` steps of ``step`` voxels each way."""
+    """Displacements of the discrete search: up to ``reach`` steps of ``step`` voxels in each direction."""
 
     step: int
     reach: int
 
 
-def torch_device(wanted: str) -> str:
-    """cpu, cuda or cuda:N for what the user asked; "auto" takes a GPU where there is one.
+def torch_device(name: str) -> str:
+    """Resolve the name of a device; "auto" is a GPU if there is one, otherwise the CPU.
 
     Raises:
-        InputError: a GPU was asked for that is not there.
+        InputError: the GPU does not exist.
     """
-    if wanted == "cpu":
-        return wanted
+    if name == "cpu":
+        return name
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wanted == "auto":
+    if name == "auto":
         return "cuda" if count else "cpu"
-    number = int(wanted.partition(":")[2] or 0)
+    number = int(name.partition(":")[2] or 0)
     if number >= count:
-        raise InputError(f"--device {wanted}: {count} CUDA devices are present, expected more than {number}")
-    return wanted
+        raise InputError(f"--device {name}: {count} CUDA devices are present, expected more than {number}")
+    return name
 
 
 def convex_adam(
     fixed: FloatVolume, moving: FloatVolume, spacing_mm: float, search: Search, device: str
 ) -> FloatField:
-    """Displacements u (z, y, x, 3) mm, last axis x, y, z: fixed(p) is like moving(p + u).
+    """Estimate the displacements that align two volumes; retries on the CPU if GPU memory runs out.
 
     Args:
-        fixed, moving: (z, y, x) float32 of one shape on one grid along the world's axes, whose sides are
-            multiples of the search's step and of two.
+        fixed: (z, y, x) float32 on an isotropic grid along the world axes, whose sides are multiples of two
+            and of the search's step.
+        moving: (z, y, x) float32 on the same grid.
+        spacing_mm: of that grid.
+        search: displacements to try before the optimisation.
+        device: cpu, cuda or cuda:N.
+
+    Returns:
+        Displacements u (z, y, x, 3) float32 in mm, last axis x, y, z, with fixed(p) ~ moving(p + u).
 
     Raises:
-        RuntimeError: what torch could not do, out of memory on a GPU (the CPU is tried then) left out.
+        RuntimeError: any other failure of torch.
     """
     import torch
 
     try:
-        found = _run(fixed, moving, search, device)
+        displacements = _run(fixed, moving, search, device)
     except torch.OutOfMemoryError:
         if device == "cpu":
             raise
         torch.cuda.empty_cache()
-        found = _run(fixed, moving, search, "cpu")
-    return np.ascontiguousarray(found[..., ::-1], np.float32) * np.float32(spacing_mm)
+        displacements = _run(fixed, moving, search, "cpu")
+    return np.ascontiguousarray(displacements[..., ::-1], np.float32) * np.float32(spacing_mm)
 
 
 def _run(fixed: FloatVolume, moving: FloatVolume, search: Search, device: str) -> FloatField:
@@ -74,8 +80,8 @@ def _run(fixed: FloatVolume, moving: FloatVolume, search: Search, device: str) -
 
     method = _library().convex_adam_pt
     with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of torch, on how the library samples its grids
-        found = method(
+        warnings.simplefilter("ignore", UserWarning)  # by torch, about the library's use of grid_sample
+        displacements = method(
             torch.from_numpy(fixed),
             torch.from_numpy(moving),
             grid_sp=search.step,
@@ -83,11 +89,11 @@ def _run(fixed: FloatVolume, moving: FloatVolume, search: Search, device: str) -
             dtype=torch.float32,
             device=torch.device(device),
         )
-    return np.asarray(found, np.float32)
+    return np.asarray(displacements, np.float32)
 
 
 def _library() -> ModuleType:
-    with warnings.catch_warnings():  # it silences all warnings of the process when it is imported
+    with warnings.catch_warnings():  # importing it silences all warnings of the process
         from convexAdam import convex_adam_MIND
     module: ModuleType = convex_adam_MIND
     return module

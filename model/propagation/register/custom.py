@@ -1,6 +1,6 @@
 """A user's own back end, named ``module:function``.
 
-The name may stand for
+The name may refer to
 
 - a function ``(fixed: RegistrationImage, moving: RegistrationImage) -> Registration | Transform``,
 - a function or class that takes no arguments and returns a back end (an object with ``register``),
@@ -31,42 +31,48 @@ _EXPECTED = (
 
 
 def custom_backend(name: str) -> Backend:
-    """The user's back end of a name ``module:function``, its answers checked.
+    """Load the user's back end ``module:function``; its results are checked on each call.
 
     Raises:
-        InputError: the module cannot be imported, has no such object, or it is nothing of the above.
+        InputError: the module cannot be imported, or the object is missing or of none of the kinds above.
     """
-    found = load_object(name, _EXPECTED)
-    if not inspect.isclass(found) and hasattr(found, "register"):
-        return _Custom(name, found.register)
-    if not callable(found):
-        raise InputError(f"{name}: is a {type(found).__name__}; expected {_EXPECTED}")
-    wanted = _required_arguments(found)
-    if wanted == 2:
-        return _Custom(name, found)
-    if wanted != 0:
-        raise InputError(f"{name}: needs {wanted} arguments; expected {_EXPECTED}")
-    made = _called(name, found)
-    if not callable(getattr(made, "register", None)):
-        raise InputError(f"{name}: returned a {type(made).__name__} without 'register'; expected {_EXPECTED}")
-    return _Custom(name, made.register)
+    loaded = load_object(name, _EXPECTED)
+    if not inspect.isclass(loaded) and hasattr(loaded, "register"):
+        return _Custom(name, loaded.register)
+    if not callable(loaded):
+        raise InputError(f"{name}: is a {type(loaded).__name__}; expected {_EXPECTED}")
+    required = _required_arguments(loaded)
+    if required == 2:
+        return _Custom(name, loaded)
+    if required != 0:
+        raise InputError(f"{name}: needs {required} arguments; expected {_EXPECTED}")
+    method = _call(name, loaded)
+    if not callable(getattr(method, "register", None)):
+        raise InputError(
+            f"{name}: returned a {type(method).__name__} without 'register'; expected {_EXPECTED}"
+        )
+    return _Custom(name, method.register)
 
 
 class _Custom:
-    """Calls the user's code and trusts nothing that comes back."""
+    """Calls the user's code and checks its results."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self._name, self._function = name, function
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
-        """The user's answer for this pair; InputError where it failed or makes no sense."""
-        answer = _called(self._name, self._function, fixed, moving)
-        transform = answer.transform if isinstance(answer, Registration) else answer
+        """Run the user's function; see `Backend.register`.
+
+        Raises:
+            InputError: it fails or returns no valid transform.
+        """
+        result = _call(self._name, self._function, fixed, moving)
+        transform = result.transform if isinstance(result, Registration) else result
         self._check(transform, fixed.geometry, moving.geometry)
-        return answer if isinstance(answer, Registration) else given_registration(transform, fixed, moving)
+        return result if isinstance(result, Registration) else given_registration(transform, fixed, moving)
 
     def _check(self, transform: Transform, fixed: Geometry, moving: Geometry) -> None:
-        """Both directions must take the corners of a scan, or no points at all, to as many finite points."""
+        """Both directions must map the corners of a scan to finite points, and an empty array to one."""
         for direction, geometry in (("fixed_to_moving", fixed), ("moving_to_fixed", moving)):
             function = getattr(transform, direction, None)
             if not callable(function):
@@ -75,10 +81,10 @@ class _Custom:
                     f"{self._name}: returned a {kind} without {direction!r}; expected {_EXPECTED}"
                 )
             for points in (_corners_mm(geometry), np.empty((0, 3))):
-                moved = _called(f"{self._name}: {direction}", function, points)
-                if not _is_finite(moved, points.shape):
+                mapped = _call(f"{self._name}: {direction}", function, points)
+                if not _is_finite(mapped, points.shape):
                     raise InputError(
-                        f"{self._name}: {direction} of {len(points)} points gave something else; "
+                        f"{self._name}: {direction} of {len(points)} points returned something else; "
                         f"expected finite numbers of shape {points.shape}"
                     )
 
@@ -94,7 +100,7 @@ def _required_arguments(function: Callable[..., Any]) -> int:
     return sum(p.kind in kinds and p.default is inspect.Parameter.empty for p in parameters)
 
 
-def _called(name: str, function: Callable[..., Any], *arguments: object) -> Any:
+def _call(name: str, function: Callable[..., Any], *arguments: object) -> Any:
     try:
         return function(*arguments)
     except (LongilesionError, MemoryError):

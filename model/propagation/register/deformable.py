@@ -1,9 +1,13 @@
-"""Deformable registration: affine, discrete and convex on the whole overlap, then closer where asked.
+"""Deformable registration, the default: affine, ConvexAdam and demons, then refinement near points.
 
-The middle is `convexAdam`: of many displacements of each voxel the best by convex optimisation on MIND
-features, then Adam. Its features are two voxels wide, so ITK's demons polish what it found. Near the ends of
-the overlap the field is continued from inside. `refine` looks closer round the points that are asked for.
-`docs/propagation.md` has the figures by which parts and numbers were chosen.
+1. `affine`.
+2. ConvexAdam ([Siebert2024]) on the overlap of the scans: a discrete search of displacements with convex
+   optimisation on MIND features, then Adam.
+3. ITK's demons, as those features are two voxels wide.
+4. Near the ends of the overlap the field is extrapolated from inside (`border`), after steps 2 and 3.
+5. `refine`: boxes at finer spacing near the points that are propagated.
+
+The figures by which parts and parameters were chosen are in ``docs/propagation.md``.
 """
 
 from __future__ import annotations
@@ -29,13 +33,13 @@ from .warp import PairOnGrid, SmoothedScan, normalise_locally
 
 log = logging.getLogger(__name__)
 
-# The working spacing is what fits the overlap into so many voxels; each takes the same time.
+# The working spacing fits the overlap into this many voxels, so that each pair takes about the same time.
 _VOXELS = 2_500_000
 _FINEST_MM = 1.5
-# The grid's sides are multiples of this: where voxels are pooled in steps, none may be left over.
+# The grid's sides are multiples of this, as the search pools voxels in steps.
 _MULTIPLE = 12
 _MIN_SIDE = 24
-# The affine only knows about where the overlap ends, and the search needs room to look beyond.
+# The ends of the overlap are only known from the affine registration, and the search must reach beyond them.
 _MARGIN_MM = 15.0
 _SEARCH = Search(step=6, reach=4)
 
@@ -45,14 +49,14 @@ _NEIGHBOURHOOD_MM = 5.0
 
 
 class DeformableBackend:
-    """The default of propagation.
+    """Affine, ConvexAdam and demons, with refinement near points.
 
     Args:
-        device: where the search runs: auto, cpu, cuda or cuda:N.
-        refine: look closer round the points that are asked for.
+        device: device of the search: auto, cpu, cuda or cuda:N.
+        refine: offer `Registration.refine`.
 
     Raises:
-        InputError: a GPU was asked for that is not there.
+        InputError: the GPU does not exist.
     """
 
     def __init__(self, device: str = "auto", refine: bool = True) -> None:
@@ -67,23 +71,23 @@ class DeformableBackend:
         try:
             grid = _working_grid(fixed, moving, start.transform)
             if grid is None:
-                log.info("the scans share too little to be deformed; the affine registration is kept")
+                log.info("the scans overlap too little to be deformed; the affine registration is kept")
                 return start
-            found = _deformed(fixed, moving, start.transform, grid, self._device)
-            registration = accept_if_better(start, found, fixed, moving)
-        except (RuntimeError, MemoryError) as error:  # whatever torch or ITK could not do with these images
+            deformed = _deformed(fixed, moving, start.transform, grid, self._device)
+            registration = accept_if_better(start, deformed, fixed, moving)
+        except (RuntimeError, MemoryError) as error:  # any failure of torch or ITK with these images
             log.warning("deformable registration failed: %s", one_line(error))
             return accept_if_better(start, None, fixed, moving)
-        if not self._refine or registration.transform is not found:
+        if not self._refine or registration.transform is not deformed:
             return registration
-        refiner = Refiner(fixed, moving, found, grid.spacing_xyz[0], self._device)
+        refiner = Refiner(fixed, moving, deformed, grid.spacing_xyz[0], self._device)
         return replace(registration, refine=refiner.near)
 
 
 def _working_grid(
     fixed: RegistrationImage, moving: RegistrationImage, linear: LinearTransform
 ) -> Geometry | None:
-    """Isotropic voxels along the world's axes over what both scans see of the follow-up's body."""
+    """Isotropic grid along the world axes over the part of the follow-up's body that both scans cover."""
     low, high = body_box_mm(fixed)
     corners_voxel = np.array(list(np.ndindex(2, 2, 2))) * moving.geometry.size_xyz - 0.5
     seen = linear.moving_to_fixed(moving.geometry.voxel_to_world(corners_voxel))
@@ -112,14 +116,14 @@ def _deformed(
         grid, SmoothedScan.of(fixed, spacing_mm), SmoothedScan.of(moving, spacing_mm), linear
     )
     log.info("deformable registration at %.1f mm, %.1f million voxels", spacing_mm, pair.fixed.size / 1e6)
-    found = extrapolate_border(convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device), pair)
-    return FieldTransform(linear, extrapolate_border(_polished(pair, found), pair), grid)
+    field = extrapolate_border(convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device), pair)
+    return FieldTransform(linear, extrapolate_border(_demons(pair, field), pair), grid)
 
 
-def _polished(pair: PairOnGrid, found: FloatField) -> FloatField:
-    """Demons from what was found, on images normalised to their neighbourhood.
+def _demons(pair: PairOnGrid, field: FloatField) -> FloatField:
+    """Demons, starting from a field, on locally normalised images.
 
-    A lung changes its density with each breath; plain HU would drag its vessels along.
+    The density of the lung changes with breathing; with plain HU that would distort its vessels.
     """
     spacing_mm = pair.grid.spacing_xyz[0]
     sigma = _NEIGHBOURHOOD_MM / spacing_mm
@@ -127,7 +131,7 @@ def _polished(pair: PairOnGrid, found: FloatField) -> FloatField:
         to_image(normalise_locally(hu, seen, sigma), pair.grid)
         for hu, seen in ((pair.fixed, pair.fixed_seen), (pair.moving, pair.moving_seen))
     )
-    start = sitk.GetImageFromArray(found.astype(np.float64), isVector=True)
+    start = sitk.GetImageFromArray(field.astype(np.float64), isVector=True)
     start.CopyInformation(fixed)
     demons = sitk.FastSymmetricForcesDemonsRegistrationFilter()
     demons.SetNumberOfIterations(_DEMONS_ITERATIONS)

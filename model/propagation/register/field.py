@@ -1,4 +1,4 @@
-"""The transform that all deformable back ends end in: a linear one after a field of displacements."""
+"""Transforms by displacement fields, the result of all deformable back ends, and tools for transforms."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from . import Transform
 from .linear import LinearTransform
 
 FADE_MM = 20.0
-"""Beyond its grid a displacement fades linearly to nothing within this distance."""
+"""Outside of their grid displacements fade linearly to zero within this distance."""
 
 _TOLERANCE_MM = 0.01
 _ITERATIONS = 30
-# A point whose step has been halved this often has no inverse near it (the field folds there).
+# A point whose step has shrunk to this has no inverse near it (the field folds there).
 _SMALLEST_STEP = 1 / 64
 
 FloatField = npt.NDArray[np.float32]
@@ -26,11 +26,15 @@ FloatField = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class FieldTransform:
-    """moving = linear(fixed + u(fixed)), in world LPS mm.
+    """moving = linear(fixed + u(fixed)), in world coordinates, LPS mm.
 
-    ``displacement_mm`` (z, y, x, 3) float32 holds u, its last axis the world's x, y, z, on a grid of any
-    orientation in the fixed scan's world. Between voxels it is linear; outside of the grid it is that of
-    the nearest border voxel, faded to zero within `FADE_MM`.
+    u is interpolated linearly; outside of its grid it is that of the nearest border voxel, fading to zero
+    within `FADE_MM`.
+
+    Attributes:
+        linear: applied after the displacement.
+        displacement_mm: u, (z, y, x, 3) float32, last axis x, y, z of the world.
+        geometry: grid of u in the world of the fixed scan, in any orientation.
     """
 
     linear: LinearTransform
@@ -46,7 +50,11 @@ class FieldTransform:
             raise ValueError("the displacements are not all finite")
 
     def displacement(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """u at points (N, 3) of the fixed world, LPS mm -> (N, 3) mm."""
+        """Evaluate u at points (N, 3) of the follow-up, LPS mm.
+
+        Returns:
+            (N, 3) displacements x, y, z in mm.
+        """
         voxels = self.geometry.world_to_voxel(np.asarray(points_mm, np.float64).reshape(-1, 3))
         last = np.subtract(self.geometry.size_xyz, 1)
         inside = np.clip(voxels, 0, last)
@@ -61,39 +69,50 @@ class FieldTransform:
         return values * weight[:, None]
 
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Follow-up points (N, 3), LPS mm -> baseline points (N, 3)."""
+        """Map points (N, 3) of the follow-up, LPS mm, to the baseline.
+
+        Returns:
+            (N, 3) points of the baseline, LPS mm.
+        """
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
         return self.linear.fixed_to_moving(points + self.displacement(points))
 
     def moving_to_fixed(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Baseline points (N, 3), LPS mm -> follow-up points (N, 3), undone to 0.01 mm where u allows.
+        """Map points (N, 3) of the baseline, LPS mm, to the follow-up, to 0.01 mm where u is invertible.
 
-        Where the field folds there are several answers or none near; the best point found is given.
+        Returns:
+            (N, 3) points of the follow-up, LPS mm; where the field folds, the best solution found.
         """
-        wanted = self.linear.moving_to_fixed(np.asarray(points_mm, np.float64).reshape(-1, 3))
-        return invert_displacement(self.displacement, wanted)
+        goal_mm = self.linear.moving_to_fixed(np.asarray(points_mm, np.float64).reshape(-1, 3))
+        return invert_displacement(self.displacement, goal_mm)
 
 
-def invert_displacement(
-    displacement: Callable[[FloatArray], FloatArray], wanted_mm: FloatArray
-) -> FloatArray:
-    """The points p (N, 3) with p + displacement(p) = wanted, by steps that only ever come nearer."""
-    points = wanted_mm - displacement(wanted_mm)
-    missing = wanted_mm - points - displacement(points)
-    error = np.linalg.norm(missing, axis=1)
+def invert_displacement(displacement: Callable[[FloatArray], FloatArray], goal_mm: FloatArray) -> FloatArray:
+    """Solve p + displacement(p) = goal for points p by damped fixed-point iteration.
+
+    Args:
+        displacement: maps points (N, 3), mm, to displacements (N, 3), mm.
+        goal_mm: (N, 3), mm.
+
+    Returns:
+        The points p (N, 3), mm, to 0.01 mm where the displacement is invertible.
+    """
+    points = goal_mm - displacement(goal_mm)
+    residual = goal_mm - points - displacement(points)
+    error = np.linalg.norm(residual, axis=1)
     step = np.ones(len(points))
     for _ in range(_ITERATIONS):
         active = np.flatnonzero((error > _TOLERANCE_MM) & (step >= _SMALLEST_STEP))
         if len(active) == 0:
             break
-        tried = points[active] + step[active, None] * missing[active]
-        tried_missing = wanted_mm[active] - tried - displacement(tried)
-        tried_error = np.linalg.norm(tried_missing, axis=1)
-        nearer = tried_error < error[active]
+        trial = points[active] + step[active, None] * residual[active]
+        trial_residual = goal_mm[active] - trial - displacement(trial)
+        trial_error = np.linalg.norm(trial_residual, axis=1)
+        nearer = trial_error < error[active]
         step[active[~nearer]] /= 2
         active = active[nearer]
-        points[active], missing[active] = tried[nearer], tried_missing[nearer]
-        error[active] = tried_error[nearer]
+        points[active], residual[active] = trial[nearer], trial_residual[nearer]
+        error[active] = trial_error[nearer]
     return points
 
 
@@ -105,23 +124,31 @@ class Composition:
     second: Transform
 
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Follow-up points (N, 3), LPS mm -> baseline points (N, 3)."""
+        """Map points (N, 3) of the follow-up, LPS mm, to the baseline.
+
+        Returns:
+            (N, 3) points of the baseline, LPS mm.
+        """
         return self.second.fixed_to_moving(self.first.fixed_to_moving(points_mm))
 
     def moving_to_fixed(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Baseline points (N, 3), LPS mm -> follow-up points (N, 3)."""
+        """Map points (N, 3) of the baseline, LPS mm, to the follow-up.
+
+        Returns:
+            (N, 3) points of the follow-up, LPS mm.
+        """
         return self.first.moving_to_fixed(self.second.moving_to_fixed(points_mm))
 
 
 def compose_transforms(first: Transform, second: Transform) -> Transform:
-    """fixed -> first -> second -> moving; two linear transforms become one."""
+    """Compose fixed -> first -> second -> moving; two linear transforms are merged into one."""
     if isinstance(first, LinearTransform) and isinstance(second, LinearTransform):
         return LinearTransform(second.matrix @ first.matrix, second.fixed_to_moving(first.offset_mm[None])[0])
     return Composition(first, second)
 
 
 def coarser_grid(geometry: Geometry, spacing_mm: float) -> Geometry:
-    """A coarser grid of about the given spacing, from the scan's first voxels to its last, oriented alike."""
+    """Coarser grid of about the given spacing over the same extent, with the same orientation."""
     sides = [(n - 1) * s for n, s in zip(geometry.size_xyz, geometry.spacing_xyz, strict=True)]
     nx, ny, nz = (max(1, round(side / spacing_mm)) + 1 for side in sides)
     # An axis of a single voxel still needs a spacing above zero.
@@ -130,20 +157,28 @@ def coarser_grid(geometry: Geometry, spacing_mm: float) -> Geometry:
 
 
 def voxel_centres_mm(geometry: Geometry) -> FloatArray:
-    """World positions of all voxels, (z * y * x, 3) LPS mm, in the order of a raveled array."""
+    """World positions of all voxel centres of a grid.
+
+    Returns:
+        (z * y * x, 3) points x, y, z, LPS mm, in the order of a raveled (z, y, x) array.
+    """
     indices_zyx = np.indices(geometry.shape_zyx, np.float64).reshape(3, -1)
     return geometry.voxel_to_world(indices_zyx[::-1].T)
 
 
 def sample_on_grid(transform: Transform, geometry: Geometry, linear: LinearTransform) -> FieldTransform:
-    """Any transform on a grid: ``linear`` and what is left of the transform after it."""
-    places = voxel_centres_mm(geometry)
-    left = linear.moving_to_fixed(transform.fixed_to_moving(places)) - places
-    return FieldTransform(linear, left.astype(np.float32).reshape(*geometry.shape_zyx, 3), geometry)
+    """Sample any transform on a grid, as the given linear transform and the displacements before it."""
+    centres = voxel_centres_mm(geometry)
+    displacements = linear.moving_to_fixed(transform.fixed_to_moving(centres)) - centres
+    return FieldTransform(linear, displacements.astype(np.float32).reshape(*geometry.shape_zyx, 3), geometry)
 
 
 def jacobian_determinants(transform: FieldTransform) -> FloatField:
-    """Volume of a moving piece for a unit volume of fixed, at each voxel of the grid, (z, y, x)."""
+    """Local change of volume from the fixed to the moving scan at each voxel of the field.
+
+    Returns:
+        Jacobian determinants (z, y, x) float32; zero or negative where the transform folds.
+    """
     geometry = transform.geometry
     columns = np.asarray(geometry.direction, np.float64).reshape(3, 3)
     jacobian: Array = np.zeros((*geometry.shape_zyx, 3, 3), np.float32)
@@ -151,12 +186,12 @@ def jacobian_determinants(transform: FieldTransform) -> FloatField:
         if n < 2:
             continue
         slope = np.gradient(transform.displacement_mm, geometry.spacing_zyx[axis], axis=axis)
-        # d u / d world = (d u / d index axis) times the axis' direction in the world.
+        # d u / d world = (d u / d index axis) times the direction of that axis in the world.
         jacobian += slope[..., :, None] * columns[:, 2 - axis].astype(np.float32)
     jacobian += np.eye(3, dtype=np.float32)
     return np.asarray(np.linalg.det(jacobian) * transform.linear.determinant, np.float32)
 
 
 def folding_share(transform: FieldTransform) -> float:
-    """Share of the grid's voxels at which the transform folds or turns inside out."""
+    """Share of the grid's voxels at which the transform folds (non-positive Jacobian determinant)."""
     return float(np.mean(jacobian_determinants(transform) <= 0))

@@ -1,6 +1,6 @@
-"""Small copies of a scan for registration: clipped, averaged down, with masks of what they show.
+"""Downsampled copies of a scan for registration, with masks of what was measured and of the body.
 
-The only place where registration's arrays (z, y, x) become SimpleITK images and back.
+Arrays (z, y, x) are converted to SimpleITK images here as well.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from . import RegistrationImage
 AIR_HU = -1000.0
 # Bone, contrast medium and metal above this differ between dates; soft tissue, fat and lung do not.
 UPPER_HU = 300.0
-# Some scanners fill what they have not seen with -2048 or -3024; real noise stays above this.
+# Some scanners pad unmeasured voxels with -2048 or -3024; real noise stays above this.
 _PADDING_HU = -1500.0
-# Between lung and fat: what is above belongs to the body's shell, the arms or the couch.
+# Between lung and fat: voxels above belong to the body's shell, the arms or the couch.
 _BODY_HU = -300.0
-# Wide enough to hold the skin's edge, which says most about the place of the body.
+# Wide enough to include the edge of the skin, which determines the position of the body best.
 _BODY_MARGIN_MM = 12.0
-# The body's outline needs no finer copy than this, and costs much less on it.
+# Spacing at which the outline of the body is found; a finer one costs much more and is not needed.
 _BODY_SPACING_MM = 5.0
 
 FloatVolume = npt.NDArray[np.float32]
@@ -32,9 +32,12 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """A scan at one resolution: HU from AIR_HU to UPPER_HU, where it was measured, where the body is.
+    """A scan at one resolution.
 
-    ``image`` is float32, ``seen`` and ``body`` are 0/1 of uint8; the body includes a margin of air.
+    Attributes:
+        image: HU clipped to AIR_HU ... UPPER_HU, float32.
+        seen: measured voxels, 0/1 uint8.
+        body: body with a margin of air, 0/1 uint8.
     """
 
     image: sitk.Image
@@ -43,13 +46,16 @@ class Level:
 
 
 def block_average(scan: RegistrationImage, spacing_mm: float) -> tuple[FloatVolume, Mask, Geometry]:
-    """Means of blocks of voxels whose sides are as long as possible but at most ``spacing_mm``.
+    """Average blocks of voxels whose sides are as long as possible but at most ``spacing_mm``.
 
-    Returns HU (z, y, x) float32, whether at least half of each block was measured, and their grid.
-    Works slice by slice, so that no full-size copy in floats is ever made.
+    Works slice by slice, so that no full-size copy in floats is made.
+
+    Returns:
+        Clipped HU (z, y, x) float32; mask (z, y, x) of the blocks of which at least half was measured; and
+        their grid.
     """
     sizes = zip(scan.geometry.spacing_zyx, scan.geometry.shape_zyx, strict=True)
-    # A header's rounding must not turn 3.0 mm out of 1.0 mm voxels into two of them.
+    # Rounded headers: 3.0 mm must be three voxels of 1.0 mm, not two.
     fz, fy, fx = (max(1, min(int(spacing_mm / s + 1e-3), n)) for s, n in sizes)
     nz, ny, nx = (n // f for n, f in zip(scan.geometry.shape_zyx, (fz, fy, fx), strict=True))
     hu = np.empty((nz, ny, nx), np.float32)
@@ -61,7 +67,7 @@ def block_average(scan: RegistrationImage, spacing_mm: float) -> tuple[FloatVolu
 
 
 def _block_means(block: Array, sides: tuple[int, int, int, int]) -> tuple[FloatVolume, Mask]:
-    """One slab (fz, ny*fy, nx*fx) -> clipped means and measured flags, each (ny, nx)."""
+    """Clipped means and measured flags, each (ny, nx), of one slab (fz, ny*fy, nx*fx)."""
     ny, fy, nx, fx = sides
     if block.dtype.kind == "f":
         block = np.nan_to_num(block, nan=-np.inf, posinf=-np.inf, neginf=-np.inf)
@@ -94,7 +100,12 @@ def _averaged_geometry(
 
 
 def to_image(array: Array, geometry: Geometry) -> sitk.Image:
-    """(z, y, x) -> SimpleITK image on its grid; bool becomes 0/1 of uint8."""
+    """Convert an array to a SimpleITK image.
+
+    Args:
+        array: (z, y, x); booleans become 0/1 uint8.
+        geometry: its grid.
+    """
     image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == np.bool_ else array)
     image.SetSpacing(geometry.spacing_xyz)
     image.SetOrigin(geometry.origin_xyz)
@@ -103,9 +114,14 @@ def to_image(array: Array, geometry: Geometry) -> sitk.Image:
 
 
 def pyramid(scan: RegistrationImage, spacings_mm: tuple[float, ...]) -> list[Level]:
-    """Isotropic copies along the world's axes, coarsest first, each as large as the scan's bounding box.
+    """Isotropic copies of a scan along the world axes, over its bounding box.
 
-    ``spacings_mm`` falls. Each copy is made from the next finer one.
+    Args:
+        scan: any orientation and spacing.
+        spacings_mm: in descending order; each copy is made from the next finer one.
+
+    Returns:
+        The copies, coarsest first.
     """
     image, seen = _averaged_images(scan, spacings_mm[-1])
     images: list[sitk.Image] = []
@@ -122,30 +138,34 @@ def pyramid(scan: RegistrationImage, spacings_mm: tuple[float, ...]) -> list[Lev
 
 
 def _averaged_images(scan: RegistrationImage, spacing_mm: float) -> tuple[sitk.Image, sitk.Image]:
-    # A function of its own, as its arrays are the largest and must be gone before the smoothing.
+    # A separate function, so that its arrays, the largest ones, are freed before the smoothing.
     hu, seen, geometry = block_average(scan, spacing_mm)
     return to_image(hu, geometry), to_image(seen, geometry)
 
 
 def body_mask(image: sitk.Image) -> sitk.Image:
-    """The body with a margin, without what a gap of air parts from it (couch, blankets)."""
+    """Mask (0/1 uint8) of the body with a margin, without parts separated by air (couch, blankets)."""
     spacing = image.GetSpacing()
     opened = sitk.BinaryMorphologicalOpening(image > _BODY_HU, [max(1, round(5.0 / s)) for s in spacing])
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True) == 1
-    # Slice by slice, as the lungs are open at the ends of a scan.
+    # Slice by slice, because the lungs are cut open at the ends of a scan.
     filled = sitk.JoinSeries([sitk.BinaryFillhole(largest[:, :, z]) for z in range(image.GetSize()[2])])
     filled.CopyInformation(image)
     return sitk.BinaryDilate(filled, [max(1, round(_BODY_MARGIN_MM / s)) for s in spacing])
 
 
 def body_box_mm(scan: RegistrationImage) -> tuple[FloatArray, FloatArray]:
-    """The lowest and highest world x, y, z of the body with its margin; of the scan where none is found."""
+    """Bounding box of the body with its margin, or of the scan if no body is found.
+
+    Returns:
+        Lowest and highest world coordinates x, y, z, each (3,), LPS mm.
+    """
     level = pyramid(scan, (_BODY_SPACING_MM,))[0]
-    found = np.argwhere(sitk.GetArrayViewFromImage(level.body))
-    if len(found) == 0:
-        found = np.argwhere(np.ones(flip_order(level.body.GetSize()), np.bool_))
+    voxels = np.argwhere(sitk.GetArrayViewFromImage(level.body))
+    if len(voxels) == 0:
+        voxels = np.argwhere(np.ones(flip_order(level.body.GetSize()), np.bool_))
     spacing, origin = np.array(level.body.GetSpacing()), np.array(level.body.GetOrigin())
-    low, high = found.min(axis=0)[::-1] - 0.5, found.max(axis=0)[::-1] + 0.5
+    low, high = voxels.min(axis=0)[::-1] - 0.5, voxels.max(axis=0)[::-1] + 0.5
     return origin + low * spacing, origin + high * spacing
 
 
@@ -154,8 +174,8 @@ def _nearest(mask: sitk.Image, grid: sitk.Image) -> sitk.Image:
 
 
 def _smaller(image: sitk.Image, spacing_mm: float) -> sitk.Image:
-    """The image on an isotropic grid along the world's axes, smoothed against aliasing before."""
-    # 0.45: a Gaussian that leaves a few percent at the new grid's highest frequency.
+    """Resample to an isotropic grid along the world axes, after smoothing against aliasing."""
+    # 0.45: a Gaussian that passes a few percent at the new grid's highest frequency.
     sigmas = [0.45 * max(spacing_mm**2 - s**2, 0.0) ** 0.5 for s in image.GetSpacing()]
     if max(sigmas) > 0.5 and min(image.GetSize()) >= 4:
         image = sitk.SmoothingRecursiveGaussian(image, [max(sigma, 0.2) for sigma in sigmas])
@@ -164,7 +184,7 @@ def _smaller(image: sitk.Image, spacing_mm: float) -> sitk.Image:
 
 
 def _world_grid(image: sitk.Image, spacing_mm: float) -> sitk.Image:
-    """An empty image along the world's axes, as large as the given one's bounding box."""
+    """Empty image along the world axes over the bounding box of the given one."""
     corners_voxel = np.array(list(np.ndindex(2, 2, 2))) * image.GetSize() - 0.5
     corners = [image.TransformContinuousIndexToPhysicalPoint(corner.tolist()) for corner in corners_voxel]
     low, high = np.min(corners, axis=0), np.max(corners, axis=0)

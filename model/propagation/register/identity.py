@@ -1,4 +1,4 @@
-"""Scans that are aligned already: every point stays where it is in the world."""
+"""Identity registration, for scans that are aligned already."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .similarity import given_registration
 
 
 class IdentityBackend:
-    """Believes the headers; says so when the scans do not look aligned."""
+    """Aligns by the headers; warns if the scans do not look aligned."""
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
-        """The identity, and how alike the scans are as they lie; see `Backend.register`."""
+        """Return the identity and the similarity of the scans under it; see `Backend.register`."""
         return given_registration(LinearTransform.identity(), fixed, moving)

@@ -1,6 +1,6 @@
-"""Our transforms as ITK's and back: both take points of the fixed world to the moving one, in LPS mm.
+"""Conversion of transforms to ITK and back; both map points of the fixed scan to the moving one, LPS mm.
 
-What is wrong with a transform is a ValueError here, whose words end a sentence about its file.
+Invalid transforms raise a ValueError, whose message completes a sentence that begins with the file's name.
 """
 
 from __future__ import annotations
@@ -27,59 +27,77 @@ from .grids import to_image
 from .linear import LinearTransform
 from .similarity import image_geometry
 
-# What ITK has no name for is sampled at this spacing.
+# Transforms without a counterpart in ITK are sampled at this spacing.
 _SAMPLED_MM = 4.0
-# A border that moves less than this has faded away already.
+# Displacements at the border of a field below this count as faded to zero.
 _STILL_MM = 1e-3
-# What leaves less of a body's volume has no useful inverse.
+# A matrix that shrinks volumes below this share has no useful inverse.
 _MIN_DETERMINANT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
 class InverseTransform:
-    """A transform the other way round."""
+    """The inverse of a transform."""
 
     transform: Transform
 
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Follow-up points (N, 3), LPS mm -> baseline points (N, 3)."""
+        """Map points (N, 3) of the follow-up, LPS mm, to the baseline.
+
+        Returns:
+            (N, 3) points of the baseline, LPS mm.
+        """
         return self.transform.moving_to_fixed(points_mm)
 
     def moving_to_fixed(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Baseline points (N, 3), LPS mm -> follow-up points (N, 3)."""
+        """Map points (N, 3) of the baseline, LPS mm, to the follow-up.
+
+        Returns:
+            (N, 3) points of the follow-up, LPS mm.
+        """
         return self.transform.fixed_to_moving(points_mm)
 
 
 @dataclass(frozen=True, eq=False)
 class ItkTransform:
-    """Any of ITK's own (a B-spline, say), point by point, as exact as ITK has it; undone by iteration."""
+    """Any ITK transform (e.g. a B-spline), evaluated by ITK point by point and inverted by iteration."""
 
     itk: sitk.Transform
 
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Follow-up points (N, 3), LPS mm -> baseline points (N, 3)."""
+        """Map points (N, 3) of the follow-up, LPS mm, to the baseline.
+
+        Returns:
+            (N, 3) points of the baseline, LPS mm.
+        """
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
-        moved = [self.itk.TransformPoint(point) for point in points.tolist()]
-        return np.asarray(moved, np.float64).reshape(-1, 3)
+        mapped = [self.itk.TransformPoint(point) for point in points.tolist()]
+        return np.asarray(mapped, np.float64).reshape(-1, 3)
 
     def moving_to_fixed(self, points_mm: npt.ArrayLike) -> FloatArray:
-        """Baseline points (N, 3), LPS mm -> follow-up points (N, 3), to 0.01 mm."""
+        """Map points (N, 3) of the baseline, LPS mm, to the follow-up, to 0.01 mm.
+
+        Returns:
+            (N, 3) points of the follow-up, LPS mm.
+        """
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
-        return invert_displacement(lambda places: self.fixed_to_moving(places) - places, points)
+        return invert_displacement(lambda fixed_mm: self.fixed_to_moving(fixed_mm) - fixed_mm, points)
 
 
 def from_itk(itk: sitk.Transform) -> Transform:
-    """Any transform of three dimensions; a field with a linear transform after it is one `FieldTransform`.
+    """Convert a three-dimensional ITK transform.
+
+    A field followed by a linear transform becomes one `FieldTransform`.
 
     Raises:
-        ValueError: other dimensions, numbers that are not finite, or a matrix without an inverse.
+        ValueError: the dimension is not three, values are not finite, or a matrix has no inverse.
     """
     if itk.GetDimension() != 3:
         raise ValueError(f"is a transform of {itk.GetDimension()} dimensions; expected three")
     itk = itk.Downcast()
     if isinstance(itk, sitk.CompositeTransform):
         total: Transform | None = None
-        # ITK applies the last of its list first.
+        # ITK applies the last transform of a list first.
         for n in reversed(range(itk.GetNumberOfTransforms())):
             part = from_itk(itk.GetNthTransform(n))
             total = part if total is None else _merged(total, part)
@@ -90,10 +108,10 @@ def from_itk(itk: sitk.Transform) -> Transform:
 
 
 def from_field(image: sitk.Image) -> FieldTransform:
-    """An image of displacements x, y, z in LPS mm.
+    """Convert an image of displacements x, y, z in LPS mm, on any grid of the fixed scan.
 
     Raises:
-        ValueError: no such image, or displacements that are not finite.
+        ValueError: the image is of another kind, or displacements are not finite.
     """
     values = image.GetNumberOfComponentsPerPixel()
     if image.GetDimension() != 3 or values != 3:
@@ -109,7 +127,7 @@ def from_field(image: sitk.Image) -> FieldTransform:
 
 
 def _merged(first: Transform, second: Transform) -> Transform:
-    """first, then second; a field and what is linear after it become one again."""
+    """Compose first, then second; a field and a linear transform after it are merged."""
     if isinstance(first, FieldTransform) and isinstance(second, LinearTransform):
         linear = compose_transforms(first.linear, second)
         assert isinstance(linear, LinearTransform)
@@ -118,7 +136,7 @@ def _merged(first: Transform, second: Transform) -> Transform:
 
 
 def _linear(itk: sitk.Transform) -> LinearTransform:
-    """What takes the origin and the ends of the axes where ITK's takes them."""
+    """The linear transform that maps the origin and the unit vectors as ITK's does."""
     offset, *ends = (np.asarray(itk.TransformPoint(p)) for p in ((0.0,) * 3, *np.eye(3).tolist()))
     matrix = np.stack([end - offset for end in ends], axis=1)
     is_finite = np.isfinite(matrix).all() and np.isfinite(offset).all()
@@ -128,16 +146,16 @@ def _linear(itk: sitk.Transform) -> LinearTransform:
 
 
 def to_itk(transform: Transform, fixed: Geometry | None = None) -> sitk.CompositeTransform:
-    """The same transform in ITK; splines and users' own are sampled over the ``fixed`` scan.
+    """Convert a transform to ITK; splines and user-defined ones are sampled over the ``fixed`` scan's grid.
 
     Raises:
-        ValueError: no ``fixed`` where it is needed.
+        ValueError: ``fixed`` is None although it is needed.
     """
     return sitk.CompositeTransform(_parts(transform, fixed)[::-1])
 
 
 def _parts(transform: Transform, fixed: Geometry | None) -> list[sitk.Transform]:
-    """ITK's transforms, the first to be applied first."""
+    """ITK transforms in order of application."""
     if isinstance(transform, LinearTransform):
         return [sitk.AffineTransform(transform.matrix.ravel().tolist(), transform.offset_mm.tolist())]
     if isinstance(transform, FieldTransform):
@@ -165,12 +183,12 @@ def to_field(transform: Transform, fixed: Geometry | None = None) -> sitk.Image:
 
 
 def _over_scan(transform: Transform, fixed: Geometry | None) -> FieldTransform:
-    """The linear transform that is nearest to this one over a scan, and a field of what is left."""
+    """The best-fitting linear transform over a scan, with a field of the remaining displacements."""
     fixed = _needed(transform, fixed)
-    places = voxel_centres_mm(coarser_grid(fixed, 8 * _SAMPLED_MM))
-    columns = np.column_stack([places, np.ones(len(places))])
+    points = voxel_centres_mm(coarser_grid(fixed, 8 * _SAMPLED_MM))
+    columns = np.column_stack([points, np.ones(len(points))])
     solution = np.asarray(
-        np.linalg.lstsq(columns, transform.fixed_to_moving(places), rcond=None)[0], np.float64
+        np.linalg.lstsq(columns, transform.fixed_to_moving(points), rcond=None)[0], np.float64
     )
     linear = LinearTransform(np.ascontiguousarray(solution[:3].T), solution[3])
     return sample_on_grid(transform, coarser_grid(fixed, _SAMPLED_MM), linear)
@@ -179,12 +197,12 @@ def _over_scan(transform: Transform, fixed: Geometry | None) -> FieldTransform:
 def _needed(transform: Transform, fixed: Geometry | None) -> Geometry:
     if fixed is None:
         kind = type(transform).__name__
-        raise ValueError(f"has no place for a {kind} without a grid; expected the fixed scan's geometry")
+        raise ValueError(f"cannot hold a {kind} without a grid; expected the fixed scan's geometry")
     return fixed
 
 
 def _faded(field: FieldTransform) -> FieldTransform:
-    """The field on a larger grid, at whose border it has faded away: ITK moves nothing beyond a grid."""
+    """The field on a larger grid on which it fades to zero, as ITK has no displacements outside of a grid."""
     u = field.displacement_mm
     borders = (np.take(u, end, axis=axis) for axis in range(3) for end in (0, -1))
     if max(float(np.abs(border).max()) for border in borders) <= _STILL_MM:

@@ -1,4 +1,4 @@
-"""How the files that users give to back ends name a scan."""
+"""Names of scans in files of landmarks and transforms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PRIMARY = "primary-"
 
 
 def scan_keys(name: str) -> tuple[str, ...]:
-    """What a scan may be called, its own name first: also without folder, suffix and ``primary-``."""
+    """Accepted names of a scan, its own first, then without folder, suffix and ``primary-``."""
     last = PurePath(name).name
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if last.lower().endswith(suffix)), "")
     stem = last[: len(last) - len(suffix)]

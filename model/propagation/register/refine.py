@@ -1,4 +1,4 @@
-"""A closer look round the points that are asked for: small boxes at finer spacing, one upon the other."""
+"""Refinement of a registration near points: small boxes at finer spacing, composed one after the other."""
 
 from __future__ import annotations
 
@@ -22,23 +22,30 @@ log = logging.getLogger(__name__)
 
 _SIDE_VOXELS = 60
 _FINEST_MM = 1.5
-# What a box finds fades to nothing over this share of its sides ...
+# The displacements of a box fade to zero over this share of its sides.
 _FADE = 0.2
-# ... and a point in the middle half of one needs no other.
+# A point in the middle half of a box needs no other box.
 _CORE = 0.5
 _SEARCH = Search(step=4, reach=2)
-# A box is worth its time where its voxels are smaller than those before by this factor.
+# A box is worth its time if its voxels are smaller than those of the registration by this factor.
 _WORTH = 1.2
-# Scans are cut out with a margin: neighbourhoods, and what the box may still find.
+# Margin around a box in both scans, for neighbourhoods and displacements.
 _MARGIN_MM = 20.0
 _NEIGHBOURHOOD_MM = 10.0
 
 
 @dataclass
 class Refiner:
-    """Adds boxes to a transform as points ask for them. Each is registered on top of those before.
+    """Adds boxes to a transform as needed for points, each registered on top of the previous ones.
 
-    ``start`` is what the boxes refine, found at ``working_mm``. Safe to ask from several threads.
+    Thread-safe.
+
+    Attributes:
+        fixed: the follow-up.
+        moving: the baseline.
+        start: the transform to refine.
+        working_mm: spacing at which ``start`` was estimated.
+        device: cpu, cuda or cuda:N.
     """
 
     fixed: RegistrationImage
@@ -55,22 +62,25 @@ class Refiner:
 
     @property
     def spacing_mm(self) -> float:
-        """Of the boxes: as fine as both scans are, within reason."""
+        """Spacing of the boxes: the finer axes of both scans, at least 1.5 mm."""
         return max(_FINEST_MM, *(min(scan.geometry.spacing_xyz) for scan in (self.fixed, self.moving)))
 
     @property
     def is_worth_it(self) -> bool:
+        """Boxes are sufficiently finer than the registration."""
         return self.working_mm >= _WORTH * self.spacing_mm
 
     def near(self, points_mm: npt.ArrayLike) -> Transform:
-        """The transform with boxes round all points (N, 3) of the fixed world, LPS mm."""
+        """Return the transform with boxes around all points (N, 3) of the follow-up, LPS mm."""
         points = np.asarray(points_mm, np.float64).reshape(-1, 3)
         with self._lock:
             if self.is_worth_it:
                 for point in points[np.isfinite(points).all(axis=1)]:
                     if not self._is_covered(point):
                         self._tried.append(point)
-                        log.info("a closer look at %.1f mm (box %d)", self.spacing_mm, len(self._tried))
+                        log.info(
+                            "refining near a point at %.1f mm (box %d)", self.spacing_mm, len(self._tried)
+                        )
                         self._add(point)
             return self._transform
 
@@ -80,22 +90,22 @@ class Refiner:
 
     def _add(self, centre_mm: FloatArray) -> None:
         try:
-            found = self._found(centre_mm)
-        except (RuntimeError, MemoryError) as error:  # the transform before it still holds
-            log.warning("the registration could not be refined at a point: %s", one_line(error))
+            field = self._register_box(centre_mm)
+        except (RuntimeError, MemoryError) as error:  # the transform so far remains valid
+            log.warning("the registration could not be refined near a point: %s", one_line(error))
             return
-        if found is not None:
-            self._transform = compose_transforms(found, self._transform)
+        if field is not None:
+            self._transform = compose_transforms(field, self._transform)
 
-    def _found(self, centre_mm: FloatArray) -> FieldTransform | None:
-        """What one box adds before the transform so far; None where that is no better."""
+    def _register_box(self, centre_mm: FloatArray) -> FieldTransform | None:
+        """Displacements of one box, to be applied before the transform so far; None if that is no better."""
         grid = _box_grid(centre_mm, self.spacing_mm)
-        places_mm = voxel_centres_mm(grid)
+        centres_mm = voxel_centres_mm(grid)
         scans = [
-            _cut(scan, places, self.spacing_mm)
-            for scan, places in (
-                (self.fixed, places_mm),
-                (self.moving, self._transform.fixed_to_moving(places_mm)),
+            _cut(scan, points_mm, self.spacing_mm)
+            for scan, points_mm in (
+                (self.fixed, centres_mm),
+                (self.moving, self._transform.fixed_to_moving(centres_mm)),
             )
         ]
         if scans[0] is None or scans[1] is None:
@@ -104,12 +114,12 @@ class Refiner:
         if not (pair.fixed_seen & pair.moving_seen).any():
             return None
         u = convex_adam(pair.fixed, pair.moving, self.spacing_mm, _SEARCH, self.device)
-        found = FieldTransform(LinearTransform.identity(), u * _taper(grid)[..., None], grid)
-        after = PairOnGrid.of(grid, scans[0], scans[1], compose_transforms(found, self._transform))
-        if folding_share(found) > FOLDING_LIMIT or not _likeness(after) > _likeness(pair):
-            log.debug("a box at %s is no better than what was there before", np.round(centre_mm))
+        field = FieldTransform(LinearTransform.identity(), u * _taper(grid)[..., None], grid)
+        after = PairOnGrid.of(grid, scans[0], scans[1], compose_transforms(field, self._transform))
+        if folding_share(field) > FOLDING_LIMIT or not _likeness(after) > _likeness(pair):
+            log.debug("a box at %s does not improve the registration", np.round(centre_mm))
             return None
-        return found
+        return field
 
 
 def _box_grid(centre_mm: FloatArray, spacing_mm: float) -> Geometry:
@@ -118,10 +128,10 @@ def _box_grid(centre_mm: FloatArray, spacing_mm: float) -> Geometry:
     return Geometry(sides, (spacing_mm, spacing_mm, spacing_mm), (ox, oy, oz))
 
 
-def _cut(scan: RegistrationImage, places_mm: FloatArray, spacing_mm: float) -> SmoothedScan | None:
-    """The part of a scan round some places, smoothed; None where they all lie outside."""
+def _cut(scan: RegistrationImage, points_mm: FloatArray, spacing_mm: float) -> SmoothedScan | None:
+    """The part of a scan around points, smoothed; None if they all lie outside."""
     geometry = scan.geometry
-    voxels = geometry.world_to_voxel(places_mm)[:, ::-1]
+    voxels = geometry.world_to_voxel(points_mm)[:, ::-1]
     margin = _MARGIN_MM / np.asarray(geometry.spacing_zyx)
     low, high = np.floor(voxels.min(axis=0) - margin), np.ceil(voxels.max(axis=0) + margin) + 1
     z0, y0, x0 = (int(v) for v in low)
@@ -133,7 +143,7 @@ def _cut(scan: RegistrationImage, places_mm: FloatArray, spacing_mm: float) -> S
 
 
 def _taper(grid: Geometry) -> npt.NDArray[np.float32]:
-    """1 in the middle, falling smoothly to 0 at the border (z, y, x)."""
+    """Weights (z, y, x): 1 in the middle, falling smoothly to 0 at the border."""
     sides = []
     for n in grid.shape_zyx:
         depth = np.minimum(np.arange(n), np.arange(n)[::-1]) / (_FADE * n)
@@ -143,7 +153,7 @@ def _taper(grid: Geometry) -> npt.NDArray[np.float32]:
 
 
 def _likeness(pair: PairOnGrid) -> float:
-    """Minus the mean square of what differs between the normalised scans where both were seen."""
+    """Minus the mean squared difference of the normalised scans where both were measured."""
     seen, sigma = pair.fixed_seen & pair.moving_seen, _NEIGHBOURHOOD_MM / pair.grid.spacing_xyz[0]
     fixed, moving = (normalise_locally(hu, seen, sigma)[seen] for hu in (pair.fixed, pair.moving))
     return -float(np.mean((fixed - moving) ** 2)) if seen.any() else -np.inf

@@ -1,4 +1,4 @@
-"""Where two scans may lie on each other before anything is known: translations worth a try."""
+"""Initial alignment of two scans: candidate translations."""
 
 from __future__ import annotations
 
@@ -12,38 +12,45 @@ from .grids import Level
 from .linear import LinearTransform
 
 _PEAKS = 4
-# Two starts nearer than this run into the same place.
+# Two starts nearer than this converge to the same optimum.
 _APART_MM = 30.0
-# A tenth of the smaller body in common: below it, chance finds better matches than the truth.
+# Smallest share of the smaller body in common: below it, chance matches exceed the true one.
 _MIN_OVERLAP = 0.1
 
 
 def alignment_evidence(correlation: npt.ArrayLike, overlap: npt.ArrayLike) -> FloatArray:
-    """How much a correlation over a share of the smaller body speaks for an alignment; larger is better.
+    """Score of an alignment from the correlation and the overlap; larger is better.
 
-    Fisher's transform makes steps near 1 count; the root favours large overlaps, where a good match by
-    chance is rarer, without letting them outweigh a clearly better one.
+    Fisher's transform gives weight to differences near 1; the root favours large overlaps, in which a chance
+    match is less likely, without letting them outweigh a clearly better correlation.
+
+    Args:
+        correlation: of HU, any shape.
+        overlap: share of the smaller body that lies in the other body, same shape.
+
+    Returns:
+        Scores of the same shape.
     """
     bounded = np.clip(np.asarray(correlation, np.float64), -0.999, 0.999)
     return np.asarray(np.arctanh(bounded) * np.clip(overlap, 0.0, 1.0) ** 0.25)
 
 
 def candidate_translations(fixed: Level, moving: Level) -> list[LinearTransform]:
-    """Starts for the optimiser, the most likely first: peaks of the correlation, header, centres.
+    """Starts of the optimiser: peaks of the correlation (best first), headers, centres of the scans.
 
-    Both levels must have one and the same spacing along the world's axes.
+    Both levels must have the same isotropic spacing along the world axes.
     """
-    found = _correlation_peaks(fixed, moving)
+    peaks = _correlation_peaks(fixed, moving)
     centres = np.subtract(_centre_mm(moving.image), _centre_mm(fixed.image))
     starts: list[FloatArray] = []
-    for offset in [*found, np.zeros(3), centres]:
+    for offset in [*peaks, np.zeros(3), centres]:
         if all(np.linalg.norm(offset - other) >= _APART_MM for other in starts):
             starts.append(offset)
     return [LinearTransform.translation(offset) for offset in starts]
 
 
 def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
-    """Offsets (moving minus fixed, mm) of the best correlations over all overlaps."""
+    """Offsets (moving minus fixed, mm) of the best correlations over all shifts."""
     correlation_image = sitk.MaskedFFTNormalizedCorrelation(
         _at_zero(fixed.image),
         _at_zero(moving.image),
@@ -62,7 +69,7 @@ def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
         peak_zyx = np.unravel_index(int(score.argmax()), score.shape)
         if not np.isfinite(score[peak_zyx]):
             break
-        # At index (size of moving - 1) the first voxels of both lie on each other.
+        # At index (size of moving - 1) the first voxels of both coincide.
         shift_xyz = np.asarray(peak_zyx[::-1]) - np.asarray(moving.image.GetSize()) + 1
         offsets.append(origins - shift_xyz * spacing)
         score[tuple(slice(max(0, p - reach), p + reach + 1) for p in peak_zyx)] = -np.inf
@@ -70,14 +77,14 @@ def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
 
 
 def _at_zero(image: sitk.Image) -> sitk.Image:
-    """A float copy without a place in the world, as the filter counts shifts in voxels."""
+    """A float copy with its origin at zero, as the filter counts shifts in voxels."""
     copy = sitk.Cast(image, sitk.sitkFloat32)
     copy.SetOrigin([0.0] * 3)
     return copy
 
 
 def _body_overlap(fixed: Level, moving: Level) -> FloatArray:
-    """Share of the smaller body that lies in the other body, for every shift; shape as the correlation."""
+    """Share of the smaller body that lies in the other body, for each shift (shape as the correlation)."""
     bodies = [sitk.GetArrayViewFromImage(level.body).astype(np.float32) for level in (fixed, moving)]
     smaller = max(1.0, min(float(body.sum()) for body in bodies))
     return np.asarray(fftconvolve(bodies[0], bodies[1][::-1, ::-1, ::-1]) / smaller, np.float64)

@@ -1,4 +1,4 @@
-"""How alike two scans are under any transform, for back ends that were given theirs."""
+"""Similarity of two scans under a transform, and the checks of registrations that use it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .grids import Level, pyramid
 
 _SPACING_MM = 8.0
 _MIN_VOXELS = 50
-# Two dates of one patient gave 0.89 and more, scans of other patients or parts 0.37 to 0.88. So this finds
-# gross failures only; a wrong patient can pass.
+# Two dates of one patient gave 0.89 and more, scans of different patients or body parts 0.37 to 0.88: this
+# detects gross failures only, and a wrong patient can pass.
 POOR_SIMILARITY = 0.6
 _FINE_MM = 4.0
-# More of the grid than this inside out is no deformation of a body.
+# A larger share of folded voxels is no deformation of a body.
 FOLDING_LIMIT = 0.001
 
 log = logging.getLogger(__name__)
@@ -30,76 +30,96 @@ log = logging.getLogger(__name__)
 def given_registration(
     transform: Transform, fixed: RegistrationImage, moving: RegistrationImage, warnings: tuple[str, ...] = ()
 ) -> Registration:
-    """A transform that is not searched for but known, with a word of warning where the scans deny it."""
-    found = similarity(transform, fixed, moving)
-    if found < POOR_SIMILARITY:
+    """Build the registration of a given (not estimated) transform; warns if the scans contradict it."""
+    measured = similarity(transform, fixed, moving)
+    if measured < POOR_SIMILARITY:
         doubt = (
-            f"the two scans match poorly under the given transform (similarity {found:.2f}); "
+            f"the two scans match poorly under the given transform (similarity {measured:.2f}); "
             "propagated points may be far off"
         )
         warnings = (*warnings, doubt)
-    return Registration(transform, found, not warnings, warnings)
+    return Registration(transform, measured, not warnings, warnings)
 
 
 def accept_if_better(
-    start: Registration, found: FieldTransform | None, fixed: RegistrationImage, moving: RegistrationImage
+    start: Registration, deformed: FieldTransform | None, fixed: RegistrationImage, moving: RegistrationImage
 ) -> Registration:
-    """The deformation where it does not fold and makes the scans more alike, else the start.
+    """Accept a deformation if it does not fold and increases the similarity.
 
-    ``start`` is the linear registration before it. Where the deformable step failed (None), or what it
-    found is no deformation of a body, the answer is the start with a word of warning.
+    Args:
+        start: the linear registration.
+        deformed: the deformation with that start, None if the deformable step failed.
+        fixed: the follow-up.
+        moving: the baseline.
+
+    Returns:
+        The registration with the deformation; otherwise ``start``, with a warning if the deformable step
+        failed or folds.
     """
-    if found is None or folding_share(found) > FOLDING_LIMIT:
-        reason = "failed" if found is None else "found nothing plausible"
-        warning = f"the deformable registration {reason}; points are carried over by the affine one alone"
+    if deformed is None or folding_share(deformed) > FOLDING_LIMIT:
+        reason = "failed" if deformed is None else "found nothing plausible"
+        warning = f"the deformable registration {reason}; points are propagated by the affine one alone"
         return replace(start, is_reliable=False, warnings=(*start.warnings, warning))
     levels = [pyramid(scan, (_FINE_MM,))[0] for scan in (fixed, moving)]
-    before, after = (level_similarity(each, levels[0], levels[1]) for each in (start.transform, found))
+    before, after = (level_similarity(each, levels[0], levels[1]) for each in (start.transform, deformed))
     if not after > before:
-        log.info("the deformation makes the scans no more alike than the affine registration")
+        log.info("the deformation does not make the scans more similar than the affine registration")
         return start
-    return replace(start, transform=found, similarity=after)
+    return replace(start, transform=deformed, similarity=after)
 
 
 def similarity(transform: Transform, fixed: RegistrationImage, moving: RegistrationImage) -> float:
-    """Correlation of HU inside either body where both scans see it, -1 to 1; NaN if there is too little."""
+    """Correlation of HU inside either body where both scans cover it, -1 to 1; NaN if there is too little."""
     try:
         levels = [pyramid(scan, (_SPACING_MM,))[0] for scan in (fixed, moving)]
-    except RuntimeError as error:  # images of a few voxels, for which ITK's filters are no use
+    except RuntimeError as error:  # images of a few voxels, on which ITK's filters fail
         log.debug("similarity cannot be measured: %s", one_line(error))
         return float("nan")
     return level_similarity(transform, levels[0], levels[1])
 
 
 def level_similarity(transform: Transform, fixed: Level, moving: Level) -> float:
-    """As `similarity`, of copies that are made already."""
-    places = moving_voxels(transform, fixed, moving)
+    """As `similarity`, for existing levels."""
+    voxels = moving_voxels(transform, fixed, moving)
     fixed_seen, fixed_body = (sitk.GetArrayViewFromImage(m).ravel() > 0 for m in (fixed.seen, fixed.body))
-    seen, body = (_at(mask, places, 0) > 0 for mask in (moving.seen, moving.body))
+    seen, body = (_at(mask, voxels, 0) > 0 for mask in (moving.seen, moving.body))
     common = (fixed_body | body) & fixed_seen & seen
-    hu = _at(moving.image, places[:, common], 1)
+    hu = _at(moving.image, voxels[:, common], 1)
     return correlation(sitk.GetArrayViewFromImage(fixed.image).ravel()[common], hu)
 
 
 def moving_voxels(transform: Transform, fixed: Level, moving: Level) -> FloatArray:
-    """Where each fixed voxel lies in the moving image, voxel indices (3, z * y * x)."""
-    places_mm = transform.fixed_to_moving(voxel_centres_mm(image_geometry(fixed.image)))
-    return np.ascontiguousarray(image_geometry(moving.image).world_to_voxel(places_mm)[:, ::-1].T)
+    """Map the voxels of the fixed level to the moving one.
+
+    Returns:
+        Voxel indices z, y, x in the moving level, (3, number of fixed voxels).
+    """
+    points_mm = transform.fixed_to_moving(voxel_centres_mm(image_geometry(fixed.image)))
+    return np.ascontiguousarray(image_geometry(moving.image).world_to_voxel(points_mm)[:, ::-1].T)
 
 
 def image_geometry(image: sitk.Image) -> Geometry:
+    """Grid of a SimpleITK image."""
     return Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
 
-def _at(image: sitk.Image, places: FloatArray, order: int) -> FloatArray:
-    """Values at voxel indices, 0 outside."""
+def _at(image: sitk.Image, voxels: FloatArray, order: int) -> FloatArray:
+    """Values at voxel indices (3, N), 0 outside."""
     return map_coordinates(
-        sitk.GetArrayViewFromImage(image), places, np.float64, order=order, mode="constant"
+        sitk.GetArrayViewFromImage(image), voxels, np.float64, order=order, mode="constant"
     )
 
 
 def correlation(first: FloatArray, second: FloatArray) -> float:
-    """Pearson's r of two lists of HU; NaN of too few, or of an image without contrast."""
+    """Pearson correlation of two samples of HU.
+
+    Args:
+        first: (N,) HU.
+        second: (N,) HU at the same positions of the other scan.
+
+    Returns:
+        -1 to 1; NaN if there are too few voxels or no contrast.
+    """
     if len(first) < _MIN_VOXELS:
         return float("nan")
     one, other = (values - values.mean(dtype=np.float64) for values in (first, second))

@@ -1,11 +1,11 @@
-"""Transforms that are saved and given back, and those of other programs.
+"""Stored transforms: saved by this package or by other programs.
 
-Files are ITK's, so that other programs read them: a transform of any kind (``.h5``, ``.tfm`` ...), or an
-image of displacements (``.nii.gz``, ``.mha`` ..., three values x, y, z per voxel). All are in LPS mm and take
-points of the fixed scan (the follow-up) to the moving one (the baseline), as ITK resamples.
+Files are in ITK's formats: a transform of any kind (``.h5``, ``.tfm`` ...), or an image of displacements
+(``.nii.gz``, ``.mha`` ..., three values x, y, z per voxel). They map points of the fixed scan (the
+follow-up) to the moving one (the baseline), in LPS mm, as ITK does for resampling.
 
-A folder holds one file per pair, named ``FIXED_to_MOVING`` by the scans' names (see `names.scan_keys`), as in
-``week12_to_week00.h5``; a pair of which only the other direction is there gets its inverse.
+A folder holds one file per pair, named ``FIXED_to_MOVING`` by the scans' names (see `names.scan_keys`), e.g.
+``week12_to_week00.h5``; if only the opposite direction exists, it is inverted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LINK = "_to_"
 
 
 class StoredBackend:
-    """Gives back the transform of a file, or of each pair's own file in a folder; nothing is searched for."""
+    """Reads the transform from a file, or from the pair's file in a folder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -45,21 +45,21 @@ class StoredBackend:
             raise InputError(f"{path}: is not there; expected {_EXPECTED}, or a folder of them")
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
-        """The stored transform, and how alike it makes the scans; see `Backend.register`.
+        """Return the stored transform with the similarity under it; see `Backend.register`.
 
-        A single file is taken for any pair, as it says nothing of scans.
+        A single file is used for any pair, as it does not name its scans.
 
         Raises:
-            InputError: no file for this pair, or one that cannot be used.
+            InputError: the pair has no file, or the file cannot be used.
         """
         if not self._path.is_dir():
             return given_registration(read_transform(self._path), fixed, moving)
-        found = _file_of(self._path, fixed.name, moving.name)
-        if found is not None:
-            return given_registration(read_transform(found), fixed, moving)
-        found = _file_of(self._path, moving.name, fixed.name)
-        if found is not None:
-            return given_registration(InverseTransform(read_transform(found)), fixed, moving)
+        path = _file_of(self._path, fixed.name, moving.name)
+        if path is not None:
+            return given_registration(read_transform(path), fixed, moving)
+        path = _file_of(self._path, moving.name, fixed.name)
+        if path is not None:
+            return given_registration(InverseTransform(read_transform(path)), fixed, moving)
         raise InputError(
             f"{self._path}: has no transform of the scans {fixed.name!r} and {moving.name!r}; expected one "
             f"named {pair_name(fixed.name, moving.name)}{WRITTEN_SUFFIXES[0]}"
@@ -67,29 +67,29 @@ class StoredBackend:
 
 
 def pair_name(fixed_name: str, moving_name: str) -> str:
-    """What the file of two scans is called in a folder of transforms, without its suffix."""
+    """Name of a pair's file in a folder of transforms, without suffix."""
     return _LINK.join((scan_keys(name) or ("",))[-1] for name in (fixed_name, moving_name))
 
 
 def _file_of(folder: Path, fixed_name: str, moving_name: str) -> Path | None:
-    """The file of a pair, or None; InputError where there are several."""
+    """The file of a pair, or None; raises InputError if there are several."""
     names = [_LINK.join(keys) for keys in product(scan_keys(fixed_name), scan_keys(moving_name))]
     for name in names:
         paths = [folder / f"{name}{suffix}" for suffix in (*READ_SUFFIXES, *IMAGE_SUFFIXES)]
-        there = [path for path in paths if path.is_file()]
-        if len(there) > 1:
-            shown = ", ".join(path.name for path in there)
-            raise InputError(f"{folder}: has several transforms of one pair ({shown}); expected one")
-        if there:
-            return there[0]
+        existing = [path for path in paths if path.is_file()]
+        if len(existing) > 1:
+            listed = ", ".join(path.name for path in existing)
+            raise InputError(f"{folder}: has several transforms of one pair ({listed}); expected one")
+        if existing:
+            return existing[0]
     return None
 
 
 def read_transform(path: Path) -> Transform:
-    """The transform of a file, fixed to moving.
+    """Read a transform, fixed to moving.
 
     Raises:
-        InputError: it cannot be read, or is no invertible map of three dimensions.
+        InputError: the file cannot be read, or is no invertible map of three dimensions.
     """
     try:
         if path.name.lower().endswith(IMAGE_SUFFIXES):
@@ -102,15 +102,15 @@ def read_transform(path: Path) -> Transform:
 
 
 def save_transform(path: Path, transform: Transform, fixed: Geometry | None = None) -> None:
-    """Write a transform so that ``transform:FILE`` gives it back, and that ITK's programs can read it.
+    """Write a transform for the back end ``transform:FILE`` and for other ITK programs.
 
-    Linear transforms, fields and their compositions become the same in ITK. Others (splines, users' own), and
-    all but fields where an image is asked for, are sampled every few mm over the ``fixed`` scan's grid.
-    A file that was there before is replaced once the new one is whole.
+    Linear transforms, fields and their compositions are written exactly. Others (splines, user-defined ones),
+    and all but fields in the case of an image, are sampled every few mm over the ``fixed`` scan's grid. An
+    existing file is replaced atomically.
 
     Raises:
-        InputError: a suffix that is none of these, or no ``fixed`` where it is needed.
-        OutputError: it cannot be written.
+        InputError: the suffix is unknown, or ``fixed`` is None although it is needed.
+        OutputError: the file cannot be written.
     """
     suffix = transform_suffix(path)
     try:
@@ -123,20 +123,20 @@ def save_transform(path: Path, transform: Transform, fixed: Geometry | None = No
 
 
 def transform_suffix(path: Path) -> str:
-    """What a file's name ends in, which says how a transform is written to it.
+    """Suffix of a file to be written, which determines its format.
 
     Raises:
-        InputError: in none of what can be written.
+        InputError: the suffix is none that can be written.
     """
-    wanted = (*WRITTEN_SUFFIXES, *_FIELD_SUFFIXES)
-    suffix = next((suffix for suffix in wanted if path.name.lower().endswith(suffix)), None)
+    allowed = (*WRITTEN_SUFFIXES, *_FIELD_SUFFIXES)
+    suffix = next((suffix for suffix in allowed if path.name.lower().endswith(suffix)), None)
     if suffix is None:
-        raise InputError(f"{path}: is no name for a transform; expected it to end in {', '.join(wanted)}")
+        raise InputError(f"{path}: is no name for a transform; expected it to end in {', '.join(allowed)}")
     return suffix
 
 
 def _put(path: Path, suffix: str, content: sitk.Transform | sitk.Image) -> None:
-    """Write under a temporary name of the same kind, and only then give the file its own."""
+    """Write under a temporary name with the same suffix, then rename."""
     with written_whole(path, suffix, _reason) as temporary:
         if isinstance(content, sitk.Image):
             sitk.WriteImage(content, str(temporary), useCompression=True)
@@ -145,6 +145,6 @@ def _put(path: Path, suffix: str, content: sitk.Transform | sitk.Image) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last of ITK's many lines, which says what is wrong."""
+    """The last line of ITK's message, which holds the cause."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].split("): ")[-1][:160] if lines else type(error).__name__

@@ -1,7 +1,7 @@
-"""uniGradICON (Tian et al., MICCAI 2024) as a back end, where its package and its weights are installed.
+"""UniGradICON ([Tian2024]) as a back end, if its package and weights are installed.
 
-Neither comes with this project and nothing is ever downloaded. The affine registration puts the baseline on
-the follow-up's grid first; the network sees both in the box that they share.
+Neither is part of this project, and nothing is downloaded. The scans are aligned by the affine registration
+first; the network gets the box that both cover.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from .similarity import accept_if_better
 log = logging.getLogger(__name__)
 
 DEFAULT_WEIGHTS = Path("network_weights/unigradicon1.0/Step_2_final.trch")
-"""Where the package itself keeps its weights, below the current directory."""
+"""Path of the package's own weights, relative to the current directory."""
 
 _PACKAGE = "unigradicon"
-# What the network was trained on: HU clipped to these limits, then 0 to 1.
+# The network's input: HU clipped to these limits, then scaled to 0 ... 1.
 _LOW_HU, _HIGH_HU = -1000.0, 1000.0
 _MIN_SIDE_MM = 30.0
 _FIELD_MM = 4.0
 
 
 class UniGradIconBackend:
-    """Affine, then the network's deformation where that is better; the network is loaded when first used."""
+    """Affine, then the network's deformation if it is better; the network is loaded on first use."""
 
     def __init__(self, weights: Path | None = None, device: str = "auto") -> None:
         self._weights, self._device = weights or DEFAULT_WEIGHTS, device
@@ -56,18 +56,15 @@ class UniGradIconBackend:
         if self._network is None:
             self._network = _loaded(self._weights, self._device)
         try:
-            found = _deformed(self._network, start.transform, fixed, moving, box)
-        except (RuntimeError, ValueError) as error:  # out of memory, mostly
+            deformed = _deformed(self._network, start.transform, fixed, moving, box)
+        except (RuntimeError, ValueError) as error:  # mostly out of memory
             log.warning("uniGradICON failed: %s", one_line(error))
             return accept_if_better(start, None, fixed, moving)
-        return accept_if_better(start, found, fixed, moving)
+        return accept_if_better(start, deformed, fixed, moving)
 
 
 def _check(weights: Path) -> None:
-    """Whether all that is needed is there, before any scan is read.
-
-    The package would download weights that it does not find.
-    """
+    """Check for package and weights before any scan is read; the package would download missing weights."""
     if _PACKAGE not in sys.modules and importlib.util.find_spec(_PACKAGE) is None:
         raise InputError(
             "unigradicon: the package is not installed; expected it (pip install unigradicon), "
@@ -81,22 +78,22 @@ def _check(weights: Path) -> None:
 
 
 def _loaded(weights: Path, device: str) -> Any:
-    """The package's network on its device."""
+    """Load the package's network onto the device."""
     import torch
 
     try:
         package: Any = importlib.import_module(_PACKAGE)
         config: Any = importlib.import_module("icon_registration.config")
-    except Exception as error:  # whatever the package or its many dependencies raise
+    except Exception as error:  # the package and its many dependencies may raise anything
         raise InputError(
             f"unigradicon: the package cannot be imported ({one_line(error)}); expected it whole"
         ) from error
     has_cuda = torch.cuda.is_available()
-    # The package reads its device from here, also while it computes.
+    # The package reads the device from here, also during computation.
     config.device = torch.device("cuda" if device == "auto" and has_cuda else device.replace("auto", "cpu"))
     try:
         network = package.get_unigradicon(weights_location=str(weights))
-    except Exception as error:  # another version's signature, or a file that is no such weights
+    except Exception as error:  # another version's signature, or a file that does not hold its weights
         raise InputError(
             f"{weights}: uniGradICON cannot be loaded ({one_line(error)}); expected its file "
             "Step_2_final.trch, and a version of the package that takes weights_location"
@@ -107,7 +104,7 @@ def _loaded(weights: Path, device: str) -> Any:
 def _common_box(
     fixed: Geometry, moving: Geometry, linear: LinearTransform
 ) -> tuple[FloatArray, FloatArray] | None:
-    """The box along the world's axes that both scans see, in the fixed world: low and high corner, mm."""
+    """Box along the world axes that both scans cover, in the fixed world: low and high corner, LPS mm."""
     ends = [_corners_mm(fixed), linear.moving_to_fixed(_corners_mm(moving))]
     low = np.max([corners.min(axis=0) for corners in ends], axis=0)
     high = np.min([corners.max(axis=0) for corners in ends], axis=0)
@@ -125,18 +122,18 @@ def _deformed(
     moving: RegistrationImage,
     box: tuple[FloatArray, FloatArray],
 ) -> FieldTransform:
-    """u of the network, in mm: fixed(p) is like moving(linear(p + u))."""
+    """The linear transform with the network's u in mm: fixed(p) ~ moving(linear(p + u))."""
     import torch
 
     identity = network.identity_map
     grid = _grid(box, tuple(identity.shape[2:]))
     tensors = [
-        torch.from_numpy(_seen_on(grid, scan, transform))[None, None].to(identity.device)
+        torch.from_numpy(_resampled(grid, scan, transform))[None, None].to(identity.device)
         for scan, transform in ((moving, linear), (fixed, LinearTransform.identity()))
     ]
     with torch.no_grad():
         network(*tensors)
-        # Its maps go from the second image to the first, each axis from 0 to 1 between voxel centres.
+        # Its maps go from the second image to the first; each axis runs from 0 to 1 between voxel centres.
         shift = (network.phi_AB_vectorfield - identity)[0].float().cpu().numpy()
     sides_mm = np.subtract(grid.size_xyz, 1) * grid.spacing_xyz
     u = np.ascontiguousarray(np.moveaxis(shift[::-1], 0, -1) * sides_mm, np.float32)
@@ -148,7 +145,7 @@ def _deformed(
 
 
 def _grid(box: tuple[FloatArray, FloatArray], shape_zyx: tuple[int, ...]) -> Geometry:
-    """The network's voxels over a box."""
+    """The network's voxel grid over a box."""
     nz, ny, nx = shape_zyx
     low, high = box
     sx, sy, sz = (float(side) for side in (high - low) / (nx, ny, nz))
@@ -156,8 +153,8 @@ def _grid(box: tuple[FloatArray, FloatArray], shape_zyx: tuple[int, ...]) -> Geo
     return Geometry((nx, ny, nz), (sx, sy, sz), (x, y, z))
 
 
-def _seen_on(grid: Geometry, scan: RegistrationImage, linear: LinearTransform) -> FloatVolume:
-    """A scan on the network's grid, (z, y, x) float32 from 0 to 1."""
+def _resampled(grid: Geometry, scan: RegistrationImage, linear: LinearTransform) -> FloatVolume:
+    """A scan on the network's grid, (z, y, x) float32, 0 ... 1."""
     hu = np.nan_to_num(np.asarray(scan.array, np.float32), nan=AIR_HU, posinf=AIR_HU, neginf=AIR_HU)
     itk = sitk.AffineTransform(linear.matrix.ravel().tolist(), linear.offset_mm.tolist())
     target = to_image(np.empty(grid.shape_zyx, np.uint8), grid)

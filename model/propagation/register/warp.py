@@ -1,4 +1,4 @@
-"""Both scans on one grid: the follow-up as it is, the baseline through a transform."""
+"""Both scans of a pair on one grid: the follow-up resampled, the baseline warped by a transform."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from . import RegistrationImage, Transform
 from .field import voxel_centres_mm
 from .grids import FloatVolume, Mask, block_average, to_image
 
-# Less contrast in a neighbourhood than this is noise, and counts for little.
+# Lower contrast in a neighbourhood is noise and gets little weight.
 _NOISE_HU = 40.0
-# A neighbourhood of which less was seen says nothing.
+# Smallest measured share of a neighbourhood, to avoid division by zero.
 _MIN_SHARE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
 class SmoothedScan:
-    """A scan without what a spacing cannot show: HU (z, y, x), where it was measured, and their grid."""
+    """A scan low-passed for a spacing: HU (z, y, x), mask of measured voxels (z, y, x), and their grid."""
 
     hu: FloatVolume
     seen: Mask
@@ -29,21 +29,28 @@ class SmoothedScan:
 
     @classmethod
     def of(cls, scan: RegistrationImage, spacing_mm: float) -> SmoothedScan:
-        """Averaged as far as voxels fit into the spacing, then low-passed."""
+        """Average blocks of voxels that fit into the spacing, then low-pass."""
         hu, seen, geometry = block_average(scan, spacing_mm)
-        # 0.45: a Gaussian that leaves a few percent at the spacing's highest frequency.
+        # 0.45: a Gaussian that passes a few percent at the spacing's highest frequency.
         sigmas = [0.45 * max(spacing_mm**2 - s**2, 0.0) ** 0.5 for s in geometry.spacing_xyz]
         if max(sigmas) > 0.3 and min(hu.shape) >= 4:
             image = sitk.SmoothingRecursiveGaussian(to_image(hu, geometry), [max(s, 0.2) for s in sigmas])
             hu = sitk.GetArrayFromImage(image)
         return cls(hu, seen, geometry)
 
-    def at(self, places_mm: FloatArray, grid: Geometry) -> tuple[FloatVolume, Mask]:
-        """HU at the world positions of a grid's voxels, and which of them were seen.
+    def at(self, points_mm: FloatArray, grid: Geometry) -> tuple[FloatVolume, Mask]:
+        """Sample the scan at given positions.
 
-        Beyond the scan stands what its border shows: a step down to air would look like a part of the body.
+        Outside of the scan the border is continued, as a step to air would look like part of the body.
+
+        Args:
+            points_mm: world positions of the voxels of ``grid``, (z * y * x, 3), LPS mm.
+            grid: gives the shape of the results.
+
+        Returns:
+            HU (z, y, x) float32, and the mask (z, y, x) of measured voxels.
         """
-        voxels = np.ascontiguousarray(self.geometry.world_to_voxel(places_mm)[:, ::-1].T)
+        voxels = np.ascontiguousarray(self.geometry.world_to_voxel(points_mm)[:, ::-1].T)
         hu = map_coordinates(self.hu, voxels, np.float32, order=1, mode="nearest")
         seen = map_coordinates(self.seen.view(np.uint8), voxels, np.uint8, order=0, mode="constant")
         return hu.reshape(grid.shape_zyx), seen.reshape(grid.shape_zyx) > 0
@@ -51,7 +58,7 @@ class SmoothedScan:
 
 @dataclass(frozen=True, eq=False)
 class PairOnGrid:
-    """Both scans in HU (z, y, x) on one grid in the follow-up's world, and what each has seen of it."""
+    """Both scans in HU (z, y, x) on one grid in the follow-up's world, with masks of measured voxels."""
 
     grid: Geometry
     fixed: FloatVolume
@@ -63,17 +70,26 @@ class PairOnGrid:
     def of(
         cls, grid: Geometry, fixed: SmoothedScan, moving: SmoothedScan, transform: Transform
     ) -> PairOnGrid:
-        places_mm = voxel_centres_mm(grid)
-        fixed_hu, fixed_seen = fixed.at(places_mm, grid)
-        moving_hu, moving_seen = moving.at(transform.fixed_to_moving(places_mm), grid)
+        """Resample the fixed scan, and warp the moving one by the transform."""
+        centres_mm = voxel_centres_mm(grid)
+        fixed_hu, fixed_seen = fixed.at(centres_mm, grid)
+        moving_hu, moving_seen = moving.at(transform.fixed_to_moving(centres_mm), grid)
         return cls(grid, fixed_hu, moving_hu, fixed_seen, moving_seen)
 
 
 def normalise_locally(hu: FloatVolume, seen: Mask, sigma_voxels: float) -> FloatVolume:
-    """HU less the neighbourhood's mean, over its spread; 0 where nothing was seen.
+    """Normalise to (HU - local mean) / local spread in a Gaussian neighbourhood.
 
-    The neighbourhood is a Gaussian. Two such images have a mean square of one minus local correlation, so
-    that a lung which changes its density with each breath still looks the same.
+    The mean squared difference of two such images is one minus local correlation, which is insensitive to
+    changes of lung density with breathing.
+
+    Args:
+        hu: (z, y, x).
+        seen: mask (z, y, x) of measured voxels.
+        sigma_voxels: of the Gaussian.
+
+    Returns:
+        (z, y, x) float32; 0 where nothing was measured.
     """
     weight = seen.astype(np.float32)
     share = np.maximum(gaussian_filter(weight, sigma_voxels, mode="constant"), _MIN_SHARE)

@@ -119,8 +119,8 @@ def test_a_users_own(users: str, name: str) -> None:
         ("useless", "without 'register'"),
         ("nothing", "without 'fixed_to_moving'"),
         ("failing", "ZeroDivisionError"),
-        ("crooked", "gave something else"),
-        ("far", "gave something else"),
+        ("crooked", "returned something else"),
+        ("far", "returned something else"),
     ],
 )
 def test_a_users_mistakes_are_told(users: str, name: str, says: str) -> None:

@@ -1,4 +1,4 @@
-"""The options `--sample…`, of every command that takes several points from a mask."""
+"""Options ``--sample...``, shared by the commands that take several points from a mask."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ if TYPE_CHECKING:
 SAMPLINGS = ("uniform", "distance", "distance-squared", "fixed-number", "fixed-distance")
 
 
-def add_arguments(group: argparse.ArgumentParser | argparse._ArgumentGroup, use: str) -> None:
-    """``use`` says what the command does with the points."""
+def add_point_options(group: argparse.ArgumentParser | argparse._ArgumentGroup, usage: str) -> None:
+    """Add the options.
+
+    Args:
+        usage: how the command uses the points, for the help text.
+    """
     add = group.add_argument
     add(
         "--sample",
         choices=SAMPLINGS,
-        help=f"take several points from a mask in this way (default: the voxel deepest inside); {use}",
+        help=f"take several points from a mask in this way (default: the voxel deepest inside); {usage}",
     )
-    add("--samples", type=int, default=27, metavar="N", help="the most points of --sample (default: 27)")
+    add("--samples", type=int, default=27, metavar="N", help="maximum number of points (default: 27)")
     add(
         "--sample-hu",
         type=float,
@@ -33,36 +37,35 @@ def add_arguments(group: argparse.ArgumentParser | argparse._ArgumentGroup, use:
         "--sample-probability",
         type=float,
         metavar="P",
-        help="keep only points of --sample that the model takes for lesion without a prompt, surest first",
+        help="keep only points of --sample to which the model gives at least this probability of lesion "
+        "without a prompt, most probable first",
     )
 
 
-def choice_of(arguments: argparse.Namespace) -> ChoiceOptions | None:
-    """The choice of points that a command line asks for; None where it samples none.
+def point_choice(arguments: argparse.Namespace) -> ChoiceOptions | None:
+    """Build the options of a parsed command line; None without ``--sample``.
 
     Raises:
-        InputError: values out of their range, or without ``--sample``.
+        InputError: values are out of range, or given without ``--sample``.
     """
     from ..prompts.sampling import ChoiceOptions, Sampling, SamplingOptions
 
-    least = arguments.sample_probability
+    probability = arguments.sample_probability
     if arguments.samples < 1:
         raise InputError(f"--samples {arguments.samples}: expected at least one point")
-    if least is not None and not 0 <= least <= 1:
-        raise InputError(f"--sample-probability {least:g}: expected 0 to 1")
+    if probability is not None and not 0 <= probability <= 1:
+        raise InputError(f"--sample-probability {probability:g}: expected 0 to 1")
     if arguments.sample is None:
-        for option, value in (("--sample-hu", arguments.sample_hu), ("--sample-probability", least)):
+        for option, value in (("--sample-hu", arguments.sample_hu), ("--sample-probability", probability)):
             if value is not None:
-                raise InputError(
-                    f"{option}: chooses among the points of --sample; expected it beside that option"
-                )
+                raise InputError(f"{option}: filters the points of --sample; expected it beside that option")
         return None
     sampling = SamplingOptions(Sampling(arguments.sample), arguments.samples)
-    return ChoiceOptions(sampling, pair(arguments.sample_hu), min_probability=least)
+    return ChoiceOptions(sampling, value_range(arguments.sample_hu), min_probability=probability)
 
 
-def pair(values: list[float] | None) -> tuple[float, float] | None:
-    """Both numbers of an option that takes two."""
+def value_range(values: list[float] | None) -> tuple[float, float] | None:
+    """Convert the two numbers of an option to a tuple; None if the option is not given."""
     if values is None:
         return None
     low, high = values

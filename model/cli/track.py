@@ -1,25 +1,37 @@
-"""The command ``track``: follow the lesions of patients over any number of time points."""
+"""Command ``track``: track the lesions of patients over any number of time points."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..inference.options import BOOSTS, DEFAULT_BOOST
-from . import point_options as sampling
-from .arguments import add_model_options
+from .arguments import add_model_options, model_options
+from .point_options import add_point_options, point_choice, value_range
+
+if TYPE_CHECKING:
+    from ..inference.robust import SegmenterOptions
+    from ..prompts.sampling import ChoiceOptions
+    from ..tracking.fates import FateOptions
+    from ..tracking.patients import TrackRunOptions
+    from ..tracking.series import TrackingOptions
 
 TOPOLOGIES = ("star", "chain", "recentre", "recentre-mask")
 CONFIDENCES = ("there-and-back", "spread")
 
 _DESCRIPTION = """\
-Every lesion that the source shows (by its mask, clicks or boxes) is found again at all other time points, by
-registration, and segmented there. A lesion that is first clicked, boxed or labelled elsewhere is followed
-from there on, away from the source. A click or box that is given at a time point is used as it is.
+Each lesion of the source time point (given by a mask, clicks or boxes) is located at all other time points by
+registration and segmented there. A lesion that is first clicked, boxed or labelled at another time point is
+tracked from there on, away from the source. Clicks and boxes given at a time point are used as they are.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = _DESCRIPTION
     add = parser.add_argument
     add(
@@ -30,20 +42,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a manifest with the columns patient, timepoint, order or date, scan, mask, clicks, boxes, "
         "scan_slot; or a folder per time point with ct.*, mask.*, clicks.json, boxes.json in it",
     )
-    add("-o", "--output", type=Path, required=True, metavar="OUT", help="a folder; each patient gets its own")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="folder; gets a sub-folder per patient",
+    )
     add(
         "--source",
         metavar="TIMEPOINT",
-        help="where to start (default: the earliest time point with a mask, else with clicks or boxes)",
+        help="where to start (default: the earliest time point with a mask, otherwise with clicks or boxes)",
     )
     add(
         "--topology",
         choices=TOPOLOGIES,
         default="star",
         help="star: from the source to each time point (default); chain: from each to the next; recentre: "
-        "the same from the middle of each result; recentre-mask: and its mask is the next one's context",
+        "like chain, from the middle of each result; recentre-mask: and its mask is the next one's context",
     )
-    add("--previous-mask", action="store_true", help="the neighbour's result is the context, not the source")
+    add(
+        "--previous-mask",
+        action="store_true",
+        help="use the neighbouring time point and its result as context, instead of the source",
+    )
     add(
         "--clicks",
         choices=("voxel", "world"),
@@ -52,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_segmenter(parser.add_argument_group("segmenter"))
     _add_prompts(parser.add_argument_group("registration and prompts"))
-    _add_answers(parser.add_argument_group("answers"))
+    _add_results(parser.add_argument_group("results"))
 
 
 def _add_segmenter(group: argparse._ArgumentGroup) -> None:
@@ -67,42 +90,42 @@ def _add_segmenter(group: argparse._ArgumentGroup) -> None:
         "--weights",
         type=Path,
         metavar="DIR",
-        help="the model (default: the longitudinal one that is at hand)",
+        help="the model (default: the longitudinal model that is available)",
     )
     add_model_options(group)
     add(
         "--boost",
         choices=BOOSTS,
         default=DEFAULT_BOOST,
-        help="ask more than once for each lesion whose point was propagated (default: %(default)s)",
+        help="segment each lesion with a propagated point from several views (default: %(default)s)",
     )
     add("--boost-mm", type=float, default=5.0, metavar="MM", help="reach of perturbed points (default: 5)")
     add("--boost-count", type=int, default=2, metavar="N", help="perturbed points per lesion (default: 2)")
-    add("--seed", type=int, default=0, metavar="S", help="of all that is random (default: 0)")
+    add("--seed", type=int, default=0, metavar="S", help="of random numbers (default: 0)")
 
 
 def _add_prompts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--backend", metavar="NAME", help="how scans are registered: a name, or your own module:function")
+    add("--backend", metavar="NAME", help="registration back end: a name, or your own module:function")
     add(
         "--confidence",
         choices=CONFIDENCES,
         default=CONFIDENCES[0],
-        help="measure how far off a point may be by the way back too, at the price of a second registration, "
-        f"or by the spread of points near it alone (default: {CONFIDENCES[0]})",
+        help="estimate the error of a propagated point by a second registration in the other direction too, "
+        f"which takes as long again, or only by the spread of points near it (default: {CONFIDENCES[0]})",
     )
     add("--flag-mm", type=float, default=10.0, metavar="MM", help="flag points beyond this (default: 10)")
     add(
         "--prompt",
         choices=("point", "box", "mask"),
         default="mask",
-        help="what is carried along beside the point, for segmenters that take it; with point nothing is "
-        "registered where clicks are given (default: mask)",
+        help="what is propagated beside the point, for segmenters that take it; with point, scans whose "
+        "lesions all have clicks are not registered (default: mask)",
     )
-    sampling.add_arguments(group, "the first is the prompt, --boost click-majority asks at all")
+    add_point_options(group, "the first is the prompt, --boost click-majority uses all")
 
 
-def _add_answers(group: argparse._ArgumentGroup) -> None:
+def _add_results(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add(
         "--component-rule",
@@ -115,9 +138,9 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
         "--overlap",
         choices=("probability", "max-id"),
         default="probability",
-        help="who gets a voxel that several lesions claim: the more probable one, or the highest id",
+        help="which lesion gets a voxel of several: the most probable one, or the one with the highest id",
     )
-    vanished = "a lesion has vanished where"
+    vanished = "a lesion has vanished if"
     add("--min-probability", type=float, default=0.6, metavar="P", help=f"{vanished} no voxel reaches this")
     add("--min-mean-probability", type=float, metavar="P", help=f"{vanished} its mean is lower")
     add("--min-volume-ml", type=float, default=0.01, metavar="ML", help=f"{vanished} it is smaller")
@@ -131,12 +154,102 @@ def _add_answers(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def track_options(arguments: argparse.Namespace) -> TrackRunOptions:
+    """Build the options of a parsed command line.
+
+    Raises:
+        InputError: values are out of range, or options clash.
+    """
+    from ..propagation.register import DEFAULT_BACKEND
+    from ..tracking.patients import TrackRunOptions
+
+    return TrackRunOptions(
+        series=arguments.series,
+        output=arguments.output,
+        source=arguments.source,
+        units=arguments.clicks,
+        backend=arguments.backend or DEFAULT_BACKEND,
+        tracking=_tracking_options(arguments),
+        segmenter=_segmenter_options(arguments),
+    )
+
+
+def _tracking_options(arguments: argparse.Namespace) -> TrackingOptions:
+    from ..propagation.confidence import ConfidenceOptions, is_estimated
+    from ..propagation.register import DEFAULT_BACKEND
+    from ..tracking.series import ConfidenceRule, PromptKind, Topology, TrackingOptions
+
+    confidence = ConfidenceRule(arguments.confidence)
+    if not is_estimated(arguments.backend or DEFAULT_BACKEND):
+        # The way back of a given registration is the inverse of the way there and measures nothing.
+        confidence = ConfidenceRule.SPREAD
+    return TrackingOptions(
+        topology=Topology(arguments.topology),
+        previous_mask=arguments.previous_mask,
+        prompt=PromptKind(arguments.prompt),
+        choice=_point_choice(arguments),
+        seed=arguments.seed,
+        overlap=arguments.overlap,
+        fate=_fate_options(arguments),
+        confidence=confidence,
+        confidence_options=ConfidenceOptions(flag_mm=_positive("--flag-mm", arguments.flag_mm)),
+    )
+
+
+def _fate_options(arguments: argparse.Namespace) -> FateOptions:
+    from ..tracking.fates import FateOptions
+
+    return FateOptions(
+        min_probability=arguments.min_probability,
+        min_mean_probability=arguments.min_mean_probability,
+        min_volume_ml=arguments.min_volume_ml,
+        min_diameter_mm=arguments.min_diameter_mm,
+        hu_window=value_range(arguments.hu_window),
+    )
+
+
+def _segmenter_options(arguments: argparse.Namespace) -> SegmenterOptions:
+    from ..inference.boost_options import Boosting, BoostOptions
+    from ..inference.robust import SegmenterOptions
+
+    boost = BoostOptions(Boosting(arguments.boost), arguments.boost_mm, arguments.boost_count, arguments.seed)
+    return SegmenterOptions(
+        name=arguments.segmenter,
+        weights_dir=arguments.weights,
+        model=model_options(arguments),
+        boost=boost,
+        component_rule=arguments.component_rule,
+        component_limit_mm=_positive("--component-mm", arguments.component_mm),
+    )
+
+
+def _positive(option: str, value: float) -> float:
+    if not value > 0:
+        raise InputError(f"{option} {value:g}: expected more than 0")
+    return value
+
+
+def _point_choice(arguments: argparse.Namespace) -> ChoiceOptions | None:
+    choice = point_choice(arguments)
+    if arguments.sample_probability is not None and ":" in arguments.segmenter:
+        raise InputError(
+            "--sample-probability: needs a model; expected longitudinal or single as --segmenter"
+        )
+    return choice
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Follow all patients; returns the exit code.
+    """Track all patients; prints failures in one line on stderr and returns the exit code.
 
     Raises:
         LongilesionError: the series, weights or options cannot be used, or the only patient failed.
     """
-    from ..tracking.patients import options_of, track
+    from ..tracking.patients import track_patients
 
-    return track(options_of(arguments))
+    options = track_options(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    result = track_patients(options)
+    if result.message is not None:
+        sys.stdout.flush()
+        print(result.message, file=sys.stderr, flush=True)
+    return result.exit_code

@@ -1,8 +1,7 @@
-"""What the command ``prompts`` does: a lesion mask -> files of clicks or boxes."""
+"""Write files of clicks or boxes from a lesion mask (the command ``prompts``)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -23,21 +22,29 @@ from ..inference.options import ModelOptions
 from ..inference.robust import SegmenterOptions, make_segmenter
 from ..prompts.sampling import ChoiceOptions
 from ..prompts.simulation import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
-from .lesion_state import PointChooser
-from .series import FollowOptions
+from .point_chooser import PointChooser
+from .series import TrackingOptions
 
-# Together up to ten voxels per axis, as the boxes of LesionLocator's training ([Rokuss2025]).
+# Up to ten voxels per axis for both sides together, as the boxes of LesionLocator's training ([Rokuss2025]).
 _BOX_PERTURBATION = 5
 
 
 @dataclass(frozen=True, slots=True)
 class PromptOptions:
-    """``variants`` is the number of simulated files, None for one file that is not simulated.
+    """Options of prompt files.
 
-    ``rule`` and ``perturbation`` are None for the default of what is asked. Where the mask ``has_instances``
-    its labels are lesion ids, else its connected parts are numbered. Margin and perturbation are in voxels.
-    With a ``choice`` points are sampled and filtered as `track` does it; ``scan`` is the CT that the filters
-    look at, weights and device are those of the model that is asked.
+    Attributes:
+        kind: write clicks or boxes.
+        has_instances: labels of the mask are lesion ids; otherwise its connected components are numbered.
+        rule: how a point is taken from a lesion, see `ClickRule`; None for the default.
+        margin: voxels added to boxes on each side.
+        units: units of the written files.
+        variants: number of simulated files; None for one file that is not simulated.
+        perturbation: maximum displacement of points and box sides in voxels; None for the default.
+        choice: sample and filter points as for tracking.
+        scan: the CT, needed if ``choice`` filters by HU or probability.
+        weights_dir: the model, used if ``choice`` filters by probability; None for the default one.
+        device: of the model.
     """
 
     mask: Path
@@ -56,6 +63,7 @@ class PromptOptions:
     device: str = "auto"
 
     def simulation(self) -> SimulationOptions:
+        """The options of the simulation, with defaults filled in."""
         is_simulated = self.variants is not None
         rule = ClickRule(self.rule or (ClickRule.CHALLENGE if is_simulated else ClickRule.DEEPEST))
         default = _BOX_PERTURBATION if is_simulated and self.kind == "box" else 0
@@ -63,7 +71,7 @@ class PromptOptions:
         return SimulationOptions(rule, self.variants or 1, self.seed, reach)
 
     def files(self) -> list[Path]:
-        """OUT.json, or for variants OUT-001.json and so on."""
+        """The files to write: OUT.json, or OUT-001.json and so on for variants."""
         if self.variants is None:
             return [self.output]
         digits = max(3, len(str(self.variants)))
@@ -74,54 +82,61 @@ class PromptOptions:
         ]
 
 
-def write_prompts(options: PromptOptions) -> Iterator[str]:
-    """Write the files one by one; yields what is to be told.
+def write_prompts(options: PromptOptions) -> dict[Path, int]:
+    """Write the files; returns the number of clicks or boxes in each, all 0 for an empty mask.
 
     Raises:
-        InputError: the mask is no labelmap of lesion ids.
+        InputError: the mask is not a labelmap of lesion ids.
         OutputError: a file cannot be written.
-        WeightsError: the model that is to choose among points cannot be used.
+        WeightsError: the model that filters points cannot be used.
     """
     labels, grid = read_labels(options.mask, options.has_instances)
-    if not labels.any():
-        yield f"warning: {options.mask}: holds no lesion; the list is empty"
     write = _write_points if options.kind == "point" else _write_boxes
-    yield from write(labels, grid, options)
+    return write(labels, grid, options)
 
 
 def read_labels(path: Path, has_instances: bool = True) -> tuple[Array, Geometry]:
-    """A labelmap (z, y, x) of lesion ids, uint16, as its file stores it.
+    """Read a labelmap of lesion ids.
 
-    Where the file has no instances, whatever is not 0 is lesion, and its connected parts are numbered.
+    Args:
+        has_instances: labels are lesion ids; otherwise connected components of all labels are numbered.
+
+    Returns:
+        The labels, uint16 (z, y, x) in the axis order of the file, and the file's geometry.
 
     Raises:
-        InputError: no image, values that are not whole numbers, or ids out of range.
+        InputError: not an image, values that are not whole numbers, or ids out of range.
     """
     image = read_image(path)
     labels = lesion_labels(path, image.array)
     if not has_instances:
         labels, count = label_components(labels != 0)
         if count > MAX_LESION_ID:
-            raise InputError(f"{path}: holds {count} connected parts; expected at most {MAX_LESION_ID}")
+            raise InputError(
+                f"{path}: contains {count} connected components; expected at most {MAX_LESION_ID}"
+            )
     return labels.astype(np.uint16), image.geometry
 
 
-def _write_points(labels: Array, grid: Geometry, options: PromptOptions) -> Iterator[str]:
+def _write_points(labels: Array, grid: Geometry, options: PromptOptions) -> dict[Path, int]:
     if options.choice is not None:
-        drawn = _chosen(labels, grid, options, options.choice)
+        points = _chosen_points(labels, grid, options, options.choice)
     else:
-        drawn = simulate_clicks(lesion_masks(labels), labels.shape, grid.spacing_zyx, options.simulation())
-    for path, clicks in zip(options.files(), drawn, strict=True):
+        points = simulate_clicks(lesion_masks(labels), labels.shape, grid.spacing_zyx, options.simulation())
+    counts = {}
+    for path, clicks in zip(options.files(), points, strict=True):
         write_clicks(path, {lesion_id: _point(point, grid, options) for lesion_id, point in clicks.items()})
-        yield f"{path}: {len(clicks)} clicks"
+        counts[path] = len(clicks)
+    return counts
 
 
-def _chosen(
+def _chosen_points(
     labels: Array, grid: Geometry, options: PromptOptions, choice: ChoiceOptions
 ) -> list[dict[int, Vector]]:
-    """For each file lesion id -> point (z, y, x) of the file's grid: the points that `track` would ask at.
+    """The points that tracking would use: for each file, lesion id -> point (z, y, x) on the file's grid.
 
-    The first file has the best of each lesion, the next ones those that come after it, as far as there are.
+    The first file gets the best point of each lesion, the next files its further points, as far as it has
+    any.
     """
     axes = grid.axial_map()
     axial = axes.array(labels)
@@ -131,20 +146,20 @@ def _chosen(
         unprompted = make_segmenter(
             SegmenterOptions(weights_dir=options.weights_dir, model=ModelOptions(device=options.device))
         ).unprompted
-    choose = PointChooser(FollowOptions(choice=choice, seed=options.seed), unprompted)
-    drawn: list[dict[int, Vector]] = [{} for _ in options.files()]
+    choose = PointChooser(TrackingOptions(choice=choice, seed=options.seed), unprompted)
+    chosen: list[dict[int, Vector]] = [{} for _ in options.files()]
     for lesion_id, mask in lesion_masks(axial):
         if scan is None:
             points = choose.candidates(mask, axes.triple(grid.spacing_zyx), lesion_id).points
         else:
             points = choose(mask, scan, lesion_id)
-        for clicks, point in zip(drawn, points, strict=False):
+        for clicks, point in zip(chosen, points, strict=False):
             clicks[lesion_id] = axes.inverse().point(point, axial.shape)
-    return drawn
+    return chosen
 
 
 def _read_scan(ct: Path, mask: Path, axial_labels: Array) -> Scan:
-    """The mask's scan in axial order, with the given lesion ids (z, y, x) for its mask."""
+    """Read the mask's CT in axial order, with the given lesion ids (z, y, x) as its mask."""
     (scan,), _ = read_scans([("scan", ScanFiles(Slot.PRIMARY, ct, mask))])
     return replace(scan, mask=axial_labels)
 
@@ -153,14 +168,16 @@ def _point(point_zyx: Vector, grid: Geometry, options: PromptOptions) -> Vector:
     return flip_order(point_zyx) if options.units == "voxel" else grid.zyx_to_world(point_zyx)
 
 
-def _write_boxes(labels: Array, grid: Geometry, options: PromptOptions) -> Iterator[str]:
+def _write_boxes(labels: Array, grid: Geometry, options: PromptOptions) -> dict[Path, int]:
     margin = (options.margin,) * 3
     tight = {
         lesion_id: enlarged(box, margin, margin, labels.shape)
         for lesion_id, box in label_boxes(labels).items()
     }
+    counts = {}
     for path, boxes in zip(
         options.files(), simulate_boxes(tight.items(), labels.shape, options.simulation()), strict=True
     ):
         write_boxes(path, {key: box_to_corners(box, grid, options.units) for key, box in boxes.items()})
-        yield f"{path}: {len(boxes)} boxes"
+        counts[path] = len(boxes)
+    return counts

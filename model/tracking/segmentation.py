@@ -1,4 +1,4 @@
-"""What the segmenter says of the lesions of a time point, and what became of each."""
+"""Segment the lesions of a time point and assess their fates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..case.geometry import Box
 from ..errors import MemoryExhaustedError, WeightsError, one_line
 from ..inference.robust import RobustSegmenter
 from ..inference.segmenter import LesionFailure, LesionSegmenter
-from .fates import FateAssessment, FateOptions, LesionFate, fates
+from .fates import FateAssessment, FateOptions, LesionFate, assess_fates
 from .lesion_state import PromptedLesion, SegmentedLesion
 from .series import SeriesTimePoint
 
@@ -22,115 +22,113 @@ log = logging.getLogger(__name__)
 
 _Key = tuple[int, Slot]
 
-# With these no other lesion can be answered either.
-_ENDS_ALL = (MemoryExhaustedError, WeightsError)
+# After these no other lesion can be segmented either.
+_FATAL = (MemoryExhaustedError, WeightsError)
 
 
-def answer_all(asked: Sequence[PromptedLesion], segmenter: LesionSegmenter) -> list[SegmentedLesion]:
-    """Each lesion's mask: as it was given, else segmented; without a result where that failed.
+def segment_lesions(prompted: Sequence[PromptedLesion], segmenter: LesionSegmenter) -> list[SegmentedLesion]:
+    """Segment each lesion, or take its given mask; a lesion that fails has no result.
 
-    A segmenter that raises, against the rules, is asked again for each lesion that it has not answered, so
-    that one lesion never costs another.
+    If the segmenter raises, contrary to its contract, the remaining lesions are segmented one by one, so that
+    one lesion does not affect the others.
 
     Raises:
-        MemoryExhaustedError, WeightsError: nothing can be segmented any more.
+        MemoryExhaustedError, WeightsError: no lesion can be segmented any more.
     """
-    answers = {here.key: _as_given(here) for here in asked if here.mask is not None}
-    waiting = {here.key: here for here in asked if here.mask is None}
-    error = _take(waiting, list(waiting.values()), segmenter, answers)
+    segmented = {lesion.key: _from_given_mask(lesion) for lesion in prompted if lesion.given_mask is not None}
+    pending = {lesion.key: lesion for lesion in prompted if lesion.given_mask is None}
+    error = _segment_batch(list(pending.values()), segmenter, pending, segmented)
     if error is not None:
-        log.error("the segmenter failed, lesions are asked for one by one", exc_info=error)
-        for here in list(waiting.values()):
-            fault = _take(waiting, [here], segmenter, answers)
-            if fault is not None and waiting.pop(here.key, None) is not None:
-                answers[here.key] = _failed(here, one_line(fault))
-    for here in waiting.values():
-        answers[here.key] = _failed(here, "the segmenter did not answer")
-    return list(answers.values())
+        log.error("the segmenter failed, lesions are segmented one by one", exc_info=error)
+        for lesion in list(pending.values()):
+            fault = _segment_batch([lesion], segmenter, pending, segmented)
+            if fault is not None and pending.pop(lesion.key, None) is not None:
+                segmented[lesion.key] = _failed(lesion, one_line(fault))
+    for lesion in pending.values():
+        segmented[lesion.key] = _failed(lesion, "the segmenter returned no result")
+    return list(segmented.values())
 
 
-def _take(
-    waiting: dict[_Key, PromptedLesion],
-    asked: Sequence[PromptedLesion],
+def _segment_batch(
+    batch: Sequence[PromptedLesion],
     segmenter: LesionSegmenter,
-    answers: dict[_Key, SegmentedLesion],
+    pending: dict[_Key, PromptedLesion],
+    segmented: dict[_Key, SegmentedLesion],
 ) -> Exception | None:
-    """Ask, and move who is answered from ``waiting`` to ``answers``; what was raised, if anything."""
+    """Segment a batch, moving its lesions from ``pending`` to ``segmented``; returns what was raised."""
     before = time.perf_counter()
     try:
-        for answer in _segment(asked, segmenter):
+        for result in _results(batch, segmenter):
             seconds, before = time.perf_counter() - before, time.perf_counter()
-            here = waiting.pop((answer.prompt.lesion_id, answer.prompt.followup.slot), None)
-            if here is None:
-                log.warning("an answer to no prompt, or a second one, was ignored")
-            elif isinstance(answer, LesionFailure):
-                answers[here.key] = _failed(here, one_line(answer.error), seconds)
+            lesion = pending.pop((result.prompt.lesion_id, result.prompt.followup.slot), None)
+            if lesion is None:
+                log.warning("a result for an unknown prompt, or a second one, was ignored")
+            elif isinstance(result, LesionFailure):
+                segmented[lesion.key] = _failed(lesion, one_line(result.error), seconds)
             else:
-                answers[here.key] = SegmentedLesion(here, answer, seconds=seconds)
-    except _ENDS_ALL:
+                segmented[lesion.key] = SegmentedLesion(lesion, result, seconds=seconds)
+    except _FATAL:
         raise
     except Exception as error:
         return error
     return None
 
 
-def _segment(
-    asked: Sequence[PromptedLesion], segmenter: LesionSegmenter
+def _results(
+    batch: Sequence[PromptedLesion], segmenter: LesionSegmenter
 ) -> Iterator[LesionResult | LesionFailure]:
-    """All lesions together; scan by scan where they have further points, as those lie on one grid."""
-    if not isinstance(segmenter, RobustSegmenter) or not any(here.others for here in asked):
-        yield from segmenter.segment([here.prompt for here in asked]) if asked else ()
+    """Run the segmenter on all lesions; scan by scan if there are further points, which lie on one grid."""
+    if not isinstance(segmenter, RobustSegmenter) or not any(lesion.further_points for lesion in batch):
+        yield from segmenter.segment([lesion.prompt for lesion in batch]) if batch else ()
         return
-    for slot in dict.fromkeys(here.key[1] for here in asked):
-        mine = [here for here in asked if here.key[1] == slot]
-        others = {here.prompt.lesion_id: here.others for here in mine if here.others}
-        yield from segmenter.segment([here.prompt for here in mine], others)
+    for slot in dict.fromkeys(lesion.key[1] for lesion in batch):
+        in_scan = [lesion for lesion in batch if lesion.key[1] == slot]
+        further = {
+            lesion.prompt.lesion_id: lesion.further_points for lesion in in_scan if lesion.further_points
+        }
+        yield from segmenter.segment([lesion.prompt for lesion in in_scan], further)
 
 
-def with_fates(
-    point: SeriesTimePoint, answers: Sequence[SegmentedLesion], is_source: bool, options: FateOptions
+def assign_fates(
+    time_point: SeriesTimePoint, segmented: Sequence[SegmentedLesion], is_source: bool, options: FateOptions
 ) -> list[SegmentedLesion]:
-    """The answers with what became of each lesion in its scan; those that have vanished lose their voxels.
+    """Assess the fate of each lesion in its scan; the results of vanished lesions become empty.
 
-    At the source fates are counted from: there only failures have one.
+    At the source only failures have a fate.
     """
-    judged = []
-    for scan in point.scans:
-        found = fates(results_in(answers, scan), options)
-        for answer in answers:
-            if answer.asked.prompt.followup is scan:
-                judged.append(_judged(answer, found.get(answer.asked.prompt.lesion_id), is_source))
-    return judged
+    assigned = []
+    for scan in time_point.scans:
+        assessments = assess_fates(results_on_scan(segmented, scan), options)
+        for lesion in segmented:
+            if lesion.scan is scan:
+                assigned.append(_with_fate(lesion, assessments.get(lesion.lesion_id), is_source))
+    return assigned
 
 
-def results_in(answers: Iterable[SegmentedLesion], scan: Scan) -> list[LesionResult]:
-    return [
-        answer.result
-        for answer in answers
-        if answer.result is not None and answer.asked.prompt.followup is scan
-    ]
+def results_on_scan(segmented: Iterable[SegmentedLesion], scan: Scan) -> list[LesionResult]:
+    """The results of all lesions that were segmented in a scan."""
+    return [lesion.result for lesion in segmented if lesion.result is not None and lesion.scan is scan]
 
 
-def _judged(answer: SegmentedLesion, fate: FateAssessment | None, is_source: bool) -> SegmentedLesion:
-    if answer.result is None:
-        return answer
+def _with_fate(lesion: SegmentedLesion, fate: FateAssessment | None, is_source: bool) -> SegmentedLesion:
+    if lesion.result is None:
+        return lesion
     if is_source:
-        return replace(answer, fate=None)
+        return replace(lesion, fate=None)
     if fate is not None and fate.fate is LesionFate.VANISHED:
-        return replace(answer, result=_emptied(answer.result), fate=fate)
-    return replace(answer, fate=fate)
+        return replace(lesion, result=_emptied(lesion.result), fate=fate)
+    return replace(lesion, fate=fate)
 
 
-def _as_given(asked: PromptedLesion) -> SegmentedLesion:
-    """A given mask as if it had been segmented without any doubt."""
-    assert asked.mask is not None
-    return SegmentedLesion(
-        asked, LesionResult(asked.prompt, asked.mask.box, asked.mask.voxels.astype(np.float32))
-    )
+def _from_given_mask(prompted: PromptedLesion) -> SegmentedLesion:
+    """Use a given mask as the result, with probability 1."""
+    mask = prompted.given_mask
+    assert mask is not None
+    return SegmentedLesion(prompted, LesionResult(prompted.prompt, mask.box, mask.voxels.astype(np.float32)))
 
 
-def _failed(asked: PromptedLesion, reason: str, seconds: float = 0.0) -> SegmentedLesion:
-    return SegmentedLesion(asked, None, FateAssessment(LesionFate.FAILED, reason, pieces=0), seconds)
+def _failed(prompted: PromptedLesion, reason: str, seconds: float = 0.0) -> SegmentedLesion:
+    return SegmentedLesion(prompted, None, FateAssessment(LesionFate.FAILED, reason, pieces=0), seconds)
 
 
 def _emptied(result: LesionResult) -> LesionResult:

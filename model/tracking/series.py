@@ -1,5 +1,4 @@
-"""What a series is: one patient's scans in the order of time, what is known of its lesions, and what became
-of them."""
+"""A patient's series of time points: its scans and prompts, tracking options, and tracked lesions."""
 
 from __future__ import annotations
 
@@ -21,25 +20,21 @@ from .series_files import PatientFiles
 
 
 class Topology(StrEnum):
-    """From which time point a lesion's prompt comes.
+    """The time point from which a lesion's prompt is propagated."""
 
-    STAR: from the source, to each other time point. CHAIN: from the neighbour on the source's side, to which
-    it was carried before. RECENTRE: as CHAIN, from the middle of what was segmented there. RECENTRE_MASK: the
-    same, and the mask that was segmented there is the context instead of the source's.
-    """
-
-    STAR = "star"
-    CHAIN = "chain"
-    RECENTRE = "recentre"
-    RECENTRE_MASK = "recentre-mask"
+    STAR = "star"  # from the source to each other time point
+    CHAIN = "chain"  # from the neighbour on the source's side
+    RECENTRE = "recentre"  # like CHAIN, from the middle of the neighbour's result
+    RECENTRE_MASK = "recentre-mask"  # and the neighbour with its result is the context, not the source
 
     @property
     def is_recentred(self) -> bool:
+        """Whether points are moved to the middle of each result."""
         return self in (Topology.RECENTRE, Topology.RECENTRE_MASK)
 
 
 class PromptKind(StrEnum):
-    """The most telling prompt that is carried along: a point always, a box and a mask where known."""
+    """The most specific prompt that is propagated: always a point, and a box and a mask if available."""
 
     POINT = "point"
     BOX = "box"
@@ -47,10 +42,10 @@ class PromptKind(StrEnum):
 
 
 class ConfidenceRule(StrEnum):
-    """What the confidence of a propagated point is measured by.
+    """How the confidence of a propagated point is estimated.
 
-    THERE_AND_BACK: also by the way back, through a registration of its own the other way round, which takes
-    as long again. SPREAD: by how points near it are carried, and how alike the scans are.
+    SPREAD uses the propagation of points nearby and the similarity of the scans. THERE_AND_BACK also uses
+    inverse consistency, which needs a second registration in the opposite direction and takes as long again.
     """
 
     THERE_AND_BACK = "there-and-back"
@@ -61,14 +56,18 @@ DEFAULT_CONFIDENCE = ConfidenceRule.THERE_AND_BACK
 
 
 @dataclass(frozen=True, slots=True)
-class FollowOptions:
-    """How a series is followed.
+class TrackingOptions:
+    """Options of tracking a series. Field names are keys of ``settings`` in ``tracking.json``.
 
-    ``previous_mask``: the neighbour's scan with what was segmented there is the context (RECENTRE_MASK means
-    it as well); without it the source's is. ``prompt``: what is carried along beside points, for segmenters
-    that take it. ``choice``: how points are taken from masks; without it the deepest voxel. ``overlap``: who
-    gets a voxel that two lesions claim. ``confidence`` and ``confidence_options``: how far off a propagated
-    point may be, and from where on it is flagged.
+    Attributes:
+        previous_mask: the context is the neighbouring scan with its result, as in RECENTRE_MASK; otherwise it
+            is the source with its mask.
+        prompt: what is propagated beside points, for segmenters that take it.
+        choice: how points are chosen from masks; None for the deepest voxel.
+        seed: of sampled points.
+        overlap: which lesion gets a voxel of several.
+        confidence: how the error of a propagated point is estimated.
+        confidence_options: parameters of that estimate, and the error from which points are flagged.
     """
 
     topology: Topology = Topology.STAR
@@ -83,12 +82,19 @@ class FollowOptions:
 
     @property
     def uses_previous(self) -> bool:
+        """Whether the context is the neighbouring scan with its result."""
         return self.previous_mask or self.topology is Topology.RECENTRE_MASK
 
 
 @dataclass(frozen=True, eq=False)
 class SeriesTimePoint:
-    """One date: its scans (the primary first), and the boxes given on them, on their axial grids."""
+    """One time point.
+
+    Attributes:
+        scans: primary scan first.
+        boxes: slot -> lesion id -> given box, in voxels of the scan's axial grid.
+        when: position in time in words, e.g. a date.
+    """
 
     name: str
     scans: tuple[Scan, ...]
@@ -96,20 +102,30 @@ class SeriesTimePoint:
     when: str = ""
 
     def box_of(self, scan: Scan, lesion_id: int) -> Box | None:
+        """The box given for a lesion on a scan.
+
+        Args:
+            scan: a scan of this time point.
+
+        Returns:
+            In voxels of the scan's axial grid, half-open; None if no box was given.
+        """
         return self.boxes.get(scan.slot, {}).get(lesion_id)
 
     @property
     def has_mask(self) -> bool:
+        """Whether a mask of its scans contains a lesion."""
         return any(scan.mask is not None and bool(scan.mask.any()) for scan in self.scans)
 
     @property
     def has_prompts(self) -> bool:
+        """Whether it has clicks or boxes."""
         return any(scan.clicks for scan in self.scans) or any(map(bool, self.boxes.values()))
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A patient's time points, the earliest first; ``source`` is the index of the one to start from."""
+    """A patient's time points, earliest first; ``source`` is the index of the one to start from."""
 
     patient: str
     time_points: tuple[SeriesTimePoint, ...]
@@ -118,32 +134,33 @@ class Series:
 
 
 def read_series(files: PatientFiles, source: str | None = None, units: ClickUnits = "voxel") -> Series:
-    """Decode all scans of a patient.
+    """Read all scans, clicks and boxes of a patient.
 
     Args:
-        source: the time point to start from; without it the earliest with a mask, else with a click or box.
-        units: of click points and boxes: voxel indices of their scan, or world (LPS mm).
+        source: name of the time point to start from; None for the earliest one with a mask, otherwise the
+            earliest with a click or box.
+        units: of clicks and boxes: voxel indices of their scan's file (x, y, z), or world (LPS mm).
 
     Raises:
-        InputError: a file that cannot be used, no such time point, or a patient without any prompt.
+        InputError: a file cannot be used, there is no such time point, or the patient has no prompt.
     """
-    jobs = [(point.name, scan) for point in files.time_points for scan in point.scans]
-    scans, warnings = read_scans(jobs, units)
+    scan_files = [(point.name, scan) for point in files.time_points for scan in point.scans]
+    scans, warnings = read_scans(scan_files, units)
     time_points = []
     for point in files.time_points:
-        mine = tuple(scan for scan in scans if scan.time_point == point.name)
+        own_scans = tuple(scan for scan in scans if scan.time_point == point.name)
         boxes = {
             scan.slot: boxes_on_scan(read_boxes(point.boxes[scan.slot]), scan, units)
-            for scan in mine
+            for scan in own_scans
             if scan.slot in point.boxes
         }
-        time_points.append(SeriesTimePoint(point.name, mine, boxes, point.when))
+        time_points.append(SeriesTimePoint(point.name, own_scans, boxes, point.when))
     return Series(
-        files.patient, tuple(time_points), _source(files.patient, time_points, source), tuple(warnings)
+        files.patient, tuple(time_points), _source_index(files.patient, time_points, source), tuple(warnings)
     )
 
 
-def _source(patient: str, time_points: list[SeriesTimePoint], name: str | None) -> int:
+def _source_index(patient: str, time_points: list[SeriesTimePoint], name: str | None) -> int:
     if name is not None:
         names = [point.name for point in time_points]
         if name not in names:
@@ -151,41 +168,46 @@ def _source(patient: str, time_points: list[SeriesTimePoint], name: str | None) 
                 f"patient {patient!r} has no time point {name!r}; expected one of {', '.join(names)}"
             )
         return names.index(name)
-    fit = [index for index, point in enumerate(time_points) if point.has_mask]
-    fit += [index for index, point in enumerate(time_points) if point.has_prompts]
-    if fit:
-        return fit[0]
+    candidates = [index for index, point in enumerate(time_points) if point.has_mask]
+    candidates += [index for index, point in enumerate(time_points) if point.has_prompts]
+    if candidates:
+        return candidates[0]
     raise InputError(
-        f"patient {patient!r} has no lesion in any mask, click or box; expected one to be followed"
+        f"patient {patient!r} has no lesion in any mask, click or box; expected at least one to track"
     )
 
 
-class Origin(StrEnum):
-    """Where the point that a lesion was segmented at comes from."""
+class PointOrigin(StrEnum):
+    """Origin of the point at which a lesion was segmented; ``point_source`` in ``tracking.json``."""
 
     GIVEN = "given"
     CLIPPED = "clipped"  # given just outside of its scan, moved to the border
-    BOX = "box"  # middle of a given box
-    MASK = "mask"  # the voxel deepest inside of the given mask
+    BOX = "box"  # centre of a given box
+    MASK = "mask"  # voxel of a given mask, see `PointChooser`
     PROPAGATED = "propagated"
 
 
 @dataclass(frozen=True, eq=False)
 class TrackedLesion:
-    """What became of a lesion in one scan of a time point, or (without a slot) in none of its scans.
+    """A lesion in one scan of a time point.
 
-    ``fate`` is None at the source. ``carried_from`` names the scan that a propagated point comes from;
-    ``confidence_mm`` how far off it may be (`model.propagation.confidence`), None for a point that was given.
-    ``in_view`` is False for a point that was moved to the border of its scan. ``volume_ml`` is what the
-    labelmap holds of the lesion, ``has_given_box`` that the prompt's box was given.
+    Attributes:
+        slot: None if no scan of the time point shows the lesion.
+        fate: None at the source.
+        origin: origin of the prompt's follow-up point.
+        propagated_from: name of the scan from which the point was propagated.
+        confidence_mm: estimated error of the point (`model.propagation.confidence`); None for a given point.
+        in_view: False if the point was moved to the border of its scan.
+        has_given_box: the prompt's box was given at this time point.
+        volume_ml: volume of the lesion in the labelmap; None if it could not be segmented.
     """
 
     lesion_id: int
     slot: Slot | None
     fate: FateAssessment | None
     prompt: LesionPrompt | None = None
-    origin: Origin | None = None
-    carried_from: str | None = None
+    origin: PointOrigin | None = None
+    propagated_from: str | None = None
     confidence_mm: float | None = None
     is_flagged: bool = False
     in_view: bool = True
@@ -198,7 +220,12 @@ class TrackedLesion:
 
 @dataclass(frozen=True, eq=False)
 class TrackedTimePoint:
-    """A time point's answer: a labelmap per scan (z, y, x as its file stores the axes), and its lesions."""
+    """Tracked lesions of a time point.
+
+    Attributes:
+        labelmaps: slot -> labelmap of lesion ids, (z, y, x) in the axis order of the scan's file.
+        registrations: made for this time point.
+    """
 
     time_point: SeriesTimePoint
     labelmaps: Mapping[Slot, Array]
@@ -212,15 +239,17 @@ class TrackedTimePoint:
         return self.time_point.name
 
     def lesion(self, lesion_id: int, slot: Slot | None = Slot.PRIMARY) -> TrackedLesion:
+        """Find a lesion by id and slot; raises StopIteration if there is none."""
         return next(lesion for lesion in self.lesions if (lesion.lesion_id, lesion.slot) == (lesion_id, slot))
 
 
 @dataclass(frozen=True, eq=False)
 class SeriesResult:
-    """All time points of a series, the earliest first."""
+    """Tracked time points of a series, earliest first."""
 
     series: Series
     time_points: tuple[TrackedTimePoint, ...]
 
     def at(self, name: str) -> TrackedTimePoint:
+        """Find a time point by name; raises StopIteration if there is none."""
         return next(point for point in self.time_points if point.name == name)

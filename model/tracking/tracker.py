@@ -1,10 +1,10 @@
-"""Follow the lesions of a series from time point to time point.
+"""Track the lesions of a series from time point to time point.
 
-From the source the series is walked forward in time, then backward. At each time point every lesion gets its
-point (given there, or carried over by one registration per pair of scans), all are segmented together, and
-what they became goes on to the next. A lesion that is first known elsewhere than at the source is segmented
-there and followed onward, away from the source. What fails at one time point is said of that one; the chain
-goes on from the last that held.
+From the source, time points are visited forward in time, then backward. At each time point every lesion gets
+a point (given there, or propagated by one registration per pair of scans), all lesions are segmented
+together, and the results are passed on to the next time point. A lesion that first appears at another time
+point is segmented there and tracked from there on, away from the source. A failure is reported for its time
+point; tracking continues from the last reliable one.
 """
 
 from __future__ import annotations
@@ -23,68 +23,71 @@ from ..inference.robust import RobustSegmenter
 from ..inference.segmenter import LesionSegmenter
 from ..propagation.pair_registrations import PairRegistrations, RegistrationCache
 from ..propagation.register import Backend
-from .lesion_state import LesionHistory, PointChooser, SegmentedLesion, go_on, lesion_voxels
+from .lesion_history import LesionHistory, advance, labelled_voxels
+from .lesion_state import SegmentedLesion
+from .point_chooser import PointChooser
 from .prompting import PromptBuilder
-from .segmentation import answer_all, results_in, with_fates
+from .segmentation import assign_fates, results_on_scan, segment_lesions
 from .series import (
     ConfidenceRule,
-    FollowOptions,
-    Origin,
+    PointOrigin,
     Series,
     SeriesResult,
     SeriesTimePoint,
     TrackedLesion,
     TrackedTimePoint,
+    TrackingOptions,
 )
 
 log = logging.getLogger(__name__)
 
 
-def follow(
+def track_series(
     series: Series,
     segmenter: LesionSegmenter,
     backend: Backend,
-    options: FollowOptions | None = None,
-    done: Callable[[TrackedTimePoint], None] | None = None,
+    options: TrackingOptions | None = None,
+    on_time_point: Callable[[TrackedTimePoint], None] | None = None,
 ) -> SeriesResult:
-    """Follow all lesions of a series over all of its time points.
+    """Track all lesions of a series over all of its time points.
 
     Args:
-        done: called with each time point as soon as it is answered: the source, those after it, those before.
+        on_time_point: called with each time point as soon as it is done: the source, later time points, then
+            earlier ones.
 
     Raises:
-        InputError: points are to be chosen by a probability that this segmenter cannot give.
-        MemoryExhaustedError, WeightsError: the segmenter cannot go on for any lesion.
+        InputError: points are to be chosen by a probability that this segmenter cannot predict.
+        MemoryExhaustedError, WeightsError: no lesion can be segmented any more.
     """
-    answered = []
-    for time_point in follow_each(series, segmenter, backend, options):
-        answered.append(time_point)
-        if done is not None:
-            done(time_point)
+    tracked = []
+    for time_point in track_time_points(series, segmenter, backend, options):
+        tracked.append(time_point)
+        if on_time_point is not None:
+            on_time_point(time_point)
     names = [point.name for point in series.time_points]
-    answered.sort(key=lambda point: names.index(point.name))
-    return SeriesResult(series, tuple(answered))
+    tracked.sort(key=lambda point: names.index(point.name))
+    return SeriesResult(series, tuple(tracked))
 
 
-def follow_each(
-    series: Series, segmenter: LesionSegmenter, backend: Backend, options: FollowOptions | None = None
+def track_time_points(
+    series: Series, segmenter: LesionSegmenter, backend: Backend, options: TrackingOptions | None = None
 ) -> Iterator[TrackedTimePoint]:
-    """As `follow`, one time point after the other, in the order in which they are answered.
+    """Like `track_series`, but yield the time points in the order in which they are visited.
 
-    Only what later ones need of a time point is kept.
+    Results are not kept, except for what later time points need.
     """
-    options = options or FollowOptions()
-    wants_unprompted = options.choice is not None and options.choice.min_probability is not None
-    if wants_unprompted and getattr(segmenter, "unprompted", None) is None:
-        raise InputError("points cannot be chosen by probability with this segmenter; expected one of ours")
-    return _Walker(series, segmenter, backend, options).walk()
+    options = options or TrackingOptions()
+    needs_unprompted = options.choice is not None and options.choice.min_probability is not None
+    if needs_unprompted and getattr(segmenter, "unprompted", None) is None:
+        raise InputError("points cannot be chosen by probability with this segmenter; expected a model")
+    return _Tracker(series, segmenter, backend, options).visit_all()
 
 
-class _Walker:
-    """One walk over the series."""
+class _Tracker:
+    """State of tracking one series."""
 
     def __init__(
-        self, series: Series, segmenter: LesionSegmenter, backend: Backend, options: FollowOptions
+        self, series: Series, segmenter: LesionSegmenter, backend: Backend, options: TrackingOptions
     ) -> None:
         self._series = series
         self._segmenter = segmenter
@@ -93,45 +96,42 @@ class _Walker:
         self._times = {point.name: index for index, point in enumerate(series.time_points)}
         unprompted = segmenter.unprompted if isinstance(segmenter, RobustSegmenter) else None
         self._choose = PointChooser(options, unprompted)
-        self._asking = PromptBuilder(series, self._choose)
-        self._dtype = label_dtype([i for p in series.time_points for i in self._asking.ids_given_at(p)])
-        self._trails: dict[int, LesionHistory] = {}
+        self._prompt_builder = PromptBuilder(series, self._choose)
+        self._dtype = label_dtype([i for p in series.time_points for i in self._prompt_builder.given_ids(p)])
+        self._histories: dict[int, LesionHistory] = {}
 
-    def walk(self) -> Iterator[TrackedTimePoint]:
+    def visit_all(self) -> Iterator[TrackedTimePoint]:
         source, points = self._series.source, self._series.time_points
         yield self._visit(points[source])
-        from_source = self._trails
+        from_source = self._histories
         for point in points[source + 1 :]:
             yield self._visit(point)
-        self._trails = from_source
+        self._histories = from_source
         for point in reversed(points[:source]):
             yield self._visit(point)
 
     def _visit(self, point: SeriesTimePoint) -> TrackedTimePoint:
         start = time.perf_counter()
         log.info("time point %s (%d of %d)", point.name, self._times[point.name] + 1, len(self._times))
-        warnings = self._asking.unused_masks(point, self._trails)
+        warnings = self._prompt_builder.unused_masks(point, self._histories)
         for warning in warnings:
             log.warning("%s", warning)
         pairs = self._pairs()
-        asked, lost = self._asking.asked_at(point, self._trails, pairs)
-        answers = with_fates(
-            point, answer_all(asked, self._segmenter), self._is_source(point), self._options.fate
-        )
+        prompted, unplaced = self._prompt_builder.build(point, self._histories, pairs)
+        is_source = point is self._series.time_points[self._series.source]
+        segmented = segment_lesions(prompted, self._segmenter)
+        segmented = assign_fates(point, segmented, is_source, self._options.fate)
         labelmaps = {
-            scan.slot: merge(scan, results_in(answers, scan), self._options.overlap, self._dtype)
+            scan.slot: merge(scan, results_on_scan(segmented, scan), self._options.overlap, self._dtype)
             for scan in point.scans
         }
-        lesions = [*(_tracked(answer, labelmaps) for answer in answers), *lost]
+        lesions = [*(_tracked_lesion(lesion, labelmaps) for lesion in segmented), *unplaced]
         lesions.sort(key=lambda lesion: (lesion.lesion_id, str(lesion.slot)))
         for lesion in lesions:
             _log_lesion(lesion, point)
-        self._trails = go_on(self._trails, point, answers, labelmaps, self._choose)
+        self._histories = advance(self._histories, point, segmented, labelmaps, self._choose)
         seconds = time.perf_counter() - start
         return TrackedTimePoint(point, labelmaps, tuple(lesions), pairs.records, warnings, seconds)
-
-    def _is_source(self, point: SeriesTimePoint) -> bool:
-        return point is self._series.time_points[self._series.source]
 
     def _pairs(self) -> PairRegistrations:
         there_and_back = self._options.confidence is ConfidenceRule.THERE_AND_BACK
@@ -139,45 +139,46 @@ class _Walker:
         return PairRegistrations(RegistrationCache(self._backend), self._times, there_and_back, options)
 
 
-def _tracked(answer: SegmentedLesion, labelmaps: Mapping[Slot, Array]) -> TrackedLesion:
-    asked, scan, warnings = answer.asked, answer.asked.prompt.followup, answer.asked.warnings
+def _tracked_lesion(segmented: SegmentedLesion, labelmaps: Mapping[Slot, Array]) -> TrackedLesion:
+    prompted, scan, warnings = segmented.prompted, segmented.scan, segmented.prompted.warnings
     volume_ml = None
-    if answer.result is not None:
+    if segmented.result is not None:
         axial = scan.axes.array(labelmaps[scan.slot])
-        count = int(np.count_nonzero(lesion_voxels(answer.result, axial)))
+        count = int(np.count_nonzero(labelled_voxels(segmented.result, axial)))
         volume_ml = count * scan.geometry.voxel_volume_ml
-        if not count and answer.fate is None:
+        if not count and segmented.fate is None:
             warnings += ("no voxel was found at its prompt",)
-    moved = asked.moved
+    transferred = prompted.transferred
     return TrackedLesion(
-        lesion_id=asked.prompt.lesion_id,
+        lesion_id=prompted.prompt.lesion_id,
         slot=scan.slot,
-        fate=answer.fate,
-        prompt=asked.prompt,
-        origin=asked.origin,
-        carried_from=moved.request.source.name if moved is not None else None,
-        confidence_mm=moved.confidence_mm if moved is not None else None,
-        is_flagged=moved is not None and (moved.is_flagged or not moved.is_reliable),
-        in_view=asked.origin is not Origin.CLIPPED and (moved is None or moved.depth_mm >= 0),
-        has_given_box=asked.has_given_box,
-        result=answer.result,
+        fate=segmented.fate,
+        prompt=prompted.prompt,
+        origin=prompted.origin,
+        propagated_from=transferred.request.source.name if transferred is not None else None,
+        confidence_mm=transferred.confidence_mm if transferred is not None else None,
+        is_flagged=transferred is not None and (transferred.is_flagged or not transferred.is_reliable),
+        in_view=prompted.origin is not PointOrigin.CLIPPED
+        and (transferred is None or transferred.depth_mm >= 0),
+        has_given_box=prompted.has_given_box,
+        result=segmented.result,
         volume_ml=volume_ml,
         warnings=warnings,
-        seconds=answer.seconds,
+        seconds=segmented.seconds,
     )
 
 
 def _log_lesion(lesion: TrackedLesion, point: SeriesTimePoint) -> None:
-    where = f"lesion {lesion.lesion_id} in {lesion.slot}-{point.name}"
+    name = f"lesion {lesion.lesion_id} in {lesion.slot}-{point.name}"
     if lesion.slot is None:
-        where = f"lesion {lesion.lesion_id} at {point.name}"
+        name = f"lesion {lesion.lesion_id} at {point.name}"
     fate = f"{lesion.fate.fate}" if lesion.fate is not None else "source"
     for warning in lesion.warnings:
-        log.warning("%s: %s", where, warning)
+        log.warning("%s: %s", name, warning)
     if lesion.volume_ml is None:
         assert lesion.fate is not None
-        log.warning("%s: %s: %s", where, fate, lesion.fate.reason)
+        log.warning("%s: %s: %s", name, fate, lesion.fate.reason)
         return
     confidence = f" (within {lesion.confidence_mm:.1f} mm)" if lesion.confidence_mm is not None else ""
     flag = ", flagged" if lesion.is_flagged else ""
-    log.info("%s: %.2f ml, %s, point %s%s%s", where, lesion.volume_ml, fate, lesion.origin, confidence, flag)
+    log.info("%s: %.2f ml, %s, point %s%s%s", name, lesion.volume_ml, fate, lesion.origin, confidence, flag)

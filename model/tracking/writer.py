@@ -1,14 +1,14 @@
-"""What a followed series leaves behind: labelmaps, the prompts that were used, and one record per patient.
+"""Write the results of a tracked series: labelmaps, the prompts that were used, and one record per patient.
 
 ::
 
-    OUT/<patient>/<time point>/<slot>.mha                   labels are lesion ids, on the scan's own grid
-    OUT/<patient>/<time point>/<slot>-lesion-clicks.json    the points, in voxels of the scan; can be fed back
-    OUT/<patient>/<time point>/<slot>-lesion-boxes.json     the boxes, where boxes were the prompts
-    OUT/<patient>/tracking.json                             fate, confidence, volume, ... of every lesion
+    OUT/<patient>/<time point>/<slot>.mha                   labels are lesion ids, on the scan's grid
+    OUT/<patient>/<time point>/<slot>-lesion-clicks.json    the points, in voxels of the scan
+    OUT/<patient>/<time point>/<slot>-lesion-boxes.json     the boxes, if boxes were the prompts
+    OUT/<patient>/tracking.json                             fate, confidence, volume, ... of each lesion
 
-Each file is written whole or not at all, a time point as soon as it is answered; `tracking.json` grows with
-them.
+Files are written atomically, each time point as soon as it is done; `tracking.json` is extended each time.
+Click and box files can be used as prompts of another run.
 """
 
 from __future__ import annotations
@@ -35,36 +35,38 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
-    """Each name -> a file name of letters, digits, dots, dashes and underscores, none of them twice."""
+    """Map each name to a unique file name of letters, digits, dots, dashes and underscores."""
     safe: dict[str, str] = {}
     taken: set[str] = {RECORD_NAME}
     for name in names:
         stem = _UNSAFE.sub("_", name).strip("._") or "unnamed"
         candidate, number = stem, 2
-        while candidate.lower() in taken:  # some file systems take "A" and "a" for one
+        while candidate.lower() in taken:  # some file systems do not distinguish "A" and "a"
             candidate, number = f"{stem}_{number}", number + 1
         taken.add(candidate.lower())
         safe[name] = candidate
     return safe
 
 
-def remove_stale(folder: Path, files: PatientFiles) -> None:
-    """Delete what an earlier run wrote, so that a run that fails leaves no old answer behind.
+def remove_outputs(folder: Path, files: PatientFiles) -> None:
+    """Delete the outputs of an earlier run, so that a run that fails leaves no outdated files.
 
     Raises:
-        InputError: a file of the series itself would be written over.
+        InputError: a file of the series itself would be overwritten.
         OutputError: the folder cannot be used.
     """
     names = safe_names(point.name for point in files.time_points)
-    written = [folder / RECORD_NAME]
+    outputs = [folder / RECORD_NAME]
     for point in files.time_points:
-        written += [path for scan in point.scans for path in _paths(folder / names[point.name], scan.slot)]
-    given = {path.resolve() for path in _inputs(files)}
-    for path in written:
-        if path.resolve() in given:
+        outputs += [
+            path for scan in point.scans for path in _output_paths(folder / names[point.name], scan.slot)
+        ]
+    inputs = {path.resolve() for path in _input_files(files)}
+    for path in outputs:
+        if path.resolve() in inputs:
             raise InputError(f"{path}: belongs to the series; expected another folder for the results")
     try:
-        for path in written:
+        for path in outputs:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
@@ -72,20 +74,25 @@ def remove_stale(folder: Path, files: PatientFiles) -> None:
         ) from error
 
 
-def _inputs(files: PatientFiles) -> Iterable[Path]:
+def _input_files(files: PatientFiles) -> Iterable[Path]:
     for point in files.time_points:
         yield from point.boxes.values()
         for scan in point.scans:
             yield from (path for path in (scan.ct, scan.mask, scan.clicks) if path is not None)
 
 
-def _paths(folder: Path, slot: Slot) -> tuple[Path, Path, Path]:
-    """The labelmap, the clicks and the boxes of a scan."""
+def _output_paths(folder: Path, slot: Slot) -> tuple[Path, Path, Path]:
+    """The labelmap, click and box file of a scan."""
     return folder / f"{slot}.mha", folder / f"{slot}-lesion-clicks.json", folder / f"{slot}-lesion-boxes.json"
 
 
 class SeriesWriter:
-    """Writes a patient's time points as they come."""
+    """Writes the time points of a patient, in any order.
+
+    Args:
+        settings: recorded in ``tracking.json``.
+        kind: boxes are written if they are the prompts, and for lesions with a given box.
+    """
 
     def __init__(
         self, folder: Path, series: Series, settings: Mapping[str, Any], kind: PromptKind = PromptKind.POINT
@@ -95,57 +102,58 @@ class SeriesWriter:
         self._settings = dict(settings)
         self._kind = kind
         self._names = safe_names(point.name for point in series.time_points)
-        self._answered: dict[str, dict[str, Any]] = {}
+        self._written: dict[str, dict[str, Any]] = {}
 
     @property
     def record_path(self) -> Path:
+        """Path of the patient's ``tracking.json``."""
         return self._folder / RECORD_NAME
 
-    def add(self, answered: TrackedTimePoint) -> None:
-        """Write a time point's labelmaps and prompts, and the record of all that was answered so far.
+    def add(self, tracked: TrackedTimePoint) -> None:
+        """Write a time point's labelmaps and prompts, and update the record.
 
         Raises:
-            OutputError: a file cannot be written, or does not read back.
+            OutputError: a file cannot be written, or reads back differently.
         """
-        for scan in answered.time_point.scans:
-            image, clicks, boxes = self._paths(answered.name, scan.slot)
-            write_image(image, answered.labelmaps[scan.slot], scan.file_geometry)
-            mine = [lesion for lesion in answered.lesions if lesion.slot == scan.slot]
-            _write_clicks(clicks, scan, mine)
-            shown = [lesion for lesion in mine if self._kind is PromptKind.BOX or lesion.has_given_box]
-            if shown:
-                _write_boxes(boxes, scan, shown)
-        self._answered[answered.name] = self._time_point(answered)
+        for scan in tracked.time_point.scans:
+            image, clicks, boxes = self._paths(tracked.name, scan.slot)
+            write_image(image, tracked.labelmaps[scan.slot], scan.file_geometry)
+            lesions = [lesion for lesion in tracked.lesions if lesion.slot == scan.slot]
+            _write_clicks(clicks, scan, lesions)
+            boxed = [lesion for lesion in lesions if self._kind is PromptKind.BOX or lesion.has_given_box]
+            if boxed:
+                _write_boxes(boxes, scan, boxed)
+        self._written[tracked.name] = self._time_point_entry(tracked)
         write_json(self.record_path, self._document())
 
     def _paths(self, name: str, slot: Slot) -> tuple[Path, Path, Path]:
-        return _paths(self._folder / self._names[name], slot)
+        return _output_paths(self._folder / self._names[name], slot)
 
     def _document(self) -> dict[str, Any]:
-        names = [point.name for point in self._series.time_points if point.name in self._answered]
+        names = [point.name for point in self._series.time_points if point.name in self._written]
         return {
             "version": __version__,
             "patient": self._series.patient,
             "source": self._series.time_points[self._series.source].name,
             "is_whole": len(names) == len(self._series.time_points),
             "settings": self._settings,
-            "time_points": [self._answered[name] for name in names],
+            "time_points": [self._written[name] for name in names],
             "warnings": list(self._series.warnings),
         }
 
-    def _time_point(self, answered: TrackedTimePoint) -> dict[str, Any]:
-        point = answered.time_point
+    def _time_point_entry(self, tracked: TrackedTimePoint) -> dict[str, Any]:
+        point = tracked.time_point
         return {
             "name": point.name,
             "when": point.when,
-            "scans": {str(scan.slot): self._scan(point.name, scan) for scan in point.scans},
-            "lesions": [_lesion(lesion) for lesion in answered.lesions],
-            "registrations": [_registration(record) for record in answered.registrations],
-            "warnings": list(answered.warnings),
-            "seconds": answered.seconds,
+            "scans": {str(scan.slot): self._scan_entry(point.name, scan) for scan in point.scans},
+            "lesions": [_lesion_entry(lesion) for lesion in tracked.lesions],
+            "registrations": [_registration_entry(record) for record in tracked.registrations],
+            "warnings": list(tracked.warnings),
+            "seconds": tracked.seconds,
         }
 
-    def _scan(self, name: str, scan: Scan) -> dict[str, Any]:
+    def _scan_entry(self, name: str, scan: Scan) -> dict[str, Any]:
         labelmap, clicks, boxes = self._paths(name, scan.slot)
         return {
             "ct": str(scan.path) if scan.path is not None else None,
@@ -155,7 +163,7 @@ class SeriesWriter:
         }
 
 
-def _registration(record: RegistrationRecord) -> dict[str, Any]:
+def _registration_entry(record: RegistrationRecord) -> dict[str, Any]:
     return {
         "fixed": record.followup,
         "moving": record.baseline,
@@ -166,7 +174,7 @@ def _registration(record: RegistrationRecord) -> dict[str, Any]:
     }
 
 
-def _lesion(lesion: TrackedLesion) -> dict[str, Any]:
+def _lesion_entry(lesion: TrackedLesion) -> dict[str, Any]:
     fate, point = lesion.fate, None
     if lesion.prompt is not None:
         scan, zyx = lesion.prompt.followup, lesion.prompt.followup_point.point_zyx
@@ -181,7 +189,7 @@ def _lesion(lesion: TrackedLesion) -> dict[str, Any]:
         "volume_ml": lesion.volume_ml,
         "point": point,
         "point_source": lesion.origin,
-        "carried_from": lesion.carried_from,
+        "carried_from": lesion.propagated_from,
         "confidence_mm": lesion.confidence_mm,
         "is_flagged": lesion.is_flagged,
         "warnings": list(lesion.warnings),
@@ -190,13 +198,13 @@ def _lesion(lesion: TrackedLesion) -> dict[str, Any]:
 
 
 def _write_clicks(path: Path, scan: Scan, lesions: list[TrackedLesion]) -> None:
-    """The points that the lesions of a scan were segmented at, by voxel of the scan's file."""
-    asked = {lesion.lesion_id: lesion for lesion in lesions if lesion.prompt is not None}
+    """Write the prompt points of the lesions of a scan, in voxels of the scan's file."""
+    prompted = {lesion.lesion_id: lesion for lesion in lesions if lesion.prompt is not None}
     write_clicks(
         path,
         {
             lesion_id: scan.file_point_xyz(lesion.prompt.followup_point.point_zyx)
-            for lesion_id, lesion in asked.items()
+            for lesion_id, lesion in prompted.items()
             if lesion.prompt is not None
         },
         {
@@ -206,7 +214,7 @@ def _write_clicks(path: Path, scan: Scan, lesions: list[TrackedLesion]) -> None:
                 "in_view": lesion.in_view,
                 "is_flagged": lesion.is_flagged,
             }
-            for lesion_id, lesion in asked.items()
+            for lesion_id, lesion in prompted.items()
         },
     )
 

@@ -1,4 +1,4 @@
-"""A patient whose lesions move, grow and vanish over four time points, with a back end that knows the way."""
+"""A patient whose lesions move, grow and vanish over four time points, and an exact registration back end."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from model.inference.robust import ComponentSegmenter, RobustSegmenter, Segmente
 from model.inference.user_segmenter import FunctionSegmenter, SegmentRequest
 from model.propagation.register import Registration, RegistrationImage
 from model.tracking.fates import LesionFate
-from model.tracking.series import FollowOptions, Series, SeriesResult, SeriesTimePoint
-from model.tracking.tracker import follow
+from model.tracking.series import Series, SeriesResult, SeriesTimePoint, TrackingOptions
+from model.tracking.tracker import track_series
 
 SHAPE = (24, 32, 32)
 SPACING_MM = 2.0
 NAMES = ("t0", "t1", "t2", "t3")
-# Where the patient lies on the table at each time point, in voxels z, y, x: what registration finds.
+# Position of the patient at each time point, in voxels z, y, x: the result of registration.
 SHIFTS = {"t0": (0, 0, 0), "t1": (2, -1, 3), "t2": (-1, 2, 1), "t3": (1, 1, -2)}
 TISSUE_HU, LESION_HU = 0, 100
 
 
 @dataclass(frozen=True)
 class Ball:
-    """A lesion: centre in the patient (z, y, x), its own way beyond that of the patient, and its radii."""
+    """A lesion: centre in the patient (z, y, x), radius and own displacement per time point, in voxels."""
 
     centre: Vector
     radii: tuple[float, ...] = (3.0, 3.0, 3.0, 3.0)
-    own: tuple[Vector, ...] = ((0, 0, 0),) * 4
+    displacements: tuple[Vector, ...] = ((0, 0, 0),) * 4
 
     def voxels(self, index: int, hole: float = 0.0) -> npt.NDArray[np.bool_]:
         z, y, x = np.indices(SHAPE)
@@ -43,44 +43,48 @@ class Ball:
         return np.asarray((distance <= self.radii[index]) & (distance >= hole) & (self.radii[index] > 0))
 
     def at(self, index: int) -> Vector:
-        moved = np.add(np.add(self.centre, SHIFTS[NAMES[index]]), self.own[index])
-        z, y, x = (float(value) for value in moved)
+        centre = np.add(np.add(self.centre, SHIFTS[NAMES[index]]), self.displacements[index])
+        z, y, x = (float(value) for value in centre)
         return (z, y, x)
 
 
-# A lesion that moves beyond the patient, a little further at each time point.
-WANDERER = Ball((10, 11, 11), own=((0, 0, 0), (0, 3, 0), (0, 6, 0), (0, 9, 0)))
+# A lesion that moves within the patient, a little further at each time point.
+WANDERER = Ball((10, 11, 11), displacements=((0, 0, 0), (0, 3, 0), (0, 6, 0), (0, 9, 0)))
 TWO = {1: Ball((10, 11, 11)), 2: Ball((14, 21, 20), radii=(2.0, 2.5, 3.0, 3.5))}
 
 
 @dataclass
-class Way:
-    """The back end: points move as the patient does.
+class ShiftBackend:
+    """Registration back end that knows the patient's shifts.
 
-    Of pairs of time points some may raise (``fails``), be in doubt, or have nothing to compare (``blind``).
-    ``asked`` are the pairs with the later scan as the fixed one, ``reversed`` those for the way back alone.
+    Attributes:
+        fails: pairs of time points for which it raises.
+        doubts: pairs whose registration is not reliable.
+        blind: pairs of which nothing could be compared.
+        registered: registered pairs with the later scan as the fixed one.
+        registered_back: registered pairs with the earlier scan as the fixed one.
     """
 
     fails: tuple[frozenset[str], ...] = ()
     doubts: tuple[frozenset[str], ...] = ()
     blind: tuple[frozenset[str], ...] = ()
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    reversed: list[tuple[str, str]] = field(default_factory=list)
+    registered: list[tuple[str, str]] = field(default_factory=list)
+    registered_back: list[tuple[str, str]] = field(default_factory=list)
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         later, earlier = (image.name.split("-", 1)[1] for image in (fixed, moving))
-        (self.asked if later > earlier else self.reversed).append((later, earlier))
+        (self.registered if later > earlier else self.registered_back).append((later, earlier))
         pair = frozenset((later, earlier))
         if pair in self.fails:
             raise ValueError("these two do not match")
         xyz_mm = np.subtract(SHIFTS[earlier], SHIFTS[later])[::-1] * SPACING_MM
         if pair in self.blind:
-            return Registration(Shift(xyz_mm), float("nan"), False, ("nothing to compare",))
-        return Registration(Shift(xyz_mm), 0.9, pair not in self.doubts, ())
+            return Registration(ShiftTransform(xyz_mm), float("nan"), False, ("nothing to compare",))
+        return Registration(ShiftTransform(xyz_mm), 0.9, pair not in self.doubts, ())
 
 
 @dataclass
-class Shift:
+class ShiftTransform:
     xyz_mm: npt.NDArray[np.float64]
 
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -92,7 +96,7 @@ class Shift:
 
 @dataclass
 class Patient:
-    """What the tests spoil before it is followed."""
+    """A series of four time points; tests change its attributes."""
 
     balls: Mapping[int, Ball] = field(default_factory=lambda: dict(TWO))
     masks: Sequence[str] = ("t0",)
@@ -132,37 +136,37 @@ class Patient:
         )
 
     def write(self, folder: Path, columns: str = "order", permuted: Sequence[str] = ()) -> Path:
-        """The series as files with a manifest; ``permuted`` time points have their axes in another order."""
+        """Write the series with a manifest; time points in ``permuted`` are stored with permuted axes."""
         rows = [f"patient,timepoint,{columns},scan,mask,clicks,boxes,scan_slot"]
         for index, point in enumerate(self.series().time_points):
-            place = f"2024-0{index + 1}-01" if columns == "date" else str(index)
+            position = f"2024-0{index + 1}-01" if columns == "date" else str(index)
             for scan in point.scans:
                 files = _write_scan(folder, scan, point, scan.time_point in permuted)
-                rows.append(",".join(["P 1", point.name, place, *files, str(scan.slot)]))
+                rows.append(",".join(["P 1", point.name, position, *files, str(scan.slot)]))
         manifest = folder / "series.csv"
         manifest.write_text("\n".join(rows) + "\n")
         return manifest
 
-    def follow(
+    def track(
         self,
-        options: FollowOptions | None = None,
-        way: Way | None = None,
+        options: TrackingOptions | None = None,
+        backend: ShiftBackend | None = None,
         source: str = "t0",
         function: Callable[[SegmentRequest], Array] | None = None,
         segmenter: RobustSegmenter | ComponentSegmenter | None = None,
     ) -> SeriesResult:
-        asked = segmenter or ComponentSegmenter(FunctionSegmenter(function or bright), limit_mm=5.0)
-        return follow(self.series(source), asked, way or Way(), options)
+        segmenter = segmenter or ComponentSegmenter(FunctionSegmenter(function or bright), limit_mm=5.0)
+        return track_series(self.series(source), segmenter, backend or ShiftBackend(), options)
 
     def dice(self, result: SeriesResult, name: str, lesion_id: int) -> float:
-        """How well a labelmap of a whole scan shows a lesion."""
+        """Dice of a lesion in the labelmap of a whole scan."""
         truth = self.balls[lesion_id].voxels(NAMES.index(name), self.hole)
         found = result.at(name).labelmaps[Slot.PRIMARY] == lesion_id
         return 2 * float((truth & found).sum()) / max(1, int(truth.sum() + found.sum()))
 
 
 def _write_scan(folder: Path, scan: Scan, point: SeriesTimePoint, is_permuted: bool) -> list[str]:
-    """The names of a scan's CT, mask, clicks and boxes, as far as there are any."""
+    """Write a scan; returns the names of its CT, mask, click and box file, empty if it has none."""
     names = [
         f"{scan.time_point}-{scan.slot}-{kind}" for kind in ("ct.mha", "mask.mha", "clicks.json", "b.json")
     ]
@@ -187,18 +191,18 @@ def _write_scan(folder: Path, scan: Scan, point: SeriesTimePoint, is_permuted: b
 
 
 def bright(request: SegmentRequest) -> Array:
-    """Whatever is brighter than tissue, as surely as it is bright."""
+    """A user's segmenter: voxels brighter than tissue are lesion."""
     return np.where(request.image > (TISSUE_HU + LESION_HU) / 2, np.float32(0.9), np.float32(0))
 
 
-def boosted(
+def boosted_segmenter(
     options: SegmenterOptions, function: Callable[[SegmentRequest], Array] = bright
 ) -> RobustSegmenter:
     inner = FunctionSegmenter(function, keep_support=options.boost.uses_support)
     return RobustSegmenter(inner, options.robust)
 
 
-# --- what tests ask of a result ---
+# --- access to results ---
 
 
 def pair(*names: str) -> frozenset[str]:
@@ -224,13 +228,14 @@ def reason_of(result: SeriesResult, name: str, lesion_id: int = 1) -> str:
     return fate.reason
 
 
-def contexts_of(options: FollowOptions, patient: Patient | None = None) -> dict[str, LesionPrompt]:
-    seen = {}
+def prompts_of(options: TrackingOptions, patient: Patient | None = None) -> dict[str, LesionPrompt]:
+    """Prompts of lesion 1 by time point, except where its mask is given."""
+    prompts = {}
 
-    def look(request: SegmentRequest) -> Array:
+    def record(request: SegmentRequest) -> Array:
         if request.lesion_id == 1:
-            seen[request.prompt.followup.time_point] = request.prompt
+            prompts[request.prompt.followup.time_point] = request.prompt
         return bright(request)
 
-    (patient or Patient()).follow(options, function=look)
-    return seen
+    (patient or Patient()).track(options, function=record)
+    return prompts

@@ -1,4 +1,4 @@
-"""The command `prompts`: files of clicks and boxes out of masks of every kind."""
+"""Command ``prompts``: files of clicks and boxes from masks."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from model.inference.options import ModelOptions
 from model.inference.robust import SegmenterOptions, make_segmenter
 from model.prompts.sampling import ChoiceOptions, Sampling, SamplingOptions
 from model.prompts.simulation import ClickRule
-from model.tracking.lesion_state import PointChooser
-from model.tracking.series import FollowOptions
+from model.tracking.point_chooser import PointChooser
+from model.tracking.series import TrackingOptions
 from test.helpers.orientations import ORIENTATIONS
 from test.helpers.paths import CHECKOUT
 
@@ -55,7 +55,7 @@ def _run(mask: Path, output: Path, *options: str) -> None:
     assert run(parser.parse_args(["--mask", str(mask), "-o", str(output), *options])) == 0
 
 
-def test_deepest_voxels_by_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clicks_are_deepest_voxels_by_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels, output = _labels(), tmp_path / "out.json"
     _run(_mask(tmp_path, labels), output)
     clicks = read_clicks(output)
@@ -65,21 +65,21 @@ def test_deepest_voxels_by_default(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == f"{output}: 2 clicks\n"
 
 
-def test_the_centre_of_gravity_when_asked(tmp_path: Path) -> None:
+def test_clicks_at_the_centre_of_gravity(tmp_path: Path) -> None:
     output = tmp_path / "out.json"
     _run(_mask(tmp_path, _labels()), output, "--point", "centre")
     assert read_clicks(output)[65_535] == pytest.approx((13, 11, 11))
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mhd"])
-def test_any_format(tmp_path: Path, suffix: str) -> None:
+def test_mask_formats(tmp_path: Path, suffix: str) -> None:
     _run(_mask(tmp_path, _labels(), name=f"mask{suffix}"), tmp_path / "out.json")
     assert read_clicks(tmp_path / "out.json")[7] == (5, 5, 3)
 
 
 @pytest.mark.parametrize("axes", ORIENTATIONS[::5], ids=str)
-def test_prompts_are_indices_of_the_files_own_grid(tmp_path: Path, axes: AxisMap) -> None:
-    """Whatever the order and signs of a file's axes, its prompts mean the same voxels of the patient."""
+def test_prompts_are_indices_of_the_files_grid(tmp_path: Path, axes: AxisMap) -> None:
+    """Prompts refer to the same voxels of the patient for any order and signs of the file's axes."""
     grid = GRID.reoriented(axes)
     mask = _mask(tmp_path, axes.array(_labels()), grid)
     _run(mask, tmp_path / "voxel.json")
@@ -93,7 +93,7 @@ def test_prompts_are_indices_of_the_files_own_grid(tmp_path: Path, axes: AxisMap
         assert axes.inverse().box(box, grid.shape_zyx) == Box((2, 3, 2), (5, 8, 9))
 
 
-def test_boxes_with_a_margin_end_with_the_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_box_margins_are_clipped_to_the_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "out.json"
     _run(_mask(tmp_path, _labels()), output, "--type", "box", "--margin", "3")
     start, stop = (flip_order(corner) for corner in read_boxes(output)[7])
@@ -117,7 +117,7 @@ def test_simulated_variants(tmp_path: Path, kind: str) -> None:
         assert list(reader(tmp_path / "a" / name)) == [7, 65_535]
 
 
-def test_simulated_clicks_begin_with_the_deepest_voxel(tmp_path: Path) -> None:
+def test_first_simulated_click_is_the_deepest_voxel(tmp_path: Path) -> None:
     mask = _mask(tmp_path, _labels())
     _run(mask, tmp_path / "out.json", "--simulate", "2")
     assert read_clicks(tmp_path / "out-001.json")[7] == (5, 5, 3)
@@ -128,34 +128,34 @@ def test_simulated_clicks_begin_with_the_deepest_voxel(tmp_path: Path) -> None:
     assert moved.any() and abs(moved).max() <= 2
 
 
-def test_more_than_999_variants_still_sort(tmp_path: Path) -> None:
+def test_names_of_more_than_999_variants(tmp_path: Path) -> None:
     from model.tracking.prompt_files import PromptOptions
 
     files = PromptOptions(Path("m.mha"), tmp_path / "o.json", variants=1000).files()
     assert (files[0].name, files[-1].name) == ("o-0001.json", "o-1000.json")
 
 
-def test_connected_parts_become_lesions(tmp_path: Path) -> None:
-    """Parts that touch by a corner are one (26 neighbours); the labels there were are not looked at."""
+def test_connected_components_become_lesions(tmp_path: Path) -> None:
+    """Components that touch by a corner are one (26 neighbours); labels of the mask are ignored."""
     labels = np.zeros(GRID.shape_zyx, np.uint8)
     labels[1, 1, 1], labels[2, 2, 2], labels[8, 8, 8] = 1, 1, 200
     _run(_mask(tmp_path, labels), tmp_path / "out.json", "--instances", "--type", "box")
     assert read_boxes(tmp_path / "out.json") == {1: ((1, 1, 1), (3, 3, 3)), 2: ((8, 8, 8), (9, 9, 9))}
 
 
-def test_whole_numbers_stored_as_floats(tmp_path: Path) -> None:
+def test_labels_stored_as_floats(tmp_path: Path) -> None:
     _run(_mask(tmp_path, _labels().astype(np.float32)), tmp_path / "out.json")
     assert list(read_clicks(tmp_path / "out.json")) == [7, 65_535]
 
 
 @pytest.mark.parametrize("options", [(), ("--type", "box"), ("--instances",), ("--simulate", "2")])
-def test_an_empty_mask_gives_empty_lists_and_a_warning(
+def test_empty_mask_gives_empty_lists_and_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, ...]
 ) -> None:
     mask = _mask(tmp_path, np.zeros(GRID.shape_zyx, np.uint8))
     _run(mask, tmp_path / "out" / "prompts.json", *options)
     first, *others = capsys.readouterr().out.splitlines()
-    assert first == f"warning: {mask}: holds no lesion; the list is empty"
+    assert first == f"warning: {mask}: contains no lesion; the list is empty"
     written = sorted((tmp_path / "out").iterdir())
     assert len(written) == len(others) == (2 if "--simulate" in options else 1)
     for path in written:
@@ -164,7 +164,7 @@ def test_an_empty_mask_gives_empty_lists_and_a_warning(
 
 
 @pytest.mark.parametrize(
-    ("voxel", "told"),
+    ("voxel", "message"),
     [
         (0.5, "not whole numbers"),
         (float("nan"), "not whole numbers"),
@@ -173,12 +173,12 @@ def test_an_empty_mask_gives_empty_lists_and_a_warning(
         (float("inf"), "expected lesion ids"),
     ],
 )
-def test_what_is_no_labelmap(tmp_path: Path, voxel: float, told: str) -> None:
+def test_masks_that_are_not_labelmaps(tmp_path: Path, voxel: float, message: str) -> None:
     labels = np.zeros(GRID.shape_zyx, np.float32)
     labels[3, 3, 3] = voxel
     path = tmp_path / "mask.mha"
     write_image(path, labels, GRID, verify=False)
-    with pytest.raises(InputError, match=told) as raised:
+    with pytest.raises(InputError, match=message) as raised:
         _run(path, tmp_path / "out.json")
     assert str(raised.value).startswith(f"{path}: ") and "expected" in str(raised.value)
     assert not (tmp_path / "out.json").exists()
@@ -201,16 +201,16 @@ def test_what_is_no_labelmap(tmp_path: Path, voxel: float, told: str) -> None:
         ("--sample", "uniform", "--sample-probability", "2"),
     ],
 )
-def test_options_that_make_no_sense(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_invalid_or_clashing_options(tmp_path: Path, options: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="^--.*expected"):
         _run(tmp_path / "mask.mha", tmp_path / "out.json", *options)
 
 
 @pytest.mark.parametrize("name", ["mask.mha", "out", "out.txt"])
-def test_no_file_but_a_json_is_written(tmp_path: Path, name: str) -> None:
+def test_output_must_end_in_json(tmp_path: Path, name: str) -> None:
     mask = _mask(tmp_path, _labels())
     before = mask.read_bytes()
-    with pytest.raises(InputError, match=f"{name}: is no name for prompts; expected it to end in .json"):
+    with pytest.raises(InputError, match=f"{name}: is not a name for prompts; expected it to end in .json"):
         _run(mask, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [mask.name] and mask.read_bytes() == before
 
@@ -223,7 +223,7 @@ def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
         _run(mask, mask / "out.json")
 
 
-def test_the_options_name_every_rule() -> None:
+def test_options_list_every_rule() -> None:
     assert set(POINT_RULES) == {str(rule) for rule in ClickRule}
     assert tuple(SAMPLINGS) == tuple(Sampling)
 
@@ -233,14 +233,14 @@ def test_the_options_name_every_rule() -> None:
 
 @pytest.mark.parametrize("method", SAMPLINGS)
 @pytest.mark.parametrize("axes", ORIENTATIONS[::17], ids=str)
-def test_sampled_points_are_those_that_track_asks_at(tmp_path: Path, axes: AxisMap, method: str) -> None:
+def test_sampled_points_are_those_of_track(tmp_path: Path, axes: AxisMap, method: str) -> None:
     labels, grid = _labels(), GRID.reoriented(axes)
     mask = _mask(tmp_path, axes.array(labels), grid)
     words = ("--sample", method, "--simulate", "3", "--seed", "5", "--units", "world")
     _run(mask, tmp_path / "out.json", *words)
     scan = read_scans([("t0", ScanFiles(Slot.PRIMARY, mask, mask))])[0][0]
     choice = ChoiceOptions(SamplingOptions(Sampling(method)))
-    choose = PointChooser(FollowOptions(choice=choice, seed=5))
+    choose = PointChooser(TrackingOptions(choice=choice, seed=5))
     assert scan.mask is not None
     for lesion_id, lesion in lesion_masks(scan.mask):
         for number, point in enumerate(choose(lesion, scan, lesion_id)[:3], 1):
@@ -250,15 +250,15 @@ def test_sampled_points_are_those_that_track_asks_at(tmp_path: Path, axes: AxisM
             assert labels[z, y, x] == lesion_id
 
 
-def test_as_many_points_as_asked_for(tmp_path: Path) -> None:
+def test_number_of_sampled_points(tmp_path: Path) -> None:
     mask = _mask(tmp_path, _labels())
     words = ("--sample", "uniform", "--samples", "2", "--simulate", "3")
     _run(mask, tmp_path / "out.json", *words)
     assert [len(read_clicks(tmp_path / f"out-00{n}.json")) for n in (1, 2, 3)] == [2, 2, 0]
 
 
-def test_sampled_points_by_their_hu(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """One voxel of the block is bright: it is the point. In the ring none is, so that all stay."""
+def test_sampled_points_filtered_by_hu(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One voxel of the block is bright: it is the point. No voxel of the ring is, so all are kept."""
     labels = _labels()
     ct = np.zeros(GRID.shape_zyx, np.int16)
     ct[4, 6, 3] = 90
@@ -273,10 +273,10 @@ def test_sampled_points_by_their_hu(tmp_path: Path, caplog: pytest.LogCaptureFix
         assert any(
             point == pytest.approx(GRID.zyx_to_world((4, 6, 3)), abs=1e-3) for point in clicks.values()
         )
-    assert "lesion 65535 in primary-scan: no sampled point meets the filter, all stay" in caplog.text
+    assert "lesion 65535 in primary-scan: no sampled point passes the filter, all are kept" in caplog.text
 
 
-def test_the_ct_of_sampled_points_has_the_masks_grid(tmp_path: Path) -> None:
+def test_ct_must_have_the_grid_of_the_mask(tmp_path: Path) -> None:
     mask = _mask(tmp_path, _labels())
     moved = Geometry(GRID.size_xyz, GRID.spacing_xyz, (0.0, 0.0, 0.0))
     write_image(tmp_path / "ct.mha", np.zeros(GRID.shape_zyx, np.int16), moved)
@@ -285,10 +285,10 @@ def test_the_ct_of_sampled_points_has_the_masks_grid(tmp_path: Path) -> None:
         _run(mask, tmp_path / "out.json", *words)
 
 
-def test_sampled_points_by_what_the_model_says(tmp_path: Path) -> None:
-    """The ensemble is asked without a prompt, and the surest of the points is written.
+def test_sampled_points_ranked_by_unprompted_probability(tmp_path: Path) -> None:
+    """The most probable points are written first.
 
-    One that answers without a prompt at all, as not every ensemble does.
+    The weights are an ensemble that predicts foreground without a prompt, which not every ensemble does.
     """
     weights = CHECKOUT / "test" / "golden" / "model"
     sample = CHECKOUT / "test" / "sample" / "input" / "images"
@@ -312,7 +312,7 @@ def test_sampled_points_by_what_the_model_says(tmp_path: Path) -> None:
     assert values == sorted(values, reverse=True)
 
 
-def test_help_is_quick() -> None:
+def test_prompts_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, model.cli.prompts; "
         "print([name for name in ('torch', 'SimpleITK', 'numpy') if name in sys.modules])"

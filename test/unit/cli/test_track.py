@@ -1,4 +1,4 @@
-"""The command `track` from its arguments to its files."""
+"""Command ``track``: from arguments to files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from model.errors import InputError, WeightsError
 from model.inference.boost_options import Boosting
 from model.inference.options import ModelOptions
 from model.prompts.sampling import Sampling
-from model.tracking.patients import TrackOptions, options_of
+from model.tracking.patients import TrackRunOptions
 from model.tracking.series import DEFAULT_CONFIDENCE, ConfidenceRule, PromptKind, Topology
 from test.helpers.paths import SAMPLE
 
 from ...helpers import moving_lesions as moving
 from ...helpers.moving_lesions import NAMES, Ball, Patient
 
-OWN = ("--segmenter", f"{moving.__name__}:bright", "--backend", f"{moving.__name__}:Way")
+OWN = ("--segmenter", f"{moving.__name__}:bright", "--backend", f"{moving.__name__}:ShiftBackend")
 
 
 def _parsed(*words: str) -> argparse.Namespace:
@@ -36,8 +36,8 @@ def _parsed(*words: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _options(*words: str) -> TrackOptions:
-    return options_of(_parsed("--series", "in", "-o", "out", *words))
+def _options(*words: str) -> TrackRunOptions:
+    return track.track_options(_parsed("--series", "in", "-o", "out", *words))
 
 
 def _run(series: Path, output: Path, *words: str) -> int:
@@ -56,19 +56,19 @@ def _found(folder: Path, name: str, lesion_id: int) -> np.ndarray[Any, Any]:
 # --- options ---------------------------------------------------------------------------------------------
 
 
-def test_the_defaults_are_those_of_the_library() -> None:
-    assert _options() == TrackOptions(Path("in"), Path("out"))
+def test_defaults_and_choices_match_the_library() -> None:
+    assert _options() == TrackRunOptions(Path("in"), Path("out"))
     assert tuple(Topology) == track.TOPOLOGIES and tuple(Boosting) == track.BOOSTS
     assert tuple(Sampling) == SAMPLINGS and tuple(ConfidenceRule) == track.CONFIDENCES
     assert track.CONFIDENCES[0] == DEFAULT_CONFIDENCE
 
 
-def test_given_registrations_have_no_way_back() -> None:
+def test_given_registrations_are_not_registered_back() -> None:
     for name, rule in (("affine", "there-and-back"), ("transform:f.h5", "spread"), ("identity", "spread")):
-        assert _options("--backend", name).follow.confidence == ConfidenceRule(rule)
+        assert _options("--backend", name).tracking.confidence == ConfidenceRule(rule)
 
 
-def test_every_option_arrives() -> None:
+def test_every_option_is_passed_on() -> None:
     options = _options(
         "--source",
         "t1",
@@ -131,16 +131,20 @@ def test_every_option_arrives() -> None:
         "-100",
         "300",
     )
-    follow, segmenter, boost = options.follow, options.segmenter, options.segmenter.boost
+    tracking, segmenter, boost = options.tracking, options.segmenter, options.segmenter.boost
     assert (options.source, options.units, options.backend) == ("t1", "world", "rigid")
-    assert (follow.topology, follow.previous_mask, follow.prompt) == (Topology.RECENTRE, True, PromptKind.BOX)
-    assert follow.choice is not None and follow.choice.hu_window == (-50, 200) and follow.seed == 9
-    assert follow.choice.min_probability == 0.4
-    assert (follow.choice.sampling.method, follow.choice.sampling.count) == (Sampling.UNIFORM, 5)
-    assert (follow.confidence, follow.confidence_options.flag_mm) == (ConfidenceRule.SPREAD, 6)
-    assert follow.overlap == "max-id" and follow.fate.hu_window == (-100, 300)
-    assert (follow.fate.min_probability, follow.fate.min_mean_probability) == (0.7, 0.5)
-    assert (follow.fate.min_volume_ml, follow.fate.min_diameter_mm) == (0.1, 5)
+    assert (tracking.topology, tracking.previous_mask, tracking.prompt) == (
+        Topology.RECENTRE,
+        True,
+        PromptKind.BOX,
+    )
+    assert tracking.choice is not None and tracking.choice.hu_window == (-50, 200) and tracking.seed == 9
+    assert tracking.choice.min_probability == 0.4
+    assert (tracking.choice.sampling.method, tracking.choice.sampling.count) == (Sampling.UNIFORM, 5)
+    assert (tracking.confidence, tracking.confidence_options.flag_mm) == (ConfidenceRule.SPREAD, 6)
+    assert tracking.overlap == "max-id" and tracking.fate.hu_window == (-100, 300)
+    assert (tracking.fate.min_probability, tracking.fate.min_mean_probability) == (0.7, 0.5)
+    assert (tracking.fate.min_volume_ml, tracking.fate.min_diameter_mm) == (0.1, 5)
     assert (segmenter.name, segmenter.weights_dir) == ("single", Path("w"))
     assert segmenter.model == ModelOptions("cuda:1", "fp16", (0, 2), tta=True, deterministic=True)
     assert (segmenter.component_rule, segmenter.component_limit_mm) == (False, 12)
@@ -149,13 +153,13 @@ def test_every_option_arrives() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--samples", "0"), "expected at least one point"),
         (("--sample-hu", "0", "1"), "expected it beside that option"),
         (("--sample-probability", "0.5"), "expected it beside that option"),
         (("--sample", "uniform", "--sample-probability", "5"), "expected 0 to 1"),
-        (("--sample", "uniform", "--sample-probability", "0.5", *OWN), "needs a model of ours"),
+        (("--sample", "uniform", "--sample-probability", "0.5", *OWN), "needs a model"),
         (("--flag-mm", "0"), "--flag-mm 0: expected more than 0"),
         (("--component-mm", "-1"), "expected more than 0"),
         (("--boost-mm", "9"), "at most 5 mm"),
@@ -163,21 +167,21 @@ def test_every_option_arrives() -> None:
         (("--hu-window", "5", "1"), "lower value first"),
     ],
 )
-def test_values_out_of_range(words: tuple[str, ...], told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_option_values_out_of_range(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         _options(*words)
 
 
 @pytest.mark.parametrize(
     "words", [("--device", "gpu"), ("--folds", "a"), ("--folds", "1,1"), ("--boost", "x")]
 )
-def test_words_that_are_none(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_option_values(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         _options(*words)
     assert words[1] in capsys.readouterr().err
 
 
-def test_its_help_imports_nothing_heavy() -> None:
+def test_track_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, argparse, model.cli.track as t; t.add_arguments(argparse.ArgumentParser());"
         "print([name for name in ('torch', 'SimpleITK', 'numpy') if name in sys.modules])"
@@ -190,7 +194,7 @@ def test_its_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("columns", ["order", "date"])
-def test_a_series_from_files_to_files(columns: str, tmp_path: Path) -> None:
+def test_track_writes_labelmaps_on_the_scans_grids(columns: str, tmp_path: Path) -> None:
     patient = Patient()
     manifest = patient.write(tmp_path, columns, permuted=["t0", "t2"])
     assert _run(manifest, tmp_path / "out") == 0
@@ -206,7 +210,7 @@ def test_a_series_from_files_to_files(columns: str, tmp_path: Path) -> None:
             assert np.array_equal(image.array == lesion_id, ball.voxels(index).transpose(order))
 
 
-def test_the_clicks_of_one_run_are_prompts_of_the_next(tmp_path: Path) -> None:
+def test_written_clicks_as_input_give_the_same_result(tmp_path: Path) -> None:
     manifest = Patient().write(tmp_path, permuted=["t1"])
     _run(manifest, tmp_path / "first")
     folder = tmp_path / "first" / "P_1"
@@ -221,11 +225,11 @@ def test_the_clicks_of_one_run_are_prompts_of_the_next(tmp_path: Path) -> None:
     for name in NAMES:
         for lesion_id in (1, 2):
             assert np.array_equal(_found(folder, name, lesion_id), _found(again, name, lesion_id))
-        mine, others = (read_clicks(f / name / "primary-lesion-clicks.json") for f in (folder, again))
-        assert mine == others
+        first, second = (read_clicks(f / name / "primary-lesion-clicks.json") for f in (folder, again))
+        assert first == second
 
 
-def test_a_folder_is_a_series_too(tmp_path: Path) -> None:
+def test_track_a_folder(tmp_path: Path) -> None:
     patient = Patient(masks=(), clicks={"t1": {1: Patient().balls[1].at(1)}})
     patient.write(tmp_path)
     for index, name in enumerate(NAMES):
@@ -242,31 +246,29 @@ def test_a_folder_is_a_series_too(tmp_path: Path) -> None:
     assert fates == ["persistent", "source", "persistent", "persistent"]
 
 
-def test_one_patients_failure_leaves_the_others_whole(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failing_patient_does_not_affect_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Patient().write(tmp_path)
     text = manifest.read_text()
     (tmp_path / "bad.mha").write_bytes(b"no image")
     manifest.write_text(text + "Q,t0,0,bad.mha,,,,\nQ,t1,1,t1-primary-ct.mha,,,,\n")
     assert _run(manifest, tmp_path / "out") == InputError.exit_code
     assert _record(tmp_path / "out" / "P_1")["is_whole"]
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "patients that failed: Q (" in told and "bad.mha" in told
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "patients that failed: Q (" in message and "bad.mha" in message
 
 
-def test_the_only_patients_failure_is_the_runs(tmp_path: Path) -> None:
+def test_failure_of_the_only_patient_is_raised(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no lesion in any mask"):
         _run(Patient(masks=()).write(tmp_path), tmp_path / "out")
 
 
-def test_lesions_that_fail_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_lesions_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = Patient({1: Ball((10, 11, 11))}, clicks={"t2": {5: (-50.0, 0.0, 0.0)}}).write(tmp_path)
     assert _run(manifest, tmp_path / "out") == 0
-    assert "could not be followed: P 1 at t2: 5; all others are complete" in capsys.readouterr().err
+    assert "could not be tracked: P 1 at t2: 5; all others are complete" in capsys.readouterr().err
 
 
-def test_what_cannot_start_ends_before_anything_is_read(tmp_path: Path) -> None:
+def test_invalid_model_or_back_end_ends_before_writing(tmp_path: Path) -> None:
     manifest = Patient().write(tmp_path)
     words = ("--series", str(manifest), "-o", str(tmp_path / "out"))
     with pytest.raises(WeightsError):
@@ -276,12 +278,12 @@ def test_what_cannot_start_ends_before_anything_is_read(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-# --- our own model ---------------------------------------------------------------------------------------
+# --- shipped model --------------------------------------------------------------------------------------
 
 SAMPLE_INPUT = SAMPLE / "input"
 
 
-def test_two_time_points_are_answered_as_a_case_of_two(tmp_path: Path) -> None:
+def test_two_time_points_give_the_same_result_as_a_case(tmp_path: Path) -> None:
     from model.cli.case_run import CaseRun
     from model.cli.segment import CaseRunOptions
 
@@ -296,10 +298,10 @@ def test_two_time_points_are_answered_as_a_case_of_two(tmp_path: Path) -> None:
     words = ("--prompt", "point", "--no-component-rule", "--device", "cpu", "--folds", "0")
     series, output = tmp_path / "series.csv", tmp_path / "out"
     assert track.run(_parsed("--series", str(series), "-o", str(output), *words)) == 0
-    followed = read_image(tmp_path / "out" / "P" / "followup" / "primary.mha")
+    tracked = read_image(tmp_path / "out" / "P" / "followup" / "primary.mha")
     options = CaseRunOptions(SAMPLE_INPUT, tmp_path / "case", model=ModelOptions(device="cpu", folds=(0,)))
     CaseRun(options).execute()
-    (answer,) = tmp_path.glob("case/images/*/*.mha")
-    case = read_image(answer)
-    assert followed.geometry.same_grid(case.geometry) and followed.array.any()
-    assert np.array_equal(followed.array, case.array)
+    (labelmap,) = tmp_path.glob("case/images/*/*.mha")
+    case = read_image(labelmap)
+    assert tracked.geometry.same_grid(case.geometry) and tracked.array.any()
+    assert np.array_equal(tracked.array, case.array)

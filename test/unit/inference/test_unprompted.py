@@ -21,10 +21,10 @@ from model.network.plan import Architecture, CtNormalization, Plan
 from model.network.resample import FloatVolume
 from model.network.variants import PromptNetwork
 from model.prompts.sampling import ChoiceOptions, Sampling, SamplingOptions
-from model.tracking.series import FollowOptions
-from model.tracking.tracker import follow_each
+from model.tracking.series import TrackingOptions
+from model.tracking.tracker import track_time_points
 
-from ...helpers.moving_lesions import NAMES, Ball, Patient, Way, bright, point_of
+from ...helpers.moving_lesions import NAMES, Ball, Patient, ShiftBackend, bright, point_of
 
 LESION, TISSUE, FAR = (10.0, 11.0, 11.0), (10.0, 15.0, 11.0), (10.0, 30.0, 30.0)
 ARCHITECTURE = Architecture((4,), ((3, 3, 3),), ((1, 1, 1),), (1,), (), True, 1e-5, True, 0.01)
@@ -111,13 +111,13 @@ def test_track_chooses_points_by_unprompted_probability() -> None:
 
     choice = ChoiceOptions(SamplingOptions(Sampling.UNIFORM, 20), min_probability=0.5)
     patient = Patient({1: Ball((10, 11, 11))})
-    result = patient.follow(FollowOptions(choice=choice), segmenter=_segmenter(upper_half))
+    result = patient.track(TrackingOptions(choice=choice), segmenter=_segmenter(upper_half))
     assert scans == ["primary-t0"] and point_of(result, "t0")[0] > 10
     assert all(patient.dice(result, name, 1) == 1 for name in NAMES)
 
 
 def test_choosing_by_probability_needs_an_unprompted_model() -> None:
-    options = FollowOptions(choice=ChoiceOptions(min_probability=0.5))
+    options = TrackingOptions(choice=ChoiceOptions(min_probability=0.5))
     for segmenter in (_segmenter(None), FunctionSegmenter(bright)):
         with pytest.raises(InputError, match="cannot be chosen by probability"):
-            follow_each(Patient().series(), segmenter, Way(), options)
+            track_time_points(Patient().series(), segmenter, ShiftBackend(), options)

@@ -1,4 +1,4 @@
-"""Reading a series: where it starts, in which units, and what makes it useless."""
+"""Reading a series: its source, units, and errors."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ def _source(patient: Patient, folder: Path, source: str | None = None) -> str:
     return series.time_points[series.source].name
 
 
-def test_what_is_read(tmp_path: Path) -> None:
+def test_scans_and_prompts_are_read(tmp_path: Path) -> None:
     patient = Patient(clicks={"t1": {1: (12.0, 10.0, 14.0)}}, boxes={"t2": {2: BOX}})
     series, expected = _read(patient.write(tmp_path, permuted=["t1", "t2"])), patient.series()
     assert [point.name for point in series.time_points] == list(NAMES)
-    for point, known in zip(series.time_points, expected.time_points, strict=True):
-        (scan,), (truth,) = point.scans, known.scans
+    for point, truth_point in zip(series.time_points, expected.time_points, strict=True):
+        (scan,), (truth,) = point.scans, truth_point.scans
         assert np.array_equal(scan.ct, truth.ct) and scan.geometry.same_grid(truth.geometry)
         assert scan.clicks == truth.clicks and (scan.mask is None) == (truth.mask is None)
-        assert point.boxes == known.boxes and point.when == known.when
+        assert point.boxes == truth_point.boxes and point.when == truth_point.when
     assert series.time_points[2].box_of(series.time_points[2].scans[0], 2) == BOX
     assert series.time_points[1].box_of(series.time_points[1].scans[0], 2) is None
 
 
-def test_it_starts_at_the_earliest_mask(tmp_path: Path) -> None:
+def test_source_is_the_earliest_mask(tmp_path: Path) -> None:
     assert _source(Patient(masks=("t2", "t3"), clicks={"t0": {1: (1, 1, 1)}}), tmp_path) == "t2"
 
 
-def test_else_at_the_earliest_click_or_box(tmp_path: Path) -> None:
+def test_source_is_the_earliest_click_or_box_without_masks(tmp_path: Path) -> None:
     assert _source(Patient(masks=(), clicks={"t3": {1: (1, 1, 1)}}, boxes={"t1": {1: BOX}}), tmp_path) == "t1"
 
 
-def test_or_where_the_user_says(tmp_path: Path) -> None:
+def test_source_by_name(tmp_path: Path) -> None:
     assert _source(Patient(masks=("t0",)), tmp_path, "t3") == "t3"
     with pytest.raises(
         InputError, match="patient 'P 1' has no time point 't9'; expected one of t0, t1, t2, t3"
@@ -60,11 +60,11 @@ def test_or_where_the_user_says(tmp_path: Path) -> None:
 def test_a_patient_without_any_prompt(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'P 1' has no lesion in any mask, click or box"):
         _read(Patient(masks=()).write(tmp_path))
-    with pytest.raises(InputError, match="has no lesion"):  # a mask without any voxel is none
+    with pytest.raises(InputError, match="has no lesion"):  # the mask is empty
         _read(Patient({}, masks=("t0",)).write(tmp_path))
 
 
-def test_clicks_and_boxes_in_mm(tmp_path: Path) -> None:
+def test_clicks_and_boxes_in_world_coordinates(tmp_path: Path) -> None:
     manifest = Patient(masks=(), clicks={"t0": {1: (10.0, 20.0, 30.0)}}, boxes={"t0": {1: BOX}}).write(
         tmp_path
     )
@@ -74,7 +74,7 @@ def test_clicks_and_boxes_in_mm(tmp_path: Path) -> None:
     assert box.start_zyx == (4, 4, 4) and box.stop_zyx == (8, 8, 8)
 
 
-def test_faults_of_files_name_them(tmp_path: Path) -> None:
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
     manifest = Patient().write(tmp_path)
     (tmp_path / "t2-primary-ct.mha").write_bytes(b"no image")
     with pytest.raises(InputError, match="t2-primary-ct.mha"):

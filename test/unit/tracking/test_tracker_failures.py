@@ -1,4 +1,4 @@
-"""Failures while following: of pairs of scans, of lesions, of segmenters. The rest stays whole."""
+"""Failures while tracking (of pairs of scans, lesions, segmenters) do not affect the rest."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from model.errors import MemoryExhaustedError
 from model.inference.segmenter import LesionFailure
 from model.inference.user_segmenter import SegmentRequest
 from model.tracking.fates import LesionFate
-from model.tracking.series import FollowOptions, Topology
-from model.tracking.tracker import follow_each
+from model.tracking.series import Topology, TrackingOptions
+from model.tracking.tracker import track_time_points
 
-from ...helpers.moving_lesions import SHAPE, Patient, Way, bright, fate_of, pair, reason_of
+from ...helpers.moving_lesions import SHAPE, Patient, ShiftBackend, bright, fate_of, pair, reason_of
 
 STAR, CHAIN, RECENTRE_MASK = Topology.STAR, Topology.CHAIN, Topology.RECENTRE_MASK
 PRIMARY = Slot.PRIMARY
@@ -24,88 +24,90 @@ PRIMARY = Slot.PRIMARY
 
 @pytest.mark.parametrize("kind", ["fails", "blind"])
 @pytest.mark.parametrize("topology", Topology)
-def test_a_failing_pair_leaves_the_rest_whole(topology: Topology, kind: str) -> None:
+def test_failing_pair_does_not_affect_other_time_points(topology: Topology, kind: str) -> None:
     patient = Patient()
-    way = Way(**{kind: (pair("t1", "t0"),)})
-    result = patient.follow(FollowOptions(topology), way)
+    backend = ShiftBackend(**{kind: (pair("t1", "t0"),)})
+    result = patient.track(TrackingOptions(topology), backend)
     for lesion_id in patient.balls:
         assert fate_of(result, "t1", lesion_id, None) is LesionFate.FAILED
         assert "primary-t1 could not be registered with primary-t0" in reason_of(result, "t1", lesion_id)
         for name in ("t2", "t3"):
             assert patient.dice(result, name, lesion_id) == 1
     assert not result.at("t1").labelmaps[PRIMARY].any()
-    assert ("t2", "t0") in way.asked  # on from the last that held
-    assert way.asked.count(("t1", "t0")) == 1
+    assert ("t2", "t0") in backend.registered  # continues from the last reliable one
+    assert backend.registered.count(("t1", "t0")) == 1
 
 
 @pytest.mark.parametrize("topology", Topology)
-def test_a_click_bridges_a_failing_pair(topology: Topology) -> None:
+def test_given_click_bridges_a_failing_pair(topology: Topology) -> None:
     patient = Patient(clicks={"t1": {1: Patient().balls[1].at(1)}})
-    result = patient.follow(FollowOptions(topology), Way(fails=(pair("t1", "t0"),)))
+    result = patient.track(TrackingOptions(topology), ShiftBackend(fails=(pair("t1", "t0"),)))
     assert patient.dice(result, "t1", 1) == 1 and fate_of(result, "t1", 2, None) is LesionFate.FAILED
     assert "not propagated" in result.at("t1").lesion(1).warnings[0]
-    assert result.at("t2").lesion(1).carried_from == ("primary-t0" if topology is STAR else "primary-t1")
+    assert result.at("t2").lesion(1).propagated_from == ("primary-t0" if topology is STAR else "primary-t1")
 
 
-def test_a_doubtful_pair_is_answered_and_flagged_but_not_gone_on_from() -> None:
-    result = Patient().follow(FollowOptions(CHAIN), Way(doubts=(pair("t1", "t0"),)))
+def test_unreliable_pair_is_segmented_and_flagged_but_not_continued_from() -> None:
+    result = Patient().track(TrackingOptions(CHAIN), ShiftBackend(doubts=(pair("t1", "t0"),)))
     lesion = result.at("t1").lesion(1)
     assert lesion.is_flagged and Patient().dice(result, "t1", 1) == 1
-    assert result.at("t2").lesion(1).carried_from == "primary-t0" and not result.at("t2").lesion(1).is_flagged
+    assert (
+        result.at("t2").lesion(1).propagated_from == "primary-t0" and not result.at("t2").lesion(1).is_flagged
+    )
 
 
-def test_a_box_from_a_fall_back_says_so_beside_a_given_click() -> None:
+def test_warning_for_a_box_propagated_by_a_fallback() -> None:
     patient = Patient(clicks={"t1": {1: Patient().balls[1].at(1)}})
-    result = patient.follow(way=Way(doubts=(pair("t1", "t0"),)))
+    result = patient.track(backend=ShiftBackend(doubts=(pair("t1", "t0"),)))
     doubt = "its box and mask are propagated by a registration that is only a fall-back"
     assert doubt in result.at("t1").lesion(1).warnings
     assert doubt not in result.at("t2").lesion(1).warnings
 
 
-def test_a_transform_that_loses_points() -> None:
-    class Lost(Way):
+def test_transform_with_nan_fails_its_lesions() -> None:
+    class NanBackend(ShiftBackend):
         def register(self, fixed, moving):  # type: ignore[no-untyped-def]
             found = super().register(fixed, moving)
             if fixed.name == "primary-t1":
                 found.transform.xyz_mm = np.full(3, np.nan)
             return found
 
-    result = Patient().follow(way=Lost())
+    result = Patient().track(backend=NanBackend())
     assert fate_of(result, "t1", 1, None) is LesionFate.FAILED and Patient().dice(result, "t2", 1) == 1
 
 
-@pytest.mark.parametrize("answer", ["raises", "shape", "nan"])
+@pytest.mark.parametrize("fault", ["raises", "shape", "nan"])
 @pytest.mark.parametrize("topology", Topology)
-def test_one_lesions_failure_is_its_own(topology: Topology, answer: str) -> None:
+def test_failing_lesion_does_not_affect_others(topology: Topology, fault: str) -> None:
     def fails(request: SegmentRequest) -> Array:
         if (request.lesion_id, request.prompt.followup.time_point) != (1, "t1"):
             return bright(request)
-        if answer == "raises":
+        if fault == "raises":
             raise RuntimeError("jinxed")
-        return np.zeros((2, 2, 2)) if answer == "shape" else np.full(SHAPE, np.nan)
+        return np.zeros((2, 2, 2)) if fault == "shape" else np.full(SHAPE, np.nan)
 
     patient = Patient()
-    result = patient.follow(FollowOptions(topology), function=fails)
+    result = patient.track(TrackingOptions(topology), function=fails)
     assert fate_of(result, "t1", 1) is LesionFate.FAILED and patient.dice(result, "t1", 2) == 1
     for name in ("t2", "t3"):
         assert patient.dice(result, name, 1) == patient.dice(result, name, 2) == 1
 
 
-def test_a_source_that_cannot_be_segmented_is_still_followed_by_its_point() -> None:
+def test_lesion_that_fails_at_the_source_is_tracked_by_its_point() -> None:
     def fails(request: SegmentRequest) -> Array:
         if request.prompt.followup.time_point == "t0":
             raise RuntimeError("jinxed")
         return bright(request)
 
     patient = Patient(masks=(), clicks={"t0": {1: (10, 11, 11)}})
-    result = patient.follow(FollowOptions(RECENTRE_MASK), function=fails)
+    result = patient.track(TrackingOptions(RECENTRE_MASK), function=fails)
     assert fate_of(result, "t0") is LesionFate.FAILED and patient.dice(result, "t1", 1) == 1
     contexts = result.at("t2").lesion(1).prompt
     assert contexts is not None and contexts.has_mask and contexts.baseline.time_point == "t1"
 
 
-class _Rude:
-    """A segmenter that does not keep the rules."""
+class _BrokenSegmenter:
+    """Raises, or returns no results, contrary to the contract."""
 
     def __init__(self, error: Exception | None) -> None:
         self.error = error
@@ -116,22 +118,24 @@ class _Rude:
         yield from ()
 
 
-def test_a_segmenter_that_raises_or_keeps_silent_fails_its_lesions() -> None:
-    for rude in (_Rude(ValueError("no")), _Rude(None)):
-        result = Patient().follow(segmenter=rude)  # type: ignore[arg-type]
+def test_segmenter_that_raises_or_returns_nothing_fails_its_lesions() -> None:
+    for broken in (_BrokenSegmenter(ValueError("no")), _BrokenSegmenter(None)):
+        result = Patient().track(segmenter=broken)  # type: ignore[arg-type]
         assert fate_of(result, "t2", 2) is LesionFate.FAILED and fate_of(result, "t0", 2) is None
 
 
-def test_what_no_lesion_survives_ends_the_run_after_what_was_done() -> None:
+def test_fatal_error_ends_tracking_after_completed_time_points() -> None:
     done = []
     with pytest.raises(MemoryExhaustedError):
-        for point in follow_each(Patient().series(), _Rude(MemoryExhaustedError("full")), Way()):  # type: ignore[arg-type]
+        for point in track_time_points(
+            Patient().series(), _BrokenSegmenter(MemoryExhaustedError("full")), ShiftBackend()
+        ):  # type: ignore[arg-type]
             done.append(point.name)
     assert done == ["t0"]
 
 
-def test_a_lesion_whose_only_click_is_of_no_use() -> None:
+def test_lesion_with_its_only_click_far_outside_fails() -> None:
     patient = Patient(clicks={"t1": {9: (-40.0, 0.0, 0.0)}})
-    result = patient.follow()
+    result = patient.track()
     assert fate_of(result, "t1", 9, None) is LesionFate.FAILED
     assert all(lesion.lesion_id != 9 for lesion in result.at("t2").lesions)

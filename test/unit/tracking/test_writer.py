@@ -1,4 +1,4 @@
-"""What a followed series leaves behind: names, labelmaps, prompts that can be fed back, the record."""
+"""Outputs of a tracked series: names, labelmaps, prompts, the record."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from model.case.clicks import read_clicks
 from model.case.geometry import Box, flip_order
 from model.case.images import read_image
 from model.errors import InputError, OutputError
-from model.tracking.series import FollowOptions, PromptKind, SeriesResult, Topology
+from model.tracking.series import PromptKind, SeriesResult, Topology, TrackingOptions
 from model.tracking.series_files import PatientFiles, TimePointFiles
-from model.tracking.writer import SeriesWriter, remove_stale, safe_names
+from model.tracking.writer import SeriesWriter, remove_outputs, safe_names
 
-from ...helpers.moving_lesions import NAMES, Ball, Patient, Way, pair, point_of
+from ...helpers.moving_lesions import NAMES, Ball, Patient, ShiftBackend, pair, point_of
 
 
 def _written(
-    folder: Path, patient: Patient, options: FollowOptions | None = None, way: Way | None = None
+    folder: Path,
+    patient: Patient,
+    options: TrackingOptions | None = None,
+    backend: ShiftBackend | None = None,
 ) -> tuple[SeriesResult, dict[str, Any]]:
-    options = options or FollowOptions()
-    result = patient.follow(options, way)
+    options = options or TrackingOptions()
+    result = patient.track(options, backend)
     writer = SeriesWriter(folder, result.series, {"seed": 0}, options.prompt)
-    for answered in result.time_points:
-        writer.add(answered)
+    for tracked in result.time_points:
+        writer.add(tracked)
     record: dict[str, Any] = json.loads(writer.record_path.read_text())
     return result, record
 
@@ -37,7 +40,7 @@ def _written(
 # --- names -----------------------------------------------------------------------------------------------
 
 
-def test_names_are_safe_for_any_file_system_and_stay_apart() -> None:
+def test_file_names_are_safe_and_unique() -> None:
     names = ["week 0", "week/0", "Week_0", "..", "Ä", "a.b-c", "tracking.json"]
     safe = safe_names(names)
     assert safe["week 0"] == "week_0" and safe["a.b-c"] == "a.b-c"
@@ -52,7 +55,7 @@ def test_names_are_safe_for_any_file_system_and_stay_apart() -> None:
 # --- files -----------------------------------------------------------------------------------------------
 
 
-def test_labelmaps_lie_on_the_grid_of_their_scan(tmp_path: Path) -> None:
+def test_labelmaps_have_the_grid_of_their_scan(tmp_path: Path) -> None:
     result, record = _written(tmp_path, Patient())
     for name, entry in zip(NAMES, record["time_points"], strict=True):
         image = read_image(tmp_path / entry["scans"]["primary"]["labelmap"])
@@ -61,7 +64,7 @@ def test_labelmaps_lie_on_the_grid_of_their_scan(tmp_path: Path) -> None:
         assert np.array_equal(image.array, result.at(name).labelmaps[Slot.PRIMARY])
 
 
-def test_the_prompts_used_can_be_read_again(tmp_path: Path) -> None:
+def test_written_clicks_can_be_read(tmp_path: Path) -> None:
     result, record = _written(tmp_path, Patient())
     for name, entry in zip(NAMES, record["time_points"], strict=True):
         path = tmp_path / entry["scans"]["primary"]["clicks"]
@@ -74,10 +77,10 @@ def test_the_prompts_used_can_be_read_again(tmp_path: Path) -> None:
         assert entry["scans"]["primary"]["boxes"] is None
 
 
-def test_boxes_are_written_where_they_were_the_prompts(tmp_path: Path) -> None:
+def test_boxes_are_written_if_they_were_prompts(tmp_path: Path) -> None:
     box = Box((9, 7, 11), (16, 14, 18))
     patient = Patient(boxes={"t1": {1: box}})
-    _, record = _written(tmp_path / "box", patient, FollowOptions(prompt=PromptKind.BOX))
+    _, record = _written(tmp_path / "box", patient, TrackingOptions(prompt=PromptKind.BOX))
     assert set(read_boxes(tmp_path / "box" / record["time_points"][2]["scans"]["primary"]["boxes"])) == {1, 2}
     _, record = _written(tmp_path / "mask", patient)
     boxes = [entry["scans"]["primary"]["boxes"] for entry in record["time_points"]]
@@ -89,9 +92,9 @@ def test_boxes_are_written_where_they_were_the_prompts(tmp_path: Path) -> None:
 # --- the record ------------------------------------------------------------------------------------------
 
 
-def test_the_record_says_what_became_of_each_lesion(tmp_path: Path) -> None:
+def test_record_contains_the_fate_of_each_lesion(tmp_path: Path) -> None:
     patient = Patient({1: Ball((10, 11, 11), radii=(3.0, 2.0, 0.0, 2.5)), 2: Ball((14, 21, 20))})
-    result, record = _written(tmp_path, patient, FollowOptions(Topology.CHAIN))
+    result, record = _written(tmp_path, patient, TrackingOptions(Topology.CHAIN))
     assert record["patient"] == "P" and record["source"] == "t0" and record["is_whole"]
     assert record["settings"] == {"seed": 0}
     lesions = [entry["lesions"][0] for entry in record["time_points"]]
@@ -109,9 +112,9 @@ def test_the_record_says_what_became_of_each_lesion(tmp_path: Path) -> None:
     assert pairs == [("primary-t1", "primary-t0"), ("primary-t0", "primary-t1")]
 
 
-def test_and_of_those_that_nobody_could_ask_for(tmp_path: Path) -> None:
+def test_record_contains_lesions_that_were_not_segmented(tmp_path: Path) -> None:
     patient = Patient({1: Ball((6, 11, 11)), 2: Ball((16, 21, 20))}, slabs={"t1": {Slot.PRIMARY: (16, 24)}})
-    _, record = _written(tmp_path, patient, way=Way(fails=(pair("t2", "t0"),)))
+    _, record = _written(tmp_path, patient, backend=ShiftBackend(fails=(pair("t2", "t0"),)))
     away, there = record["time_points"][1]["lesions"]
     assert away["fate"] == "out-of-view" and away["scan"] is None and away["point"] is None
     assert away["is_flagged"] and away["confidence_mm"] > 0 and there["fate"] == "persistent"
@@ -120,8 +123,8 @@ def test_and_of_those_that_nobody_could_ask_for(tmp_path: Path) -> None:
     assert list(read_clicks(tmp_path / "t1" / "primary-lesion-clicks.json")) == [2]
 
 
-def test_it_grows_with_the_time_points(tmp_path: Path) -> None:
-    result = Patient().follow()
+def test_record_is_extended_with_each_time_point(tmp_path: Path) -> None:
+    result = Patient().track()
     writer = SeriesWriter(tmp_path, result.series, {})
     writer.add(result.at("t2"))
     writer.add(result.at("t0"))
@@ -129,7 +132,7 @@ def test_it_grows_with_the_time_points(tmp_path: Path) -> None:
     assert not record["is_whole"] and [entry["name"] for entry in record["time_points"]] == ["t0", "t2"]
 
 
-# --- what lies there already -----------------------------------------------------------------------------
+# --- outputs of an earlier run ---------------------------------------------------------------------------
 
 
 def _files(**paths: Path) -> PatientFiles:
@@ -137,26 +140,26 @@ def _files(**paths: Path) -> PatientFiles:
     return PatientFiles("P", (TimePointFiles("t0", 0.0, "order 0", (scan,)),))
 
 
-def test_old_answers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+def test_only_old_outputs_are_removed(tmp_path: Path) -> None:
     _written(tmp_path, Patient())
     (tmp_path / "t0" / "notes.txt").touch()
-    remove_stale(tmp_path, _files(ct=tmp_path / "ct.mha"))
+    remove_outputs(tmp_path, _files(ct=tmp_path / "ct.mha"))
     assert {path.name for path in (tmp_path / "t0").iterdir()} == {"notes.txt"}
     assert not (tmp_path / "tracking.json").exists() and (tmp_path / "t1" / "primary.mha").exists()
 
 
 @pytest.mark.parametrize(("kind", "name"), [("ct", "primary.mha"), ("clicks", "primary-lesion-clicks.json")])
-def test_inputs_are_never_written_over(kind: str, name: str, tmp_path: Path) -> None:
+def test_inputs_are_never_overwritten(kind: str, name: str, tmp_path: Path) -> None:
     given = tmp_path / "t0" / name
     given.parent.mkdir()
     given.touch()
     files = _files(**({"ct": tmp_path / "ct.mha"} | {kind: tmp_path / "t0" / ".." / "t0" / name}))
     with pytest.raises(InputError, match="belongs to the series; expected another folder"):
-        remove_stale(tmp_path, files)
+        remove_outputs(tmp_path, files)
     assert given.exists()
 
 
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
+def test_output_path_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "P").touch()
     with pytest.raises(OutputError, match="expected a writable folder"):
-        remove_stale(tmp_path / "P", _files(ct=tmp_path / "ct.mha"))
+        remove_outputs(tmp_path / "P", _files(ct=tmp_path / "ct.mha"))

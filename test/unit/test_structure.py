@@ -23,7 +23,7 @@ ALLOWED = {
     "network": {"errors", "case", ""},
     "propagation": {"errors", "case", "extensions"},
     "inference": {"errors", "case", "network", "propagation", "prompts", "timing", "extensions", ""},
-    "tracking": {"errors", "case", "network", "propagation", "prompts", "inference", "timing", "cli", ""},
+    "tracking": {"errors", "case", "propagation", "prompts", "inference", ""},
     "evaluation": {"errors", "case"},
     "data": {"errors", "case", "network"},
     "synthesis": {"errors", "case", "propagation", "data"},

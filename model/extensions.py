@@ -1,4 +1,4 @@
-"""A user's own code by its name, ``module:attribute``."""
+"""Import a user's own code by its name, ``module:attribute``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from .errors import InputError, one_line
 
 
 def load_object(name: str, expected: str) -> Any:
-    """What a name stands for; modules of the current folder can be imported.
+    """Import an object by its name; modules in the current folder can be imported.
 
     Args:
-        expected: what the user was to give, for the message.
+        name: ``module:attribute``; the attribute may have dots.
+        expected: description of a valid name, for the message.
 
     Raises:
         InputError: the module cannot be imported, or has no such attribute.
     """
     module, _, attribute = name.partition(":")
-    here = os.getcwd()
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)  # last: a file of the user's never stands in for a library
+    folder = os.getcwd()
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)  # last, so that a user's file never shadows a library
     try:
-        found: Any = importlib.import_module(module)
+        loaded: Any = importlib.import_module(module)
     except Exception as error:  # a user's module may fail in any way
         raise InputError(
             f"{name}: the module {module!r} cannot be imported ({one_line(error)}); expected {expected}"
         ) from error
     for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if found is None:
+        loaded = getattr(loaded, part, None)
+    if loaded is None:
         raise InputError(f"{name}: the module {module!r} has no {attribute!r}; expected {expected}")
-    return found
+    return loaded

@@ -1,4 +1,4 @@
-"""Wall time and memory of a run, by stage."""
+"""Wall time by stage, and peak memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from threading import Lock
 
 
 class Timings:
-    """Seconds per stage. Stages may overlap, and one stage may be entered many times."""
+    """Stopwatch for the stages of a run; stages may overlap, and be entered many times."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -20,6 +20,7 @@ class Timings:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Add the time spent in the context to a stage."""
         start = time.perf_counter()
         try:
             yield
@@ -29,12 +30,12 @@ class Timings:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """By stage, with the total since the start of the run."""
+        """Wall time (s) by stage, and ``total`` since the start."""
         with self._lock:
             return {**self._seconds, "total": time.perf_counter() - self._start}
 
 
 def peak_memory_mib() -> float:
-    """The largest resident memory of this process so far."""
+    """Peak resident memory (MiB) of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1 << 20) if sys.platform == "darwin" else peak / (1 << 10)

@@ -19,8 +19,9 @@ from ..case.challenge import (
 from ..case.geometry import Array, Geometry
 from ..errors import InputError, OutputError, WeightsError
 from ..inference.case_result import CaseResult
+from ..inference.lazy_backend import LazyBackend
 from ..inference.report import RunRecord, lesion_table, write_extras
-from ..inference.segment_case import CaseSegmentation, LazyBackend
+from ..inference.segment_case import CaseSegmentation
 from ..propagation.pair_registrations import RegistrationCache
 from ..propagation.register import DEFAULT_BACKEND
 from ..timing import Timings

@@ -29,8 +29,8 @@ class LesionOutcome:
     Attributes:
         lesion_id: id of the lesion, its label in the labelmaps.
         status: what became of the lesion.
-        prompt: scans and points; ``prompt.followup_point.source`` tells given from propagated points. None
-            if the lesion has no prompt.
+        prompt: scans and points; ``prompt.followup_point.source`` is given, propagated etc. None if the
+            lesion has no prompt.
         estimate: of a propagated point, its estimated error and flags; None if no point was propagated.
         volume_baseline_ml: volume (ml) in the baseline mask; None without a prompt.
         volume_followup_ml: volume (ml) in the labelmap, after overlaps are resolved; None if not predicted.

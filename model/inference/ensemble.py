@@ -250,7 +250,7 @@ class Ensemble:
         return self.rung.device == "cpu" and is_narrow(self.plan)
 
     def _step_down(self, reason: str) -> None:
-        """Take the next smaller way of computing; raises MemoryExhaustedError if there is none."""
+        """Take the next rung of the memory ladder, or raise MemoryExhaustedError."""
         before = self.rung
         self.rung = next_rung(before, self.plan, len(self.folds), reason)
         if not self.rung.resident or self.rung.device != before.device:

@@ -1,4 +1,4 @@
-"""Weights on disk -> an ensemble that is ready to predict."""
+"""Load weights from disk into an ensemble that is ready to predict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """The ensemble with its plan and the files it came from."""
+    """An ensemble, its plan, and the files it was loaded from."""
 
     plan: Plan
     ensemble: Ensemble
@@ -34,13 +34,17 @@ class LoadedModel:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is to be said of the model in every run."""
+        """Warnings for every run with this model: the notice of its weights, if any."""
         notice = self.manifest.notice
         return () if notice is None else (f"{self.manifest.folder}: {notice}",)
 
 
 def load_model(folder: Path | None = None, options: ModelOptions | None = None) -> LoadedModel:
-    """Load the longitudinal model of a folder; None finds the default one.
+    """Load the longitudinal model of a folder.
+
+    Args:
+        folder: in the layout of nnU-Net; None finds the default one.
+        options: folds, device, precision, mirroring and batch; None takes the defaults.
 
     Raises:
         WeightsError: weights that are missing, corrupt, unsafe, or do not fit their plan.
@@ -65,17 +69,18 @@ def load_single_time_point(
 
     Args:
         weights_dir: `LesionLocatorCheckpoint`, or the folder above it, or one network's own.
-        networks: those that are needed, all of which must be there; None takes all that are there.
+        options: folds, device, precision, mirroring and batch; None takes the defaults.
+        networks: networks that must be there; None loads all that are there.
 
     Raises:
-        WeightsError: none is there, or one is missing, corrupt, unsafe, or does not fit its plan.
+        WeightsError: there is no network, or one is missing, corrupt, unsafe, or does not fit its plan.
         InputError: the GPU of the options does not exist.
     """
     options = options or ModelOptions()
-    wanted = [network for network in PromptNetwork if networks is None or network in networks]
-    folders = {network: find_prompt_network(weights_dir, network) for network in wanted}
+    requested = [network for network in PromptNetwork if networks is None or network in networks]
+    folders = {network: find_prompt_network(weights_dir, network) for network in requested}
     missing = [network.value for network, folder in folders.items() if folder is None]
-    if missing and (networks is not None or len(missing) == len(wanted)):
+    if missing and (networks is not None or len(missing) == len(requested)):
         raise WeightsError(f"{weights_dir}: holds no {' or '.join(missing)}; expected a plans.json there")
     manifests = {
         network: inspect_weights(folder, options.folds)
@@ -88,6 +93,6 @@ def load_single_time_point(
 def _prompt_model(network: PromptNetwork, manifest: WeightsManifest, options: ModelOptions) -> LoadedModel:
     plan = load_plan(manifest)
     weights = list(load_folds(manifest, Family.SINGLE_TIME_POINT))
-    if network is PromptNetwork.TRACK:  # mirrored in all axes as published, whatever its checkpoints say
+    if network is PromptNetwork.TRACK:  # mirrored in all axes as published, regardless of its checkpoints
         weights = [replace(fold, mirror_axes=(0, 1, 2)) for fold in weights]
     return LoadedModel(plan, Ensemble(plan, weights, options), manifest)

@@ -16,7 +16,7 @@ OverlapRule = Literal["probability", "max-id"]
 
 @dataclass(frozen=True, slots=True)
 class ModelOptions:
-    """How the folds of a model are loaded and computed.
+    """Loading and computation of a model's folds.
 
     Attributes:
         device: ``auto`` (the first usable GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
@@ -42,7 +42,7 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class CaseOptions:
-    """How the lesions of one case are located, segmented and merged.
+    """Locating, segmenting and merging of the lesions of one case.
 
     Attributes:
         overlap: assign a voxel claimed by several lesions to the more probable one, or to the highest id.

@@ -79,7 +79,12 @@ def encode_all(
 
 
 def checked_prediction(index: int, margin: FloatVolume) -> Prediction:
-    """Make a prediction of a margin, float32 of the patch's shape; a failure if it is not finite."""
+    """Make a prediction of a margin; a failure if it is not finite.
+
+    Args:
+        index: of the patch.
+        margin: foreground minus background logit, float32 of the patch's shape.
+    """
     if np.isfinite(margin).all():
         return Prediction(index, margin)
     return Prediction(index, None, ArithmeticError("the network's output is not finite"))

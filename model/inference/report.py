@@ -1,4 +1,4 @@
-"""What a run says of itself: `run.json`, the table of lesions, and the extra images."""
+"""Report of a run: `run.json`, the table of lesions, and the optional images."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
     Raises:
         OutputError: the folder cannot be written.
     """
-    write_json(folder / "run.json", _document(run), decimals=None)  # a grid keeps all of its digits
+    write_json(folder / "run.json", _document(run), decimals=None)  # grids need all of their digits
     for lesion in run.result.lesions:
         stem = f"{lesion.prompt.followup.name}_lesion-{lesion.prompt.lesion_id:05d}"
         if per_lesion:
@@ -61,7 +61,7 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
 
 
 def _write_mask(path: Path, lesion: LesionResult) -> None:
-    """The lesion's own mask (0, 1) on the follow-up's grid, before overlaps are settled."""
+    """Write the lesion's own mask (0, 1) on the follow-up's grid, before overlaps are resolved."""
     scan = lesion.prompt.followup
     mask = np.zeros(scan.file_geometry.shape_zyx, np.uint8)
     scan.axes.array(mask)[lesion.box.slices] = lesion.mask
@@ -69,7 +69,7 @@ def _write_mask(path: Path, lesion: LesionResult) -> None:
 
 
 def _write_probability(path: Path, lesion: LesionResult) -> None:
-    """The patch's foreground probabilities, float32, as an image of its own that lies in the same world."""
+    """Write the patch's foreground probabilities, float32, as an image in world coordinates."""
     if lesion.support is None or lesion.support_probability is None or lesion.support.is_empty:
         return
     scan = lesion.prompt.followup
@@ -155,7 +155,7 @@ def _lesion(outcome: LesionOutcome) -> dict[str, Any]:
 
 
 def _point(scan: Scan, point: PromptPoint, estimate: PropagatedPoint | None) -> dict[str, Any]:
-    """A point of a prompt; of a propagated one also how far off it may be, null where nothing tells."""
+    """A point of a prompt; a propagated one with its estimated error, null if that is unknown."""
     document: dict[str, Any] = {
         "scan": scan.name,
         "source": str(point.source),
@@ -172,11 +172,11 @@ def _point(scan: Scan, point: PromptPoint, estimate: PropagatedPoint | None) -> 
 
 
 def point_words(point: PromptPoint, estimate: PropagatedPoint | None = None) -> str:
-    """Where a point comes from, for people, such as "given" or "propagated 14.0 mm, look at it"."""
+    """Describe the source of a point, e.g. "given" or "propagated 14.0 mm, look at it"."""
     if estimate is None or point.source is not PointSource.PROPAGATED:
         return str(point.source)
-    known = f" {estimate.confidence_mm:.1f} mm" if math.isfinite(estimate.confidence_mm) else ""
-    return f"{point.source}{known}" + (", look at it" if estimate.is_flagged else "")
+    error = f" {estimate.confidence_mm:.1f} mm" if math.isfinite(estimate.confidence_mm) else ""
+    return f"{point.source}{error}" + (", look at it" if estimate.is_flagged else "")
 
 
 def _peak_memory(run: RunRecord) -> dict[str, float]:

@@ -46,7 +46,7 @@ class ComponentRule(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RobustOptions:
-    """How results are made robust against propagated points that lie beside their lesion.
+    """Treatment of results whose propagated point may lie beside its lesion.
 
     Attributes:
         boost: boosting of lesions with a propagated point.

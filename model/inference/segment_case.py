@@ -19,9 +19,9 @@ from ..case.geometry import Array
 from ..errors import AllLesionsFailedError, one_line
 from ..propagation.confidence import PropagatedPoint
 from ..propagation.pair_registrations import RegistrationCache
-from ..propagation.register import DEFAULT_BACKEND, Backend, Registration, RegistrationImage, backend
 from ..timing import Timings
 from .case_result import CaseResult, LesionOutcome, LesionStatus
+from .lazy_backend import LazyBackend
 from .locate import LocatedLesions, Locator
 from .merge import label_dtype, merge
 from .options import CaseOptions, OverlapRule
@@ -35,29 +35,6 @@ log = logging.getLogger(__name__)
 
 OnLesion = Callable[["LesionResult | LesionFailure", int, int], None]
 """Called after each lesion with its result or failure, the number of lesions done, and their total."""
-
-
-class LazyBackend:
-    """A registration back end by its name, imported on first use: a case with all its clicks needs none.
-
-    Args:
-        name: of the back end, or a user's ``module:function``.
-        device: of the registration: auto, cpu, cuda or cuda:N.
-    """
-
-    def __init__(self, name: str | None = None, device: str = "auto") -> None:
-        self._name = name or DEFAULT_BACKEND
-        self._device = device
-        self._backend: Backend | None = None
-
-    def load(self) -> Backend:
-        """Import the back end; raises InputError if it does not exist."""
-        self._backend = self._backend or backend(self._name, self._device)
-        return self._backend
-
-    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
-        """Register the moving image to the fixed one; see `Backend`."""
-        return self.load().register(fixed, moving)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Prompts in, one answer per lesion out: encode, predict with all folds, bring back to the scan."""
+"""Segment lesions from their prompts: encode patches, predict with all folds, resample to the scan."""
 
 from __future__ import annotations
 
@@ -30,25 +30,29 @@ _MASK_CHANNEL = CHANNELS.index("baseline mask")
 
 @dataclass(frozen=True, eq=False)
 class LesionFailure:
-    """A lesion whose computation failed; the others are not touched by it."""
+    """A lesion that could not be segmented; other lesions are not affected."""
 
     prompt: LesionPrompt
     error: Exception
 
 
 class LesionSegmenter(Protocol):
-    """Anything that answers prompts; `Segmenter` is the longitudinal model's."""
+    """Segments lesions from prompts; `Segmenter` is that of the longitudinal model."""
 
     def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[LesionResult | LesionFailure]:
-        """Answer each prompt once, in any order; a lesion's failure is its answer, never raised."""
+        """Yield one result or failure per prompt, in any order; a failure of a lesion is not raised."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class TiledLesion:
-    """A lesion as the network is asked: one patch of its follow-up or more, and how to make each.
+    """A lesion as one or more patches ("tiles") of its follow-up.
 
-    ``grid`` is the follow-up's; a tile may reach beyond the image. ``encode`` has one function per tile.
+    Attributes:
+        prompt: of the lesion.
+        grid: network grid of the follow-up.
+        tiles: boxes on that grid; a tile may reach beyond the image.
+        encode: makes the input channels of each tile.
     """
 
     prompt: LesionPrompt
@@ -58,12 +62,15 @@ class TiledLesion:
 
 
 class Segmenter:
-    """The whole way of a lesion through the longitudinal network, for any number of lesions.
+    """Segments lesions with the longitudinal network.
 
     Args:
+        plan: recipe of the network.
+        ensemble: its folds.
+        timings: stopwatch for the stages; None starts one.
         keep_support: keep the probabilities of the whole patch, not only of the lesion.
-        tiles: use several patches for a lesion whose baseline mask is larger than one (networks that take
-            no mask always use one). A lesion that fits is answered as without.
+        tiles: use several patches for a lesion whose baseline mask is larger than one patch (networks
+            without a mask channel always use one). Lesions that fit into one patch are not affected.
     """
 
     def __init__(
@@ -82,10 +89,10 @@ class Segmenter:
         self._boxes: WeakKeyDictionary[Scan, dict[int, Box]] = WeakKeyDictionary()
 
     def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[LesionResult | LesionFailure]:
-        """Answer each prompt once, in the order in which they are done.
+        """Segment each prompt once; results come in the order in which they are done.
 
         Raises:
-            MemoryExhaustedError: out of memory after every smaller way of computing.
+            MemoryExhaustedError: out of memory on every rung of the memory ladder.
         """
         lesions = []
         for prompt in prompts:
@@ -93,21 +100,21 @@ class Segmenter:
                 with self._timings.stage("patches"):
                     lesions.append(self._tiled(prompt))
             except Exception as error:
-                log.exception("lesion %d could not be placed", prompt.lesion_id)
+                log.exception("lesion %d: its patches could not be placed", prompt.lesion_id)
                 yield LesionFailure(prompt, error)
         yield from segment_tiles(lesions, self._ensemble, self._timings, self._keep_support)
 
     def _tiled(self, prompt: LesionPrompt) -> TiledLesion:
         lesion = place_lesion(prompt, self._plan)
-        usual, *others = self._pairs(lesion)
+        first, *others = self._pairs(lesion)
         kind = self._ensemble.heat_map
-        encode: list[Encode] = [partial(_usual_channels, prompt, self._plan, kind)]
+        encode: list[Encode] = [partial(_first_channels, prompt, self._plan, kind)]
         encode += [partial(encode_patches, lesion, pair, self._plan, kind) for pair in others]
-        tiles = tuple(pair.followup for pair in (usual, *others))
+        tiles = tuple(pair.followup for pair in (first, *others))
         return TiledLesion(prompt, lesion.followup_grid, tiles, tuple(encode))
 
     def _pairs(self, lesion: PlacedLesion) -> list[Placement]:
-        """The usual pair of patches, and others where the baseline mask does not fit into it."""
+        """The pair of patches at the points, and more pairs if the baseline mask does not fit into it."""
         prompt, placement = lesion.prompt, lesion.placement
         labelled = self._labelled(prompt) if self._uses_tiles and prompt.has_mask else None
         if labelled is None:
@@ -125,14 +132,14 @@ class Segmenter:
         return pairs
 
     def _labelled(self, prompt: LesionPrompt) -> Box | None:
-        """The lesion's box in its baseline mask; a mask is searched once for all of its lesions."""
+        """Box of the lesion in its baseline mask; a mask is searched once for all of its lesions."""
         scan = prompt.baseline
         if scan not in self._boxes:
             self._boxes[scan] = label_boxes(scan.mask)
         return self._boxes[scan].get(prompt.lesion_id)
 
 
-def _usual_channels(prompt: LesionPrompt, plan: Plan, kind: HeatMap) -> FloatVolume:
+def _first_channels(prompt: LesionPrompt, plan: Plan, kind: HeatMap) -> FloatVolume:
     return encode_lesion(prompt, plan, kind).channels
 
 
@@ -143,19 +150,23 @@ def segment_tiles(
     keep_support: bool = False,
     average: bool = False,
 ) -> Iterator[LesionResult | LesionFailure]:
-    """Predict every tile, and answer each lesion as soon as its last one is done.
+    """Predict all tiles, and yield each lesion when its last tile is done.
 
-    Tiles of one lesion are blended on the network grid; of one tile the numbers stay as they are. A tile
-    that fails is its lesion's failure.
+    Several tiles of a lesion are blended on the network grid; a single tile is used as it is. If a tile
+    fails, its lesion fails.
 
     Args:
-        average: take the mean of the folds' logits instead of their sum.
+        lesions: their tiles and encodings.
+        ensemble: of the network.
+        timings: stopwatch for the stages.
+        keep_support: keep the probabilities of all tiles, not only of the lesion.
+        average: use the mean of the folds' logits instead of their sum.
 
     Raises:
-        MemoryExhaustedError: out of memory after every smaller way of computing.
+        MemoryExhaustedError: out of memory on every rung of the memory ladder.
     """
     jobs = [(index, number) for index, lesion in enumerate(lesions) for number in range(len(lesion.tiles))]
-    gathered: dict[int, _Gathered] = {}
+    incomplete: dict[int, _TileCollector] = {}
     scale = 1 / len(ensemble.folds) if average else None
 
     def encode(index: int, number: int) -> FloatVolume:
@@ -164,22 +175,22 @@ def segment_tiles(
 
     predictions = ensemble.predict([partial(encode, *job) for job in jobs])
     while True:
-        with timings.stage("predict"):  # patches are made within it, and counted on their own too
+        with timings.stage("predict"):  # includes encoding, which is also timed on its own
             prediction = next(predictions, None)
         if prediction is None:
             return
         index, number = jobs[prediction.index]
-        parts = gathered.setdefault(index, _Gathered(lesions[index], scale))
+        collector = incomplete.setdefault(index, _TileCollector(lesions[index], scale))
         with timings.stage("export"):
-            parts.take(number, prediction)
-            answer = parts.answer(keep_support) if parts.is_whole else None
-        if answer is not None:
-            del gathered[index]
-            yield answer
+            collector.add(number, prediction)
+            result = collector.result(keep_support) if collector.is_complete else None
+        if result is not None:
+            del incomplete[index]
+            yield result
 
 
-class _Gathered:
-    """What has come in of one lesion's tiles; after a first error the rest is not looked at."""
+class _TileCollector:
+    """Predictions of one lesion's tiles; after a first error the others are ignored."""
 
     def __init__(self, lesion: TiledLesion, scale: float | None) -> None:
         self._lesion = lesion
@@ -190,16 +201,16 @@ class _Gathered:
         self._error: Exception | None = None
 
     @property
-    def is_whole(self) -> bool:
+    def is_complete(self) -> bool:
         return not self._missing
 
-    def take(self, number: int, prediction: Prediction) -> None:
+    def add(self, number: int, prediction: Prediction) -> None:
         self._missing -= 1
         if self._error is not None:
             return
         try:
             if prediction.margin is None:
-                self._error = prediction.error or RuntimeError("no answer")
+                self._error = prediction.error or RuntimeError("no prediction")
                 return
             margin = prediction.margin if self._scale is None else prediction.margin * np.float32(self._scale)
             if len(self._lesion.tiles) == 1:
@@ -210,7 +221,7 @@ class _Gathered:
         except Exception as error:
             self._error = error
 
-    def answer(self, keep_support: bool) -> LesionResult | LesionFailure:
+    def result(self, keep_support: bool) -> LesionResult | LesionFailure:
         prompt = self._lesion.prompt
         if self._error is not None:
             return LesionFailure(prompt, self._error)
@@ -222,14 +233,21 @@ class _Gathered:
             support, values = paste_back(foreground_probability(margin), box, self._lesion.grid)
             return lesion_result(prompt, support, values, keep_support)
         except Exception as error:
-            log.exception("lesion %d could not be brought back to its scan", prompt.lesion_id)
+            log.exception("lesion %d could not be resampled to its scan", prompt.lesion_id)
             return LesionFailure(prompt, error)
 
 
 def lesion_result(
     prompt: LesionPrompt, support: Box, values: FloatVolume, keep_support: bool = False
 ) -> LesionResult:
-    """Keep what merging needs of a lesion: the smallest box round its voxels above one half."""
+    """Crop probabilities to the smallest box around the voxels above one half.
+
+    Args:
+        prompt: of the lesion.
+        support: box of the probabilities on the follow-up's axial grid, in voxels.
+        values: foreground probabilities, float32 (z, y, x) of the box's shape.
+        keep_support: keep the probabilities of the whole box as well.
+    """
     inner = bounding_box(values > 0.5) or Box((0, 0, 0), (0, 0, 0))
     return LesionResult(
         prompt=prompt,

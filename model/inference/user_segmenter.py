@@ -36,14 +36,17 @@ class SegmentRequest:
 
     @property
     def lesion_id(self) -> int:
+        """Id of the lesion."""
         return self.prompt.lesion_id
 
     @property
     def image(self) -> Array:
+        """CT to segment the lesion in, HU (z, y, x)."""
         return self.prompt.followup.ct
 
     @property
     def spacing_zyx(self) -> Vector:
+        """Voxel size of the image in mm."""
         return self.prompt.followup.geometry.spacing_zyx
 
     @property
@@ -70,14 +73,17 @@ class SegmentRequest:
 
     @property
     def baseline_image(self) -> Array:
+        """CT of the baseline, HU (z, y, x)."""
         return self.prompt.baseline.ct
 
     @property
     def baseline_spacing_zyx(self) -> Vector:
+        """Voxel size of the baseline in mm."""
         return self.prompt.baseline.geometry.spacing_zyx
 
     @property
     def baseline_point_zyx(self) -> Vector:
+        """Position of the lesion in the baseline: fractional voxel index."""
         return self.prompt.baseline_point.point_zyx
 
     @property

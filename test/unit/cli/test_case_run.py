@@ -9,9 +9,9 @@ import pytest
 from model.cli.case_run import CaseRun
 from model.cli.segment import CaseRunOptions
 from model.errors import InputError, MemoryExhaustedError
-from model.inference import segment_case
+from model.inference import lazy_backend
+from model.inference.lazy_backend import LazyBackend
 from model.inference.options import CaseOptions, ModelOptions
-from model.inference.segment_case import LazyBackend
 from model.propagation.register import DEFAULT_BACKEND
 from model.propagation.register.identity import IdentityBackend
 
@@ -33,7 +33,7 @@ def test_the_registration_backend_is_imported_on_first_use(
         imported.append((name, device))
         return IdentityBackend()
 
-    monkeypatch.setattr(segment_case, "backend", backend)
+    monkeypatch.setattr(lazy_backend, "backend", backend)
     run = CaseRun(options)
     assert imported == []
     assert run.backend.load() is run.backend.load()

@@ -12,17 +12,12 @@ from model.case.case import Case, LesionPrompt, PointSource, Slot
 from model.case.challenge import discover, read_case
 from model.errors import AllLesionsFailedError
 from model.inference.case_result import CaseResult, LesionStatus
+from model.inference.lazy_backend import LazyBackend
 from model.inference.load import LoadedModel, load_model
 from model.inference.merge import label_dtype
 from model.inference.options import CaseOptions, ModelOptions
 from model.inference.robust import case_segmenter
-from model.inference.segment_case import (
-    CaseSegmentation,
-    LazyBackend,
-    merge_lesions,
-    predict_lesions,
-    segment_case,
-)
+from model.inference.segment_case import CaseSegmentation, merge_lesions, predict_lesions, segment_case
 from model.inference.segmenter import Segmenter
 from model.propagation.pair_registrations import RegistrationCache
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..case.case import LesionPrompt, LesionResult, PointSource, PromptPoint, Scan
+from ..case.case import LesionPrompt, PointSource, PromptPoint, Scan
 from ..case.geometry import Vector, flip_order
 from ..errors import one_line
 from ..inference.merge import merge
 from ..inference.options import OverlapRule
+from ..inference.segment_case import predict_lesions
 from ..inference.segmenter import LesionSegmenter
 from ..network.plan import Plan
 from .loaded_scans import LoadedScan
@@ -71,11 +72,6 @@ def answer(
     Raises:
         MemoryExhaustedError: out of memory after every smaller way of computing.
     """
-    results: list[LesionResult] = []
-    failed: dict[int, str] = {}
-    for found in segmenter.segment(prompts_of(pair, baseline, followup, question, plan)):
-        if isinstance(found, LesionResult):
-            results.append(found)
-        else:
-            failed[found.prompt.lesion_id] = one_line(found.error)
-    return PairPrediction(merge(followup.scan, results, _OVERLAP_RULE, np.uint16), failed)
+    predicted = predict_lesions(prompts_of(pair, baseline, followup, question, plan), segmenter)
+    failed = {failure.prompt.lesion_id: one_line(failure.error) for failure in predicted.failures}
+    return PairPrediction(merge(followup.scan, predicted.results, _OVERLAP_RULE, np.uint16), failed)

@@ -1,4 +1,4 @@
-"""The command ``propagate``: points, boxes and masks of lesions from one scan to another."""
+"""The command ``propagate``: propagate points, boxes and masks of lesions from one scan to another."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from ..errors import InputError
 from .arguments import add_device
 
 _DESCRIPTION = """\
-Registers two scans of one patient and carries the lesions' points, boxes and masks from one to the other.
+Register two scans of one patient and propagate points, boxes and masks of lesions from one to the other.
 
-Points come out as the click JSON that went in, with further keys for each point, which readers of clicks pass
-over: confidence_mm (its error in mm as estimated, null where the mapping tears), source ("propagated"),
-in_view (whether it lies in the target's field of view) and is_flagged (out of view, confidence_mm beyond
---flag-mm, or a registration that is only a fall-back). Boxes come out as the box JSON with the same keys, for
-their middles; they may reach outside of the target. A mask comes out as a labelmap on the target's grid with
-the ids kept; a voxel that two lesions take goes to the smaller one.
+Points are written in the click JSON format of the input, with further keys that readers of clicks ignore:
+confidence_mm (estimated error in mm, null if the mapping tears there), source ("propagated"), in_view (the
+point lies in the target's field of view) and is_flagged (out of view, confidence_mm beyond --flag-mm, or the
+registration is only a fall-back). Boxes are written as box JSON with the same keys, which refer to their
+centres; they may reach outside of the target. A mask is written as a labelmap on the target's grid with the
+same ids; a voxel claimed by two lesions is assigned to the smaller one.
 """
 
 _EPILOG = """\
-box JSON: {"boxes": [{"name": "7", "start": [x, y, z], "stop": [x, y, z]}]}, in voxels half-open (stop is one
+box JSON: {"boxes": [{"name": "7", "start": [x, y, z], "stop": [x, y, z]}]}; in voxels half-open (stop is one
 past the last voxel), in world units the outer corners in LPS mm.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
@@ -37,32 +38,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCAN",
         help="the CT on which the lesions are known",
     )
+    add("--to", dest="target", type=Path, required=True, metavar="SCAN", help="the CT to propagate them to")
+    add("--points", type=Path, metavar="CLICKS.json", help="points of the lesions, in the platform's format")
+    add("--boxes", type=Path, metavar="BOXES.json", help="boxes of the lesions, see below")
     add(
-        "--to",
-        dest="target",
+        "--mask",
         type=Path,
-        required=True,
-        metavar="SCAN",
-        help="the CT in which they are sought",
+        metavar="LABELMAP",
+        help="mask of the lesions on the grid of --from, label = lesion id",
     )
-    add("--points", type=Path, metavar="CLICKS.json", help="their points, in the platform's format")
-    add("--boxes", type=Path, metavar="BOXES.json", help="their boxes, see below")
-    add("--mask", type=Path, metavar="LABELMAP", help="their mask on the grid of --from, label = lesion id")
     add(
         "-o",
         "--output",
         type=Path,
         required=True,
         metavar="OUT",
-        help="the file to write: OUT.json for --points or --boxes, OUT.nii.gz, .mha or .nrrd for --mask; "
-        "or a folder, the only choice for several of them, that gets points.json, boxes.json, mask.nii.gz",
+        help="output file: OUT.json for --points or --boxes, OUT.nii.gz, .mha or .nrrd for --mask; or a "
+        "folder for points.json, boxes.json and mask.nii.gz (required for several inputs)",
     )
     add(
         "--clicks",
         choices=("voxel", "world"),
         default="voxel",
-        help="units of points and boxes, in and out: voxel index (x, y, z) of their scan's file, or world "
-        "(LPS mm) (default: voxel)",
+        help="units of points and boxes in all files: voxel index (x, y, z) in the file of their scan, or "
+        "world (LPS mm) (default: voxel)",
     )
     _add_registration(parser.add_argument_group("registration"))
 
@@ -74,36 +73,42 @@ def _add_registration(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="rigid, affine, deformable, bspline, unigradicon[:WEIGHTS], identity, transform:FILE|DIR, "
         "landmarks:FILE|BASELINE_FILE,FOLLOWUP_FILE, landmarks-rigid:..., or your own MODULE:FUNCTION "
-        "(default: that of all commands, see the documentation)",
+        "(default: deformable)",
     )
     add(
         "--time",
         choices=("forward", "backward"),
         default="forward",
-        help="forward: --to is the follow-up, which is the fixed scan of the registration (default); "
-        "backward: --from is. It matters for files of transforms and landmarks, which have a direction",
+        help="forward: --to is the follow-up, the fixed scan of the registration (default); backward: --from "
+        "is. It matters for files of transforms and landmarks, which have a direction",
     )
-    add_device(group, "where back ends that use torch run")
+    add_device(group, "device of back ends that use torch")
     add(
         "--save-transform",
         type=Path,
         metavar="FILE",
-        help="write the transform, fixed to moving, for --backend transform:FILE",
+        help="save the transform (fixed to moving) for --backend transform:FILE",
     )
     add(
         "--no-reverse",
         action="store_true",
-        help="do not register the other way round as well, which takes as long again; confidence_mm then "
-        "leaves out the way there and back",
+        help="do not register in the opposite direction as well, which doubles the time; confidence_mm is "
+        "then without inverse consistency",
     )
-    add("--flag-mm", type=float, default=10.0, metavar="MM", help="flag points beyond this (default: 10)")
+    add(
+        "--flag-mm",
+        type=float,
+        default=10.0,
+        metavar="MM",
+        help="flag points with a larger confidence_mm (default: 10)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Carry everything over and write it; says on stdout what is being done.
+    """Run `propagate_pair`; returns the exit code.
 
     Raises:
-        InputError: a file that cannot be used, or options that clash.
+        InputError: a file cannot be used, or options contradict each other.
         OutputError: a file cannot be written.
     """
     if not arguments.flag_mm > 0:

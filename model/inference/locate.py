@@ -1,6 +1,14 @@
-"""Give every lesion of a case its baseline and follow-up point: given by clicks, by the mask, or propagated.
+"""Location of the lesions of a case: points in baseline and follow-up from clicks, masks or registration.
 
-The rules are those of the interface ("Odd input"); what had to be mended is said in a warning.
+Incomplete or contradictory input is resolved by the rules below, with a warning.
+
+- A lesion is an id that is clicked in any scan or that the mask of a baseline scan contains.
+- Baseline point: the click; otherwise the centre of gravity of the lesion's mask (or its nearest voxel).
+- Follow-up point: the click; otherwise the baseline point, propagated by registration, in the scan or scans
+  that show it (see `choose_scans`).
+- New lesions, which are only known in the follow-up, get the follow-up point propagated to the baseline, and
+  no mask.
+- A click up to 5 mm outside of its scan is moved to the border; one further out is ignored.
 """
 
 from __future__ import annotations
@@ -25,21 +33,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class LocatedLesions:
-    """Who is asked of the network, who cannot be, and what was odd.
+    """Prompts of the lesions of a case, and the lesions that get none.
 
-    ``estimates`` tells of each prompt with a propagated point where that lies and how far it may be off.
+    Attributes:
+        prompts: one per lesion and follow-up scan in which to segment it.
+        out_of_view: lesions that no follow-up scan shows.
+        warnings: sentences about incomplete or contradictory input.
+        failures: lesions that could not be located.
+        estimates: the propagated point, with its estimated error, of each prompt that has one.
     """
 
     prompts: tuple[LesionPrompt, ...]
-    unanswered: tuple[UnsegmentedLesion, ...]
+    out_of_view: tuple[UnsegmentedLesion, ...]
     warnings: tuple[str, ...]
     failures: tuple[UnsegmentedLesion, ...] = ()
     estimates: Mapping[LesionPrompt, PropagatedPoint] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
-class _Baseline:
-    """A baseline scan that knows a lesion, and its point there."""
+class _BaselinePoint:
+    """A lesion's point in a baseline scan, with its volume in the mask of that scan."""
 
     scan: Scan
     point: PromptPoint
@@ -47,17 +60,23 @@ class _Baseline:
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
-    """What clicks and masks tell of a lesion: where it is in the baseline, and in the follow-up."""
+class _LesionInput:
+    """Points of a lesion from clicks and masks, in the baseline scans and in the follow-up scans."""
 
     lesion_id: int
-    baselines: list[_Baseline]
-    given: list[tuple[Scan, PromptPoint]]
+    baselines: list[_BaselinePoint]
+    clicked: list[tuple[Scan, PromptPoint]]
 
 
 @dataclass
 class Locator:
-    """Works through the lesions of one case; `registrations` are made when a lesion first needs one."""
+    """Locates the lesions of one case; scans are only registered if a lesion needs it.
+
+    Attributes:
+        case: the case.
+        registrations: registrations of its scans, possibly shared with other users.
+        labels: name of each baseline scan -> lesion id -> its region in the mask.
+    """
 
     case: Case
     registrations: RegistrationCache
@@ -70,86 +89,86 @@ class Locator:
         self.labels = {scan.name: label_regions(scan.mask) for scan in self.case.baseline.scans}
 
     def locate(self) -> LocatedLesions:
-        """Answer for every id that is clicked anywhere or stands in a baseline mask.
+        """Locate all lesions of the case.
 
-        What the scans tell of all lesions comes first, so that each pair of scans is registered, and looked
-        at closer, for all of its lesions at once.
+        Clicks and masks of all lesions are read first, so that each pair of scans is registered, and the
+        registration refined, once for all of its lesions.
         """
         prompts: list[LesionPrompt] = []
-        unanswered: list[UnsegmentedLesion] = []
+        out_of_view: list[UnsegmentedLesion] = []
         failures: list[UnsegmentedLesion] = []
-        known: list[_Known] = []
+        lesions: list[_LesionInput] = []
         for lesion_id in self.lesion_ids():
             try:
-                known.append(self._known(lesion_id))
-            except Exception as error:  # one lesion's failure never loses the others
+                lesions.append(self._input_of(lesion_id))
+            except Exception as error:  # the failure of one lesion never loses the others
                 failures.append(_failed(lesion_id, error))
-        self._propagate(known)
-        for lesion in known:
+        self._propagate(lesions)
+        for lesion in lesions:
             try:
-                found = list(self._prompts(lesion))
+                lesion_prompts = list(self._prompts(lesion))
             except Exception as error:
                 failures.append(_failed(lesion.lesion_id, error))
                 continue
-            prompts += found
-            if not found:
-                reason = _why_unanswered(lesion)
+            prompts += lesion_prompts
+            if not lesion_prompts:
+                reason = _reason_out_of_view(lesion)
                 self._warn(f"lesion {lesion.lesion_id}: {reason}; it has no voxels")
-                unanswered.append(UnsegmentedLesion(lesion.lesion_id, reason))
+                out_of_view.append(UnsegmentedLesion(lesion.lesion_id, reason))
         for record in self.registrations.records:
             self._warnings += [f"{record.followup} to {record.baseline}: {text}" for text in record.warnings]
         return LocatedLesions(
-            tuple(prompts), tuple(unanswered), tuple(self._warnings), tuple(failures), self._estimates
+            tuple(prompts), tuple(out_of_view), tuple(self._warnings), tuple(failures), self._estimates
         )
 
     def lesion_ids(self) -> list[int]:
-        """In the order of first appearance: clicks of all scans, then mask labels without a click."""
+        """Ids in the order of first appearance: clicks of all scans, then mask labels without a click."""
         scans = (*self.case.baseline.scans, *self.case.followup.scans)
         ids = dict.fromkeys(click.lesion_id for scan in scans for click in scan.clicks)
         ids |= dict.fromkeys(lesion_id for labels in self.labels.values() for lesion_id in labels)
         return list(ids)
 
-    def _known(self, lesion_id: int) -> _Known:
-        given = [
+    def _input_of(self, lesion_id: int) -> _LesionInput:
+        clicked = [
             (scan, point)
             for scan in self.case.followup.scans
             if (point := self._clicked_point(scan, lesion_id)) is not None
         ]
-        return _Known(lesion_id, self._baselines(lesion_id), given)
+        return _LesionInput(lesion_id, self._baselines(lesion_id), clicked)
 
-    def _propagate(self, known: Sequence[_Known]) -> None:
-        """Propagate the points that are not given: to the follow-up, or of new lesions to the baseline.
+    def _propagate(self, lesions: Sequence[_LesionInput]) -> None:
+        """Propagate points that are not given: to the follow-up, or to the baseline for new lesions.
 
-        The pair is not registered the other way round for its confidence, which would double a case's time.
-        A fall-back transform is used even if nothing could be compared, and a point that fails fails alone:
-        a lesion that is likely to be segmented is better than none.
+        The pair is not registered in the opposite direction for the confidence, which would double the time
+        of a case. A fall-back transform is used even if nothing could be compared, and points that cannot be
+        propagated together are propagated one by one, so that as few lesions as possible are lost.
         """
         times: dict[str, int] = {TimePointName.BASELINE: 0, TimePointName.FOLLOWUP: 1}
         pairs = PairRegistrations(self.registrations, times, allow_incomparable=True)
-        requests = [request for lesion in known for request in self._requests(lesion)]
+        requests = [request for lesion in lesions for request in self._requests(lesion)]
         for request in requests:
             pairs.expect(request.source, request.target, [request.point_zyx])
         self._transferred = transfer_points(requests, pairs, retry_singly=True)
 
-    def _requests(self, lesion: _Known) -> Iterator[TransferRequest]:
-        if lesion.baselines and not lesion.given:
+    def _requests(self, lesion: _LesionInput) -> Iterator[TransferRequest]:
+        if lesion.baselines and not lesion.clicked:
             for scan in self.case.followup.scans:
                 source = _for_scan(lesion.baselines, scan)
                 yield TransferRequest(lesion.lesion_id, source.scan, source.point.point_zyx, scan)
-        elif lesion.given and not lesion.baselines:
-            for scan, given in lesion.given:
+        elif lesion.clicked and not lesion.baselines:
+            for scan, click in lesion.clicked:
                 for baseline in self.case.baseline.scans:
-                    yield TransferRequest(lesion.lesion_id, scan, given.point_zyx, baseline)
+                    yield TransferRequest(lesion.lesion_id, scan, click.point_zyx, baseline)
 
-    def _prompts(self, lesion: _Known) -> Iterator[LesionPrompt]:
+    def _prompts(self, lesion: _LesionInput) -> Iterator[LesionPrompt]:
         if not lesion.baselines:
-            for scan, point in lesion.given:
+            for scan, point in lesion.clicked:
                 yield self._new_lesion(lesion, scan, point)
             return
-        estimates = {} if lesion.given else self._propagated(lesion)
-        points = lesion.given or [
-            (scan, PromptPoint(scan.geometry.clip(place.point_zyx), PointSource.PROPAGATED))
-            for scan, place in estimates.items()
+        estimates = {} if lesion.clicked else self._followup_estimates(lesion)
+        points = lesion.clicked or [
+            (scan, PromptPoint(scan.geometry.clip(estimate.point_zyx), PointSource.PROPAGATED))
+            for scan, estimate in estimates.items()
         ]
         for scan, point in points:
             baseline = _for_scan(lesion.baselines, scan)
@@ -161,11 +180,11 @@ class Locator:
                 followup_point=point,
                 has_mask=lesion.lesion_id in self.labels[baseline.scan.name],
             )
-            self._note_estimate(prompt, estimates.get(scan))
+            self._record_estimate(prompt, estimates.get(scan))
             yield prompt
 
-    def _baselines(self, lesion_id: int) -> list[_Baseline]:
-        """The baseline scans in which the lesion is clicked; if there is none, those whose mask holds it."""
+    def _baselines(self, lesion_id: int) -> list[_BaselinePoint]:
+        """Points in the baseline scans with a click of the lesion, otherwise in those whose mask has it."""
         clicked = []
         for scan in self.case.baseline.scans:
             point = self._clicked_point(scan, lesion_id)
@@ -173,11 +192,11 @@ class Locator:
                 continue
             if lesion_id not in self.labels[scan.name]:
                 self._warn(f"lesion {lesion_id}: its click in {scan.name} has no label in the mask")
-            clicked.append(_Baseline(scan, point, self._volume_ml(scan, lesion_id)))
+            clicked.append(_BaselinePoint(scan, point, self._volume_ml(scan, lesion_id)))
         if clicked:
             return clicked
         labelled = [
-            _Baseline(scan, self._mask_prompt(scan, lesion_id), self._volume_ml(scan, lesion_id))
+            _BaselinePoint(scan, self._mask_prompt(scan, lesion_id), self._volume_ml(scan, lesion_id))
             for scan in self.case.baseline.scans
             if lesion_id in self.labels[scan.name]
         ]
@@ -196,33 +215,33 @@ class Locator:
         return label.voxels * scan.geometry.voxel_volume_ml if label else 0.0
 
     def _clicked_point(self, scan: Scan, lesion_id: int) -> PromptPoint | None:
-        """The lesion's click, moved into the scan when it lies just outside; None without a usable one."""
+        """The lesion's click, moved into the scan if it lies just outside; None without a usable one."""
         click = scan.click_of(lesion_id)
         if click is None:
             return None
         outside_mm = -scan.geometry.depth_mm(click.point_zyx)
         if outside_mm <= 0:
             return PromptPoint(click.point_zyx, PointSource.GIVEN)
-        where = f"lesion {lesion_id}: its click lies {outside_mm:.1f} mm outside of {scan.name}"
+        text = f"lesion {lesion_id}: its click lies {outside_mm:.1f} mm outside of {scan.name}"
         if outside_mm <= CLIP_LIMIT_MM:
-            self._warn(f"{where}; it is moved to the border")
+            self._warn(f"{text}; it is moved to the border")
             return PromptPoint(scan.geometry.clip(click.point_zyx), PointSource.CLIPPED)
-        self._warn(f"{where}; it is not used")
+        self._warn(f"{text}; it is not used")
         return None
 
-    def _propagated(self, lesion: _Known) -> dict[Scan, PropagatedPoint]:
-        """The lesion's place in each follow-up scan that shows it, the deepest first.
+    def _followup_estimates(self, lesion: _LesionInput) -> dict[Scan, PropagatedPoint]:
+        """The propagated point in each follow-up scan that shows the lesion, the deepest first.
 
         A registration that is only a fall-back may put a lesion of the thorax into a scan of the abdomen: it
-        counts only where no other scan shows the lesion.
+        is only used if no other scan shows the lesion.
 
         Raises:
             PairError: no scan shows it, and for at least one of them it could not be propagated.
         """
         candidates = self._transferred_from(lesion)
-        trusted_mm = [place.depth_mm if place.is_reliable else math.nan for place in candidates]
-        chosen = choose_scans(trusted_mm) or choose_scans([place.depth_mm for place in candidates])
-        errors = [place.error for place in candidates if place.error]
+        reliable_mm = [result.depth_mm if result.is_reliable else math.nan for result in candidates]
+        chosen = choose_scans(reliable_mm) or choose_scans([result.depth_mm for result in candidates])
+        errors = [result.error for result in candidates if result.error]
         if errors and not chosen:
             raise PairError(errors[0])
         scans = [candidates[index].request.target for index in chosen]
@@ -232,42 +251,44 @@ class Locator:
         points = [candidates[index].point for index in chosen]
         return {scan: point for scan, point in zip(scans, points, strict=True) if point is not None}
 
-    def _transferred_from(self, lesion: _Known, source: Scan | None = None) -> list[TransferredPoint]:
+    def _transferred_from(self, lesion: _LesionInput, source: Scan | None = None) -> list[TransferredPoint]:
         """Results for a lesion, those from ``source`` if given; warns about those that failed."""
         results = self._transferred.get(lesion.lesion_id, [])
         if source is not None:
             results = [result for result in results if result.request.source is source]
         for result in results:
             if result.error:
-                where = f"its point in {result.request.target.name} could not be found"
-                self._warn(f"lesion {lesion.lesion_id}: {where} ({result.error})")
+                text = f"its point in {result.request.target.name} could not be found"
+                self._warn(f"lesion {lesion.lesion_id}: {text} ({result.error})")
         return results
 
-    def _new_lesion(self, lesion: _Known, scan: Scan, point: PromptPoint) -> LesionPrompt:
-        """A lesion that only the follow-up knows: its baseline point is the follow-up's, carried back."""
-        depth, baseline, place = self._place_before(lesion, scan, point)
+    def _new_lesion(self, lesion: _LesionInput, scan: Scan, point: PromptPoint) -> LesionPrompt:
+        """Prompt of a lesion known in the follow-up only; its point is propagated to the baseline."""
+        baseline, estimate = self._baseline_estimate(lesion, scan, point)
+        depth_mm = baseline.geometry.depth_mm(estimate.point_zyx)
         name = f"lesion {lesion.lesion_id}"
-        self._warn(f"{name}: new, known to {scan.name} only; segmented without a baseline mask")
-        if depth < -CLIP_LIMIT_MM:
-            self._warn(f"{name}: its place lies {-depth:.0f} mm outside of the baseline scans")
+        self._warn(f"{name}: new, known in {scan.name} only; segmented without a baseline mask")
+        if depth_mm < -CLIP_LIMIT_MM:
+            self._warn(f"{name}: its point lies {-depth_mm:.0f} mm outside of the baseline scans")
         prompt = LesionPrompt(
             lesion_id=lesion.lesion_id,
             baseline=baseline,
-            baseline_point=PromptPoint(baseline.geometry.clip(place.point_zyx), PointSource.PROPAGATED),
+            baseline_point=PromptPoint(baseline.geometry.clip(estimate.point_zyx), PointSource.PROPAGATED),
             followup=scan,
             followup_point=point,
             has_mask=False,
             is_new=True,
         )
-        self._estimates[prompt] = place
+        self._estimates[prompt] = estimate
         return prompt
 
-    def _place_before(
-        self, lesion: _Known, scan: Scan, point: PromptPoint
-    ) -> tuple[float, Scan, PropagatedPoint]:
-        """The place of a new lesion in the baseline scan that shows it deepest, and how deep (mm).
+    def _baseline_estimate(
+        self, lesion: _LesionInput, scan: Scan, point: PromptPoint
+    ) -> tuple[Scan, PropagatedPoint]:
+        """The point of a new lesion in the baseline scan in which it lies deepest.
 
-        It is clicked where it is segmented: without a registration its place before is as the headers say.
+        Without any registration it is propagated by the scans' headers, as the clicked follow-up point is
+        enough to segment the lesion.
         """
         results = self._transferred_from(lesion, scan)
         candidates = [(result.request.target, result.point) for result in results if result.point is not None]
@@ -277,16 +298,15 @@ class Locator:
                 index = baseline.geometry.world_to_zyx(world_mm)
                 unknown = PropagatedPoint(index, np.inf, in_view=True, is_flagged=True)
                 candidates.append((baseline, unknown))
-        by_depth = [(scan.geometry.depth_mm(place.point_zyx), scan, place) for scan, place in candidates]
-        return max(by_depth, key=lambda candidate: candidate[0])
+        return max(candidates, key=lambda candidate: candidate[0].geometry.depth_mm(candidate[1].point_zyx))
 
-    def _note_estimate(self, prompt: LesionPrompt, place: PropagatedPoint | None) -> None:
-        if place is None:
+    def _record_estimate(self, prompt: LesionPrompt, estimate: PropagatedPoint | None) -> None:
+        if estimate is None:
             return
-        self._estimates[prompt] = place
-        if place.is_flagged:
-            where = f"lesion {prompt.lesion_id}: look at its place in {prompt.followup.name}"
-            self._warn(f"{where}: {_doubt(place)}")
+        self._estimates[prompt] = estimate
+        if estimate.is_flagged:
+            text = f"lesion {prompt.lesion_id}: check its point in {prompt.followup.name}"
+            self._warn(f"{text}: {_doubt(estimate)}")
 
     def _warn(self, text: str) -> None:
         if text not in self._warnings:
@@ -294,24 +314,24 @@ class Locator:
             self._warnings.append(text)
 
 
-def _for_scan(baselines: list[_Baseline], followup: Scan) -> _Baseline:
-    """Of the baseline scans that know a lesion the one in the follow-up's own slot, else the first."""
-    return next((known for known in baselines if known.scan.slot == followup.slot), baselines[0])
+def _for_scan(baselines: list[_BaselinePoint], followup: Scan) -> _BaselinePoint:
+    """The baseline point in the same slot as the follow-up scan, otherwise the first."""
+    return next((point for point in baselines if point.scan.slot == followup.slot), baselines[0])
 
 
-def _doubt(place: PropagatedPoint) -> str:
-    """Why a point is flagged, for people."""
-    if not place.in_view:
+def _doubt(point: PropagatedPoint) -> str:
+    """The reason for a flag, for users."""
+    if not point.in_view:
         return "it lies just outside of the field of view, and was moved to the border"
-    if not np.isfinite(place.confidence_mm):
-        return "the mapping tears there, and nothing tells how far off the point may be"
-    return f"the point may be {place.confidence_mm:.0f} mm off, by a registration that is doubtful there"
+    if not np.isfinite(point.confidence_mm):
+        return "the mapping tears there, and the error of the point is unknown"
+    return f"the point may be {point.confidence_mm:.0f} mm off, by a registration that is doubtful there"
 
 
-def _why_unanswered(lesion: _Known) -> str:
+def _reason_out_of_view(lesion: _LesionInput) -> str:
     if lesion.baselines:
-        return "its place lies outside of every follow-up scan's field of view"
-    return "its only click lies far outside of its scan, and no baseline mask holds it"
+        return "its point lies outside of every follow-up scan's field of view"
+    return "its only click lies far outside of its scan, and no baseline mask contains it"
 
 
 def _failed(lesion_id: int, error: Exception) -> UnsegmentedLesion:

@@ -253,7 +253,7 @@ class CaseSegmentation:
     def _unprompted_outcomes(self) -> list[LesionOutcome]:
         """Outcomes of lesions that no scan shows, and of those that could not be located."""
         parts = (
-            (LesionStatus.OUT_OF_VIEW, self.located.unanswered),
+            (LesionStatus.OUT_OF_VIEW, self.located.out_of_view),
             (LesionStatus.FAILED, self.located.failures),
         )
         return [

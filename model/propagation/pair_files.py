@@ -1,10 +1,9 @@
-"""What the command ``propagate`` does: one pair of scans, registered, and all that is known carried over."""
+"""Propagation of points, boxes and masks between scans in files: the work of the command ``propagate``."""
 
 from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,15 +29,31 @@ from .shapes import box_anchors, propagate_box, propagate_labels
 
 log = logging.getLogger(__name__)
 
-# An .mhd keeps its voxels in a second file, which cannot be put in place in one step.
+# An .mhd keeps its voxels in a second file, so that it cannot be replaced atomically.
 _MASK_SUFFIXES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix != ".mhd")
-_LEFT_OUT = "warning: lesion %d has no place in %s and is left out"
+_LEFT_OUT = "lesion %d has no place in %s and is left out"
 _FOLDER_NAMES = {"points": "points.json", "boxes": "boxes.json", "mask": "mask.nii.gz"}
 
 
 @dataclass(frozen=True, slots=True)
 class PairOptions:
-    """All choices of a run; see `command.add_arguments` for what each does."""
+    """Inputs, outputs and settings of one call.
+
+    Attributes:
+        source: the CT on which the lesions are known.
+        target: the CT to propagate them to.
+        output: file for the result, or folder for several results.
+        points: click JSON.
+        boxes: box JSON.
+        mask: labelmap on the grid of ``source``.
+        units: units of points and boxes in all files: voxel index x, y, z or LPS mm.
+        backend: name of the registration back end.
+        device: for back ends that compute with torch: auto, cpu, cuda or cuda:N.
+        is_backward: ``source`` is the follow-up (the fixed scan) instead of ``target``.
+        there_and_back: register the pair in the opposite direction as well, for the confidence.
+        save_transform: file for the transform.
+        confidence: parameters of the estimated errors.
+    """
 
     source: Path
     target: Path
@@ -56,14 +71,15 @@ class PairOptions:
 
     @property
     def direction(self) -> Direction:
+        """Direction from ``source`` to ``target``."""
         return Direction.TO_BASELINE if self.is_backward else Direction.TO_FOLLOWUP
 
     def outputs(self) -> dict[str, Path]:
-        """The file for each kind that is asked for.
+        """Map each kind of input (points, boxes, mask) to its output file.
 
         Raises:
-            InputError: nothing is asked for, ``output`` does not suit it, or it would replace an input.
-            OutputError: a file that cannot be written.
+            InputError: there is no input, ``output`` does not match it, or would replace an input.
+            OutputError: a file cannot be written.
         """
         inputs = {"points": self.points, "boxes": self.boxes, "mask": self.mask}
         kinds = [kind for kind, path in inputs.items() if path is not None]
@@ -97,31 +113,30 @@ def _outputs(output: Path, kinds: list[str]) -> dict[str, Path]:
 
 
 def propagate_pair(options: PairOptions) -> None:
-    """Read, register, carry over, write; what is being done is logged, line by line.
+    """Register two scans, propagate the given lesions, and write the results.
 
-    A lesion that the mapping loses is told in a warning and left out, and takes no other with it.
+    Each step is logged. A lesion that the mapping loses is left out, with a warning.
 
     Raises:
-        InputError: a file that cannot be used, or options that clash.
+        InputError: a file cannot be used, or options contradict each other.
         OutputError: a file cannot be written.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     outputs = options.outputs()
     registrations = RegistrationCache(backend(options.backend, options.device))
     log.info("reading %s and %s", options.source, options.target)
-    known, target = _read(options)
-    pair = _register(known, target, options, registrations)
+    lesions, target = _read(options)
+    pair = _register(lesions, target, options, registrations)
     if options.save_transform is not None:
         save_transform(options.save_transform, pair.registration.transform, pair.fixed.geometry)
         log.info("%s: the transform", options.save_transform)
     write = {"points": _write_points, "boxes": _write_boxes, "mask": _write_mask}
     for kind, path in outputs.items():
-        write[kind](path, known, pair)
+        write[kind](path, lesions, pair)
 
 
 @dataclass(frozen=True, eq=False)
-class _Known:
-    """What is known on the source, in axial order. ``labels`` are uint8 while all ids fit, else uint16."""
+class _SourceLesions:
+    """Lesions on the source, in axial order; ``labels`` are uint8 if all ids fit, otherwise uint16."""
 
     scan: Scan
     points: Mapping[int, Vector]
@@ -129,14 +144,14 @@ class _Known:
     labels: Array
 
     def anchors(self) -> list[Vector]:
-        """Points for `refined_near`, of all that is known."""
+        """Points of all lesions near which to refine the registration, see `refine_near`."""
         boxes = [*self.boxes.values(), *label_boxes(self.labels).values()]
         return [*self.points.values(), *(p for box in boxes for p in box_anchors(box, self.scan.geometry))]
 
 
 @dataclass(frozen=True, eq=False)
 class _Pair:
-    """Two registered scans; ``reverse`` is the registration the other way round, where there is one."""
+    """Two registered scans; ``reverse`` is the registration in the opposite direction, if there is one."""
 
     source: Scan
     target: Scan
@@ -144,13 +159,13 @@ class _Pair:
     reverse: Registration | None
     options: PairOptions
 
-    def judged(self, points: Mapping[int, Vector]) -> dict[int, PropagatedPoint]:
-        """Points by lesion id, carried over and told of."""
-        for lesion_id, point in points.items():
-            outside_mm = -self.source.geometry.depth_mm(point)
+    def propagate(self, points: Mapping[int, Vector]) -> dict[int, PropagatedPoint]:
+        """Propagate points by lesion id, and log the estimated errors."""
+        for lesion_id, point_zyx in points.items():
+            outside_mm = -self.source.geometry.depth_mm(point_zyx)
             if outside_mm > 0:
-                log.warning("warning: lesion %d lies %.1f mm outside of its scan", lesion_id, outside_mm)
-        answers = propagate_with_confidence(
+                log.warning("lesion %d lies %.1f mm outside of its scan", lesion_id, outside_mm)
+        propagated = propagate_with_confidence(
             list(points.values()),
             self.source.geometry,
             self.target.geometry,
@@ -159,11 +174,11 @@ class _Pair:
             self.reverse,
             self.options.confidence,
         )
-        for lesion_id, answer in zip(points, answers, strict=True):
-            where = "" if answer.in_view else ", out of view"
-            flag = ", flagged" if answer.is_flagged else ""
-            log.info("lesion %d: within about %.1f mm%s%s", lesion_id, answer.confidence_mm, where, flag)
-        return dict(zip(points, answers, strict=True))
+        for lesion_id, point in zip(points, propagated, strict=True):
+            view = "" if point.in_view else ", out of view"
+            flag = ", flagged" if point.is_flagged else ""
+            log.info("lesion %d: within about %.1f mm%s%s", lesion_id, point.confidence_mm, view, flag)
+        return dict(zip(points, propagated, strict=True))
 
     @property
     def fixed(self) -> Scan:
@@ -171,8 +186,8 @@ class _Pair:
         return self.source if self.options.is_backward else self.target
 
     @property
-    def way(self) -> tuple[Geometry, Geometry, Transform, Direction]:
-        """What boxes and masks are carried by."""
+    def mapping(self) -> tuple[Geometry, Geometry, Transform, Direction]:
+        """Arguments of `propagate_box` and `propagate_labels`."""
         return (
             self.source.geometry,
             self.target.geometry,
@@ -181,21 +196,21 @@ class _Pair:
         )
 
 
-def _read(options: PairOptions) -> tuple[_Known, Scan]:
-    # Scans are known to registrations by their files' names.
+def _read(options: PairOptions) -> tuple[_SourceLesions, Scan]:
+    # The names of the files are the names of the scans for back ends that read files.
     jobs = [
         (_stem(options.source), ScanFiles(Slot.PRIMARY, options.source, options.mask, options.points)),
         (_stem(options.target), ScanFiles(Slot.PRIMARY, options.target)),
     ]
     (source, target), warnings = read_scans(jobs, options.units)
     for warning in warnings:
-        log.warning("warning: %s", warning)
+        log.warning("%s", warning)
     boxes = boxes_on_scan(read_boxes(options.boxes), source, options.units) if options.boxes else {}
     labels: Array = np.zeros((0, 0, 0), np.uint8)
     if source.mask is not None:
         labels = source.mask.astype(np.min_scalar_type(source.mask.max()))
     points = {click.lesion_id: click.point_zyx for click in source.clicks}
-    return _Known(source, points, boxes, labels), target
+    return _SourceLesions(source, points, boxes, labels), target
 
 
 def _stem(path: Path) -> str:
@@ -204,78 +219,80 @@ def _stem(path: Path) -> str:
     return name[: len(name) - len(suffix)]
 
 
-def _register(known: _Known, target: Scan, options: PairOptions, registrations: RegistrationCache) -> _Pair:
-    """The registration near all that is known, and its like the other way round."""
-    source, anchors = known.scan, known.anchors()
+def _register(
+    lesions: _SourceLesions, target: Scan, options: PairOptions, registrations: RegistrationCache
+) -> _Pair:
+    """Register the pair, refined near all lesions, and in the opposite direction if requested."""
+    source, anchors = lesions.scan, lesions.anchors()
     fixed, moving = (source, target) if options.is_backward else (target, source)
     log.info("registering (%s)", options.backend)
     try:
-        found = registrations.get(fixed, moving)
+        registration = registrations.get(fixed, moving)
     except (LongilesionError, MemoryError):
         raise
-    except Exception as error:  # libraries may fail in any way
+    except Exception as error:  # libraries may raise anything
         raise InputError(
             f"{options.source} and {options.target}: cannot be registered ({one_line(error)}); "
             "expected two CTs of one patient"
         ) from error
-    _say(registrations, found)
-    near = refine_near(anchors, source.geometry, target.geometry, found, options.direction)
+    _log_registration(registrations, registration)
+    near = refine_near(anchors, source.geometry, target.geometry, registration, options.direction)
     reverse: Registration | None = None
     if anchors and options.there_and_back and is_estimated(options.backend):
-        log.info("registering the other way round")
+        log.info("registering in the opposite direction")
         try:
             reverse = registrations.get(moving, fixed)
-            _say(registrations, reverse)
-        except Exception as error:  # it only adds to what is known of the points
+            _log_registration(registrations, reverse)
+        except Exception as error:  # only the confidence depends on it
             log.debug("", exc_info=error)
-            log.warning("warning: the way there and back is not measured: %s", one_line(error))
+            log.warning("inverse consistency is not measured: %s", one_line(error))
     return _Pair(source, target, near, reverse, options)
 
 
-def _write_points(path: Path, known: _Known, pair: _Pair) -> None:
+def _write_points(path: Path, lesions: _SourceLesions, pair: _Pair) -> None:
     target, written = pair.target, {}
-    judged = pair.judged(known.points)
-    for lesion_id, answer in judged.items():
-        if not all(map(math.isfinite, answer.point_zyx)):
+    propagated = pair.propagate(lesions.points)
+    for lesion_id, point in propagated.items():
+        if not all(map(math.isfinite, point.point_zyx)):
             log.warning(_LEFT_OUT, lesion_id, path)
         elif pair.options.units == "world":
-            written[lesion_id] = target.geometry.zyx_to_world(answer.point_zyx)
+            written[lesion_id] = target.geometry.zyx_to_world(point.point_zyx)
         else:
-            written[lesion_id] = target.file_point_xyz(answer.point_zyx)
-    write_clicks(path, written, {key: _extras(judged[key]) for key in written})
+            written[lesion_id] = target.file_point_xyz(point.point_zyx)
+    write_clicks(path, written, {key: _extras(propagated[key]) for key in written})
     log.info("%s: %d clicks", path, len(written))
 
 
-def _write_boxes(path: Path, known: _Known, pair: _Pair) -> None:
+def _write_boxes(path: Path, lesions: _SourceLesions, pair: _Pair) -> None:
     written = {}
-    judged = pair.judged({lesion_id: _middle(box) for lesion_id, box in known.boxes.items()})
-    for lesion_id, box in known.boxes.items():
+    centres = pair.propagate({lesion_id: _centre(box) for lesion_id, box in lesions.boxes.items()})
+    for lesion_id, box in lesions.boxes.items():
         try:
-            written[lesion_id] = propagate_box(box, *pair.way)
+            written[lesion_id] = propagate_box(box, *pair.mapping)
         except ValueError as error:
             log.debug("", exc_info=error)
             log.warning(_LEFT_OUT, lesion_id, path)
     corners = boxes_of_scan(written, pair.target, pair.options.units)
-    write_boxes(path, corners, {key: _extras(judged[key]) for key in written})
+    write_boxes(path, corners, {key: _extras(centres[key]) for key in written})
     log.info("%s: %d boxes", path, len(written))
 
 
-def _write_mask(path: Path, known: _Known, pair: _Pair) -> None:
-    lesions = label_boxes(known.labels)
-    pair.judged({lesion_id: _middle(box) for lesion_id, box in lesions.items()})
-    moved = propagate_labels(known.labels, *pair.way)
-    found = set(np.unique(moved).tolist()) - {0}
-    for lesion_id in lesions.keys() - found:
-        log.warning("warning: lesion %d has no voxel in %s", lesion_id, path)
-    write_image(path, pair.target.axes.inverse().array(moved), pair.target.file_geometry)
-    log.info("%s: %d lesions", path, len(found))
+def _write_mask(path: Path, lesions: _SourceLesions, pair: _Pair) -> None:
+    boxes = label_boxes(lesions.labels)
+    pair.propagate({lesion_id: _centre(box) for lesion_id, box in boxes.items()})
+    labels = propagate_labels(lesions.labels, *pair.mapping)
+    present = set(np.unique(labels).tolist()) - {0}
+    for lesion_id in boxes.keys() - present:
+        log.warning("lesion %d has no voxel in %s", lesion_id, path)
+    write_image(path, pair.target.axes.inverse().array(labels), pair.target.file_geometry)
+    log.info("%s: %d lesions", path, len(present))
 
 
-def _say(registrations: RegistrationCache, registration: Registration) -> None:
+def _log_registration(registrations: RegistrationCache, registration: Registration) -> None:
     record = registrations.records[-1]
     log.info("registered in %.1f s, similarity %.2f", record.seconds, registration.similarity)
     for text in registration.warnings:
-        log.warning("warning: %s", text)
+        log.warning("%s", text)
 
 
 def _extras(point: PropagatedPoint) -> dict[str, Any]:
@@ -287,6 +304,6 @@ def _extras(point: PropagatedPoint) -> dict[str, Any]:
     }
 
 
-def _middle(box: Box) -> Vector:
+def _centre(box: Box) -> Vector:
     z, y, x = ((a + b - 1) / 2 for a, b in zip(box.start_zyx, box.stop_zyx, strict=True))
     return (z, y, x)

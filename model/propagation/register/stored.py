@@ -126,7 +126,7 @@ def transform_suffix(path: Path) -> str:
     """Suffix of a file to be written, which determines its format.
 
     Raises:
-        InputError: the suffix is none that can be written.
+        InputError: files with this suffix cannot be written.
     """
     allowed = (*WRITTEN_SUFFIXES, *_FIELD_SUFFIXES)
     suffix = next((suffix for suffix in allowed if path.name.lower().endswith(suffix)), None)

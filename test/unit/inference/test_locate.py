@@ -162,7 +162,7 @@ def test_a_lesion_of_the_followup_alone_is_new() -> None:
 def test_out_of_every_view_is_unanswered() -> None:
     located = _locate(_scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP), method=Shift((0.0, 0.0, 500.0)))
     assert not located.prompts
-    assert [lesion.lesion_id for lesion in located.unanswered] == [7]
+    assert [lesion.lesion_id for lesion in located.out_of_view] == [7]
 
 
 def test_one_lesions_failure_leaves_the_others() -> None:
@@ -194,7 +194,7 @@ def test_propagated_points_say_how_far_off_they_may_be() -> None:
     mine, given = located.prompts
     assert located.estimates[mine].confidence_mm == pytest.approx(1.0)
     assert not located.estimates[mine].is_flagged and given not in located.estimates
-    assert not any("look at" in text for text in located.warnings)
+    assert not any("check its point" in text for text in located.warnings)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_propagated_points_say_how_far_off_they_may_be() -> None:
 def test_doubtful_points_are_flagged_and_answered(method: Shift, reason: str) -> None:
     located = _locate(_scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP), method=method)
     assert located.estimates[located.prompts[0]].is_flagged
-    assert any("lesion 7: look at" in text and reason in text for text in located.warnings)
+    assert any("lesion 7: check its point" in text and reason in text for text in located.warnings)
     assert located.prompts[0].followup_point.point_zyx[2] <= 39
 
 
@@ -274,7 +274,7 @@ def test_a_lesion_of_which_one_scan_says_nothing_is_not_called_out_of_view() -> 
         _scan(FOLLOWUP, slot=SECONDARY, origin_xyz=(0.0, 0.0, 500.0)),
         method=Shift(fails_for="primary-followup"),
     )
-    assert not located.prompts and not located.unanswered
+    assert not located.prompts and not located.out_of_view
     assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, UNREGISTERED)]
 
 

@@ -1,13 +1,13 @@
-"""What boosting adds where a propagated point lies beside its lesion.
+"""Benchmark of boosting for propagated points that lie beside their lesion.
 
     python -m test.benchmark.boosting [--pairs 4] [--seed 0] [--offsets 0,2,4,6,8,10] [--weights DIR]
         [--folds 0,1,2,3,4] [--segmenters network,click] [--device cpu]
 
-Pairs of scans with lesions that moved, grew, shrank and vanished (`lesion_pairs`); the point of each is moved
-off its middle by so many mm, in a direction that is drawn once per lesion. Prints a Markdown table per
-segmenter: mean Dice of the lesions that are there by offset, the share of them that is found (Dice of 0.2 or
-more), the mean volume that is found of vanished ones, and how often the segmenter was asked per lesion; once
-for the answers as they are and once by the component rule.
+Pairs of scans with lesions that moved, grew, shrank and vanished (`lesion_pairs`); the point of each lesion
+is moved off its centre by each offset, in a direction drawn once per lesion. Prints a Markdown table per
+segmenter: mean Dice of the remaining lesions by offset, the share of them that is found (Dice of at least
+0.2), the mean volume segmented for vanished lesions, and the number of segmenter calls per lesion; with and
+without the component rule.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from model.inference.load import load_model
 from model.inference.options import DEFAULT_FOLDS, ModelOptions
 from model.inference.segmenter import LesionSegmenter, Segmenter
 
-from .click_segmenter import ClickSegmenter, Remembering
+from .click_segmenter import CachingSegmenter, ClickSegmenter
 from .lesion_pairs import Change, LesionPair, PlacedLesion, lesion_pairs
 
 FOUND_DICE = 0.2
-RULES = ("as answered", "component rule")
+RULES = ("without component rule", "component rule")
 
 
 @dataclass
 class Tally:
-    """What a method answered under one rule; Dice by offset."""
+    """Results of a method, by offset: Dice of remaining lesions, volumes of vanished ones."""
 
     dice: dict[float, list[float]] = field(default_factory=dict)
     false_ml: dict[float, list[float]] = field(default_factory=dict)
@@ -65,12 +65,12 @@ class Tally:
 @dataclass
 class Measured:
     tallies: dict[str, Tally] = field(default_factory=lambda: {rule: Tally() for rule in RULES})
-    asked: int = 0
+    calls: int = 0
     lesions: int = 0
 
 
 def dice(lesion: PlacedLesion, result: LesionResult) -> float:
-    """Of an answer and the truth; 0 where nothing was answered."""
+    """Dice of a result and the truth; 0 for an empty result."""
     total = int(np.count_nonzero(lesion.truth)) + int(np.count_nonzero(result.mask))
     return 2 * _common(lesion.box, lesion.truth, result) / total
 
@@ -79,26 +79,26 @@ def _common(box: Box, truth: np.ndarray, result: LesionResult) -> int:
     common = box.intersection(result.box)
     if common.is_empty:
         return 0
-    mine = result.mask[common.relative_to(result.box).slices]
-    return int(np.count_nonzero(truth[common.relative_to(box).slices] & mine))
+    predicted = result.mask[common.relative_to(result.box).slices]
+    return int(np.count_nonzero(truth[common.relative_to(box).slices] & predicted))
 
 
 def measure(
     make: Callable[[], LesionSegmenter], pairs: int, seed: int, offsets_mm: Sequence[float]
 ) -> dict[Boosting, Measured]:
-    """Every method with one segmenter, over all pairs and offsets."""
-    found = {method: Measured() for method in Boosting}
+    """Measure every method with one segmenter, over all pairs and offsets."""
+    measurements = {method: Measured() for method in Boosting}
     for number, pair in enumerate(lesion_pairs(pairs, seed)):
-        memory = Remembering(make())
+        cache = CachingSegmenter(make())
         directions = _directions(pair, np.random.default_rng([seed, number, 1]))
         for offset_mm in offsets_mm:
             begin = time.perf_counter()
-            for method, measured in found.items():
-                _ask(pair, directions * offset_mm, offset_mm, method, memory, measured)
+            for method, measured in measurements.items():
+                _measure_pair(pair, directions * offset_mm, offset_mm, method, cache, measured)
             print(
                 f"pair {number + 1}, {offset_mm:g} mm: {time.perf_counter() - begin:.0f} s", file=sys.stderr
             )
-    return found
+    return measurements
 
 
 def _directions(pair: LesionPair, rng: np.random.Generator) -> np.ndarray:
@@ -107,41 +107,43 @@ def _directions(pair: LesionPair, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
 
 
-def _ask(
+def _measure_pair(
     pair: LesionPair,
     shifts_mm: np.ndarray,
     offset_mm: float,
     method: Boosting,
-    memory: Remembering,
+    cache: CachingSegmenter,
     measured: Measured,
 ) -> None:
     geometry = pair.followup.geometry
     prompts = {}
     for lesion, shift_mm in zip(pair.lesions, shifts_mm, strict=True):
-        place_mm = np.asarray(geometry.zyx_to_world(lesion.followup_zyx)) + shift_mm
-        prompts[pair.prompt(lesion, geometry.world_to_zyx(place_mm))] = lesion
-    asked = memory.asked
-    for answer in BoostedSegmenter(memory, BoostOptions(method)).segment(list(prompts)):
-        assert isinstance(answer, LesionResult), answer.error
-        lesion = prompts[answer.prompt]
-        measured.tallies["as answered"].add(offset_mm, lesion, answer)
-        measured.tallies["component rule"].add(offset_mm, lesion, result_at_point(answer))
-    measured.asked += memory.asked - asked
+        point_mm = np.asarray(geometry.zyx_to_world(lesion.followup_zyx)) + shift_mm
+        prompts[pair.prompt(lesion, geometry.world_to_zyx(point_mm))] = lesion
+    calls_before = cache.calls
+    for result in BoostedSegmenter(cache, BoostOptions(method)).segment(list(prompts)):
+        assert isinstance(result, LesionResult), result.error
+        lesion = prompts[result.prompt]
+        measured.tallies["without component rule"].add(offset_mm, lesion, result)
+        measured.tallies["component rule"].add(offset_mm, lesion, result_at_point(result))
+    measured.calls += cache.calls - calls_before
     measured.lesions += len(prompts)
 
 
-def table(found: dict[Boosting, Measured], rule: str, offsets_mm: Sequence[float]) -> Iterator[str]:
-    """Markdown, a line at a time."""
-    heads = ["boosting", *(f"{offset:g} mm" for offset in offsets_mm), "mean", "found", "false ml", "asked"]
+def boosting_table(
+    measurements: dict[Boosting, Measured], rule: str, offsets_mm: Sequence[float]
+) -> Iterator[str]:
+    """Yield the lines of a Markdown table."""
+    heads = ["boosting", *(f"{offset:g} mm" for offset in offsets_mm), "mean", "found", "false ml", "calls"]
     yield "| " + " | ".join(heads) + " |"
     yield "| --- |" + " ---: |" * (len(heads) - 1)
-    for method, measured in found.items():
+    for method, measured in measurements.items():
         tally = measured.tallies[rule]
         cells = [f"{np.mean(tally.dice[offset]):.3f}" for offset in offsets_mm]
         cells.append(f"{np.mean(tally.all_dice):.3f}")
         cells.append(f"{np.mean(np.asarray(tally.all_dice) >= FOUND_DICE):.1%}")
         cells.append(f"{np.mean(tally.all_false_ml):.2f}")
-        cells.append(f"{measured.asked / measured.lesions:.1f}")
+        cells.append(f"{measured.calls / measured.lesions:.1f}")
         yield f"| {method} | " + " | ".join(cells) + " |"
 
 
@@ -167,10 +169,10 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING)
     for name in arguments.segmenters.split(","):
         make = _network(arguments) if name == "network" else ClickSegmenter
-        found = measure(make, arguments.pairs, arguments.seed, offsets_mm)
+        measurements = measure(make, arguments.pairs, arguments.seed, offsets_mm)
         for rule in RULES:
             print(f"\n{name}, {rule}\n")
-            print("\n".join(table(found, rule, offsets_mm)), flush=True)
+            print("\n".join(boosting_table(measurements, rule, offsets_mm)), flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Segmenters for measurements: a classical one that sees only the click, and one that remembers answers."""
+"""Segmenters for benchmarks: a classical one that uses only the click, and one that caches results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.case.geometry import Box
 from model.inference.components import keep_component
 from model.inference.segmenter import LesionFailure, LesionSegmenter, lesion_result
 
-Answer = LesionResult | LesionFailure
+_Result = LesionResult | LesionFailure
 
 REACH_MM = 18.0
 LIMIT_MM = 8.0
@@ -23,22 +23,22 @@ SOFTNESS_HU = 15.0
 
 
 class ClickSegmenter:
-    """Region growing from a click, without any learning.
+    """Region growing from a click, without learning.
 
-    Within 18 mm of the point the smoothed image is split in two by Otsu's threshold; the brighter component
-    that holds the point, or the nearest one within 8 mm, is the lesion. Where the two parts differ by less
-    than 40 HU there is none. Near the threshold the answer is in doubt: a sigmoid of 15 HU. Vessels and the
-    chest wall may run into a lesion, as with every region that grows.
+    Within 18 mm of the point the smoothed image is thresholded by Otsu's method; the brighter component at
+    the point, or the nearest one within 8 mm, is the lesion. If the two classes differ by less than 40 HU
+    there is no lesion. The probability is a sigmoid of 15 HU around the threshold. As with all region
+    growing, vessels and the chest wall may be connected with a lesion.
     """
 
-    def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[Answer]:
+    def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[_Result]:
         for prompt in prompts:
             try:
-                yield self._answer(prompt)
+                yield self._segment(prompt)
             except Exception as error:
                 yield LesionFailure(prompt, error)
 
-    def _answer(self, prompt: LesionPrompt) -> LesionResult:
+    def _segment(self, prompt: LesionPrompt) -> LesionResult:
         scan, point = prompt.followup, np.asarray(prompt.followup_point.point_zyx)
         spacing = np.asarray(scan.geometry.spacing_zyx)
         reach = np.ceil(REACH_MM / spacing).astype(int) + 1
@@ -46,23 +46,23 @@ class ClickSegmenter:
         stop = np.minimum(np.round(point).astype(int) + reach + 1, scan.ct.shape)
         box = Box.of_shape(stop - start, start)
         hu = ndimage.gaussian_filter(scan.ct[box.slices].astype(np.float32), 1.0 / spacing)
-        here = point - start
+        centre = point - start
         grid = np.moveaxis(np.indices(hu.shape), 0, -1)
-        ball = np.linalg.norm((grid - here) * spacing, axis=-1) <= REACH_MM
+        ball = np.linalg.norm((grid - centre) * spacing, axis=-1) <= REACH_MM
         threshold = _otsu(hu[ball])
         bright = ball & (hu > threshold)
         if not bright.any() or hu[bright].mean() - hu[ball & ~bright].mean() < LEAST_CONTRAST_HU:
             return lesion_result(prompt, box, np.zeros_like(hu), keep_support=True)
-        z, y, x = (float(value) for value in here)
+        z, y, x = (float(value) for value in centre)
         kept = keep_component(bright, scan.geometry.spacing_zyx, (z, y, x), LIMIT_MM)
         near = ndimage.binary_dilation(kept, iterations=2) & ball & ~(bright & ~kept)
-        doubt = np.clip((hu - threshold) / SOFTNESS_HU, -30, 30)
-        values = np.where(near, 1 / (1 + np.exp(-doubt)), 0).astype(np.float32)
+        logits = np.clip((hu - threshold) / SOFTNESS_HU, -30, 30)
+        values = np.where(near, 1 / (1 + np.exp(-logits)), 0).astype(np.float32)
         return lesion_result(prompt, box, values, keep_support=True)
 
 
 def _otsu(values: npt.NDArray[np.float32]) -> float:
-    """The threshold that parts values into two classes of least variance within."""
+    """Threshold that separates values into two classes of minimum variance."""
     counts, edges = np.histogram(np.clip(values, -1000, 400), bins=140)
     middles = (edges[1:] + edges[:-1]) / 2
     below, total = np.cumsum(counts), np.cumsum(counts * middles)
@@ -72,23 +72,23 @@ def _otsu(values: npt.NDArray[np.float32]) -> float:
     return float(edges[1:][np.nanargmax(np.where(below * above > 0, between, 0))])
 
 
-class Remembering:
-    """A segmenter that does not compute an answer twice; ``asked`` counts as if it did."""
+class CachingSegmenter:
+    """Caches the results of a segmenter; ``calls`` counts prompts as if they were not cached."""
 
     def __init__(self, inner: LesionSegmenter) -> None:
         self._inner = inner
-        self._known: dict[tuple[object, ...], Answer] = {}
-        self.asked = 0
+        self._cache: dict[tuple[object, ...], _Result] = {}
+        self.calls = 0
 
-    def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[Answer]:
-        self.asked += len(prompts)
-        new = {_key(prompt): prompt for prompt in prompts if _key(prompt) not in self._known}
-        for answer in self._inner.segment(list(new.values())):
-            self._known[_key(answer.prompt)] = answer
+    def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[_Result]:
+        self.calls += len(prompts)
+        new = {_key(prompt): prompt for prompt in prompts if _key(prompt) not in self._cache}
+        for result in self._inner.segment(list(new.values())):
+            self._cache[_key(result.prompt)] = result
         for prompt in prompts:
-            yield replace(self._known[_key(prompt)], prompt=prompt)
+            yield replace(self._cache[_key(prompt)], prompt=prompt)
 
 
 def _key(prompt: LesionPrompt) -> tuple[object, ...]:
-    """Within one pair of scans: which lesion, from where, and how the scan is turned."""
+    """Key of a prompt within one pair of scans: lesion, point, and rotation of the scan."""
     return (prompt.lesion_id, prompt.followup.axes, prompt.followup_point.point_zyx)

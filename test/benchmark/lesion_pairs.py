@@ -1,8 +1,8 @@
-"""Pairs of scans whose lesions move, grow, shrink and vanish, with the truth known at every voxel.
+"""Pairs of scans with synthetic lesions that move, grow, shrink and vanish, with voxelwise ground truth.
 
 The background is the sample case: a real chest, and the same chest breathed, turned and shifted on another
-grid by a known map (`test.sample.warp`). Lesions are put into both at places that this map joins. Further
-pairs of the same background differ in their lesions and noise.
+grid by a known map (`test.sample.warp`). Lesions are inserted into both at points that correspond by this
+map. Further pairs have the same background and differ in lesions and noise.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from test.sample.warp import Warp
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample"
 SAMPLE_CENTRE_XYZ_MM = (-57.2, 131.35, -520.36)
-"""The sample's own nodule, beside which no other is put."""
+"""The sample's own nodule; no lesion is inserted near it."""
 
-LUNG_HU, TISSUE_HU = 40.0, 130.0  # of lesions in the lung, and of those in soft tissue (there about 50)
+LUNG_HU, TISSUE_HU = 40.0, 130.0  # of lesions in lung and soft tissue (background about 50)
 EDGE_MM = 1.5
 NOISE_HU = 10.0
 APART_MM = 45.0
-ROOM_MM = 9.0  # round a site there is nothing but lung, or soft tissue
+ROOM_MM = 9.0  # around a site there is only lung, or only soft tissue
 PER_PAIR = {"lung": 5, "tissue": 3}
 
 Volume = npt.NDArray[np.float32]
 
 
 class Change(StrEnum):
-    """What becomes of a lesion, and its radius as a share of that before."""
+    """Change of a lesion; ``scale`` is its radius relative to the baseline."""
 
     SAME = "same"
     GROWN = "grown"
@@ -51,7 +51,7 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class PlacedLesion:
-    """A lesion of a pair; ``truth`` are booleans over ``box`` on the follow-up's grid (none if vanished)."""
+    """A lesion of a pair; ``truth`` are booleans over ``box`` on the follow-up's grid, empty if vanished."""
 
     lesion_id: int
     change: Change
@@ -70,7 +70,7 @@ class LesionPair:
     lesions: tuple[PlacedLesion, ...]
 
     def prompt(self, lesion: PlacedLesion, followup_zyx: Vector) -> LesionPrompt:
-        """The lesion as it would be asked for with this point in the follow-up."""
+        """The prompt for a lesion with a given point (voxel index z, y, x) in the follow-up."""
         return LesionPrompt(
             lesion_id=lesion.lesion_id,
             baseline=self.baseline,
@@ -82,7 +82,7 @@ class LesionPair:
 
 @dataclass(frozen=True)
 class _Ellipsoid:
-    """``axes`` (3, 3) are unit vectors in world x, y, z as rows, ``radii_mm`` belong to them."""
+    """``axes`` (3, 3) are unit vectors in world x, y, z as rows, with the radii ``radii_mm``."""
 
     centre_mm: npt.NDArray[np.float64]
     axes: npt.NDArray[np.float64]
@@ -92,13 +92,13 @@ class _Ellipsoid:
         return replace(self, centre_mm=centre_mm, radii_mm=self.radii_mm * scale)
 
     def depth_mm(self, points_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """About how deep points (..., 3) lie inside; negative outside."""
+        """Approximate depth of points (..., 3) inside the ellipsoid, negative outside."""
         unit = (points_mm - self.centre_mm) @ self.axes.T / self.radii_mm
         return np.asarray((1 - np.linalg.norm(unit, axis=-1)) * self.radii_mm.min())
 
 
 def lesion_pairs(count: int, seed: int = 0) -> Iterator[LesionPair]:
-    """Pairs with eight lesions each, the same for a seed; changes take turns over all lesions."""
+    """Generate pairs with eight lesions each, reproducibly for a seed; lesions change in rotation."""
     baseline, followup = _sample()
     sites = _sites()
     for number in range(count):
@@ -120,27 +120,27 @@ def _pair(
     changes = list(Change)
     for index, (tissue, site_mm) in enumerate(chosen):
         lesion_id, change = index + 1, changes[(index + number) % len(changes)]
-        there_mm = _warp().to_baseline(site_mm)
-        shape = _Ellipsoid(there_mm, _rotation(rng), rng.uniform(4.5, 9.0) * rng.uniform(0.8, 1.2, 3))
+        baseline_mm = _warp().to_baseline(site_mm)
+        shape = _Ellipsoid(baseline_mm, _rotation(rng), rng.uniform(4.5, 9.0) * rng.uniform(0.8, 1.2, 3))
         hu = LUNG_HU if tissue == "lung" else TISSUE_HU
         box, inside = _insert(before, baseline, shape, hu)
         mask[box.slices][inside] = lesion_id
         truth = Box((0, 0, 0), (0, 0, 0)), np.zeros((0, 0, 0), bool)
         if change is not Change.VANISHED:
             truth = _insert(after, followup, shape.scaled(site_mm, change.scale), hu)
-        places = (
-            baseline.geometry.world_to_zyx(there_mm.tolist()),
+        points_zyx = (
+            baseline.geometry.world_to_zyx(baseline_mm.tolist()),
             followup.geometry.world_to_zyx(site_mm.tolist()),
         )
         radius_mm = float(np.cbrt(np.prod(shape.radii_mm)))
-        lesions.append(PlacedLesion(lesion_id, change, tissue, *places, radius_mm, *truth))
+        lesions.append(PlacedLesion(lesion_id, change, tissue, *points_zyx, radius_mm, *truth))
     for volume in (before, after):
         volume += rng.normal(0, NOISE_HU, volume.shape).astype(np.float32)
     return LesionPair(replace(baseline, ct=before, mask=mask), replace(followup, ct=after), tuple(lesions))
 
 
 def _insert(volume: Volume, scan: Scan, shape: _Ellipsoid, hu: float) -> tuple[Box, npt.NDArray[np.bool_]]:
-    """Blend a lesion into a scan; the box round it and its voxels there."""
+    """Blend a lesion into a scan; returns the box around it and its voxels over the box."""
     geometry = scan.geometry
     reach = (shape.radii_mm.max() + EDGE_MM) / np.asarray(geometry.spacing_zyx)
     centre = np.asarray(geometry.world_to_zyx(shape.centre_mm.tolist()))
@@ -149,9 +149,9 @@ def _insert(volume: Volume, scan: Scan, shape: _Ellipsoid, hu: float) -> tuple[B
     box = Box.of_shape(stop - start, start)
     index = np.moveaxis(np.indices(stop - start), 0, -1) + start
     depth_mm = shape.depth_mm(geometry.voxel_to_world(index[..., ::-1].reshape(-1, 3)))
-    share = np.clip(depth_mm / EDGE_MM + 0.5, 0, 1).reshape(index.shape[:3])
-    volume[box.slices] = volume[box.slices] * (1 - share) + hu * share
-    return box, share > 0.5
+    weight = np.clip(depth_mm / EDGE_MM + 0.5, 0, 1).reshape(index.shape[:3])
+    volume[box.slices] = volume[box.slices] * (1 - weight) + hu * weight
+    return box, weight > 0.5
 
 
 def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -162,14 +162,14 @@ def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float64]:
 def _spread(
     sites: dict[str, npt.NDArray[np.float64]], tissue: str, rng: np.random.Generator
 ) -> list[npt.NDArray[np.float64]]:
-    """Random sites of a tissue that lie apart from each other."""
-    found: list[npt.NDArray[np.float64]] = []
+    """Random sites of a tissue with a minimum distance from each other."""
+    chosen: list[npt.NDArray[np.float64]] = []
     for site in rng.permutation(sites[tissue]):
-        if all(np.linalg.norm(site - other) >= APART_MM for other in found):
-            found.append(site)
-        if len(found) == PER_PAIR[tissue]:
+        if all(np.linalg.norm(site - other) >= APART_MM for other in chosen):
+            chosen.append(site)
+        if len(chosen) == PER_PAIR[tissue]:
             break
-    return found
+    return chosen
 
 
 @cache
@@ -192,7 +192,7 @@ def _sample() -> tuple[Scan, Scan]:
 
 @cache
 def _warp() -> Warp:
-    """The sample's own map; the point it turns about is found as `test.sample.make` does."""
+    """The map of the sample; its centre of rotation is computed as in `test.sample.make`."""
     baseline, _ = _sample()
     thinned = np.argwhere(baseline.ct[::4, ::4, ::4] > -400) * 4
     about = baseline.geometry.voxel_to_world(thinned[:, ::-1].astype(float)).mean(axis=0)
@@ -201,11 +201,11 @@ def _warp() -> Warp:
 
 @cache
 def _sites() -> dict[str, npt.NDArray[np.float64]]:
-    """World points (N, 3) of the follow-up with room for a lesion, by tissue, and in the baseline as well."""
+    """World points (N, 3) of the follow-up, by tissue, with room for a lesion there and in the baseline."""
     baseline, followup = _sample()
     geometry = followup.geometry
     smooth = ndimage.gaussian_filter(followup.ct.astype(np.float32), 3.0 / np.asarray(geometry.spacing_zyx))
-    found = {}
+    sites = {}
     for tissue, is_tissue in (("lung", smooth < -650), ("tissue", (smooth > 10) & (smooth < 90))):
         is_tissue[0] = is_tissue[-1] = False
         if tissue == "lung":
@@ -214,12 +214,12 @@ def _sites() -> dict[str, npt.NDArray[np.float64]]:
         index = np.argwhere(room_mm >= ROOM_MM)[::5]
         points_mm = geometry.voxel_to_world(index[:, ::-1].astype(float))
         far = np.linalg.norm(_warp().to_baseline(points_mm) - SAMPLE_CENTRE_XYZ_MM, axis=1) >= APART_MM
-        found[tissue] = points_mm[far]
-    return found
+        sites[tissue] = points_mm[far]
+    return sites
 
 
 def _inside(smooth: Volume) -> npt.NDArray[np.bool_]:
-    """Not the air round the body: what touches a side of its slice."""
+    """Exclude the air around the body, i.e. air connected with the border of its slice."""
     in_slice = np.zeros((3, 3, 3), bool)
     in_slice[1] = True
     air, _ = ndimage.label(smooth < -400, in_slice)

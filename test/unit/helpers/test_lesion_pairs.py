@@ -1,4 +1,4 @@
-"""The pairs on which boosting is measured, and the classical segmenter of that measurement."""
+"""Pairs and classical segmenter of the boosting benchmark."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from model.case.case import LesionResult
 from test.benchmark.boosting import dice
-from test.benchmark.click_segmenter import ClickSegmenter, Remembering
+from test.benchmark.click_segmenter import CachingSegmenter, ClickSegmenter
 from test.benchmark.lesion_pairs import LUNG_HU, PER_PAIR, TISSUE_HU, Change, LesionPair, lesion_pairs
 
 
@@ -36,7 +36,7 @@ def test_lesions_lie_where_the_truth_says(pair: LesionPair) -> None:
         assert middle == pytest.approx(lesion.followup_zyx, abs=0.6)
 
 
-def test_lesions_change_as_told(pair: LesionPair) -> None:
+def test_lesions_change_by_their_scale(pair: LesionPair) -> None:
     assert pair.baseline.mask is not None
     for lesion in pair.lesions:
         before = np.count_nonzero(pair.baseline.mask == lesion.lesion_id)
@@ -51,13 +51,13 @@ def test_the_same_for_a_seed_and_another_for_another(pair: LesionPair) -> None:
     assert pair.lesions[0].followup_zyx != other.lesions[0].followup_zyx
 
 
-def test_region_growing_answers_beside_the_lesion_and_remembers(pair: LesionPair) -> None:
+def test_region_growing_and_cached_results(pair: LesionPair) -> None:
     lesion = next(one for one in pair.lesions if one.tissue == "lung" and one.change is Change.SAME)
     z, y, x = lesion.followup_zyx
     prompts = [pair.prompt(lesion, (z, y, x)), pair.prompt(lesion, (z, y, x + 3))]
-    memory = Remembering(ClickSegmenter())
-    first = list(memory.segment(prompts))
-    again = list(memory.segment([replace(prompts[1])]))
+    cache = CachingSegmenter(ClickSegmenter())
+    first = list(cache.segment(prompts))
+    again = list(cache.segment([replace(prompts[1])]))
     for result in (*first, *again):
         assert isinstance(result, LesionResult) and dice(lesion, result) > 0.6
-    assert [result.prompt for result in first] == prompts and memory.asked == 3
+    assert [result.prompt for result in first] == prompts and cache.calls == 3

@@ -1,4 +1,4 @@
-"""What becomes of followed lesions: new, vanished, out of view, merged, split; time points of two scans."""
+"""Fates of tracked lesions: new, vanished, out of view, merged, split; time points with two scans."""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_bad_clicks_end_with_2(name: str, case: CaseOnDisk) -> None:
     assert_refused(case.run(), 2, CLICKS, *words)
 
 
-def test_an_absent_gpu_ends_with_2(case: CaseOnDisk) -> None:
+def test_a_missing_gpu_ends_with_2(case: CaseOnDisk) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     assert_refused(case.run("--device", "cuda"), 2, "--device cuda", "expected")
@@ -172,7 +172,7 @@ def test_a_corrupt_fold_ends_with_3(case: CaseOnDisk, weights: Path) -> None:
     assert_refused(case.run("--weights", str(weights)), 3, "fold_2", "corrupt", "expected")
 
 
-def test_a_hostile_checkpoint_is_not_run(case: CaseOnDisk, weights: Path, tmp_path: Path) -> None:
+def test_a_malicious_checkpoint_is_not_executed(case: CaseOnDisk, weights: Path, tmp_path: Path) -> None:
     marker = tmp_path / "was-run"
     for save in (torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))):
         save({"network_weights": _Hostile(marker)}, weights / "fold_0" / "checkpoint_final.pth")
@@ -199,7 +199,7 @@ OUT_OF_MEMORY = """
 import torch
 from model.inference import ensemble
 def refuse(self, network, channels):
-    raise torch.OutOfMemoryError("CUDA out of memory, as a test wants it")
+    raise torch.OutOfMemoryError("CUDA out of memory, by the test")
 ensemble.Ensemble._forward = refuse
 """
 
@@ -209,7 +209,7 @@ def test_the_end_of_the_memory_ladder_ends_with_4(case: CaseOnDisk) -> None:
     assert run.code == 4
     assert "out of memory" in run.last_line and "expected" in run.last_line
     assert "Traceback" not in run.stderr
-    assert not run.labelmap().any()  # the scan has its file all the same
+    assert not run.labelmap().any()  # the scan gets its file nevertheless
 
 
 OTHER_VOXELS = """
@@ -237,7 +237,7 @@ segment_case.merge = fail
 """
 
 
-def test_any_other_fault_is_one_line_and_ends_with_1(case: CaseOnDisk) -> None:
+def test_an_unexpected_fault_is_one_line_and_ends_with_1(case: CaseOnDisk) -> None:
     run = case.run(driver=OUR_FAULT)
     assert run.code == 1
     assert run.stderr.strip().count("\n") == 0 and "a fault of ours" in run.last_line

@@ -1,4 +1,4 @@
-"""The interface from outside: variants, steps, odd but usable input, options, outputs."""
+"""The challenge interface end to end: variants, steps, odd but usable input, options, outputs."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def test_the_four_variants(second_baseline: bool, second_followup: bool, case: C
         assert set(np.unique(run.labelmap(slot))) <= {0, 1, 2}
         assert run.labelmap(slot).dtype == np.uint8
         for lesion_id in (1, 2):  # clicked in both follow-up scans: segmented in each
-            answered = [
+            segmented = [
                 les for les in run.lesions(lesion_id) if les["followup"]["scan"] == f"{slot}-followup"
             ]
-            assert len(answered) == 1 and answered[0]["followup"]["source"] == "given"
+            assert len(segmented) == 1 and segmented[0]["followup"]["source"] == "given"
             own = f"{slot}-baseline" if second_baseline or slot == "primary" else "primary-baseline"
-            assert answered[0]["baseline"]["scan"] == own
+            assert segmented[0]["baseline"]["scan"] == own
 
 
 def test_baseline_and_followup_in_different_scans(case: CaseOnDisk) -> None:
@@ -59,7 +59,7 @@ def test_baseline_and_followup_in_different_scans(case: CaseOnDisk) -> None:
 
 
 @pytest.mark.parametrize("key", ["socket", "interface", "both"])
-def test_inputs_json_decides(key: str, case: CaseOnDisk) -> None:
+def test_inputs_json_takes_precedence(key: str, case: CaseOnDisk) -> None:
     images = case.folder / "images"
     shutil.move(images / "primary-followup-ct", images / "elsewhere")
     case.write_scan("secondary", "followup")  # lies there, but is not listed
@@ -84,7 +84,7 @@ def test_inputs_json_decides(key: str, case: CaseOnDisk) -> None:
     assert run.lesions(1)[0]["followup"]["source"] == "given"
 
 
-def test_step_1_answers_every_lesion(case: CaseOnDisk) -> None:
+def test_step_1_segments_every_lesion(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {})
     run = good(case.run())
     assert [les["followup"]["source"] for i in (1, 2) for les in run.lesions(i)] == ["propagated"] * 2
@@ -97,7 +97,7 @@ def test_step_1_answers_every_lesion(case: CaseOnDisk) -> None:
 
 
 def test_given_clicks_need_no_registration(case: CaseOnDisk) -> None:
-    """Nor does boosting ask for their lesions again: a click is used as it is."""
+    """Their lesions are not boosted either: a click is used as it is."""
     plain = good(case.run("--boost", "none"))
     boosted = good(case.run("--boost", "perturbed"))
     for run in (plain, boosted):
@@ -106,7 +106,7 @@ def test_given_clicks_need_no_registration(case: CaseOnDisk) -> None:
     assert np.array_equal(plain.labelmap(), boosted.labelmap())
 
 
-def test_step_1_with_a_back_end_and_boosting(case: CaseOnDisk) -> None:
+def test_step_1_with_a_registration_backend_and_boosting(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {1: list(map(float, CENTRES[1][::-1]))})
     run = good(case.run("--backend", "identity", "--boost", "additive", "--save-probabilities"))
     assert run.record["options"]["backend"] == "identity" and run.record["options"]["boost"] == "additive"
@@ -118,7 +118,7 @@ def test_step_1_with_a_back_end_and_boosting(case: CaseOnDisk) -> None:
     assert np.count_nonzero(run.labelmap() == 2) >= np.count_nonzero(once.labelmap() == 2) > 0
 
 
-def test_a_back_end_that_is_none(case: CaseOnDisk) -> None:
+def test_an_unknown_registration_backend(case: CaseOnDisk) -> None:
     good(case.run())
     run = case.run("--backend", "affinity")
     assert run.code == 2 and run.files() == []
@@ -133,7 +133,7 @@ affine.LinearBackend.register = fails
 """
 
 
-def test_where_no_lesion_can_be_found_the_run_fails(case: CaseOnDisk) -> None:
+def test_the_run_fails_if_no_lesion_can_be_located(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {})
     run = case.run("--backend", "affine", driver=NO_REGISTRATION)
     assert run.code == 1 and "no way" in run.last_line
@@ -141,14 +141,14 @@ def test_where_no_lesion_can_be_found_the_run_fails(case: CaseOnDisk) -> None:
     assert {lesion["status"] for lesion in run.record["lesions"]} == {"failed"}
 
 
-def test_a_registration_that_fails_leaves_clicked_lesions(case: CaseOnDisk) -> None:
+def test_a_failed_registration_does_not_affect_clicked_lesions(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {1: list(map(float, CENTRES[1][::-1]))})
     run = good(case.run("--backend", "affine", driver=NO_REGISTRATION))
     assert run.lesions(2)[0]["status"] == "failed" and "2" in run.last_line
     assert set(np.unique(run.labelmap())) == {0, 1}
 
 
-def test_missing_click_files_are_empty_ones(case: CaseOnDisk) -> None:
+def test_missing_click_files_count_as_empty(case: CaseOnDisk) -> None:
     for path in case.folder.glob("*.json"):
         path.unlink()
     run = good(case.run())
@@ -157,7 +157,7 @@ def test_missing_click_files_are_empty_ones(case: CaseOnDisk) -> None:
     assert [run.lesions(i)[0]["followup"]["source"] for i in (1, 2)] == ["propagated", "propagated"]
 
 
-def test_without_clicks_the_deepest_scan_answers(case: CaseOnDisk) -> None:
+def test_without_clicks_the_scan_that_shows_the_lesion_deepest_is_segmented(case: CaseOnDisk) -> None:
     case.write_scan("secondary", "followup")
     image = sitk.ReadImage(str(case.folder / "images/secondary-followup-ct/image.mha"))
     sitk.WriteImage(image[:, :, 22:], str(case.folder / "images/secondary-followup-ct/image.mha"), True)
@@ -172,7 +172,7 @@ def test_without_clicks_the_deepest_scan_answers(case: CaseOnDisk) -> None:
     ]
 
 
-def test_clicks_that_need_mending(case: CaseOnDisk) -> None:
+def test_clicks_outside_of_their_scan_are_repaired_or_dropped(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {1: [-1.5, 28.0, 16.0], 2: [42.0, 24.0, 80.0], 9: [30.0, 40.0, 12.0]})
     case.clicks("primary", "baseline", {1: [20.0, 28.0, 16.0], 2: [42.0, 24.0, 20.0], 7: [30.0, 12.0, 9.0]})
     run = good(case.run())
@@ -190,7 +190,7 @@ def test_clicks_that_need_mending(case: CaseOnDisk) -> None:
         assert text in run.warnings
 
 
-def test_a_sickle_gets_its_nearest_voxel(case: CaseOnDisk) -> None:
+def test_the_point_of_a_sickle_is_its_nearest_voxel(case: CaseOnDisk) -> None:
     mask = (ball(SHAPE, (16, 28, 30), 12) & ~ball(SHAPE, (16, 28, 36), 11)).astype(np.uint8)
     case.image("primary-baseline-ct-tumor-lesion-seg", mask)
     case.clicks("primary", "baseline", {})
@@ -270,7 +270,7 @@ def test_oblique_grid_world_clicks_and_options(case: CaseOnDisk) -> None:
 
 
 def _check_extras(run: Finished, lesion_id: int) -> None:
-    """The lesion's own mask holds its part of the labelmap; its probabilities lie where the mask lies."""
+    """The mask covers the lesion in the labelmap; probabilities and mask agree in world coordinates."""
     mask = sitk.ReadImage(str(run.extras / "lesions" / f"primary-followup_lesion-{lesion_id:05d}.mha"))
     own = sitk.GetArrayFromImage(mask) == 1
     assert not np.any((run.labelmap() == lesion_id) & ~own)
@@ -298,7 +298,7 @@ def test_folds_tta_and_overlap(case: CaseOnDisk) -> None:
     }
 
 
-def test_an_old_answer_does_not_survive_a_failure(case: CaseOnDisk) -> None:
+def test_old_outputs_are_removed_if_the_run_fails(case: CaseOnDisk) -> None:
     case.write_scan("secondary", "followup")
     good(case.run())
     shutil.rmtree(case.folder / "images" / "primary-followup-ct")
@@ -317,7 +317,7 @@ segmenter.encode_lesion = fail_for_one
 """
 
 
-def test_one_lesions_failure_leaves_the_others(case: CaseOnDisk) -> None:
+def test_a_failed_lesion_does_not_affect_others(case: CaseOnDisk) -> None:
     case.write_scan("secondary", "followup")
     whole = good(case.run())
     expected = {slot: whole.labelmap(slot) == 2 for slot in ("primary", "secondary")}
@@ -330,7 +330,7 @@ def test_one_lesions_failure_leaves_the_others(case: CaseOnDisk) -> None:
     assert "jinxed" in run.lesions(1)[0]["message"] and "1" in run.last_line
 
 
-def test_help_and_argument_errors_are_quick_and_light(tmp_path: Path) -> None:
+def test_help_and_argument_errors_import_no_heavy_library(tmp_path: Path) -> None:
     code = (
         "import sys, process\n"
         "try: process.main(sys.argv[1:])\n"

@@ -1,4 +1,4 @@
-"""SIGTERM: what is finished is written within 4 seconds, whatever the run is doing."""
+"""SIGTERM at any stage: finished lesions are written within 4 seconds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from ..helpers.cases_on_disk import CHECKOUT, SHAPE, CaseOnDisk
 
-# Long work inside of C code, where Python cannot look for signals.
+# Long work in C code, during which Python handles no signals.
 BUSY = """
 import torch
 def busy():

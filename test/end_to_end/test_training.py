@@ -1,4 +1,4 @@
-"""From labelled CTs to scores, by the commands in their order, on phantoms of a few voxels."""
+"""From labelled CTs to scores with the commands in sequence, on small phantoms."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _write_patient(folder: Path, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything up to the evaluation, each step by its command."""
+    """Run every step up to the evaluation by its command."""
     folder = tmp_path_factory.mktemp("training")
     rows = ["patient,timepoint,image,labels"]
     for number, patient in enumerate(PATIENTS, 1):
@@ -64,17 +64,17 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = ("train", "synthesize", "--manifest", folder / "scans.csv", "-o", folder / "synthetic")
     _command(*train, "--seed", "3", "--count", "1", "--workers", "2")
     prepare = ("train", "prepare", "--data", folder / "synthetic" / "manifest.csv", "-o", folder / "prepared")
-    told = _command(
+    printed = _command(
         *prepare, "--preset", "tiny", "--patch", "16", "32", "32", "--folds", "2", "--workers", "2"
     )
-    assert "0 problems" in told
+    assert "0 problems" in printed
     run = ("train", "run", "--data", folder / "prepared", "-o", folder / "model", "--device", "cpu")
     _command(*run, "epochs=2", "iterations=4", "validation_iterations=1", "workers=0")
     return folder
 
 
 def _case(work: Path, patient: str) -> Path:
-    """A patient as the platform hands it over, with the synthetic scan as the follow-up."""
+    """A patient in the layout of the challenge, with the synthetic scan as the follow-up."""
     with (work / "synthetic" / "manifest.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["patient"] == patient]
     before, after = (work / "synthetic" / row["image"] for row in rows)
@@ -98,7 +98,7 @@ def _case(work: Path, patient: str) -> Path:
     return case
 
 
-def test_two_folds_are_trained_of_patients_apart(work: Path) -> None:
+def test_two_folds_are_trained_on_disjoint_patients(work: Path) -> None:
     splits = json.loads((work / "prepared" / "splits_final.json").read_text())
     assert len(splits) == 2
     for split in splits:
@@ -109,15 +109,15 @@ def test_two_folds_are_trained_of_patients_apart(work: Path) -> None:
         assert len((work / "model" / fold / "log.csv").read_text().splitlines()) == 3
 
 
-def _dice(truth: Array, answer: Array, lesion_id: int) -> float:
-    real, drawn = truth == lesion_id, answer == lesion_id
+def _dice(truth: Array, predicted: Array, lesion_id: int) -> float:
+    real, drawn = truth == lesion_id, predicted == lesion_id
     return float(2 * (real & drawn).sum() / (real.sum() + drawn.sum()))
 
 
-def _check_record(record: LesionRecord, truth: Array, answer: Array) -> None:
-    """That a lesion's record is what its masks say, and that its other figures can be."""
+def _check_record(record: LesionRecord, truth: Array, predicted: Array) -> None:
+    """Check a lesion's record against its masks, and the range of its other numbers."""
     lesion_id = int(record.lesion)
-    real, drawn = truth == lesion_id, answer == lesion_id
+    real, drawn = truth == lesion_id, predicted == lesion_id
     assert record.reference_ids == (lesion_id,) and not record.is_missing
     counts = (record.reference_voxels, record.prediction_voxels, record.common_voxels)
     assert counts == (real.sum(), drawn.sum(), (real & drawn).sum())
@@ -132,7 +132,7 @@ def _check_record(record: LesionRecord, truth: Array, answer: Array) -> None:
 
 
 def _check_tables(folder: Path, dice: dict[tuple[str, str], float]) -> None:
-    """That the tables hold the Dice of each lesion (scan, lesion), and means in the order lesions, scans."""
+    """Check the Dice of each lesion (scan, lesion) in the tables, and the means by lesion and by scan."""
     with (folder / "per_lesion.csv").open(newline="") as file:
         rows = {(row["scan"], row["lesion"]): row for row in csv.DictReader(file) if row["scope"] == "lesion"}
     assert rows.keys() == dice.keys()
@@ -153,16 +153,16 @@ def _check_tables(folder: Path, dice: dict[tuple[str, str], float]) -> None:
     assert summary["missing_predictions"] == []
 
 
-def test_what_was_trained_segments_and_is_evaluated(work: Path) -> None:
+def test_the_trained_model_segments_a_case_and_is_evaluated(work: Path) -> None:
     case, output, scores = _case(work, "p1"), work / "answers" / "p1", work / "scores"
     weights = ("--weights", work / "model", "--folds", "0,1", "--device", "cpu")
     _command("segment", "--input", case, "--output", output, *weights)
-    (answer,) = output.rglob("*.mha")
+    (labelmap,) = output.rglob("*.mha")
     reference = work / "truth" / "p1.mha"
-    told = _command("evaluate", "--reference", reference, "--prediction", answer, "-o", scores, "--json")
-    assert json.loads(told) == json.loads((scores / "summary.json").read_text())
-    assert json.loads(told)["definition"] == "longitudinal"
-    truth, drawn = read_image(reference), read_image(answer)
+    printed = _command("evaluate", "--reference", reference, "--prediction", labelmap, "-o", scores, "--json")
+    assert json.loads(printed) == json.loads((scores / "summary.json").read_text())
+    assert json.loads(printed)["definition"] == "longitudinal"
+    truth, drawn = read_image(reference), read_image(labelmap)
     assert drawn.geometry.same_grid(GRID) and set(np.unique(drawn.array)) <= {0, 1, 2}
     records = [one for one in read_run(scores) if one.scope is Scope.LESION]
     assert [one.lesion for one in records] == ["1", "2"]
@@ -171,8 +171,8 @@ def test_what_was_trained_segments_and_is_evaluated(work: Path) -> None:
     _check_tables(scores, {("p1", str(i)): _dice(truth.array, drawn.array, i) for i in (1, 2)})
 
 
-def test_each_held_out_lesion_is_asked_about_and_scored(work: Path) -> None:
-    """What `train run` has left: labelmaps by the fold that held the patient back, records, tables."""
+def test_each_held_out_lesion_is_predicted_and_scored(work: Path) -> None:
+    """Outputs of `train run`: labelmaps by the fold that did not see the patient, records, tables."""
     folder = work / "model" / "cross_validation"
     records = {(one.scan, one.lesion): one for one in read_run(folder) if one.scope is Scope.LESION}
     with (work / "synthetic" / "manifest.csv").open(newline="") as file:
@@ -184,7 +184,7 @@ def test_each_held_out_lesion_is_asked_about_and_scored(work: Path) -> None:
             scan = f"{patient}_t0-to-{patient}_t0-synthetic-001"
             truth = read_image(work / "synthetic" / labels[patient]).array
             drawn = read_image(folder / f"fold_{number}" / f"{scan}.mha").array
-            for lesion_id in (1, 2):  # new ones are nobody's question
+            for lesion_id in (1, 2):  # new lesions are not scored
                 key = (scan, str(lesion_id))
                 _check_record(records[key], truth, drawn)
                 dice[key] = _dice(truth, drawn, lesion_id)

@@ -1,4 +1,4 @@
-"""Every golden case, encoded and predicted once."""
+"""Fixtures: every golden case, encoded and predicted once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CASES = sorted(path.name for path in (HERE / "cases").iterdir())
 
 @dataclass(frozen=True)
 class GoldenLesion:
-    """One lesion: what ours makes of it, and what is expected."""
+    """One lesion: our encoding and prediction, and the published ones."""
 
     case: str
     prompt: LesionPrompt
@@ -68,8 +68,8 @@ def _lesions(name: str, plan: Plan, ensemble: Ensemble) -> Iterator[GoldenLesion
     encoded = [encode_lesion(prompt, plan) for prompt in prompts]
     for prediction in ensemble.predict([partial(_channels, lesion) for lesion in encoded]):
         index = prediction.index
-        found = expected[prompts[index].lesion_id]
-        yield GoldenLesion(name, prompts[index], encoded[index], prediction, found)
+        published = expected[prompts[index].lesion_id]
+        yield GoldenLesion(name, prompts[index], encoded[index], prediction, published)
 
 
 def _channels(lesion: EncodedLesion) -> npt.NDArray[np.float32]:
@@ -80,5 +80,5 @@ def _channels(lesion: EncodedLesion) -> npt.NDArray[np.float32]:
 def golden(
     request: pytest.FixtureRequest, golden_plan: Plan, golden_ensemble: Ensemble
 ) -> list[GoldenLesion]:
-    """All lesions of a case that the published pipeline answers."""
+    """All lesions of a case that the published pipeline segments."""
     return list(_lesions(request.param, golden_plan, golden_ensemble))

@@ -1,4 +1,4 @@
-"""Our numbers against the published solution's own, stage by stage."""
+"""Our numbers against those of the published solution, stage by stage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model.propagation.pair_registrations import RegistrationCache
 from .conftest import CASES, HERE, GoldenLesion
 
 # Ids that the published pipeline drops.
-UNANSWERED = {"i_edge_clicks": (9, 12), "e_two_scans": (5, 6)}
+NOT_SEGMENTED = {"i_edge_clicks": (9, 12), "e_two_scans": (5, 6)}
 WRAPPED = {300: 44}
 
 
@@ -65,7 +65,7 @@ def test_input_channels(golden: list[GoldenLesion]) -> None:
 
 
 def test_heat_maps_are_in_the_published_order(golden_plan: Plan) -> None:
-    """Seen where a border is near one of the two points; elsewhere both maps are the same."""
+    """The order shows if a border is near one of the two points; otherwise both maps are equal."""
     case = read_case(discover(HERE / "cases" / "i_edge_clicks" / "input"))
     prompts = Locator(case, RegistrationCache()).locate().prompts
     channels = encode_lesion(next(p for p in prompts if p.lesion_id == 2), golden_plan).channels
@@ -111,7 +111,7 @@ def test_probabilities_on_the_original_grid(golden: list[GoldenLesion]) -> None:
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every case through the whole program."""
+    """Outputs of a run of every case."""
     folders = {}
     for name in CASES:
         folders[name] = tmp_path_factory.mktemp(name)
@@ -150,7 +150,7 @@ def test_labelmaps(name: str, kind: str, outputs: dict[str, Path]) -> None:
         assert got.dtype == (np.uint16 if name == "g_ids_over_255" else np.uint8)
         for ours, theirs in WRAPPED.items():
             wanted = np.where((wanted == theirs) & (got == ours), got, wanted)
-        compared = ~np.isin(got, UNANSWERED.get(name, ()))
+        compared = ~np.isin(got, NOT_SEGMENTED.get(name, ()))
         differing = np.count_nonzero((got != wanted) & compared)
         allowed = 2 if kind == "fp32" else max(8, 0.005 * np.count_nonzero(wanted))
         assert differing <= allowed

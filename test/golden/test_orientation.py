@@ -1,4 +1,4 @@
-"""A golden case whose headers, axes or signs change: what must stay the same does."""
+"""A golden case stored with other axes, signs or headers gives the same result."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _geometry(image: sitk.Image) -> Geometry:
 
 
 def _rewritten(tmp_path: Path, changes: dict[str, AxisMap], mirrored_headers: bool = False) -> Path:
-    """The case with the arrays, headers and clicks of some time points in other axes."""
+    """The case with arrays, headers and clicks of some time points in other axes."""
     target = tmp_path / "input"
     for slug in (*BASELINE, *FOLLOWUP):
         time_point = slug.split("-")[1]
@@ -86,7 +86,7 @@ def test_one_sign_convention_for_all_gives_the_same_arrays(
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3)))[1:])
-def test_permuted_axes_give_the_same_answer_in_the_world(
+def test_permuted_axes_give_the_same_result_in_world_coordinates(
     order: tuple[int, int, int],
     tmp_path: Path,
     plain: npt.NDArray[np.uint8],
@@ -116,10 +116,10 @@ def test_a_baseline_with_other_signs_changes_nothing(
 
 
 @pytest.mark.parametrize("flips", [(False, False, True), (True, True, False)])
-def test_a_flipped_followup_is_answered_on_its_own_grid(
+def test_a_flipped_followup_is_segmented_on_its_own_grid(
     flips: tuple[bool, bool, bool], tmp_path: Path, golden_plan: Plan, golden_ensemble: Ensemble
 ) -> None:
-    """The follow-up is never flipped, the baseline follows it: as if both were stored like that."""
+    """The follow-up is never flipped; the baseline is, as if both were stored in the same way."""
     axes = AxisMap(flipped=flips)
     both = _rewritten(tmp_path / "both", {"baseline": axes, "followup": axes})
     alone = _rewritten(tmp_path / "alone", {"followup": axes})
@@ -132,10 +132,10 @@ def test_a_flipped_followup_is_answered_on_its_own_grid(
 
 
 @pytest.mark.parametrize("order", [(1, 0, 2), (2, 1, 0), (1, 2, 0)])
-def test_a_plan_with_other_axes_is_honoured_and_undone(
+def test_a_plan_with_transposed_axes(
     order: tuple[int, int, int], plain: npt.NDArray[np.uint8], golden_plan: Plan
 ) -> None:
-    """Plan, kernels and weights transposed together see the same patches: the answer is the same."""
+    """Transposing plan, kernels and weights together gives the same result."""
     manifest = inspect_weights(HERE / "model", range(5))
     folds = [_transposed_fold(fold, order) for fold in load_folds(manifest)]
     plan = _transposed_plan(golden_plan, order)

@@ -1,4 +1,4 @@
-"""The command line of a run."""
+"""Command-line options of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _parsed(*arguments: str) -> CaseRunOptions:
     return options_of(parser.parse_args(arguments))
 
 
-def test_without_arguments_all_is_as_the_options_default() -> None:
+def test_the_defaults_are_those_of_the_options() -> None:
     assert _parsed() == CaseRunOptions()
 
 
@@ -64,18 +64,18 @@ def test_arguments_reach_the_options() -> None:
     )
 
 
-def test_every_boosting_can_be_asked_for() -> None:
+def test_the_choices_of_boost_are_the_boosting_methods() -> None:
     assert tuple(Boosting) == BOOSTS and DEFAULT_BOOST in BOOSTS
 
 
 @pytest.mark.parametrize("text", ["tpu", "cuda:", "cuda:x", "cpu ", ""])
-def test_what_is_no_device(text: str) -> None:
+def test_invalid_devices(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is no device"):
         device_name(text)
 
 
 @pytest.mark.parametrize(("text", "reason"), [("a", "no list"), ("0,,1", "no list"), ("1,1", "twice")])
-def test_what_are_no_folds(text: str, reason: str) -> None:
+def test_invalid_fold_lists(text: str, reason: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=reason):
         fold_list(text)
     assert fold_list("3,0") == (3, 0)

@@ -1,4 +1,4 @@
-"""The command line of the package: every command is there, quick to explain itself, and ends in one line."""
+"""Command line of the package: help without heavy imports, one-line errors, exit codes, signals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _mask(folder: Path) -> Path:
     return path
 
 
-def test_help_needs_no_heavy_library() -> None:
+def test_help_imports_no_heavy_library() -> None:
     code = (
         "import sys\n"
         "from model.cli.main import main\n"
@@ -48,7 +48,7 @@ def test_help_needs_no_heavy_library() -> None:
         assert option in done.stdout
 
 
-def test_the_sample_case_is_a_series_too() -> None:
+def test_the_sample_case_as_a_series() -> None:
     (patient,) = discover_series(CHECKOUT / "test" / "sample" / "series.csv")
     before, after = patient.time_points
     assert (before.name, after.name) == ("baseline", "followup")
@@ -87,7 +87,7 @@ def test_a_command_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         ),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_errors_are_one_line_on_stderr(
     words: tuple[str, ...],
     code: int,
     parts: tuple[str, ...],
@@ -129,7 +129,7 @@ def test_exit_codes(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_a_command_at_once(number: signal.Signals, code: int) -> None:
-    # Long work inside of C code, where Python cannot look for signals.
+    # Long work in C code, during which Python handles no signals.
     program = (
         "import sys, numpy\n"
         "from model.cli import main, track\n"

@@ -1,4 +1,4 @@
-"""How a command ends when nobody reads what it prints: as Unix tools do, without a word."""
+"""Supervision of commands whose stdout has no reader: they end silently, as Unix tools do."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 
 from model.case.geometry import Geometry
 from model.case.images import write_image
+from model.errors import ExitCode
 from test.helpers.paths import CHECKOUT
 
-UNREAD = 141
+UNREAD_STDOUT = ExitCode.UNREAD_STDOUT
 
 BEGIN = """\
 import logging, sys
@@ -22,12 +23,12 @@ from model.errors import InputError
 from model.cli.process import supervise_command
 """
 END = "sys.exit(supervise_command(work))"
-# Prints wait in a buffer, as they do unless told otherwise.
+# Prints are buffered, as by default.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 
 
-def _unread(*words: str | Path) -> tuple[int, str]:
-    """Exit code and stderr of a program whose stdout is a pipe that has lost its reader."""
+def _run_unread(*words: str | Path) -> tuple[int, str]:
+    """Exit code and stderr of a program whose stdout is a pipe without a reader."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -46,58 +47,58 @@ def _unread(*words: str | Path) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_an_evaluation_that_nobody_reads(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_evaluate_with_an_unread_stdout(tmp_path: Path, options: tuple[str, ...]) -> None:
     labels = np.zeros((4, 5, 6), np.uint8)
     labels[1:3, 1:4, 2:5] = 1
     path = tmp_path / "mask.nii.gz"
     write_image(path, labels, Geometry((6, 5, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
     words = ("-m", "model", "evaluate", "--reference", path, "--prediction", path, *options)
-    assert _unread(*words, "-o", tmp_path / "out") == (UNREAD, "")
+    assert _run_unread(*words, "-o", tmp_path / "out") == (UNREAD_STDOUT, "")
     assert (tmp_path / "out" / "summary.json").is_file()
 
 
 @pytest.mark.parametrize(
     ("work", "code", "stderr"),
     [
-        ("print('short')\n    return 0", UNREAD, ""),  # what is left in the buffer until the end
-        ("print('a' * 100_000)\n    return 0", UNREAD, ""),
-        ("print('x', flush=True)", UNREAD, ""),
+        ("print('short')\n    return 0", UNREAD_STDOUT, ""),  # still buffered at the end
+        ("print('a' * 100_000)\n    return 0", UNREAD_STDOUT, ""),
+        ("print('x', flush=True)", UNREAD_STDOUT, ""),
         ("print('x')\n    return 6", 6, ""),
         ("print('x')\n    raise InputError('the file')", 2, "the file\n"),
     ],
 )
-def test_a_command_that_nobody_reads(work: str, code: int, stderr: str) -> None:
-    assert _unread("-c", f"{BEGIN}def work():\n    {work}\n{END}") == (code, stderr)
+def test_commands_with_an_unread_stdout(work: str, code: int, stderr: str) -> None:
+    assert _run_unread("-c", f"{BEGIN}def work():\n    {work}\n{END}") == (code, stderr)
 
 
-def test_processes_of_a_command_that_nobody_reads_are_not_waited_for() -> None:
+def test_child_processes_are_not_waited_for_if_stdout_is_unread() -> None:
     work = (
         "from concurrent.futures import ThreadPoolExecutor\nimport time\n"
         "def work():\n    ThreadPoolExecutor(1).submit(time.sleep, 600)\n    print('x', flush=True)\n"
     )
-    assert _unread("-c", f"{BEGIN}{work}{END}") == (UNREAD, "")
+    assert _run_unread("-c", f"{BEGIN}{work}{END}") == (UNREAD_STDOUT, "")
 
 
-def test_logs_that_nobody_reads_are_dropped() -> None:
-    """The run of a case writes files: it goes on, and to its end."""
+def test_logs_are_dropped_if_stdout_is_unread() -> None:
+    """The run of a case writes files, and continues to its end."""
     program = (
         "import logging, sys\nfrom model.cli import process\n"
         "process._prepare()\n"
         "logging.info('one')\nlogging.info('two')\nprint('done', file=sys.stderr)\n"
         "process.leave(0)"
     )
-    assert _unread("-c", program) == (0, "done\n")
+    assert _run_unread("-c", program) == (0, "done\n")
 
 
-def test_a_pipe_that_breaks_elsewhere_is_a_fault() -> None:
+def test_a_broken_pipe_of_a_child_process_is_a_fault() -> None:
     program = f"{BEGIN}def work():\n    raise BrokenPipeError('of a process')\n{END}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT)
     assert done.returncode == 1
     assert done.stderr == "an unexpected fault of the program: BrokenPipeError: of a process\n"
 
 
-def test_stdout_may_be_closed() -> None:
-    """Logs do not go to stderr instead."""
+def test_a_closed_stdout() -> None:
+    """Logs must not go to stderr instead."""
     program = f"{BEGIN}def work():\n    logging.info('x')\n    print('y', flush=True)\n    return 0\n{END}"
     words = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", program]
     done = subprocess.run(words, capture_output=True, text=True, cwd=CHECKOUT)

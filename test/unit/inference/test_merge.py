@@ -1,4 +1,4 @@
-"""Overlapping lesions: who gets a voxel, against a plain voxel-by-voxel rule."""
+"""Merging of overlapping lesions, against a plain voxel-by-voxel implementation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GEOMETRY = Geometry((7, 6, 5), (1.0, 0.5, 2.0), (8.0, -4.0, 0.0))
 SCAN = Scan(
     TimePointName.FOLLOWUP, Slot.PRIMARY, Path("ct.mha"), GEOMETRY, AxisMap(), np.zeros(SHAPE, np.int16)
 )
-# Few values, so that ties happen; one half itself is no claim.
+# Few values, so that ties occur; exactly one half is no claim.
 PROBABILITIES = np.array([0.0, 0.5, 0.6, 0.6, 0.75, 0.9], np.float32)
 
 
@@ -47,7 +47,7 @@ def lesions(draw: st.DrawFn) -> list[LesionResult]:
 
 
 def _plain(results: list[LesionResult], rule: str) -> npt.NDArray[np.int64]:
-    """For each voxel the best of all claims."""
+    """The best claim of each voxel."""
     labelmap = np.zeros(SHAPE, np.int64)
     for index in np.ndindex(*SHAPE):
         claims = []
@@ -72,7 +72,7 @@ def _plain(results: list[LesionResult], rule: str) -> npt.NDArray[np.int64]:
 @pytest.mark.parametrize("rule", ["probability", "max-id"])
 @given(lesions(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=120)
-def test_each_voxel_goes_to_the_best_claim_in_any_order(rule, results, random) -> None:  # type: ignore[no-untyped-def]
+def test_each_voxel_is_assigned_to_the_best_claim_in_any_order(rule, results, random) -> None:  # type: ignore[no-untyped-def]
     dtype = label_dtype([result.prompt.lesion_id for result in results])
     merged = merge(SCAN, results, rule, dtype)
     np.testing.assert_array_equal(merged, _plain(results, rule))
@@ -102,7 +102,7 @@ def test_a_tie_goes_to_the_nearer_point_then_to_the_lower_id() -> None:
     assert row.tolist() == [9, 9, 9, 4, 4, 4, 4]
 
 
-def test_nearer_is_meant_in_mm() -> None:
+def test_distances_are_compared_in_mm() -> None:
     box = Box((0, 0, 0), (2, 3, 1))
     both = np.full(box.shape_zyx, 0.8, np.float32)
     # Two voxels of 0.5 mm along y are nearer than one slice of 2 mm.
@@ -132,7 +132,7 @@ def test_a_permuted_scan_gets_its_labelmap_in_its_own_axes(
     np.testing.assert_array_equal(axes.array(got), axial)
 
 
-def test_no_lesions_are_an_empty_labelmap() -> None:
+def test_an_empty_labelmap_without_lesions() -> None:
     empty = _result(3, Box.of_shape((0, 0, 0)), np.zeros((0, 0, 0), np.float32), (1.0, 1.0, 1.0))
     assert not merge(SCAN, [], "probability", np.uint8).any()
     assert not merge(SCAN, [empty], "probability", np.uint8).any()

@@ -1,4 +1,4 @@
-"""Lesions larger than one patch through the longitudinal network, against a plain twin."""
+"""Lesions larger than one patch, against a plain reimplementation."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ PLAN = Plan(
 )
 SHAPE = (14, 40, 30)
 POINT = (6, 20, 15)
-# What one patch touches: a voxel more where the next voxel is interpolated from it, with no weight.
+# Support of one patch: one voxel wider where the next voxel is interpolated from it with weight zero.
 ONE_PATCH = Box((0, 11, 6), (13, 29, 24))
-LONG = Box((4, 6, 13), (8, 34, 17))  # along y longer than a patch
+LONG = Box((4, 6, 13), (8, 34, 17))  # longer than a patch along y
 SHORT = Box((4, 17, 13), (8, 23, 17))
 
 
@@ -71,14 +71,14 @@ def _mask(boxes: dict[int, Box]) -> npt.NDArray[np.uint16]:
 
 def _prompts(boxes: dict[int, Box], shift: Index = (0, 0, 0)) -> list[LesionPrompt]:
     baseline, followup = _scan(TimePointName.BASELINE, _mask(boxes)), _scan(TimePointName.FOLLOWUP)
-    moved = tuple(float(a + b) for a, b in zip(POINT, shift, strict=True))
+    shifted = tuple(float(a + b) for a, b in zip(POINT, shift, strict=True))
     return [
         LesionPrompt(
             lesion_id,
             baseline,
             PromptPoint(POINT, PointSource.GIVEN),
             followup,
-            PromptPoint(moved, PointSource.GIVEN),  # type: ignore[arg-type]
+            PromptPoint(shifted, PointSource.GIVEN),  # type: ignore[arg-type]
         )
         for lesion_id in boxes
     ]
@@ -89,24 +89,24 @@ def ensemble() -> Ensemble:
     return Ensemble(PLAN, FOLDS, ModelOptions(device="cpu"))
 
 
-def _answers(
+def _segmented(
     ensemble: Ensemble, prompts: list[LesionPrompt], tiles: bool = True
 ) -> dict[int, LesionResult | LesionFailure]:
-    answers = list(Segmenter(PLAN, ensemble, keep_support=True, tiles=tiles).segment(prompts))
-    assert len(answers) == len(prompts)
-    return {answer.prompt.lesion_id: answer for answer in answers}
+    results = list(Segmenter(PLAN, ensemble, keep_support=True, tiles=tiles).segment(prompts))
+    assert len(results) == len(prompts)
+    return {result.prompt.lesion_id: result for result in results}
 
 
-def _whole(answer: LesionResult | LesionFailure) -> npt.NDArray[np.float32]:
-    assert isinstance(answer, LesionResult) and answer.support is not None
+def _as_volume(result: LesionResult | LesionFailure) -> npt.NDArray[np.float32]:
+    assert isinstance(result, LesionResult) and result.support is not None
     volume = np.zeros(SHAPE, np.float32)
-    assert answer.support_probability is not None
-    volume[answer.support.slices] = answer.support_probability
+    assert result.support_probability is not None
+    volume[result.support.slices] = result.support_probability
     return volume
 
 
 def _plain(prompt: LesionPrompt, starts: list[Index], shift: Index) -> npt.NDArray[np.float64]:
-    """Whole volumes, padded far beyond the image; tiles at the given places; no code of ours but the net."""
+    """Predict tiles cut from padded whole volumes; shares only the network with the package."""
     pad, around = 40, [(40, 40)] * 3
     volumes = [np.zeros(SHAPE, np.float32) for _ in range(5)]
     assert prompt.baseline.mask is not None
@@ -117,7 +117,7 @@ def _plain(prompt: LesionPrompt, starts: list[Index], shift: Index) -> npt.NDArr
     for number, point in enumerate(points):
         offsets = np.moveaxis(np.indices(SHAPE), 0, -1) - np.asarray(point)
         blob = np.exp(-0.5 * np.square(offsets).sum(-1))
-        blob[np.abs(offsets).max(-1) > 4] = 0  # the filter's reach
+        blob[np.abs(offsets).max(-1) > 4] = 0  # truncation of the filter
         volumes[3 + number] = blob.astype(np.float32)
     padded = [np.pad(volume, around) for volume in volumes]
     networks = [build_network(PLAN, fold) for fold in FOLDS]
@@ -125,36 +125,36 @@ def _plain(prompt: LesionPrompt, starts: list[Index], shift: Index) -> npt.NDArr
     offset = np.moveaxis(np.indices(PATCH), 0, -1) - np.array(PATCH) // 2
     weight = np.exp(-0.5 * np.square(offset / (np.array(PATCH) / 8)).sum(-1))
     for start in starts:
-        here = tuple(slice(s, s + p) for s, p in zip(start, PATCH, strict=True))
-        there = np.subtract(start, shift)
+        window = tuple(slice(s, s + p) for s, p in zip(start, PATCH, strict=True))
+        baseline_start = np.subtract(start, shift)
         cuts = []
         for number, volume in enumerate(padded):
-            corner = np.add(start if number in (0, 3) else there, pad)
+            corner = np.add(start if number in (0, 3) else baseline_start, pad)
             cuts.append(volume[tuple(slice(c, c + p) for c, p in zip(corner, PATCH, strict=True))])
         holds = all(s <= p < s + n for s, p, n in zip(start, points[0], PATCH, strict=True))
         cuts[3:] = cuts[3:] if holds else [np.zeros(PATCH, np.float32)] * 2
         with torch.inference_mode():
             logits = sum(network(torch.from_numpy(np.stack(cuts))[None])[0] for network in networks)
         assert isinstance(logits, torch.Tensor)
-        total[here] += weight * (logits[1] - logits[0]).numpy()
-        weights[here] += weight
+        total[window] += weight * (logits[1] - logits[0]).numpy()
+        weights[window] += weight
     probability = np.zeros(SHAPE)
     probability[weights > 0] = 1 / (1 + np.exp(-total[weights > 0] / weights[weights > 0]))
     return probability
 
 
 @pytest.mark.parametrize("box", [SHORT, LONG])
-def test_the_folds_are_asked_with_the_heat_maps_they_know(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Points of usual patches and of other tiles alike; the rest of the channels is the same."""
+def test_points_are_drawn_as_the_heat_maps_of_the_folds(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In all tiles of a lesion; the other channels are the same."""
     seen: dict[HeatMap, list[npt.NDArray[np.float32]]] = {}
     for kind in HeatMap:
         one = Ensemble(PLAN, [replace(fold, heat_map=kind) for fold in FOLDS], ModelOptions(device="cpu"))
-        asked = seen.setdefault(kind, [])
-        tell = one._to_device
+        inputs = seen.setdefault(kind, [])
+        to_device = one._to_device
         monkeypatch.setattr(
-            one, "_to_device", lambda values, a=asked, t=tell: (a.extend(values), t(values))[1]
+            one, "_to_device", lambda values, i=inputs, f=to_device: (i.extend(values), f(values))[1]
         )
-        assert isinstance(_answers(one, _prompts({7: box}))[7], LesionResult)
+        assert isinstance(_segmented(one, _prompts({7: box}))[7], LesionResult)
     peaks, volumes = seen[HeatMap.UNIT_PEAK], seen[HeatMap.UNIT_VOLUME]
     assert len(peaks) == len(volumes) == (1 if box is SHORT else len(peaks)) and peaks[0][3].max() == 1
     for peak, volume in zip(peaks, volumes, strict=True):
@@ -165,49 +165,53 @@ def test_the_folds_are_asked_with_the_heat_maps_they_know(box: Box, monkeypatch:
 
 
 @pytest.mark.parametrize("shift", [(0, 0, 0), (2, -2, 3)])
-def test_a_large_lesion_equals_its_tiles_done_plainly(ensemble: Ensemble, shift: Index) -> None:
+def test_a_large_lesion_equals_a_plain_sliding_window(ensemble: Ensemble, shift: Index) -> None:
     (prompt,) = _prompts({7: LONG}, shift)
     forwards = ensemble.forwards
-    got = _whole(_answers(ensemble, [prompt])[7])
-    usual = [p + s - n // 2 for p, s, n in zip(POINT, shift, PATCH, strict=True)]
-    usual[0] = min(max(usual[0], 0), SHAPE[0] - PATCH[0])
-    # Along y from 6 - 4 to 34 + 4 voxels (moved): 36 take four tiles of 16.
+    segmented = _as_volume(_segmented(ensemble, [prompt])[7])
+    first = [p + s - n // 2 for p, s, n in zip(POINT, shift, PATCH, strict=True)]
+    first[0] = min(max(first[0], 0), SHAPE[0] - PATCH[0])
+    # Along y from 6 - 4 to 34 + 4 voxels (shifted): 36 take four tiles of 16.
     along_y = [2 + shift[1] + offset for offset in (0, 7, 13, 20)]
-    starts = [tuple(usual)] + [(usual[0], y, usual[2]) for y in along_y]
+    starts = [tuple(first)] + [(first[0], y, first[2]) for y in along_y]
     assert (ensemble.forwards - forwards) <= len(starts) * len(FOLDS)
     expected = _plain(prompt, starts, shift)  # type: ignore[arg-type]
-    assert np.abs(got - expected).max() <= 2e-5
-    assert (got[:, : LONG.start_zyx[1] + 2] > 0).any() and (got[:, LONG.stop_zyx[1] - 2 :] > 0).any()
+    assert np.abs(segmented - expected).max() <= 2e-5
+    assert (segmented[:, : LONG.start_zyx[1] + 2] > 0).any() and (
+        segmented[:, LONG.stop_zyx[1] - 2 :] > 0
+    ).any()
 
 
-def test_a_lesion_that_fits_is_answered_bit_for_bit_as_without_tiles(ensemble: Ensemble) -> None:
+def test_a_lesion_that_fits_into_one_patch_is_not_affected_by_tiling(ensemble: Ensemble) -> None:
     prompts = _prompts({3: SHORT})
-    with_tiles, without = (_answers(ensemble, prompts, tiles=tiles)[3] for tiles in (True, False))
+    with_tiles, without = (_segmented(ensemble, prompts, tiles=tiles)[3] for tiles in (True, False))
     assert isinstance(with_tiles, LesionResult) and isinstance(without, LesionResult)
     assert with_tiles.support == without.support and with_tiles.box == without.box
-    assert np.array_equal(_whole(with_tiles), _whole(without))
+    assert np.array_equal(_as_volume(with_tiles), _as_volume(without))
 
 
-def test_without_the_option_a_large_lesion_has_one_patch(ensemble: Ensemble) -> None:
+def test_without_tiling_a_large_lesion_has_one_patch(ensemble: Ensemble) -> None:
     (prompt,) = _prompts({7: LONG})
-    answer = _answers(ensemble, [prompt], tiles=False)[7]
-    assert isinstance(answer, LesionResult) and answer.support is not None
-    assert answer.support.intersection(ONE_PATCH) == answer.support
-    # A lesion without a mask has one patch as well: nothing says how far it reaches.
+    result = _segmented(ensemble, [prompt], tiles=False)[7]
+    assert isinstance(result, LesionResult) and result.support is not None
+    assert result.support.intersection(ONE_PATCH) == result.support
+    # A lesion without a mask has one patch as well, as its extent is unknown.
     unmarked = replace(prompt, has_mask=False)
-    assert np.array_equal(_whole(_answers(ensemble, [unmarked])[7]), _whole(answer))
+    assert np.array_equal(_as_volume(_segmented(ensemble, [unmarked])[7]), _as_volume(result))
 
 
 def test_small_and_large_lesions_together(ensemble: Ensemble) -> None:
     both = _prompts({3: SHORT, 7: Box((8, 6, 13), (10, 34, 17))})
-    together = _answers(ensemble, both)
+    together = _segmented(ensemble, both)
     for prompt in both:
-        alone = _answers(ensemble, [prompt])[prompt.lesion_id]
-        np.testing.assert_allclose(_whole(together[prompt.lesion_id]), _whole(alone), atol=1e-5)
+        alone = _segmented(ensemble, [prompt])[prompt.lesion_id]
+        np.testing.assert_allclose(_as_volume(together[prompt.lesion_id]), _as_volume(alone), atol=1e-5)
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_failing_tile_is_its_lesions_failure_alone(monkeypatch: pytest.MonkeyPatch, resident: bool) -> None:
+def test_a_failed_tile_is_a_failure_of_its_lesion_only(
+    monkeypatch: pytest.MonkeyPatch, resident: bool
+) -> None:
     ensemble = Ensemble(PLAN, FOLDS, ModelOptions(device="cpu"))
     ensemble.rung = replace(ensemble.rung, resident=resident)
     forward = Ensemble._forward
@@ -218,21 +222,21 @@ def test_a_failing_tile_is_its_lesions_failure_alone(monkeypatch: pytest.MonkeyP
         return forward(self, network, channels)
 
     monkeypatch.setattr(Ensemble, "_forward", jinxed)
-    answers = _answers(ensemble, _prompts({7: Box((8, 6, 13), (10, 34, 17)), 3: SHORT}))
-    assert isinstance(answers[3], LesionResult)
-    assert isinstance(answers[7], LesionFailure) and "jinxed" in str(answers[7].error)
+    results = _segmented(ensemble, _prompts({7: Box((8, 6, 13), (10, 34, 17)), 3: SHORT}))
+    assert isinstance(results[3], LesionResult)
+    assert isinstance(results[7], LesionFailure) and "jinxed" in str(results[7].error)
 
 
-def test_a_lesion_that_cannot_be_placed_leaves_the_others(ensemble: Ensemble) -> None:
+def test_a_lesion_that_cannot_be_placed_does_not_affect_others(ensemble: Ensemble) -> None:
     good, bad = _prompts({3: SHORT, 4: Box((1, 1, 1), (3, 3, 3))})
     bad = replace(bad, followup_point=PromptPoint((np.nan, 1.0, 1.0), PointSource.GIVEN))
-    answers = _answers(ensemble, [bad, good])
-    assert isinstance(answers[3], LesionResult) and isinstance(answers[4], LesionFailure)
+    results = _segmented(ensemble, [bad, good])
+    assert isinstance(results[3], LesionResult) and isinstance(results[4], LesionFailure)
 
 
 def test_a_network_without_a_mask_channel_always_has_one_patch() -> None:
     fold = _fold(InputVariant.POINT)
     ensemble = Ensemble(PLAN, [fold], ModelOptions(device="cpu"))
-    answer = _answers(ensemble, _prompts({7: LONG}))[7]
-    assert isinstance(answer, LesionResult) and answer.support is not None
-    assert answer.support.intersection(ONE_PATCH) == answer.support
+    result = _segmented(ensemble, _prompts({7: LONG}))[7]
+    assert isinstance(result, LesionResult) and result.support is not None
+    assert result.support.intersection(ONE_PATCH) == result.support

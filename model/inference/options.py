@@ -8,7 +8,7 @@ from typing import Literal
 DEFAULT_FOLDS = (0, 1, 2, 3, 4)
 
 BOOSTS = ("none", "reprompt", "additive", "merged-probabilities", "perturbed", "click-majority", "rotated")
-DEFAULT_BOOST = "merged-probabilities"  # by measurement, see docs/propagation.md
+DEFAULT_BOOST = "merged-probabilities"  # by measurement, see docs/benchmarks.md
 
 Precision = Literal["fp32", "fp16", "bf16"]
 OverlapRule = Literal["probability", "max-id"]

@@ -6,6 +6,8 @@ Scans are held in axial order (`Scan.geometry`, `Scan.ct`, `Scan.mask`, `Click.p
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +15,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .geometry import Array, AxisMap, Box, Geometry, Vector
+from ..errors import InputError
+from .geometry import IDENTITY_DIRECTION, Array, AxisMap, Box, Geometry, Vector
+from .voxel_checks import (
+    checked_grid,
+    checked_lesion_id,
+    checked_triple,
+    checked_voxels,
+    hu_warnings,
+    lesion_labels,
+)
+
+log = logging.getLogger(__name__)
 
 
 class Slot(StrEnum):
@@ -79,6 +92,71 @@ class Scan:
     ct: Array
     mask: Array | None = None
     clicks: tuple[Click, ...] = ()
+
+    @classmethod
+    def from_array(
+        cls,
+        hu: npt.ArrayLike,
+        spacing_zyx: Sequence[float],
+        *,
+        origin_xyz: Sequence[float] = (0.0, 0.0, 0.0),
+        direction: npt.ArrayLike = IDENTITY_DIRECTION,
+        mask: npt.ArrayLike | None = None,
+        clicks: Mapping[int, Sequence[float]] | None = None,
+        time_point: str = "scan",
+        slot: Slot = Slot.PRIMARY,
+    ) -> Scan:
+        """A scan from arrays in memory, which are not copied.
+
+        Results for the scan, such as labelmaps, have the axes of the array. Unusual voxels are logged.
+
+        Args:
+            hu: the CT in Hounsfield units, (z, y, x), any integer or float type. Without a direction it is
+                axial: z runs to the head, y to the back, x to the patient's left.
+            spacing_zyx: mm between voxel centres along the axes of the array.
+            origin_xyz: LPS mm of the first voxel's centre.
+            direction: ITK's 3x3 direction matrix, also as nine numbers row by row: column k is the world
+                direction (LPS) of the array's x, y, z axis k.
+            mask: lesion ids (z, y, x) of the array's shape, 0 for background; None if there is no mask.
+            clicks: lesion id -> voxel index (z, y, x) on the array, may be a fraction.
+            time_point: a name for the date of the scan.
+            slot: which of the time point's scans it is.
+
+        Raises:
+            InputError: an argument cannot be used; the message begins with its name.
+        """
+        ct = checked_voxels("hu", hu)
+        depth, height, width = ct.shape
+        grid = checked_grid((depth, height, width), spacing_zyx, origin_xyz, direction)
+        axes = grid.axial_map()
+        messages = hu_warnings(f"{slot}-{time_point}-ct", ct)
+        labelmap = None
+        if mask is not None:
+            labels = checked_voxels("mask", mask)
+            if labels.shape != ct.shape:
+                raise InputError(f"mask: has the shape {labels.shape}; expected {ct.shape}, that of hu")
+            labelmap = axes.array(lesion_labels("mask", labels))
+            if not labelmap.any():
+                messages.append(f"{slot}-{time_point}: the lesion mask is empty")
+        for message in messages:
+            log.warning("%s", message)
+        expected = "three finite numbers, a voxel index (z, y, x)"
+        points = {
+            checked_lesion_id("clicks", lesion_id): checked_triple(f"clicks[{lesion_id}]", point, expected)
+            for lesion_id, point in (clicks or {}).items()
+        }
+        return cls(
+            time_point=time_point,
+            slot=Slot(slot),
+            path=None,
+            file_geometry=grid,
+            axes=axes,
+            ct=axes.array(ct),
+            mask=labelmap,
+            clicks=tuple(
+                Click(lesion_id, axes.point(point, ct.shape)) for lesion_id, point in points.items()
+            ),
+        )
 
     @property
     def geometry(self) -> Geometry:

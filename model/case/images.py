@@ -20,6 +20,18 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 IMAGE_SUFFIXES = (".mha", ".mhd", ".nii.gz", ".nii", ".nrrd")
 _EXPECTED = "one 3-D image (" + ", ".join(IMAGE_SUFFIXES) + ")"
 _NIFTI_HEADER_BYTES = 352
+_VOXEL_BYTES = {
+    sitk.sitkInt8: 1,
+    sitk.sitkUInt8: 1,
+    sitk.sitkInt16: 2,
+    sitk.sitkUInt16: 2,
+    sitk.sitkInt32: 4,
+    sitk.sitkUInt32: 4,
+    sitk.sitkInt64: 8,
+    sitk.sitkUInt64: 8,
+    sitk.sitkFloat32: 4,
+    sitk.sitkFloat64: 8,
+}
 _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 
 
@@ -95,6 +107,30 @@ class _Buffer:
         self.__array_interface__ = sitk.GetArrayViewFromImage(image).__array_interface__
 
 
+def image_of(name: str, image: sitk.Image) -> Image:
+    """View a scalar 3-D SimpleITK image as an array with its geometry, without a copy of its voxels.
+
+    Args:
+        name: the argument's, with which errors begin.
+        image: one number per voxel.
+
+    Returns:
+        A read-only array (z, y, x) in the image's number type.
+
+    Raises:
+        InputError: it is not an image, not three-dimensional, or has several values per voxel.
+    """
+    if not isinstance(image, sitk.Image):
+        raise InputError(f"{name}: is a {type(image).__name__}; expected a SimpleITK image")
+    if image.GetDimension() != 3:
+        raise InputError(f"{name}: is {image.GetDimension()}-dimensional; expected three dimensions")
+    if image.GetNumberOfComponentsPerPixel() != 1 or image.GetPixelID() not in _VOXEL_BYTES:
+        raise InputError(
+            f"{name}: has voxels of type {image.GetPixelIDTypeAsString()}; expected one number per voxel"
+        )
+    return Image(np.asarray(_Buffer(image)), _geometry(image))
+
+
 def _read_header(path: Path) -> sitk.ImageFileReader:
     _refuse_lfs_pointer(path)
     reader = sitk.ImageFileReader()
@@ -134,18 +170,7 @@ def _refuse_lfs_pointer(path: Path) -> None:
 
 def _check_raw_size(path: Path, header: sitk.ImageFileReader) -> None:
     """Refuse an uncompressed file that is too short: some of ITK's readers would fill it up with zeros."""
-    voxel_bytes = {
-        sitk.sitkInt8: 1,
-        sitk.sitkUInt8: 1,
-        sitk.sitkInt16: 2,
-        sitk.sitkUInt16: 2,
-        sitk.sitkInt32: 4,
-        sitk.sitkUInt32: 4,
-        sitk.sitkInt64: 8,
-        sitk.sitkUInt64: 8,
-        sitk.sitkFloat32: 4,
-        sitk.sitkFloat64: 8,
-    }.get(header.GetPixelID())
+    voxel_bytes = _VOXEL_BYTES.get(header.GetPixelID())
     if voxel_bytes is None:
         kind = sitk.GetPixelIDValueAsString(header.GetPixelID())
         raise InputError(f"{path}: has voxels of type {kind}; expected one number per voxel")

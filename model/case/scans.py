@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import SimpleITK as sitk
 
 from ..errors import InputError
-from .case import Click, Scan, ScanFiles
+from .case import Click, Scan, ScanFiles, Slot
 from .clicks import read_clicks
 from .geometry import Array, Geometry, Vector, flip_order
-from .images import Image, read_image
+from .images import Image, image_of, read_image
 from .voxel_checks import hu_warnings, lesion_labels
 
 ClickUnits = Literal["voxel", "world"]
@@ -92,9 +93,49 @@ def _clicks(path: Path | None, geometry: Geometry, units: ClickUnits) -> dict[in
 
 def _checked_mask(path: Path, mask: Image, ct_path: Path, ct: Geometry) -> Array:
     """The mask as an integer labelmap on its CT's grid."""
-    if not mask.geometry.same_grid(ct):
-        raise InputError(
-            f"{path}: lies on another grid than its CT {ct_path.name}: {mask.geometry.describe()}; "
-            f"expected {ct.describe()}"
-        )
+    _check_grid(path, mask.geometry, f"its CT {ct_path.name}", ct)
     return lesion_labels(path, mask.array)
+
+
+def _check_grid(name: Path | str, mask: Geometry, ct_name: str, ct: Geometry) -> None:
+    if not mask.same_grid(ct):
+        raise InputError(
+            f"{name}: lies on another grid than {ct_name}: {mask.describe()}; expected {ct.describe()}"
+        )
+
+
+def scan_from_image(
+    image: sitk.Image,
+    *,
+    mask: sitk.Image | None = None,
+    clicks: Mapping[int, Sequence[float]] | None = None,
+    time_point: str = "scan",
+    slot: Slot = Slot.PRIMARY,
+) -> Scan:
+    """A scan from SimpleITK images in memory, whose voxels are not copied.
+
+    Args:
+        image: the CT in Hounsfield units, 3-D, one number per voxel.
+        mask: lesion ids on the image's grid, 0 for background; None if there is no mask.
+        clicks: lesion id -> voxel index (z, y, x), the image's own index in reversed order.
+        time_point: a name for the date of the scan.
+        slot: which of the time point's scans it is.
+
+    Raises:
+        InputError: an argument cannot be used; the message begins with its name.
+    """
+    ct = image_of("image", image)
+    labels = None
+    if mask is not None:
+        labels = image_of("mask", mask)
+        _check_grid("mask", labels.geometry, "the image", ct.geometry)
+    return Scan.from_array(
+        ct.array,
+        ct.geometry.spacing_zyx,
+        origin_xyz=ct.geometry.origin_xyz,
+        direction=ct.geometry.direction,
+        mask=labels.array if labels is not None else None,
+        clicks=clicks,
+        time_point=time_point,
+        slot=slot,
+    )

@@ -1,18 +1,24 @@
-"""Checks of voxels: CTs in Hounsfield units and labelmaps of lesion ids."""
+"""Checks of scans: voxels in Hounsfield units, labelmaps of lesion ids, grids and clicks."""
 
 from __future__ import annotations
 
+import math
+import operator
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import InputError
-from .geometry import Array
+from .geometry import Array, Geometry, Index, Vector, flip_order
 
 MAX_LESION_ID = 65_535
 
 # The range that a CT scanner can store in 12 bits; padding values and metal lie beyond it.
 _PLAUSIBLE_HU = (-1024, 3071)
+
+_TOLERANCE_DIRECTION = 1e-2
 
 
 def hu_warnings(name: str, ct: Array) -> list[str]:
@@ -61,3 +67,89 @@ def lesion_labels(name: Path | str, labels: Array) -> Array:
             f"{name}: holds labels from {low:g} to {high:g}; expected lesion ids from 1 to {MAX_LESION_ID}"
         )
     return labels if is_integer else labels.astype(np.uint16)
+
+
+def checked_voxels(name: str, values: npt.ArrayLike) -> Array:
+    """Check an array to hold the voxels of one image.
+
+    Args:
+        name: the argument's, with which errors begin.
+        values: one number per voxel, (z, y, x).
+
+    Returns:
+        The values as an array, not copied if they are one.
+
+    Raises:
+        InputError: it is not three-dimensional, empty, or of a type that holds no numbers.
+    """
+    array = np.asarray(values)
+    if array.ndim != 3:
+        raise InputError(f"{name}: has the shape {array.shape}; expected three axes (z, y, x)")
+    if array.size == 0:
+        raise InputError(f"{name}: has the shape {array.shape}; expected at least one voxel")
+    if array.dtype.kind not in "biuf" or not array.dtype.isnative:
+        raise InputError(f"{name}: has voxels of type {array.dtype}; expected integers or floats")
+    return array
+
+
+def checked_grid(
+    shape_zyx: Index, spacing_zyx: Sequence[float], origin_xyz: Sequence[float], direction: npt.ArrayLike
+) -> Geometry:
+    """The geometry of an array on the given grid.
+
+    Args:
+        shape_zyx: of the array.
+        spacing_zyx: mm between voxel centres along each axis of the array.
+        origin_xyz: LPS mm of the first voxel's centre.
+        direction: ITK's 3x3 matrix, also as nine numbers row by row: column k is the world direction of the
+            array's x, y, z axis k.
+
+    Raises:
+        InputError: a number is not finite, a spacing not positive, or the direction not a rotation
+            (with or without mirroring).
+    """
+    spacing = checked_triple("spacing_zyx", spacing_zyx, "three positive numbers of mm (z, y, x)")
+    if min(spacing) <= 0:
+        raise InputError(f"spacing_zyx: is {spacing}; expected three positive numbers of mm (z, y, x)")
+    origin = checked_triple("origin_xyz", origin_xyz, "three finite numbers of mm (x, y, z)")
+    try:
+        matrix = np.asarray(direction, np.float64).reshape(3, 3)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"direction: is {direction!r}; expected a 3x3 matrix of numbers") from error
+    if not np.allclose(matrix.T @ matrix, np.eye(3), rtol=0, atol=_TOLERANCE_DIRECTION):
+        raise InputError(
+            f"direction: is {matrix.tolist()}; expected a matrix with orthogonal columns of length 1"
+        )
+    return Geometry(flip_order(shape_zyx), flip_order(spacing), origin, tuple(matrix.ravel().tolist()))
+
+
+def checked_triple(name: str, values: Sequence[float], expected: str) -> Vector:
+    """Three finite numbers; ``expected`` ends the error's sentence.
+
+    Raises:
+        InputError: there are not three, or one is not finite.
+    """
+    try:
+        a, b, c = (float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: is {values!r}; expected {expected}") from error
+    if not (math.isfinite(a) and math.isfinite(b) and math.isfinite(c)):
+        raise InputError(f"{name}: is {(a, b, c)}; expected {expected}")
+    return (a, b, c)
+
+
+def checked_lesion_id(name: str, lesion_id: object) -> int:
+    """A lesion id as an int.
+
+    Raises:
+        InputError: it is no integer from 1 to `MAX_LESION_ID`.
+    """
+    try:
+        number = operator.index(lesion_id)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if not 0 < number <= MAX_LESION_ID:
+        raise InputError(
+            f"{name}: holds the lesion id {lesion_id!r}; expected whole numbers from 1 to {MAX_LESION_ID}"
+        )
+    return number

@@ -1,17 +1,21 @@
-"""Clicks in world units, on the scan that they belong to."""
+"""Clicks in world units, and scans from SimpleITK images in memory."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.case.case import ScanFiles, Slot
 from model.case.geometry import Geometry
-from model.case.scans import _clicks
+from model.case.scans import _clicks, read_scans, scan_from_image
+from model.errors import InputError
 
 ANGLE = float(np.deg2rad(20))
 COS, SIN = float(np.cos(ANGLE)), float(np.sin(ANGLE))
@@ -35,3 +39,54 @@ def test_a_world_click_is_in_the_voxel_that_was_clicked(folder: Path, point: tup
     }
     (folder / "clicks.json").write_text(json.dumps(document))
     assert _clicks(folder / "clicks.json", OBLIQUE, "world") == {1: tuple(map(float, point))}
+
+
+# --- images in memory ------------------------------------------------------------------------------------
+
+HU = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+
+
+def _image(array: np.ndarray, spacing_xyz: tuple[float, ...] = (0.8, 0.9, 2.0)) -> sitk.Image:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing_xyz)
+    image.SetOrigin((1.0, 2.0, 3.0))
+    image.SetDirection((0, 0, 1, 1, 0, 0, 0, 1, 0))
+    return image
+
+
+def test_a_scan_from_images_is_that_of_their_files(tmp_path: Path) -> None:
+    ct, mask = _image(HU), _image((HU % 7 == 0).astype(np.uint8))
+    sitk.WriteImage(ct, str(tmp_path / "ct.mha"))
+    sitk.WriteImage(mask, str(tmp_path / "mask.mha"))
+    files = ScanFiles(Slot.SECONDARY, tmp_path / "ct.mha", tmp_path / "mask.mha")
+    (read,), _ = read_scans([("t1", files)])
+    scan = scan_from_image(ct, mask=mask, clicks={7: (3, 2, 1)}, time_point="t1", slot=Slot.SECONDARY)
+    assert (scan.name, scan.file_geometry, scan.axes) == (read.name, read.file_geometry, read.axes)
+    assert scan.path is None and np.array_equal(scan.ct, read.ct)
+    assert scan.mask is not None and read.mask is not None and np.array_equal(scan.mask, read.mask)
+    assert scan.file_point_xyz(scan.clicks[0].point_zyx) == (1, 2, 3)
+
+
+def test_the_voxels_outlive_the_image() -> None:
+    scans = [scan_from_image(_image(HU)) for _ in range(50)]  # freed memory would be used again
+    assert all(np.array_equal(scan.axes.inverse().array(scan.ct), HU) for scan in scans)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image": HU}, "image: is a ndarray; expected a SimpleITK image"),
+        ({"image": sitk.GetImageFromArray(HU[0])}, "image: is 2-dimensional; expected three dimensions"),
+        ({"image": sitk.GetImageFromArray(HU, isVector=True)}, "image: is 2-dimensional"),
+        ({"image": sitk.Image((3, 3, 3), sitk.sitkVectorUInt8)}, "image: has voxels of type vector of 8-bit"),
+        ({"image": sitk.Image((3, 3, 3), sitk.sitkComplexFloat32)}, "expected one number per voxel"),
+        ({"mask": _image(HU, (0.8, 0.9, 2.5))}, "mask: lies on another grid than the image: size"),
+        ({"mask": _image(-HU)}, "mask: holds labels from -119 to 0; expected lesion ids from 1 to 65535"),
+        ({"clicks": {7: (1, 2)}}, "clicks[7]: is (1, 2); expected three finite numbers"),
+    ],
+)
+def test_errors_of_images_begin_with_the_argument(arguments: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {"image": _image(HU), **arguments}
+    with pytest.raises(InputError) as raised:
+        scan_from_image(given.pop("image"), **given)
+    assert message in str(raised.value)

@@ -1,1 +1,1 @@
-"""Data sets as they come -> prepared data that training reads."""
+"""Data sets in several formats, and their preparation for training."""

@@ -77,7 +77,7 @@ class RawLesion:
 
 
 class Links(StrEnum):
-    """How a data set links the lesions of a baseline to those of its follow-up."""
+    """Kind of the links between the lesions of a baseline and those of its follow-up."""
 
     EXPLICIT = "explicit"  # follow-up ids are final
     CANDIDATES = "candidates"  # follow-up ids count if the labelmaps hold them

@@ -1,7 +1,7 @@
-"""Folds of patients, fixed by a seed, and written down in nnU-Net's form.
+"""Folds of patients, drawn by a seed and written in nnU-Net's format.
 
 A patient is in the validation set of exactly one fold, with all scans; nnU-Net's and LongiSeg's random folds
-split scans, which puts a patient on both sides.
+split scans, which puts patients on both sides.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ class Fold(BaseModel):
 
 
 class FoldsDocument(BaseModel):
-    """How the folds were drawn.
+    """Content of `folds.json`: how the folds were drawn.
 
-    ``excluded`` are patients who are in none, nor in anything else. ``lost`` are those who could be used, but
-    of whose lesions the plan's spacing left none; folds of earlier versions do not say it (None).
+    Attributes:
+        entries: what the folds list.
+        seed: seed of the draw.
+        count: number of folds.
+        patients: number of patients.
+        excluded: patients excluded from everything.
+        lost: usable patients with no lesion left at the plan's spacing; None in files of earlier versions.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -48,14 +53,14 @@ class FoldsDocument(BaseModel):
 
 
 _FOLDS = TypeAdapter(tuple[Fold, ...])
-# More patients than these are not named in one line.
+# At most so many patients are named in one line.
 _NAMED = 5
 
 
 def patient_folds(patients: Sequence[str], count: int, seed: int) -> tuple[Fold, ...]:
-    """Shuffle the patients by a seed and deal them out; sizes differ by one at most.
+    """Shuffle the patients by a seed and deal them out to folds, whose sizes differ by one at most.
 
-    Depends on nothing but the names, the count and the seed.
+    Depends on the names, the count and the seed alone.
 
     Raises:
         InputError: fewer patients than folds, or fewer than two folds.
@@ -65,13 +70,13 @@ def patient_folds(patients: Sequence[str], count: int, seed: int) -> tuple[Fold,
         raise InputError(
             f"--folds: {count} folds of {len(names)} patients; expected two folds or more, and a patient each"
         )
-    shuffled = [names[place] for place in np.random.default_rng(seed).permutation(len(names))]
-    held = [sorted(shuffled[number::count]) for number in range(count)]
-    return tuple(Fold(train=tuple(name for name in names if name not in val), val=tuple(val)) for val in held)
+    shuffled = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    vals = [sorted(shuffled[number::count]) for number in range(count)]
+    return tuple(Fold(train=tuple(name for name in names if name not in val), val=tuple(val)) for val in vals)
 
 
 def write_folds(folder: Path, folds: Sequence[Fold], document: FoldsDocument) -> None:
-    """Write `splits_final.json` and how it came about; where the same is there, lost patients stay named.
+    """Write `splits_final.json` and `folds.json`; patients that equal earlier folds list as lost stay listed.
 
     Raises:
         InputError: the folder holds other folds, which networks may have been trained on.
@@ -79,14 +84,14 @@ def write_folds(folder: Path, folds: Sequence[Fold], document: FoldsDocument) ->
     """
     path = folder / SPLITS_FILE
     if path.exists():
-        held = read_folds(folder)
-        if held != tuple(folds):
-            raise _other_folds(folder, held, _names(folds), document.count, document.seed, _names(folds))
-        before = _read_document(folder)
-        lost = {*(document.lost or ()), *(before.lost or () if before else ())} - _names(held)
+        existing = read_folds(folder)
+        if existing != tuple(folds):
+            raise _conflict(folder, existing, _names(folds), document.count, document.seed, _names(folds))
+        before = _read_folds_document(folder)
+        lost = {*(document.lost or ()), *(before.lost or () if before else ())} - _names(existing)
         document = document.model_copy(update={"lost": tuple(sorted(lost))})
     else:
-        # A list, which nnU-Net wants.
+        # nnU-Net expects a list.
         entries = [fold.model_dump(mode="json") for fold in folds]
         write_text(path, json.dumps(entries, indent=1) + "\n")
     write_json(folder / FOLDS_FILE, document.model_dump(mode="json"))
@@ -95,37 +100,41 @@ def write_folds(folder: Path, folds: Sequence[Fold], document: FoldsDocument) ->
 def check_folds(
     folder: Path, patients: Iterable[str], count: int, seed: int, added: Iterable[str] = ()
 ) -> None:
-    """Refuse early what `write_folds` would refuse after the work; a folder without folds takes all.
+    """Raise early what `write_folds` would raise after the work; a folder without folds has no conflict.
 
     Args:
-        patients: all who may be in the folds; some can get lost on the way.
-        added: of these, those whom the folder's folds were drawn without (`added_patients`).
+        folder: the prepared data set.
+        patients: all candidates for the folds; resampling may still lose some of them.
+        count: number of folds.
+        seed: seed of the draw.
+        added: those of the patients who are new to the folder's folds (`added_patients`).
 
     Raises:
-        InputError: the folder's folds were drawn with another seed, in another number, or of other patients,
-            which the message names; or they cannot be read.
+        InputError: the folder's folds have another seed, number or set of patients, or cannot be read.
     """
     if not (folder / SPLITS_FILE).exists():
         return
-    held, names, here = read_folds(folder), set(patients), set(added)
-    drawn_of = _names(held)
-    if not _is_drawn(held, count, seed) or not drawn_of <= names or not here <= drawn_of:
-        raise _other_folds(folder, held, names, count, seed, here)
+    existing, names, new = read_folds(folder), set(patients), set(added)
+    split = _names(existing)
+    if not _is_drawn(existing, count, seed) or not split <= names or not new <= split:
+        raise _conflict(folder, existing, names, count, seed, new)
 
 
 def added_patients(folder: Path, patients: Iterable[str], prepared: Set[str]) -> set[str]:
-    """Those of the patients whom the folder's folds were drawn without; nobody where it has no folds.
+    """Return the patients who are new to the folder's folds; none if it has no folds.
 
     Args:
-        prepared: patients of whom the folder holds a scan. Where folds of an earlier version do not say who
-            was lost, these are taken for it, but for those who were excluded.
+        folder: the prepared data set.
+        patients: all candidates for the folds.
+        prepared: patients with a scan in the folder. Folds of an earlier version do not list lost patients;
+            these, except excluded ones, count as lost then.
 
     Raises:
         InputError: the folds cannot be read.
     """
     if not (folder / SPLITS_FILE).exists():
         return set()
-    document = _read_document(folder)
+    document = _read_folds_document(folder)
     if document is not None and document.lost is not None:
         considered = set(document.lost)
     else:
@@ -134,7 +143,7 @@ def added_patients(folder: Path, patients: Iterable[str], prepared: Set[str]) ->
 
 
 def _is_drawn(folds: tuple[Fold, ...], count: int, seed: int) -> bool:
-    """Whether the patients of some folds give these folds."""
+    """True if a seed and a count give exactly these folds of their patients."""
     names = sorted(_names(folds))
     return 2 <= count <= len(names) and patient_folds(names, count, seed) == folds
 
@@ -143,30 +152,30 @@ def _names(folds: Iterable[Fold]) -> set[str]:
     return {name for fold in folds for name in fold.val}
 
 
-def _other_folds(
-    folder: Path, held: tuple[Fold, ...], patients: Set[str], count: int, seed: int, added: Set[str]
+def _conflict(
+    folder: Path, existing: tuple[Fold, ...], patients: Set[str], count: int, seed: int, added: Set[str]
 ) -> InputError:
-    """In what the folder's folds differ from those that are wanted."""
-    faults = [] if _is_drawn(held, count, seed) else _of_another_draw(folder, held, count, seed)
-    if missing := sorted(_names(held) - patients):
+    """Error that lists the differences between the folder's folds and the requested ones."""
+    faults = [] if _is_drawn(existing, count, seed) else _draw_differences(folder, existing, count, seed)
+    if missing := sorted(_names(existing) - patients):
         faults.append(f"{_listed(missing)} of its folds {'are' if len(missing) > 1 else 'is'} missing")
-    wanted = "the same seed, number of folds and patients"
-    if new := sorted(added - _names(held)):
+    expected = "the same seed, number of folds and patients"
+    if new := sorted(added - _names(existing)):
         faults.append(f"{_listed(new)} {'are' if len(new) > 1 else 'is'} in none of its folds")
-        wanted += f" (--exclude {' '.join(new) if len(new) <= _NAMED else 'them'})"
+        expected += f" (--exclude {' '.join(new) if len(new) <= _NAMED else 'them'})"
     return InputError(
-        f"{folder / SPLITS_FILE}: {', and '.join(faults) or 'holds other folds'}; expected {wanted}, or "
-        "another folder, as networks may have been trained on its folds (delete it to draw them anew)"
+        f"{folder / SPLITS_FILE}: {', and '.join(faults) or 'holds other folds'}; expected {expected}, or "
+        "another folder, as networks may have been trained on its folds (delete it to draw new ones)"
     )
 
 
-def _of_another_draw(folder: Path, held: tuple[Fold, ...], count: int, seed: int) -> list[str]:
-    document = _read_document(folder)
+def _draw_differences(folder: Path, existing: tuple[Fold, ...], count: int, seed: int) -> list[str]:
+    document = _read_folds_document(folder)
     faults = []
     if document is not None and document.seed != seed:
         faults.append(f"was drawn with seed {document.seed}, not {seed}")
-    if len(held) != count:
-        faults.append(f"holds {len(held)} folds, not {count}")
+    if len(existing) != count:
+        faults.append(f"holds {len(existing)} folds, not {count}")
     return faults or [f"holds other folds than those of seed {seed}"]
 
 
@@ -176,8 +185,8 @@ def _listed(patients: Sequence[str]) -> str:
     return f"patient{'s' if len(patients) > 1 else ''} {named}"
 
 
-def _read_document(folder: Path) -> FoldsDocument | None:
-    """How the folder's folds were drawn; None where nothing tells it."""
+def _read_folds_document(folder: Path) -> FoldsDocument | None:
+    """Read `folds.json`; None if it is missing or invalid."""
     try:
         return FoldsDocument.model_validate_json((folder / FOLDS_FILE).read_bytes())
     except (OSError, ValueError):
@@ -185,7 +194,7 @@ def _read_document(folder: Path) -> FoldsDocument | None:
 
 
 def read_folds(folder: Path) -> tuple[Fold, ...]:
-    """The folds of a prepared data set.
+    """Read the folds of a prepared data set.
 
     Raises:
         InputError: they are missing or malformed.

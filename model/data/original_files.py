@@ -1,6 +1,6 @@
-"""Where a prepared data set comes from: its files, and its lesions with points as the files count voxels.
+"""The original files of a prepared data set, and its lesions with points on the grids of those files.
 
-Training needs none of this. Held-out patients are asked about on their original files.
+Training needs none of this; cross-validation predicts on the original files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SOURCES_FILE = "sources.json"
 
 
 class SourcesDocument(BaseModel):
-    """What `sources.json` says: checked scans and lesions, links resolved. Paths are absolute."""
+    """Content of `sources.json`: checked scans with absolute paths, and lesions with resolved links."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -29,7 +29,7 @@ class SourcesDocument(BaseModel):
 
 
 def write_sources(folder: Path, cohort: Cohort) -> None:
-    """Write down a checked cohort.
+    """Write the scans and lesions of a checked cohort.
 
     Raises:
         OutputError: it cannot be written.
@@ -45,10 +45,10 @@ def _absolute(scan: RawScan) -> RawScan:
 
 
 def read_sources(folder: Path) -> SourcesDocument:
-    """The files and lesions of a prepared data set; nothing of the files is looked at.
+    """Read the original files and lesions of a prepared data set; the files themselves are not opened.
 
     Raises:
-        InputError: nothing is prepared there, or by a version that did not write them down.
+        InputError: the folder is no prepared data set, or one of an earlier version without `sources.json`.
     """
     if not (folder / INDEX_FILE).is_file():
         raise InputError(f"{folder / INDEX_FILE}: is missing; expected a data set made by 'train prepare'")
@@ -57,6 +57,6 @@ def read_sources(folder: Path) -> SourcesDocument:
         return SourcesDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}); expected what 'train prepare' writes: run it again, scans "
-            "that are prepared stay"
+            f"{path}: cannot be read ({error}); expected the file that 'train prepare' writes: run it again, "
+            "prepared scans are kept"
         ) from error

@@ -1,8 +1,8 @@
-"""Voxels of a lesion from which training draws points, deep ones more often.
+"""Tables of lesion voxels from which pretraining draws points, deep ones more often.
 
-LesionLocator's and [Kirchhoff2025]'s pretraining draw a point in a lesion with a probability that grows with
-the square of its depth, from at most a thousand stored voxels. Depth is in mm here, so that thick slices do
-not count as shallow, and ids are not limited to 255.
+The pretraining of [Rokuss2025] and [Kirchhoff2025] draws a point in a lesion with a probability that grows
+with its squared depth, from at most a thousand stored voxels (docs/model_recipe.md, Sampling). Here depth is
+in mm, so that thick slices do not count as shallow, and ids are not limited to 255.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ MAX_VOXELS = 1000
 
 @dataclass(frozen=True, eq=False)
 class LesionVoxels:
-    """Voxels (N, 3) of the prepared grid (z, y, x), int32, and their squared depth in mm², float32 (N,).
+    """Voxels of a lesion and their weights; at least one unless resampling lost all of the lesion.
 
-    A lesion of any size has at least one, unless resampling took all of it.
+    Attributes:
+        voxels_zyx: int32 (N, 3), voxels (z, y, x) of the prepared grid.
+        weights: float32 (N,), squared depth in mm².
     """
 
     voxels_zyx: npt.NDArray[np.int32]
@@ -35,7 +37,7 @@ class LesionVoxels:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no point can be drawn from it."""
+        """True if there is no voxel to draw."""
         return len(self.voxels_zyx) == 0 or not float(self.weights.sum()) > 0
 
 
@@ -49,30 +51,35 @@ def sample_voxels(
     random: np.random.Generator,
     count: int = MAX_VOXELS,
 ) -> LesionVoxels:
-    """At most ``count`` random voxels of a lesion, in the array's order.
+    """Draw random voxels of a lesion without replacement.
 
     Args:
-        mask: the lesion in a box round it; depth is the distance to the nearest voxel outside of it, and
-            what lies beyond the box is outside.
-        start_zyx: the box's first voxel.
+        mask: the lesion within a box, bool (z, y, x); everything beyond the box is background.
+        start_zyx: first voxel of the box on the prepared grid.
+        spacing_zyx: mm. The depth of a voxel is its distance to the nearest background voxel.
+        random: generator of the draw.
+        count: maximum number of voxels.
+
+    Returns:
+        The voxels in the order of the array.
     """
-    found = np.argwhere(mask)
-    if not len(found):
+    voxels = np.argwhere(mask)
+    if not len(voxels):
         return NO_VOXELS
-    if len(found) > count:
-        found = found[np.sort(random.choice(len(found), count, replace=False))]
+    if len(voxels) > count:
+        voxels = voxels[np.sort(random.choice(len(voxels), count, replace=False))]
     depth = distance_transform_edt(np.pad(mask, 1), sampling=spacing_zyx)[1:-1, 1:-1, 1:-1]
-    weights = np.square(depth[tuple(found.T)]).astype(np.float32)
-    return LesionVoxels((found + np.asarray(start_zyx)).astype(np.int32), weights)
+    weights = np.square(depth[tuple(voxels.T)]).astype(np.float32)
+    return LesionVoxels((voxels + np.asarray(start_zyx)).astype(np.int32), weights)
 
 
 def lesion_random(seed: int, scan_id: str, lesion_id: int) -> np.random.Generator:
-    """Numbers that depend on nothing but the seed and the lesion."""
+    """A generator that depends on the seed and the lesion alone."""
     return np.random.default_rng([seed, zlib.crc32(scan_id.encode()), lesion_id])
 
 
 def write_voxels(path: Path, tables: Mapping[int, LesionVoxels]) -> None:
-    """Write the tables of a scan's lesions into one file."""
+    """Write the tables of a scan's lesions, by lesion id, into one file."""
     ids = sorted(tables)
     ordered = [tables[lesion_id] for lesion_id in ids] or [NO_VOXELS]
     buffer = io.BytesIO()
@@ -87,10 +94,10 @@ def write_voxels(path: Path, tables: Mapping[int, LesionVoxels]) -> None:
 
 
 def read_voxels(path: Path) -> dict[int, LesionVoxels]:
-    """The tables of a scan's lesions by lesion id; no code is run by reading them.
+    """Read the tables of a scan's lesions, by lesion id; pickles are refused.
 
     Raises:
-        InputError: the file is missing or is none of this kind.
+        InputError: the file is missing or holds something else.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

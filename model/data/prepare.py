@@ -44,7 +44,7 @@ class PrepareOptions:
         plan: the plan of another data set, used unchanged in place of planning.
         folds: number of folds; 0 draws none, e.g. for pretraining on all patients.
         seed: seed of folds, HU samples and point tables.
-        excluded: patients of whom nothing is used.
+        excluded: patients to leave out of everything.
         workers: number of processes.
         is_strict: stop if the data set has any problem.
         check_only: check the data set and do nothing else.

@@ -1,4 +1,4 @@
-"""Where a scan's voxels and points lie on the grid that it is prepared on: the network grid of inference."""
+"""The grid that a scan is prepared on: the network grid of inference."""
 
 from __future__ import annotations
 
@@ -8,25 +8,34 @@ from ..network.plan import Plan
 
 
 def prepared_grid(geometry: Geometry, like: Geometry, plan: Plan) -> NetworkGrid:
-    """The network grid of a scan whose axis signs become those of another scan.
+    """Return the network grid of a scan turned to the axis signs of another scan.
 
     Args:
-        geometry: of the scan's file.
-        like: of the file of the scan that gives the signs, the follow-up as at inference.
+        geometry: geometry of the scan's file.
+        like: file geometry of the scan that gives the signs; at inference that is the follow-up.
+        plan: gives the target spacing and the order of axes.
     """
     return network_grid(geometry.in_axial_order(), plan, like.in_axial_order())
 
 
 def prepared_point(point_xyz: Vector, geometry: Geometry, grid: NetworkGrid) -> Vector:
-    """A voxel index of the scan's file (x, y, z) as one of the prepared grid (z, y, x), not rounded.
+    """Convert a point of a scan's file to its prepared grid.
 
-    Truncated it is the voxel that inference takes: multiplied, then divided, without a half-voxel term, and
-    kept inside the image.
+    Truncated it is the voxel that inference uses (docs/model_recipe.md, step 3): multiplied, then divided,
+    without a half-voxel shift, and kept inside the image.
+
+    Args:
+        point_xyz: voxel index (x, y, z) of the scan's file.
+        geometry: geometry of that file.
+        grid: the scan's `prepared_grid`.
+
+    Returns:
+        Voxel index (z, y, x) of the prepared grid, not rounded.
     """
     axial = geometry.axial_map().point(flip_order(point_xyz), geometry.shape_zyx)
-    moved = grid.axes.point(axial, grid.axial_shape_zyx)
+    turned = grid.axes.point(axial, grid.axial_shape_zyx)
     z, y, x = (
         min(max(p * s / t, 0.0), n - 1.0)
-        for p, s, t, n in zip(moved, grid.source_spacing_mm, grid.target_spacing_mm, grid.shape, strict=True)
+        for p, s, t, n in zip(turned, grid.source_spacing_mm, grid.target_spacing_mm, grid.shape, strict=True)
     )
     return (z, y, x)

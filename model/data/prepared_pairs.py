@@ -1,4 +1,4 @@
-"""The pairs of a prepared data set: lesions with their points on the prepared grids."""
+"""Pairs of prepared scans: their lesions with points on the prepared grids."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from .store import PairDocument, PreparedLesion, read_scan_document, scan_folder
 def prepared_pairs(
     folder: Path, cohort: Cohort, geometries: Mapping[str, Geometry], grids: Mapping[str, NetworkGrid]
 ) -> tuple[tuple[PairDocument, ...], tuple[Problem, ...]]:
-    """All pairs of scans with their lesions, and the lesions that resampling took.
+    """Collect all pairs of scans with their lesions, and the lesions lost in resampling.
 
     Args:
-        cohort: checked, all of its scans prepared in the folder.
-        geometries: of the scans' files.
-        grids: that the scans were prepared on.
+        folder: the prepared data set.
+        cohort: a checked cohort, all of its scans prepared in the folder.
+        geometries: geometries of the scans' files, by scan id.
+        grids: grids that the scans were prepared on, by scan id.
+
+    Returns:
+        The pairs, and a problem for each lesion without a voxel left in its follow-up.
     """
     visible = {scan.scan_id: _visible_ids(folder, scan.scan_id) for scan in cohort.scans}
-    found: dict[tuple[str, str], list[PreparedLesion]] = {}
+    by_pair: dict[tuple[str, str], list[PreparedLesion]] = {}
     problems: list[Problem] = []
     for lesion in cohort.lesions:
         ids = tuple(number for number in lesion.followup_ids if number in visible[lesion.followup])
@@ -33,16 +37,16 @@ def prepared_pairs(
             text = f"lesion {lesion.lesion_id} has no voxel left at the plan's spacing"
             problems.append(Problem(scan.labels or scan.image, text, "the lesion is left out"))
             continue
-        points = _points(lesion, geometries, grids)
-        entry = PreparedLesion(
+        baseline_point, followup_point, propagated_point = _prepared_points(lesion, geometries, grids)
+        prepared = PreparedLesion(
             lesion_id=lesion.lesion_id,
             followup_ids=ids,
-            baseline_point_zyx=points[0],
-            followup_point_zyx=points[1],
-            propagated_point_zyx=points[2],
+            baseline_point_zyx=baseline_point,
+            followup_point_zyx=followup_point,
+            propagated_point_zyx=propagated_point,
             has_baseline_mask=lesion.lesion_id in visible[lesion.baseline],
         )
-        found.setdefault((lesion.baseline, lesion.followup), []).append(entry)
+        by_pair.setdefault((lesion.baseline, lesion.followup), []).append(prepared)
     pairs = tuple(
         PairDocument(
             patient_id=cohort.scan(followup).patient_id,
@@ -50,24 +54,24 @@ def prepared_pairs(
             followup=followup,
             lesions=tuple(sorted(lesions, key=lambda lesion: lesion.lesion_id)),
         )
-        for (baseline, followup), lesions in sorted(found.items())
+        for (baseline, followup), lesions in sorted(by_pair.items())
     )
     return pairs, tuple(problems)
 
 
-def _points(
+def _prepared_points(
     lesion: RawLesion, geometries: Mapping[str, Geometry], grids: Mapping[str, NetworkGrid]
 ) -> tuple[Vector, Vector | None, Vector | None]:
-    """Baseline, true and propagated point on the prepared grids."""
+    """Baseline, true and propagated point (z, y, x) on the prepared grids."""
 
-    def moved(scan_id: str, point: Vector | None) -> Vector | None:
+    def on_grid(scan_id: str, point: Vector | None) -> Vector | None:
         return None if point is None else prepared_point(point, geometries[scan_id], grids[scan_id])
 
-    baseline = moved(lesion.baseline, lesion.baseline_point_xyz)
+    baseline = on_grid(lesion.baseline, lesion.baseline_point_xyz)
     if baseline is None:
         raise InputError(f"lesion {lesion.lesion_id} of {lesion.baseline}: has no point; expected one")
     true, propagated = lesion.followup_point_xyz, lesion.propagated_point_xyz
-    return baseline, moved(lesion.followup, true), moved(lesion.followup, propagated)
+    return baseline, on_grid(lesion.followup, true), on_grid(lesion.followup, propagated)
 
 
 def _visible_ids(folder: Path, scan_id: str) -> set[int]:

@@ -1,13 +1,12 @@
-"""A raw scan -> a prepared one: normalised and resampled as at inference, in chunks on disk.
+"""Prepare a scan: normalised and resampled as at inference, in chunks on disk.
 
-CT and lesions are cut by the very functions that cut the patches at inference (`network.patches`), slab by
-slab, so that a patch of the store equals a patch of a run bit by bit. This differs from the published
-training, which resamples CTs with cubic splines (across thick slices by nearest neighbour), while the
-published inference, which the challenge's container runs, is trilinear: there the network sees other images
-than those that it learned from. Here it does not.
+CT and lesions are extracted slab by slab by the functions that extract patches at inference
+(`network.patches`), so that a stored patch equals a patch at inference bit by bit. The published training
+[Kirchhoff2025] resamples CTs with cubic splines (nearest neighbour across thick slices), but its inference is
+trilinear, so its network sees other images at inference than in training.
 
-CTs are kept as float32: half precision would be off by up to 0.28 HU (measured on CTs clipped to -918 ... 723
-HU) and save 1.4 of 2.6 bytes a voxel after compression, but would break that equality.
+CTs are stored as float32: float16 would save 1.4 of 2.6 bytes a voxel after compression, at an error of up to
+0.28 HU (measured on CTs clipped to -918 ... 723 HU), but break that equality.
 """
 
 from __future__ import annotations
@@ -45,17 +44,25 @@ from .store import (
     voxel_digest,
 )
 
-# Patches are read at random places: a chunk is what is read at least, a block what is unpacked at least.
+# Patches are read at random positions: chunks are the units of reading, blocks those of decompression.
 _CHUNK = (64, 64, 64)
 _BLOCK = (16, 32, 32)
-# Higher levels take ten times as long to save two percent (measured).
+# Higher levels take ten times as long and save two percent (measured).
 _COMPRESSION_LEVEL = 1
 VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
 class PreparationJob:
-    """``like`` is the geometry of the scan whose axis signs this one takes, ``seed`` that of the tables."""
+    """A scan to prepare.
+
+    Attributes:
+        scan: the scan.
+        like: file geometry of the scan whose axis signs it takes.
+        plan: the plan of the network.
+        folder: folder of the prepared scan.
+        seed: seed of the point tables.
+    """
 
     scan: RawScan
     like: Geometry
@@ -72,9 +79,9 @@ class _Lesion:
 
 
 def is_prepared(job: PreparationJob) -> bool:
-    """Whether the scan was prepared before, of the same files and in the same way."""
-    known = read_scan_document(job.folder)
-    return known is not None and known.stamp == _stamp(job)
+    """True if the scan has been prepared from the same files with the same settings."""
+    document = read_scan_document(job.folder)
+    return document is not None and document.stamp == _stamp(job)
 
 
 def _stamp(job: PreparationJob) -> Stamp:
@@ -84,13 +91,13 @@ def _stamp(job: PreparationJob) -> Stamp:
 def prepare_scan(job: PreparationJob) -> None:
     """Prepare one scan.
 
-    The document of the scan is written last: a scan that was interrupted has none, and is done again.
+    `scan.json` is written last: an interrupted scan has none and is prepared again.
 
     Raises:
         InputError: its files cannot be read.
         OutputError: the store cannot be written.
     """
-    stamp = _stamp(job)  # of before they are read: files that change meanwhile are read again
+    stamp = _stamp(job)  # before reading: files that change meanwhile are read again next time
     scan = load_scan(job.scan)
     grid = prepared_grid(scan.file_geometry, job.like, job.plan)
     try:
@@ -139,7 +146,7 @@ def _document(lesion: _Lesion) -> LesionDocument:
 
 
 def _lesions(scan: Scan, grid: NetworkGrid) -> Iterator[_Lesion]:
-    """Each lesion resampled on its own, over the box of its voxels; one that vanishes has an empty box."""
+    """Resample each lesion on its own, within its bounding box; one that vanishes gets an empty box."""
     assert scan.mask is not None
     for lesion_id, axial_box in label_boxes(scan.mask).items():
         source = grid.axes.box(axial_box, grid.axial_shape_zyx)
@@ -167,7 +174,7 @@ def _write_volumes(
 
 
 def _painted(slab: Box, lesions: Sequence[_Lesion]) -> npt.NDArray[np.uint16]:
-    """The ids of the lesions in a slab; no voxel belongs to more than half to two of them."""
+    """The labelmap of a slab; lesions do not overlap, as no voxel can be more than half of two of them."""
     values = np.zeros(slab.shape_zyx, np.uint16)
     for lesion in lesions:
         common = slab.intersection(lesion.box)

@@ -35,7 +35,7 @@ class FileMark(BaseModel):
         return {key: value for key, value in handler(self).items() if value is not None}
 
     def matches(self, path: Path) -> bool:
-        """Whether a file still has the marked content. Missing files count as unchanged.
+        """True if a file still has the marked content. Missing files count as unchanged.
 
         The file is read only if its time has changed and its size has not.
         """

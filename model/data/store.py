@@ -1,16 +1,17 @@
-"""The prepared data set on disk, and how training reads it.
+"""The prepared data set on disk.
 
 ::
 
     plans.json, dataset.json   the network's plan, as inference reads it
-    fingerprint.json           what the plan was made from
-    checks.json                what is wrong with the data set, and what was left out
-    splits_final.json          the folds, patients in each; folds.json: their seed, and who is in none
-    index.json                 pairs of scans, and their lesions with points
-    sources.json               original files, and points as those count voxels: see `sources`
+    fingerprint.json           input of the planner
+    checks.json                problems of the data set and their consequences
+    splits_final.json          the patients of each fold
+    folds.json                 seed and number of the folds, patients in no fold
+    index.json                 pairs of scans, and their lesions with points on the prepared grids
+    sources.json               original files, and the lesions with points on their grids: `original_files`
     scans/<scan>/              ct.b2nd (float32, normalised), labels.b2nd (uint16, lesion ids),
                                voxels.npz (voxels to draw points from), scan.json (written last)
-    survey/                    what each scan's files told
+    survey/                    surveys of the scans' files: `scan_survey`
 
 Volumes lie on the network grid (z, y, x), points are voxel indices of it. Nothing here is a pickle.
 """
@@ -42,7 +43,7 @@ SCANS_FOLDER = "scans"
 
 
 class LesionDocument(BaseModel):
-    """A lesion of a prepared scan; the box is empty when resampling took all of it."""
+    """A lesion of a prepared scan, with its bounding box (z, y, x), empty if resampling lost all of it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,9 +54,20 @@ class LesionDocument(BaseModel):
 
 
 class ScanDocument(BaseModel):
-    """What `scan.json` says; order and flips lead from the scan's axial array to the prepared one.
+    """Content of `scan.json`.
 
-    ``digest`` is the `voxel_digest`; an earlier version did not write it down.
+    Attributes:
+        stamp: original files and settings that it was prepared from.
+        scan_id: the scan.
+        patient_id: its patient.
+        shape_zyx: shape of the prepared volumes.
+        spacing_zyx: their spacing in mm.
+        source_shape: shape before resampling, axes as prepared (z, y, x).
+        source_spacing_mm: spacing before resampling, axes as prepared (z, y, x).
+        axis_order: permutation from the scan's axial array to the prepared one.
+        axis_flipped: prepared axes that run against those of the axial array.
+        lesions: the lesions of its labelmap.
+        digest: the `voxel_digest`; None if written by an earlier version.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -104,12 +116,12 @@ class PreparedLesion:
 
     @property
     def is_absent(self) -> bool:
-        """Whether the follow-up does not show it."""
+        """True if it has vanished from the follow-up."""
         return not self.followup_ids
 
 
 class PairDocument(BaseModel):
-    """A pair of scans of `index.json`."""
+    """A pair of scans in `index.json`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -120,7 +132,7 @@ class PairDocument(BaseModel):
 
 
 class IndexDocument(BaseModel):
-    """What `index.json` says. ``preparation`` is what of the plan the scans were prepared with."""
+    """Content of `index.json`; ``preparation`` is the plan's part that scans depend on (`preparation_of`)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -131,7 +143,7 @@ class IndexDocument(BaseModel):
 
 
 class PreparedScan:
-    """One scan of the store; files are opened when first read, also after a move to another process."""
+    """One prepared scan; its files are opened on first use, in each process anew."""
 
     def __init__(self, folder: Path) -> None:
         document = read_scan_document(folder)
@@ -149,25 +161,39 @@ class PreparedScan:
 
     @property
     def digest(self) -> str:
-        """The `voxel_digest`: what the scan shows, whenever and wherever it was prepared."""
+        """The `voxel_digest`: it depends on the voxels, not on when and where they were prepared."""
         if self.document.digest is not None:
             return self.document.digest
-        return _known_digest(self.folder, (self.folder / SCAN_FILE).stat().st_mtime_ns)
+        return _cached_digest(self.folder, (self.folder / SCAN_FILE).stat().st_mtime_ns)
 
     def read_ct(self, box: Box) -> FloatVolume:
-        """The normalised CT in a box, float32 (z, y, x); 0, the mean HU, beyond the scan."""
+        """Read the normalised CT in a box.
+
+        Args:
+            box: voxels of the prepared grid (z, y, x), also outside of the scan.
+
+        Returns:
+            float32 (z, y, x) of the box's shape; 0, the mean HU, outside of the scan.
+        """
         return self._read(self._ct, box, np.float32)
 
     def read_labels(self, box: Box) -> npt.NDArray[np.uint16]:
-        """The lesion ids in a box, uint16 (z, y, x); 0 where there is none and beyond the scan."""
+        """Read the labelmap in a box.
+
+        Args:
+            box: voxels of the prepared grid (z, y, x), also outside of the scan.
+
+        Returns:
+            Lesion ids, uint16 (z, y, x) of the box's shape; 0 is background, also outside of the scan.
+        """
         return self._read(self._labels, box, np.uint16)
 
     def voxels(self, lesion_id: int) -> LesionVoxels:
-        """Voxels of a lesion to draw points from; none for an id that the scan does not show."""
+        """Voxels of a lesion to draw points from; an empty table for an id that the scan does not have."""
         return self._tables.get(lesion_id, NO_VOXELS)
 
     def lesion(self, lesion_id: int) -> LesionDocument | None:
-        """A lesion of the scan; None for an id that its labelmap did not hold."""
+        """A lesion of the scan; None for an id that its labelmap does not have."""
         return next((entry for entry in self.document.lesions if entry.lesion_id == lesion_id), None)
 
     def _read(self, array: blosc2.NDArray, box: Box, kind: type[Any]) -> npt.NDArray[Any]:
@@ -202,9 +228,14 @@ class PreparedPair:
 
 @dataclass(frozen=True, eq=False)
 class PreparedCohort:
-    """A prepared data set; ``excluded`` are patients of whom nothing is in it.
+    """A prepared data set.
 
-    ``preparation`` is what of the plan the scans were prepared with.
+    Attributes:
+        folder: its folder.
+        name: of the data set.
+        preparation: the plan's part that the scans depend on (`preparation_of`).
+        excluded: patients left out of everything.
+        pairs: its pairs of scans.
     """
 
     folder: Path
@@ -215,12 +246,12 @@ class PreparedCohort:
 
 
 def scan_folder(folder: Path, scan_id: str) -> Path:
-    """Where a scan is stored; every name makes a name of a folder."""
+    """The folder of a scan in a prepared data set."""
     return folder / SCANS_FOLDER / safe_name(scan_id)
 
 
 def read_scan_document(folder: Path) -> ScanDocument | None:
-    """The document of a prepared scan; None when there is none, or one of another kind."""
+    """Read `scan.json` of a prepared scan; None if it is missing or invalid."""
     try:
         return ScanDocument.model_validate(json.loads((folder / SCAN_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, ValidationError):
@@ -231,7 +262,7 @@ def read_prepared(folder: Path) -> PreparedCohort:
     """Open a prepared data set; volumes are read later.
 
     Raises:
-        InputError: the folder holds none, or scans of it are missing.
+        InputError: the folder is no prepared data set, or scans are missing.
     """
     path = folder / INDEX_FILE
     try:
@@ -250,7 +281,7 @@ def read_prepared(folder: Path) -> PreparedCohort:
 
 
 def voxel_digest(folder: Path) -> str:
-    """SHA-256 of a stored scan's voxels, CT and lesions, however they are packed.
+    """SHA-256 of a prepared scan's voxels, CT and labelmap, whatever their compression.
 
     Raises:
         InputError: a volume cannot be read.
@@ -267,8 +298,8 @@ def _voxel_values(folder: Path) -> Iterator[object]:
 
 
 @lru_cache(maxsize=4096)
-def _known_digest(folder: Path, mtime_ns: int) -> str:
-    """That of a scan which does not say it, read once by a process as long as it is not prepared anew."""
+def _cached_digest(folder: Path, mtime_ns: int) -> str:
+    """Digest of a scan without one in its `scan.json`, computed once per process until it changes."""
     return voxel_digest(folder)
 
 

@@ -17,12 +17,16 @@ from ..network.plan import PLANS_FILE, Plan, read_plan
 from .data_source import LesionPair, ScanPair
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FoldSplit:
     """The patients of one fold."""
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        # Ledgers of `train table` hold a digest of this text: it must not change with the name of the class.
+        return f"Split(training={self.training!r}, validation={self.validation!r})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What a whole-body scan costs on its way into training: grown, prepared, and cut into samples.
+"""Cost of preparing a whole-body scan for training: synthesis, preparation, samples.
 
     python -m test.benchmark.training_data [--size 512,512,600] [--lesions 40] [--patch 192,192,192]
         [--samples 6] [--seed 0]
@@ -36,7 +36,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def measure(*arguments: object) -> dict[str, float]:
-    """Run a command of Python to its end: its wall seconds, and the peak memory of its largest process."""
+    """Run a Python command; returns wall seconds and the peak memory of its largest process."""
     begin = time.perf_counter()
     child = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=CHECKOUT, stdout=sys.stderr)
     _, status, usage = os.wait4(child.pid, 0)
@@ -51,7 +51,7 @@ def write_case(folder: Path, size: str, lesions: int, seed: int) -> None:
 
 
 def _apart(work: Callable[..., None], *arguments: object) -> None:
-    """Do it in another process: what this one has held counts as a peak of those that it starts."""
+    """Run in another process: memory of this one would count in the peaks of the processes that it starts."""
     process = multiprocessing.get_context("spawn").Process(target=work, args=arguments)
     process.start()
     process.join()

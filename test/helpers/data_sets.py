@@ -11,12 +11,19 @@ import numpy as np
 
 from model.case.geometry import Array, Geometry, Vector
 from model.case.images import write_image
+from model.data.dataset import RawScan
 
-# Awkward on purpose: anisotropic, moved, and of three different lengths.
+# Awkward on purpose: anisotropic, off the origin, three different lengths.
 GRID = Geometry((26, 22, 14), (1.1, 1.2, 2.6), (-40.0, 12.5, 300.0))
+
+# The same with two axes against the world's, and with slices along x.
+TURNED = Geometry(GRID.size_xyz, GRID.spacing_xyz, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
+SAGITTAL = Geometry((14, 22, 26), (2.6, 1.2, 1.1), (0, 0, 0), (0, 0, 1, 1, 0, 0, 0, -1, 0))
 
 Lesions = Mapping[int, tuple[tuple[int, int, int], int]]
 """Lesion id -> centre (z, y, x) and half edge in voxels."""
+
+LESIONS: Lesions = {1: ((4, 5, 5), 2), 300: ((9, 15, 18), 3), 65535: ((9, 8, 20), 1), 7: ((1, 19, 2), 1)}
 
 
 def labelmap(lesions: Lesions, geometry: Geometry = GRID) -> Array:
@@ -33,6 +40,14 @@ def write_scan(image: Path, labels: Path, lesions: Lesions, geometry: Geometry =
     noise = np.random.default_rng(seed).normal(-20, 15, mask.shape)
     write_image(image, (noise + 80 * (mask > 0)).astype(np.int16), geometry, verify=False)
     write_image(labels, mask, geometry, verify=False)
+
+
+def write_raw_scan(folder: Path, geometry: Geometry = GRID) -> RawScan:
+    """A scan with `LESIONS`, or with one lesion on another grid, under an id with awkward characters."""
+    scan = RawScan("a b/c", "a b", 0, folder / "ct.nii.gz", folder / "labels.nii.gz")
+    lesions: Lesions = LESIONS if geometry.size_xyz == GRID.size_xyz else {3: ((8, 9, 6), 3)}
+    write_scan(scan.image, folder / "labels.nii.gz", lesions, geometry)
+    return scan
 
 
 def write_manifest(folder: Path, rows: Sequence[Mapping[str, str]]) -> Path:

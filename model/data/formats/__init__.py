@@ -1,1 +1,1 @@
-"""Readers of the data set formats: one module per format."""
+"""Readers of the data set formats, one module per format."""

@@ -1,14 +1,13 @@
-"""The challenge's release (autoPET/CT IV, Task 2) -> `Cohort`.
+"""Reader of the challenge's release (autoPET/CT IV, Task 2).
 
 Each patient has a CSV ``<id>.csv`` (``lesion_id, img_id_bl, img_id_fu, cog_bl, cog_fu, cog_propagated``;
-further columns are not looked at), images ``<id>_BL_img_BL_img_00``, ``<id>_FU_img_FU_img_00`` and masks
-``<id>_BL_mask_BL_img_00``, ``<id>_FU_mask_FU_img_00``, in whichever sub-folders. Points are voxel indices
-x, y, z.
+further columns are ignored), images ``<id>_BL_img_BL_img_00``, ``<id>_FU_img_FU_img_00`` and masks
+``<id>_BL_mask_BL_img_00``, ``<id>_FU_mask_FU_img_00``, in any sub-folders. Points are voxel indices x, y, z.
 
-What merged and split is told, as in the challenge's own script, by equal points: lesions of one ``cog_fu``
-have merged, lesions of one ``cog_bl`` have split. Which of their ids a labelmap holds is only known once it
-is read: the links of this cohort are candidates. A lesion with a ``cog_bl`` is in the baseline, one with a
-``cog_fu`` in the follow-up; one without ``cog_fu`` has vanished unless the labelmap holds it all the same.
+As in the challenge's own script, equal points mark merges and splits: lesions with one ``cog_fu`` have
+merged, lesions with one ``cog_bl`` have split. The ids that a labelmap holds are only known once it is read:
+the links of this cohort are candidates. A lesion with a ``cog_bl`` is in the baseline, one with a ``cog_fu``
+in the follow-up; one without ``cog_fu`` has vanished unless the labelmap holds it all the same.
 """
 
 from __future__ import annotations
@@ -43,28 +42,29 @@ class _Row:
 
 
 def is_challenge_table(path: Path) -> bool:
-    """Whether a CSV has the header of the release."""
+    """True if a CSV has the header of the release."""
     try:
         with path.open("rb") as file:
             header = file.readline()
     except OSError:
-        return path.is_file()  # whatever it is: that it cannot be read is told when it is
-    # As far as it can be read: a table in another encoding is one as well. In UTF-16 each letter has a zero.
+        return path.is_file()  # unreadable files are reported later, by the reader
+    # Recognise tables in other encodings too, which the reader reports. UTF-16 has a zero in each letter.
     text = header.decode("utf-8-sig", "replace").replace("\0", "")
     return set(COLUMNS) <= {name.strip('\ufffd" \t\r\n') for name in text.split(",")}
 
 
 def challenge_tables(folder: Path) -> list[Path]:
-    """The patients' CSV files in a folder and its sub-folders."""
+    """List the patients' CSV files in a folder and its sub-folders."""
     return [path for path in sorted(folder.rglob("*.csv")) if is_challenge_table(path)]
 
 
 def read_challenge(folder: Path) -> Cohort:
-    """The scans and lesions of the release; no image is opened.
+    """Read the scans and lesions of the release; no image is opened.
+
+    Faults of single tables and rows become problems of the cohort.
 
     Raises:
-        InputError: the folder holds none of its tables. What is wrong with single tables and rows is among
-            the cohort's problems.
+        InputError: the folder holds none of its tables.
     """
     tables = challenge_tables(folder)
     if not tables:
@@ -75,10 +75,10 @@ def read_challenge(folder: Path) -> Cohort:
     scans: dict[str, RawScan] = {}
     lesions: list[RawLesion] = []
     problems: list[Problem] = []
-    known: dict[str, Path] = {}
+    by_patient: dict[str, Path] = {}
     for table in tables:
-        first = known.setdefault(table.stem, table)
-        if first != table:  # a copy would count all lesions twice, another one contradict the first
+        first = by_patient.setdefault(table.stem, table)
+        if first != table:  # a copy would count all lesions twice, a different table contradict the first
             text = f"patient {table.stem} is in {first} already; expected one table for each patient"
             problems.append(Problem(table, text, "the table is left out"))
             continue
@@ -96,7 +96,13 @@ def read_challenge(folder: Path) -> Cohort:
 
 
 def parse_point(cell: str) -> Vector | None:
-    """``x y z``, ``(x, y, z)`` or ``[x, y, z]``; None where it is empty or NaN.
+    """Parse a cell with a point.
+
+    Args:
+        cell: ``x y z``, ``(x, y, z)`` or ``[x, y, z]``.
+
+    Returns:
+        Voxel index (x, y, z) of the file; None if the cell is empty or NaN.
 
     Raises:
         InputError: anything else.
@@ -114,21 +120,21 @@ def parse_point(cell: str) -> Vector | None:
 
 
 def _rows(table: Path, problems: list[Problem]) -> Iterator[_Row]:
-    known: set[tuple[int, int, int]] = set()
+    seen: set[tuple[int, int, int]] = set()
     for number, cells in _entries(table, problems):
         try:
             row = _row(cells)
-            if (row.lesion_id, row.baseline, row.followup) in known:
-                raise InputError(f"lesion {row.lesion_id} is there twice for these scans")
+            if (row.lesion_id, row.baseline, row.followup) in seen:
+                raise InputError(f"lesion {row.lesion_id} is listed twice for these scans; expected it once")
         except InputError as error:
             problems.append(Problem(table, f"row {number}: {error}", "the row is left out"))
             continue
-        known.add((row.lesion_id, row.baseline, row.followup))
+        seen.add((row.lesion_id, row.baseline, row.followup))
         yield row
 
 
 def _entries(table: Path, problems: list[Problem]) -> list[tuple[int, dict[str, str]]]:
-    """The cells of each row with its number, as a table program counts; none where it cannot be read."""
+    """The line number and cells of each row; () and a problem if the table cannot be read."""
     try:
         reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""))
         reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
@@ -158,7 +164,7 @@ def _row(cells: Mapping[str, str]) -> _Row:
 
 
 def _number(cells: Mapping[str, str], column: str) -> int:
-    """A whole number, which tables with gaps store as 3.0; an image that is not named is the first one."""
+    """A whole number, which tables with gaps store as 3.0; a missing image number is 0, the first image."""
     cell = cells.get(column, "")
     if cell.lower() in _MISSING and column != "lesion_id":
         return 0
@@ -173,12 +179,12 @@ def _number(cells: Mapping[str, str], column: str) -> int:
 
 def _images(folder: Path) -> dict[str, Path]:
     """All images of the release by their name without suffix."""
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         suffix = next((ending for ending in IMAGE_SUFFIXES if path.name.lower().endswith(ending)), None)
         if suffix is not None:
-            found.setdefault(path.name[: -len(suffix)], path)
-    return found
+            images.setdefault(path.name[: -len(suffix)], path)
+    return images
 
 
 def _scans(table: Path, rows: Sequence[_Row], images: Mapping[str, Path]) -> Iterator[RawScan]:
@@ -195,7 +201,7 @@ def _scans(table: Path, rows: Sequence[_Row], images: Mapping[str, Path]) -> Ite
 
 
 def _scan_id(patient: str, which: str, number: int) -> str:
-    """LongiSeg's name of the scan."""
+    """The scan's name, as LongiSeg has it."""
     return f"{patient}_{which}_img_{number:02d}"
 
 
@@ -205,15 +211,15 @@ def _lesions(patient: str, rows: Sequence[_Row]) -> Iterator[RawLesion]:
             lesion_id=row.lesion_id,
             baseline=_scan_id(patient, "BL", row.baseline),
             followup=_scan_id(patient, "FU", row.followup),
-            followup_ids=tuple(sorted({other.lesion_id for other in rows if _may_be_one(row, other)})),
+            followup_ids=tuple(sorted({other.lesion_id for other in rows if _may_be_same(row, other)})),
             baseline_point_xyz=row.baseline_point,
             followup_point_xyz=row.followup_point,
             propagated_point_xyz=row.propagated_point,
         )
 
 
-def _may_be_one(row: _Row, other: _Row) -> bool:
-    """Whether two rows of a patient are one lesion, in the baseline or in the follow-up."""
+def _may_be_same(row: _Row, other: _Row) -> bool:
+    """True if two rows of a patient are the same lesion, in the baseline or in the follow-up."""
     if row is other:
         return True
     if (row.baseline, row.followup) != (other.baseline, other.followup):

@@ -1,4 +1,4 @@
-"""A manifest (CSV) -> `Cohort`: one row per scan.
+"""Reader of a manifest (CSV) with one row per scan.
 
 ========= ==================================================================================
 patient   any name
@@ -6,17 +6,17 @@ timepoint any name, unique within the patient
 image     the CT
 labels    instance labelmap on the grid of the CT, value = lesion id; may be empty
 order     optional: a whole number that sorts the patient's scans (default: order of the rows)
-points    optional: click JSON of lesions in this scan: in a first scan where they are, in a later one
-          where they were propagated to (voxel indices of this scan). A later scan that is itself a
-          baseline is asked for the centres of its masks, not for these
+points    optional: click JSON of lesions, voxel indices of this scan: in a first scan their places, in a
+          later one their propagated points. A later scan that is itself a baseline is prompted at the
+          centres of its masks instead
 links     optional, in a later scan: lesions that have other ids than in the scan before, as in
           ``3>5; 4>5; 7>7+8; 9>`` (3 and 4 merged into 5, 7 split, 9 is absent)
 baseline  optional: the time point that this scan is a follow-up of (default: the one before it); ``-``
-          for a scan that follows none
+          if it is no follow-up
 ========= ==================================================================================
 
-Paths are relative to the manifest. Each scan of a patient but the first makes a pair with its baseline; the
-same id in both scans of a pair is the same lesion, unless ``links`` says otherwise.
+Paths are relative to the manifest. Each scan of a patient but the first makes a pair with its baseline; equal
+ids in both scans of a pair are the same lesion, except as given by ``links``.
 """
 
 from __future__ import annotations
@@ -54,25 +54,26 @@ class _Row:
 
 
 def read_manifest(path: Path) -> Cohort:
-    """The scans of a manifest, and the pairs that they form; no image is opened.
+    """Read the scans of a manifest and their pairs; no image is opened.
+
+    Faults of single rows become problems of the cohort.
 
     Raises:
-        InputError: the file cannot be read, columns are missing or unknown, or no row can be used. What is
-            wrong with single rows is among the cohort's problems.
+        InputError: the file cannot be read, columns are missing or unknown, or no row can be used.
     """
     rows: list[_Row] = []
     problems: list[Problem] = []
-    known: set[str] = set()
+    seen: set[str] = set()
     for number, cells in _entries(path):
         try:
             row = _row(path, cells, len(rows))
-            if row.scan.scan_id in known:
-                raise InputError(f"{path}: patient and time point {row.scan.scan_id} are there twice")
+            if row.scan.scan_id in seen:
+                raise InputError(f"{path}: patient and time point {row.scan.scan_id} are listed twice")
         except InputError as error:
             text = str(error).removeprefix(f"{path}: ")
             problems.append(Problem(path, f"row {number}: {text}", "the row is left out"))
             continue
-        known.add(row.scan.scan_id)
+        seen.add(row.scan.scan_id)
         rows.append(row)
     if not rows:
         first = f" ({problems[0].text})" if problems else ""
@@ -89,7 +90,7 @@ def read_manifest(path: Path) -> Cohort:
 
 
 def _entries(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row with its number, as a table program counts."""
+    """Line number and cells of each row."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -106,18 +107,18 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     unknown = [name for name in columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
     twice = sorted({name for name in columns if columns.count(name) > 1})
-    for fault, names in (("is missing", missing), ("is unknown", unknown), ("is there twice", twice)):
+    for fault, names in (("is missing", missing), ("is unknown", unknown), ("occurs twice", twice)):
         if names:
             raise InputError(
                 f"{path}: the column {', '.join(map(repr, names))} {fault}; expected {_EXPECTED}"
             )
 
 
-def _row(path: Path, cells: Mapping[str, str], place: int) -> _Row:
+def _row(path: Path, cells: Mapping[str, str], index: int) -> _Row:
     for column in ("patient", "timepoint", "image"):
         if not cells.get(column):
             raise InputError(f"{column} is empty; expected a value")
-    order = cells.get("order") or str(place)
+    order = cells.get("order") or str(index)
     try:
         number = int(order)
     except ValueError:
@@ -138,10 +139,10 @@ def _row(path: Path, cells: Mapping[str, str], place: int) -> _Row:
 
 
 def parse_links(text: str) -> Renamed:
-    """``3>5; 7>7+8; 9>`` -> ((3, (5,)), (7, (7, 8)), (9, ())).
+    """Parse links, e.g. ``3>5; 7>7+8; 9>`` to ((3, (5,)), (7, (7, 8)), (9, ())).
 
     Raises:
-        InputError: another form, an id out of range, or one id twice on the left.
+        InputError: invalid syntax, an id out of range, or one id twice on the left.
     """
     links: dict[int, tuple[int, ...]] = {}
     for part in filter(None, (part.strip() for part in text.split(";"))):
@@ -152,17 +153,17 @@ def parse_links(text: str) -> Renamed:
         if not all(0 < number <= MAX_LESION_ID for number in (source, *targets)):
             raise InputError(f"links holds {part!r}; expected ids from 1 to {MAX_LESION_ID}")
         if source in links:
-            raise InputError(f"links says twice what becomes of lesion {source}; expected it once")
+            raise InputError(f"links holds lesion {source} twice on the left; expected it once")
         links[source] = targets
     return tuple(links.items())
 
 
 def _pairs(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> Iterator[RawPair]:
-    """Each scan of a patient but the first with the one that it follows, if any."""
+    """Pair each scan of a patient but the first with its baseline, if any."""
     for patient in dict.fromkeys(row.scan.patient_id for row in rows):
-        mine = sorted((r for r in rows if r.scan.patient_id == patient), key=lambda row: row.scan.order)
-        by_id = {row.scan.scan_id: row for row in mine}
-        for earlier, later in pairwise(mine):
+        own = sorted((r for r in rows if r.scan.patient_id == patient), key=lambda row: row.scan.order)
+        by_id = {row.scan.scan_id: row for row in own}
+        for earlier, later in pairwise(own):
             if later.baseline == NO_BASELINE:
                 continue
             named = f"{patient}_{later.baseline}"
@@ -177,5 +178,5 @@ def _pairs(path: Path, rows: Sequence[_Row], problems: list[Problem]) -> Iterato
                 later.renamed,
                 first.points,
                 later.points,
-                baseline_is_first=first is mine[0],
+                baseline_is_first=first is own[0],
             )

@@ -1,4 +1,4 @@
-"""Which reader a data set needs."""
+"""Choice of the reader for a data set."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _EXPECTED = (
 
 
 def read_cohort(path: Path, data_format: str = "auto") -> Cohort:
-    """A data set in the given format (`auto`, `challenge`, `longiseg` or `manifest`).
+    """Read a data set in the given format (`auto`, `challenge`, `longiseg` or `manifest`).
 
     Raises:
-        InputError: nothing is there, or not in this form; the message names the file.
+        InputError: the path is missing or not in this format.
     """
     if not path.exists():
         raise InputError(f"{path}: is missing; expected {_EXPECTED}")
-    chosen = data_format if data_format != "auto" else _form_of(path)
+    chosen = data_format if data_format != "auto" else _detected_format(path)
     if chosen == "manifest" and path.is_dir():
         path = path / MANIFEST_FILE
     if chosen != "manifest" and not path.is_dir():
-        raise InputError(f"{path}: is no folder; expected one, as the format is {chosen}")
+        raise InputError(f"{path}: is not a folder; expected one, as the format is {chosen}")
     return _READERS[chosen](path)
 
 
-def _form_of(path: Path) -> str:
+def _detected_format(path: Path) -> str:
     if path.is_file() or (path / MANIFEST_FILE).is_file():
         return "manifest"
     if (path / PATIENTS_FILE).is_file():
         return "longiseg"
     if challenge_tables(path):
         return "challenge"
-    raise InputError(f"{path}: holds no data set that is known; expected {_EXPECTED}")
+    raise InputError(f"{path}: holds no known data set; expected {_EXPECTED}")

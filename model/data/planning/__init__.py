@@ -1,1 +1,1 @@
-"""nnU-Net's planning for prepared data: fingerprint, plan, and its files."""
+"""nnU-Net's planning: fingerprint, planner and the files of a plan."""

@@ -1,7 +1,7 @@
-"""The fingerprint of a data set: spacings, shapes, and HU of its lesions, as nnU-Net's.
+"""Fingerprint of a data set, as nnU-Net's: spacings, shapes and HU of its lesions.
 
-Nothing is cropped first (the published preprocessor for point prompts does not either), so that a point keeps
-its place. Foreground is every voxel with a label above 0.
+Scans are not cropped first (nor in the published preprocessor for point prompts), so that points keep their
+place. Foreground is every voxel with a label above 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FINGERPRINT_FILE = "fingerprint.json"
 
 
 class Intensities(BaseModel):
-    """HU of the foreground, in the words of a plan."""
+    """HU statistics of the foreground, named as in a plan."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,7 +35,14 @@ class Intensities(BaseModel):
 
 
 class Fingerprint(BaseModel):
-    """Spacings (mm) and shapes of all scans in axial order (z, y, x); what the planner starts from."""
+    """The planner's input.
+
+    Attributes:
+        spacings_zyx: spacings of all scans in axial order, mm.
+        shapes_zyx: their shapes in voxels.
+        foreground: HU of their lesions.
+        sampled_voxels: number of voxels behind these statistics.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,22 +53,24 @@ class Fingerprint(BaseModel):
 
     @property
     def median_spacing_zyx(self) -> Vector:
+        """Median spacing of the scans, mm, each axis by itself."""
         z, y, x = np.median(np.asarray(self.spacings_zyx), 0).tolist()
         return (z, y, x)
 
     @property
     def median_shape_zyx(self) -> Vector:
+        """Median shape of the scans in voxels, each axis by itself."""
         z, y, x = np.median(np.asarray(self.shapes_zyx), 0).tolist()
         return (z, y, x)
 
 
 def fingerprint_of(surveys: Sequence[ScanSurvey]) -> Fingerprint:
-    """The fingerprint of scans that were looked at, none of them with faults.
+    """Compute the fingerprint of scans without faults.
 
     Raises:
-        InputError: no scan has a foreground, or it is all of one HU.
+        InputError: no scan has a foreground, or all of it has one HU.
     """
-    grids = [survey.geometry.reoriented(survey.geometry.axial_map()) for survey in surveys]
+    grids = [survey.geometry.in_axial_order() for survey in surveys]
     samples = [np.asarray(survey.intensities, np.float32) for survey in surveys if survey.intensities]
     if not samples:
         raise InputError("the data set: its labelmaps hold no lesion; expected one voxel or more")
@@ -86,5 +95,5 @@ def fingerprint_of(surveys: Sequence[ScanSurvey]) -> Fingerprint:
 
 
 def write_fingerprint(folder: Path, fingerprint: Fingerprint) -> None:
-    """Write it beside the plan, in full precision."""
+    """Write the fingerprint beside the plan, in full precision."""
     write_json(folder / FINGERPRINT_FILE, fingerprint.model_dump(mode="json"), decimals=None)

@@ -1,4 +1,4 @@
-"""`plans.json` and `dataset.json` of a planned network, as nnU-Net 2.4 or later and inference read them."""
+"""Files of a plan: `plans.json` and `dataset.json`, readable by nnU-Net 2.4 or later and by inference."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def write_plan(folder: Path, name: str, fingerprint: Fingerprint, planned: Plann
 
     Raises:
         OutputError: it cannot be written.
-        WeightsError: the plan is none that inference takes.
+        WeightsError: inference cannot use the plan.
     """
     write_json(folder / PLANS_FILE, _plans(name, fingerprint, planned), decimals=None)
     return read_plan(folder / PLANS_FILE)
 
 
 def transfer_plan(source: Path, folder: Path, name: str) -> Plan:
-    """Take the plan of another data set as it is (spacing, patch, normalisation, topology), and name it anew.
+    """Copy the plan of another data set (spacing, patch, normalisation, topology) under a new name.
 
     Raises:
-        WeightsError: it is no plan that inference takes.
+        WeightsError: inference cannot use the plan.
         OutputError: it cannot be written.
     """
     read_plan(source)
@@ -57,9 +57,9 @@ def write_dataset(folder: Path, scans: int) -> None:
 
 
 def preparation_of(plan: Plan) -> str:
-    """What of a plan prepared scans depend on, as one text: spacing, order of axes, normalisation.
+    """The part of a plan that prepared scans depend on, as one text: spacing, order of axes, normalisation.
 
-    Patch and topology may change; the scans stay prepared.
+    Scans stay prepared if patch or topology change. The text is written to disk and must stay the same.
     """
     return repr((plan.spacing_zyx, plan.transpose_forward, plan.normalization))
 

@@ -1,6 +1,7 @@
-"""From a fingerprint to a plan: target spacing, patch, topology, batch, by nnU-Net's rules for ResEncL.
+"""Planner: target spacing, patch, topology and batch from a fingerprint, by nnU-Net's rules for ResEncL.
 
-The presets differ in how much memory they plan for, and the small ones in the width of the network too.
+The rules are those of [Isensee2021] and [Isensee2024] (docs/model_recipe.md, Planning). Presets differ in
+their memory target, the small ones also in the width of the network.
 """
 
 from __future__ import annotations
@@ -17,21 +18,29 @@ from ...network.resample import resampled_shape
 from .fingerprint import Fingerprint
 from .topology import MIN_EDGE, NetworkTopology, feature_count, topology_for
 
-# Slices count as thick, and few, from this ratio on (nnU-Net's threshold of anisotropy).
+# Ratio from which slices count as thick and as few (nnU-Net's threshold of anisotropy).
 _ANISOTROPY = 3
 _MIN_BATCH = 2
 _REFERENCE_BATCH = 2
-# The patch to start from has as many voxels as this one.
+# Number of voxels of the first patch that is tried.
 _FIRST_PATCH_VOXELS = 256**3
-# Of thick slices the target is a fine scan's, so that few are interpolated.
+# For thick slices the target is that of a finely sampled scan, so that few are interpolated.
 _THICK_PERCENTILE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A family of networks. ``reference`` feature voxels at batch 2 fill ``memory_gb`` of a GPU.
+    """A family of networks.
 
-    ``blocks`` are those of the encoder's stages; deeper networks repeat the last number.
+    Attributes:
+        name: on the command line.
+        memory_gb: GPU memory to plan for.
+        reference: feature voxels at batch 2 that fill this memory.
+        base_features: feature maps of the first stage.
+        max_features: maximum of feature maps.
+        blocks: residual blocks of each encoder stage; deeper networks repeat the last number.
+        plans_name: name of the plans in `plans.json`.
+        planner: name of the planner in `plans.json`.
     """
 
     name: str
@@ -44,9 +53,11 @@ class Preset:
     planner: str
 
     def features(self, stages: int) -> tuple[int, ...]:
+        """Feature maps of each stage of a network with so many stages."""
         return tuple(min(self.max_features, self.base_features * 2**stage) for stage in range(stages))
 
     def blocks_of(self, stages: int) -> tuple[int, ...]:
+        """Residual blocks of each encoder stage of a network with so many stages."""
         return tuple(self.blocks[min(stage, len(self.blocks) - 1)] for stage in range(stages))
 
 
@@ -55,13 +66,13 @@ _PUBLISHED = "nnUNetPlannerResEnc"
 PRESETS = {
     preset.name: preset
     for preset in (
-        # The published presets, number by number.
+        # The published presets.
         Preset(
             "resenc-l", 24, 2.1e9, 32, 320, (1, 3, 4, 6), "nnUNetResEncUNetLPlans", "nnUNetPlannerResEncL"
         ),
         Preset("resenc-m", 8, 6.8e8, 32, 320, (1, 3, 4, 6), "nnUNetResEncUNetMPlans", "nnUNetPlannerResEncM"),
-        # Ours for lesser machines: half the width for a GPU of 4 GB or a patient processor, and what two
-        # cores train in an evening (patches of some 32 x 64 x 64).
+        # Presets of this project: half the width for a GPU of 4 GB, and a network that two CPU cores can
+        # train in an evening (patches of about 32 x 64 x 64).
         Preset("small", 4, 1.4e8, 16, 128, (1, 2, 3, 3), "LongilesionSmallPlans", "longilesion"),
         Preset("tiny", 1, 8e6, 8, 32, (1, 1, 2, 2), "LongilesionTinyPlans", "longilesion"),
     )
@@ -71,7 +82,15 @@ DEFAULT_PRESET = "resenc-l"
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What is asked of the planner; None leaves it to its rules. Spacing in mm, patch in voxels."""
+    """Options of the planner; None leaves the value to its rules.
+
+    Attributes:
+        preset: name of the preset.
+        memory_gb: GPU memory to plan for, in place of the preset's.
+        spacing_zyx: target spacing in mm.
+        patch_zyx: patch in voxels.
+        batch_size: patches per step.
+    """
 
     preset: str = DEFAULT_PRESET
     memory_gb: float | None = None
@@ -82,7 +101,15 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class NetworkPlan:
-    """Patch, topology and batch for one spacing; ``feature_voxels`` is what one patch costs."""
+    """Patch, topology and batch for one spacing.
+
+    Attributes:
+        topology: the stages and the patch.
+        features: feature maps of each stage.
+        blocks: residual blocks of each encoder stage.
+        batch_size: patches per step.
+        feature_voxels: `feature_count` of one patch.
+    """
 
     topology: NetworkTopology
     features: tuple[int, ...]
@@ -93,7 +120,14 @@ class NetworkPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlannedConfiguration:
-    """All that a plan says; spacing in mm, the median shape after resampling to it, (z, y, x)."""
+    """The planned network and its grid.
+
+    Attributes:
+        preset: the family of the network.
+        spacing_zyx: target spacing in mm.
+        median_shape_zyx: median shape of the scans in voxels after resampling.
+        network: the network.
+    """
 
     preset: Preset
     spacing_zyx: Vector
@@ -102,9 +136,9 @@ class PlannedConfiguration:
 
     @property
     def batch_dice(self) -> bool:
-        """Whether Dice is summed over a batch: where patches show an eighth of the scan or less.
+        """True if Dice is summed over a batch: patches show less than an eighth of the median scan.
 
-        The published planner does so where it plans a coarser network beside this one, which is about then.
+        The published planner does so if it also plans a coarser network, which is at about the same size.
         """
         return math.prod(self.network.topology.patch_size) < math.prod(self.median_shape_zyx) / 8
 
@@ -112,11 +146,10 @@ class PlannedConfiguration:
 def plan_configuration(fingerprint: Fingerprint, options: PlanOptions) -> PlannedConfiguration:
     """Plan a network for a data set.
 
-    Axes keep their order: where the coarsest is not that across the slices nnU-Net would put it first, which
-    the published export does not undo.
+    Axes keep their order. nnU-Net would put the coarsest first, which the published export does not undo.
 
     Raises:
-        InputError: an unknown preset, or a spacing, patch or batch that cannot be used.
+        InputError: an unknown preset, or a spacing or patch that cannot be used.
     """
     if options.preset not in PRESETS:
         raise InputError(f"--preset: is {options.preset!r}; expected one of {', '.join(PRESETS)}")
@@ -136,7 +169,11 @@ def plan_configuration(fingerprint: Fingerprint, options: PlanOptions) -> Planne
 
 
 def target_spacing(fingerprint: Fingerprint) -> Vector:
-    """The median spacing; where slices are thick and few a fine scan's, but no finer than in-plane."""
+    """Choose the target spacing: the median, or for thick and few slices that of a finely sampled scan.
+
+    Returns:
+        Spacing (z, y, x) in mm; across thick slices it is not finer than the coarsest other axis.
+    """
     spacings, shapes = np.asarray(fingerprint.spacings_zyx), np.asarray(fingerprint.shapes_zyx)
     target, shape = np.percentile(spacings, 50, 0), np.percentile(shapes, 50, 0)
     worst = int(np.argmax(target))
@@ -145,7 +182,7 @@ def target_spacing(fingerprint: Fingerprint) -> Vector:
     is_thick = target[worst] > _ANISOTROPY * coarsest
     if is_thick and shape[worst] * _ANISOTROPY < min(shape[axis] for axis in others):
         fine = float(np.percentile(spacings[:, worst], _THICK_PERCENTILE))
-        # The published planner's hair's breadth, which keeps this axis the coarsest one.
+        # As in the published planner, this axis stays the coarsest by a tiny margin.
         target[worst] = fine if fine >= coarsest else coarsest + 1e-5
     z, y, x = target.tolist()
     return (z, y, x)
@@ -158,19 +195,29 @@ def plan_network(
     memory_gb: float | None = None,
     patch: Index | None = None,
 ) -> NetworkPlan:
-    """The largest patch of the scans' proportions that fits into memory, or the given one, and its network.
+    """Plan a network for the given patch, or for the largest one that fits into memory.
+
+    Args:
+        spacing: target spacing (z, y, x) in mm.
+        median_shape: median shape (z, y, x) of the scans at this spacing; patches have its proportions.
+        preset: the family of networks.
+        memory_gb: GPU memory to plan for, in place of the preset's.
+        patch: patch (z, y, x) in voxels.
+
+    Returns:
+        The network, with a batch that fills the memory, of two patches at least.
 
     Raises:
-        InputError: the given patch cannot be halved often enough to be divided by its own strides.
+        InputError: the given patch is too small, or not a multiple of its strides.
     """
     reference = preset.reference * ((memory_gb or preset.memory_gb) / preset.memory_gb)
     if patch is not None:
         topology = topology_for(spacing, patch)
         if topology.patch_size != patch:
-            wanted = " ".join(map(str, topology.patch_size))
+            suggested = " ".join(map(str, topology.patch_size))
             raise InputError(
                 f"--patch: {' '.join(map(str, patch))} is not divided by the network's strides; expected "
-                f"multiples of {' '.join(map(str, topology.divisor))}, such as {wanted}"
+                f"multiples of {' '.join(map(str, topology.divisor))}, such as {suggested}"
             )
     else:
         topology = _largest(spacing, median_shape, preset, reference)
@@ -186,16 +233,16 @@ def plan_network(
 def _largest(
     spacing: Sequence[float], median_shape: Sequence[float], preset: Preset, reference: float
 ) -> NetworkTopology:
-    """From a patch that is too large, a step at a time off the axis that shows most of the median scan."""
+    """Start from a patch that is too large, and shorten the axis that covers most of the median scan."""
     inverse = 1 / np.asarray(spacing, np.float64)
     scale = (_FIRST_PATCH_VOXELS / np.prod(inverse)) ** (1 / 3)
     first = [min(round(float(a * scale)), n) for a, n in zip(inverse, median_shape, strict=True)]
     topology = topology_for(spacing, first)
     while _cost(topology, preset) > reference:
         patch = topology.patch_size
-        shown = [p / n for p, n in zip(patch, median_shape, strict=True)]
-        by_share = sorted(range(3), key=lambda a: (shown[a], a), reverse=True)
-        # An axis that can just be halved once is left alone, which no scan of a usual shape needs.
+        covered = [p / n for p, n in zip(patch, median_shape, strict=True)]
+        by_share = sorted(range(3), key=lambda a: (covered[a], a), reverse=True)
+        # Each axis stays long enough to be halved once; scans of usual shapes never get there.
         axis = next((a for a in by_share if patch[a] - topology.divisor[a] >= 2 * MIN_EDGE), None)
         if axis is None:
             break

@@ -1,7 +1,7 @@
-"""How deep a U-Net is along each axis, and how many feature voxels it computes: nnU-Net's rules.
+"""Topology of a U-Net by nnU-Net's rules: its stages along each axis, and its feature voxels.
 
-Written after their description (Isensee et al. 2021, nnU-Net; Isensee et al. 2024, "nnU-Net revisited", for
-the residual-encoder presets), and held to the numbers that the published planner gives.
+Implemented from their description ([Isensee2021], and [Isensee2024] for the residual-encoder presets) and
+tested against the numbers of the published planner.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ from dataclasses import dataclass
 from ...case.geometry import Index
 
 MIN_EDGE = 4
-"""No axis of a feature map gets shorter than this."""
+"""Minimum length of each axis of a feature map, in voxels."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkTopology:
-    """Kernels and strides of each stage, full resolution first, and the patch (z, y, x) that they divide."""
+    """The stages of a U-Net, full resolution first.
+
+    Attributes:
+        patch_size: patch in voxels (z, y, x), a multiple of `divisor`.
+        kernel_sizes: kernel (z, y, x) of each stage.
+        strides: stride (z, y, x) of each stage.
+    """
 
     patch_size: Index
     kernel_sizes: tuple[Index, ...]
@@ -26,17 +32,21 @@ class NetworkTopology:
 
     @property
     def divisor(self) -> Index:
-        """What the patch is a multiple of: the product of the strides."""
+        """The product of the strides (z, y, x), which divides the patch."""
         a, b, c = (math.prod(stride[axis] for stride in self.strides) for axis in range(3))
         return (a, b, c)
 
 
 def topology_for(spacing: Sequence[float], patch: Sequence[float]) -> NetworkTopology:
-    """The stages for a patch, which is made larger until they divide it.
+    """Derive the stages for a patch, which is enlarged to a multiple of their strides.
 
     An axis is halved while it is 8 voxels long or more and its spacing is less than twice that of the finest
     axis that can still be halved; the last axis left needs 12. A kernel has 3 voxels along an axis from the
     stage on at which its spacing is less than twice the finest one.
+
+    Args:
+        spacing: target spacing (z, y, x) in mm.
+        patch: desired patch (z, y, x) in voxels.
     """
     current, size = [float(value) for value in spacing], [float(value) for value in patch]
     kernel = [1, 1, 1]
@@ -70,11 +80,17 @@ def _axes_to_halve(spacing: Sequence[float], size: Sequence[float]) -> list[int]
 def feature_count(
     topology: NetworkTopology, features: Sequence[int], blocks: Sequence[int], classes: int = 2
 ) -> int:
-    """The feature voxels that all convolutions of a residual-encoder U-Net give out for one patch.
+    """Count the output voxels of all convolutions of a residual-encoder U-Net for one patch.
 
-    What nnU-Net compares with a reference to tell whether a patch fits into memory: stem, two convolutions
-    of each block and that of its skip where it changes something, up-convolution and one convolution of each
-    decoder stage, and the segmentation at full resolution.
+    nnU-Net compares this number with a reference to decide whether a patch fits into memory: stem, two
+    convolutions of each block and that of its skip if it changes shape or features, up-convolution and one
+    convolution of each decoder stage, and the segmentation at full resolution.
+
+    Args:
+        topology: the stages.
+        features: feature maps of each stage.
+        blocks: residual blocks of each encoder stage.
+        classes: classes of the segmentation.
     """
     sizes: list[int] = []
     shape = list(topology.patch_size)

@@ -75,11 +75,11 @@ def test_a_data_set_is_prepared_and_read_back(
         assert pair.baseline.spacing_zyx == plan.spacing_zyx
     folds = read_folds(tmp_path)
     assert sorted(name for fold in folds for name in fold.val) == sorted(PATIENTS)
-    told = _logged(caplog)
-    assert "0 problems" in told and "10 scans prepared, 0 were already" in told
+    logged = _logged(caplog)
+    assert "0 problems" in logged and "10 scans prepared, 0 were already" in logged
 
 
-def test_what_is_done_is_not_done_again(
+def test_prepared_scans_are_kept(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -95,7 +95,7 @@ def test_what_is_done_is_not_done_again(
     with pytest.raises(KeyboardInterrupt):
         _run("--data", data, "-o", tmp_path, "--workers", 1)
     monkeypatch.setattr(prepare, "prepare_scan", whole)
-    (scan_folder(tmp_path, calls[0]) / "scan.json").unlink()  # ended while it was written
+    (scan_folder(tmp_path, calls[0]) / "scan.json").unlink()  # as an interrupted run leaves it
     caplog.clear()
     _run("--data", data, "-o", tmp_path, "--workers", 1)
     assert "7 scans prepared, 3 were already" in _logged(caplog)
@@ -119,21 +119,21 @@ def test_processes_give_the_same_data(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "difference"),
     [
         (("--seed", 1), "was drawn with seed 0, not 1"),
         (("--folds", 3), "holds 2 folds, not 3"),
         (("--exclude", "ben"), "patient ben of its folds is missing"),
     ],
 )
-def test_other_folds_are_refused_before_anything_is_written(
-    data: Path, tmp_path: Path, monkeypatch, options, told
+def test_conflicting_folds_are_refused_before_anything_is_written(
+    data: Path, tmp_path: Path, monkeypatch, options, difference
 ) -> None:
     _run("--data", data, "-o", tmp_path, "--workers", 1)
     before = _files(tmp_path)
     monkeypatch.setattr(prepare, "prepare_scan", lambda job: pytest.fail("prepared anew"))
     name, value = options
-    with pytest.raises(InputError, match=rf"splits_final\.json: {told}; expected the same"):
+    with pytest.raises(InputError, match=rf"splits_final\.json: {difference}; expected the same"):
         if name == "--folds":
             _run("--data", data, "-o", tmp_path, "--workers", 1, folds=value)
         else:
@@ -141,7 +141,7 @@ def test_other_folds_are_refused_before_anything_is_written(
     assert _files(tmp_path) == before
 
 
-def test_a_patient_more_is_refused_before_scans_are_prepared(tmp_path: Path) -> None:
+def test_an_added_patient_is_refused_before_scans_are_prepared(tmp_path: Path) -> None:
     folder, out = tmp_path / "data", tmp_path / "out"
     patients = {name: [BEFORE, AFTER] for name in ("a", "b")}
     _run("--data", manifest_of_pairs(folder, patients), "-o", out, "--workers", 1)
@@ -152,7 +152,7 @@ def test_a_patient_more_is_refused_before_scans_are_prepared(tmp_path: Path) -> 
     assert (out / "index.json").read_bytes() == index and len(list((out / "scans").iterdir())) == 4
 
 
-def test_a_patient_whom_resampling_takes_forbids_no_second_run(
+def test_a_patient_lost_in_resampling_does_not_prevent_a_second_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     speck = [BEFORE, {2: ((9, 14, 17), 0)}]
@@ -165,14 +165,14 @@ def test_a_patient_whom_resampling_takes_forbids_no_second_run(
     assert "0 scans prepared, 6 were already" in _logged(caplog)
     before = (tmp_path / "out" / "index.json").read_bytes()
     for scan in (tmp_path / "out" / "scans").glob("c_*"):
-        (scan / "scan.json").unlink()  # ended while they were written
+        (scan / "scan.json").unlink()  # as an interrupted run leaves it
     assert _run(*options) == 0
-    shutil.rmtree(tmp_path / "out" / "scans")  # to save room
+    shutil.rmtree(tmp_path / "out" / "scans")  # to save space
     assert _run(*options) == 0
     assert (tmp_path / "out" / "index.json").read_bytes() == before
 
 
-def test_an_excluded_patient_who_was_prepared_before_the_folds_is_new_to_them(tmp_path: Path) -> None:
+def test_an_excluded_patient_prepared_before_the_folds_is_new_to_them(tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = manifest_of_pairs(tmp_path / "data", {name: [BEFORE, AFTER] for name in "abc"})
     _run("--data", path, "-o", out, "--workers", 1, folds=0)
@@ -187,8 +187,8 @@ def test_an_excluded_patient_who_was_prepared_before_the_folds_is_new_to_them(tm
 
 
 @pytest.mark.parametrize("spacings", [((6, 2.4, 2.4), (2.6, 1.2, 1.1)), ((2.6, 1.2, 1.1), (6, 2.4, 2.4))])
-def test_folds_that_the_spacing_changes_leave_no_other_data_set_beside_them(tmp_path: Path, spacings) -> None:
-    """Only the scans themselves can tell that somebody is lost, or is so no more."""
+def test_folds_in_conflict_after_resampling_leave_no_index(tmp_path: Path, spacings) -> None:
+    """Only after resampling is it known who is lost, or is no longer lost."""
     speck = [BEFORE, {2: ((9, 14, 17), 0)}]
     path = manifest_of_pairs(tmp_path, {"a": [BEFORE, AFTER], "b": [BEFORE, AFTER], "c": speck})
     options = ("--data", path, "-o", tmp_path / "out", "--workers", 1, "--spacing")
@@ -207,21 +207,21 @@ def test_an_excluded_patient_is_in_nothing_that_is_written(data: Path, tmp_path:
     _run("--data", data, "-o", tmp_path, "--workers", 1, "--exclude", "LIDC-0314")
     names = [path.name for path in tmp_path.rglob("*") if "0314" in path.name]
     files = [path.name for path in tmp_path.rglob("*.json") if "LIDC-0314" in path.read_text()]
-    assert not names and sorted(files) == ["folds.json", "index.json"]  # that say who is excluded
+    assert not names and sorted(files) == ["folds.json", "index.json"]  # which list excluded patients
     assert all("LIDC-0314" not in fold.train + fold.val for fold in read_folds(tmp_path))
     assert read_prepared(tmp_path).excluded == ("LIDC-0314",)
     fingerprint = json.loads((tmp_path / "fingerprint.json").read_text())
     assert len(fingerprint["spacings_zyx"]) == 2 * (len(PATIENTS) - 1)
 
 
-def test_problems_are_told_and_strictness_stops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_problems_are_logged_and_strict_stops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = manifest_of_pairs(tmp_path, {name: [BEFORE, AFTER] for name in ("a", "b", "c")})
     write_scan(tmp_path / "c_0_ct.nii.gz", tmp_path / "c_0_labels.nii.gz", {})
     (tmp_path / "c_1_ct.nii.gz").unlink()
     with pytest.raises(InputError, match="2 problems, listed above"):
         _run("--data", path, "-o", tmp_path / "out", "--workers", 1, "--strict")
-    told = _logged(caplog)
-    assert "c_0_labels.nii.gz: is empty" in told and "c_1_ct.nii.gz: is missing" in told
+    logged = _logged(caplog)
+    assert "c_0_labels.nii.gz: is empty" in logged and "c_1_ct.nii.gz: is missing" in logged
     assert not (tmp_path / "out" / "plans.json").exists()
     assert _run("--data", path, "-o", tmp_path / "out", "--workers", 1) == 0
     assert {pair.patient_id for pair in read_prepared(tmp_path / "out").pairs} == {"a", "b"}
@@ -234,7 +234,7 @@ def test_only_checking_prepares_nothing(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "scans").exists() and not (tmp_path / "plans.json").exists()
 
 
-def test_only_checking_asks_for_no_folds(tmp_path: Path) -> None:
+def test_only_checking_ignores_folds(tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = manifest_of_pairs(tmp_path, {name: [BEFORE, AFTER] for name in "ab"})
     _run("--data", path, "-o", out, "--workers", 1)
@@ -246,7 +246,7 @@ def test_only_checking_asks_for_no_folds(tmp_path: Path) -> None:
     assert (out / "index.json").read_bytes() == index
 
 
-def test_lesions_that_resampling_takes_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_lesions_lost_in_resampling_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     small = {**AFTER, 2: ((9, 14, 17), 0)}
     path = manifest_of_pairs(tmp_path, {name: [BEFORE, small] for name in ("a", "b")})
     _run("--data", path, "-o", tmp_path / "out", "--workers", 1, "--spacing", 6, 2.4, 2.4)
@@ -269,7 +269,7 @@ def test_absent_lesions_of_the_release_keep_their_propagated_point(tmp_path: Pat
         assert gone.is_absent and gone.followup_point_zyx is None and gone.propagated_point_zyx is not None
 
 
-def test_the_plan_of_another_data_set_is_taken_as_it_is(data: Path, tmp_path: Path) -> None:
+def test_the_plan_of_another_data_set_is_used_unchanged(data: Path, tmp_path: Path) -> None:
     weights = GOLDEN_MODEL / "plans.json"
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
@@ -280,7 +280,7 @@ def test_the_plan_of_another_data_set_is_taken_as_it_is(data: Path, tmp_path: Pa
         _run("--data", data, "-o", tmp_path, "--plan", weights)  # and a preset
 
 
-def test_folds_are_refused_before_the_work_or_left_out(data: Path, tmp_path: Path) -> None:
+def test_impossible_folds_are_refused_before_the_work(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="9 folds of 5 patients"):
         _run("--data", data, "-o", tmp_path, "--workers", 1, folds=9)
     assert not (tmp_path / "scans").exists()
@@ -289,7 +289,7 @@ def test_folds_are_refused_before_the_work_or_left_out(data: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("options", [("--workers", 0), ("--spacing", 0, 1, 1), ("--seed", -1)])
-def test_options_without_sense_are_refused(data: Path, tmp_path: Path, options) -> None:
+def test_invalid_options_are_refused(data: Path, tmp_path: Path, options) -> None:
     with pytest.raises(InputError, match=options[0]):
         _run("--data", data, "-o", tmp_path, *options)
 

@@ -11,6 +11,7 @@ import pytest
 from model.case.images import write_image
 from model.comparison.inputs import Inputs, open_inputs
 from model.comparison.layout import Layout
+from model.comparison.ledger import read_ledger, write_ledger
 from model.comparison.variants import HEADLINE, ROWS
 from model.data.planning.planner import PlanOptions
 from model.data.prepare import PrepareOptions, prepare
@@ -23,6 +24,7 @@ from model.training.stages import EnsembleJob, fold_stages
 
 from ...helpers.comparison_stand_ins import stages
 from ...helpers.data_sets import GRID, labelmap, manifest_of_pairs
+from ...helpers.earlier_run import write_earlier_run
 
 BEFORE, AFTER = {1: ((7, 10, 12), 2)}, {1: ((7, 11, 12), 3)}
 PLAN = PlanOptions(preset="tiny", spacing_zyx=(2.6, 1.2, 1.1), patch_zyx=(16, 16, 16))
@@ -124,3 +126,13 @@ def test_other_weights_of_the_pretraining_are_told(work: Path, pretraining: bool
     (_stages(work, 0)[0].folder / FINAL).write_bytes(b"trained anew")
     with pytest.raises(InputError, match=rf"{HEADLINE.name}/fold_0: began with other weights than "):
         _open(work, pretraining)
+
+
+def test_the_ledger_of_an_earlier_version_is_that_of_its_data(tmp_path: Path) -> None:
+    write_earlier_run(tmp_path)
+    data, layout = tmp_path / "prepared", Layout(tmp_path / "table")
+    inputs = open_inputs(data, None, None, ROWS[1:2], stages(), layout, lambda line: None)
+    ledger = read_ledger(layout.ledger)
+    assert inputs.data.digest == ledger.data
+    write_ledger(tmp_path / "again.json", ledger)
+    assert (tmp_path / "again.json").read_bytes() == layout.ledger.read_bytes()

@@ -32,10 +32,10 @@ def test_each_patient_is_held_out_once(names: set[str], seed: int) -> None:
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_a_seed_fixes_the_folds_whatever_the_order() -> None:
+def test_folds_depend_on_the_seed_not_on_the_order() -> None:
     assert patient_folds(NAMES, 5, 7) == patient_folds(NAMES[::-1], 5, 7)
     assert patient_folds(NAMES, 5, 7) != patient_folds(NAMES, 5, 8)
-    # Written down: folds drawn today are those of next year.
+    # Pinned: the draw must never change.
     assert patient_folds(NAMES[:5], 5, 0)[0].val == ("p02",)
 
 
@@ -44,18 +44,18 @@ def test_too_few_patients_are_refused() -> None:
         patient_folds(NAMES[:4], 5, 0)
 
 
-def test_folds_are_written_in_the_form_of_nnunet(tmp_path: Path) -> None:
+def test_folds_are_written_in_the_format_of_nnunet(tmp_path: Path) -> None:
     folds = patient_folds(NAMES, 5, 3)
     document = FoldsDocument(seed=3, count=5, patients=23, excluded=("x",))
     write_folds(tmp_path, folds, document)
     written = json.loads((tmp_path / "splits_final.json").read_text())
     assert isinstance(written, list) and [set(fold) for fold in written] == [{"train", "val"}] * 5
     assert read_folds(tmp_path) == folds
-    said = json.loads((tmp_path / "folds.json").read_text())
-    assert (said["seed"], said["entries"], said["excluded"]) == (3, "patients", ["x"])
+    described = json.loads((tmp_path / "folds.json").read_text())
+    assert (described["seed"], described["entries"], described["excluded"]) == (3, "patients", ["x"])
 
 
-def test_other_folds_are_not_overwritten(tmp_path: Path) -> None:
+def test_conflicting_folds_are_not_overwritten(tmp_path: Path) -> None:
     document = FoldsDocument(seed=3, count=5, patients=23)
     write_folds(tmp_path, patient_folds(NAMES, 5, 3), document)
     write_folds(tmp_path, patient_folds(NAMES, 5, 3), document)
@@ -69,13 +69,13 @@ def test_other_folds_are_not_overwritten(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_other_folds_are_known_before_the_work(tmp_path: Path) -> None:
+def test_conflicting_folds_are_found_before_the_work(tmp_path: Path) -> None:
     check_folds(tmp_path, NAMES, 5, 3)
     write_folds(tmp_path, patient_folds(NAMES, 5, 3), FoldsDocument(seed=3, count=5, patients=23))
     check_folds(tmp_path, NAMES, 5, 3)
-    check_folds(tmp_path, [*NAMES, "lost on the way"], 5, 3)
+    check_folds(tmp_path, [*NAMES, "lost later"], 5, 3)
     more = [*NAMES, *"abcdefg"]
-    for patients, count, seed, added, told in (
+    for patients, count, seed, added, reasons in (
         (NAMES, 5, 4, (), "was drawn with seed 3, not 4"),
         (NAMES, 4, 3, (), "holds 5 folds, not 4"),
         (NAMES, 99, 9, (), "was drawn with seed 3, not 9, and holds 5 folds, not 99"),
@@ -88,9 +88,9 @@ def test_other_folds_are_known_before_the_work(tmp_path: Path) -> None:
             check_folds(tmp_path, patients, count, seed, added)
         option = f" (--exclude {'them' if len(added) > 5 else ' '.join(added)})" if added else ""
         assert str(error.value) == (
-            f"{tmp_path}/splits_final.json: {told}; expected the same seed, number of folds and patients"
+            f"{tmp_path}/splits_final.json: {reasons}; expected the same seed, number of folds and patients"
             f"{option}, or another folder, as networks may have been trained on its folds (delete it to draw "
-            "them anew)"
+            "new ones)"
         )
     (tmp_path / "folds.json").unlink()
     with pytest.raises(InputError, match="holds other folds than those of seed 4; expected"):
@@ -100,29 +100,29 @@ def test_other_folds_are_known_before_the_work(tmp_path: Path) -> None:
         check_folds(tmp_path, NAMES, 5, 3)
 
 
-def test_who_was_lost_when_folds_were_drawn_is_not_new_to_them(tmp_path: Path) -> None:
-    everybody = [*NAMES, "lost", "late", "out"]
-    assert added_patients(tmp_path, everybody, set()) == set()
+def test_patients_lost_in_resampling_are_not_new_to_the_folds(tmp_path: Path) -> None:
+    candidates = [*NAMES, "lost", "late", "out"]
+    assert added_patients(tmp_path, candidates, set()) == set()
     document = FoldsDocument(seed=3, count=5, patients=23, excluded=("out",), lost=("lost",))
     write_folds(tmp_path, patient_folds(NAMES, 5, 3), document)
-    # Whatever the folder holds of them.
-    for prepared in (set(), {"out", "lost"}, set(everybody)):
-        assert added_patients(tmp_path, everybody, prepared) == {"late", "out"}
-    # A run without them does not make them new.
+    # Prepared scans do not matter if the folds list lost patients.
+    for prepared in (set(), {"out", "lost"}, set(candidates)):
+        assert added_patients(tmp_path, candidates, prepared) == {"late", "out"}
+    # A run without them keeps them listed as lost.
     again = document.model_copy(update={"excluded": ("lost", "out"), "lost": ()})
     write_folds(tmp_path, patient_folds(NAMES, 5, 3), again)
-    assert added_patients(tmp_path, everybody, set()) == {"late", "out"}
+    assert added_patients(tmp_path, candidates, set()) == {"late", "out"}
 
 
 def test_folds_of_earlier_versions_are_read(tmp_path: Path) -> None:
     document = FoldsDocument(seed=3, count=5, patients=23, excluded=("out",))
     write_folds(tmp_path, patient_folds(NAMES, 5, 3), document)
-    said = json.loads((tmp_path / "folds.json").read_text())
-    del said["lost"]
-    (tmp_path / "folds.json").write_text(json.dumps(said))
-    everybody = [*NAMES, "lost", "late", "out"]
-    assert added_patients(tmp_path, everybody, {"lost", "out"}) == {"late", "out"}
+    described = json.loads((tmp_path / "folds.json").read_text())
+    del described["lost"]
+    (tmp_path / "folds.json").write_text(json.dumps(described))
+    candidates = [*NAMES, "lost", "late", "out"]
+    assert added_patients(tmp_path, candidates, {"lost", "out"}) == {"late", "out"}
     (tmp_path / "folds.json").unlink()
-    assert added_patients(tmp_path, everybody, {"lost", "out"}) == {"late"}
+    assert added_patients(tmp_path, candidates, {"lost", "out"}) == {"late"}
     write_folds(tmp_path, patient_folds(NAMES, 5, 3), document)
-    assert added_patients(tmp_path, everybody, {"out"}) == {"lost", "late", "out"}
+    assert added_patients(tmp_path, candidates, {"out"}) == {"lost", "late", "out"}

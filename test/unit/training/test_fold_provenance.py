@@ -20,6 +20,7 @@ from model.errors import InputError
 from model.training import train_ensemble as pipeline
 from model.training.checkpoint import FINAL, LATEST
 from model.training.config import TrainingConfig, first_difference, setting_lines, with_overrides
+from model.training.fold_provenance import provenance_difference
 from model.training.health import CollapsedFoldError
 from model.training.job import FoldJob, FoldResult, saved_config
 from model.training.prepared_data import open_prepared
@@ -28,6 +29,7 @@ from model.training.train_ensemble import finished_folds, train_ensemble
 
 from ...helpers import training_phantoms as phantoms
 from ...helpers.data_sets import GRID, labelmap, manifest_of_pairs
+from ...helpers.earlier_run import write_earlier_run
 
 BEFORE, AFTER = {1: ((7, 10, 12), 2)}, {1: ((7, 11, 12), 3)}
 OTHERS = [{2: ((6, 8, 9), 2)}, {2: ((6, 8, 9), 3)}]
@@ -206,3 +208,13 @@ def test_the_stages_of_a_fold_say_what_they_are_made_of(work: Path) -> None:
     assert (first.folder.name, first.config.initial_weights) == ("fold_shared", "none")
     assert own.initial == first.folder / FINAL and own.config.initial_weights == ""  # nobody knows yet
     assert first.config.scans != own.config.scans and len(own.config.scans) == 64
+
+
+def test_a_fold_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    write_earlier_run(tmp_path)
+    (tmp_path / "model" / "fold_0" / FINAL).touch()
+    data = open_prepared(tmp_path / "prepared", False)
+    (stage,) = fold_stages(EnsembleJob(data, tmp_path / "model", TrainingConfig()), "0")
+    saved = saved_config(stage.folder)
+    assert saved is not None and (saved.scans, saved.initial_weights) == (stage.config.scans, "none")
+    assert provenance_difference(stage) is None

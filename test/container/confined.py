@@ -52,7 +52,7 @@ def docker(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=timeout)
 
 
-def answers() -> bool:
+def docker_is_available() -> bool:
     return shutil.which("docker") is not None and docker("info").returncode == 0
 
 
@@ -73,10 +73,10 @@ def writable_folder(path: Path) -> Path:
 def start(image: str, mounts: Mounts, arguments: Iterable[str] = ()) -> str:
     """Start a confined container in the background; its name."""
     name = f"longilesion-test-{uuid.uuid4().hex[:12]}"
-    answer = docker("run", "--detach", "--name", name, *FLAGS, *mounts.flags(), image, *arguments)
-    if answer.returncode:
+    result = docker("run", "--detach", "--name", name, *FLAGS, *mounts.flags(), image, *arguments)
+    if result.returncode:
         docker("rm", "--force", "--volumes", name)
-        raise RuntimeError(answer.stderr)
+        raise RuntimeError(result.stderr)
     return name
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from .confined import CHECKOUT, answers, copy_readable, docker
+from .confined import CHECKOUT, copy_readable, docker, docker_is_available
 
 SAMPLE = CHECKOUT / "test" / "sample"
 
@@ -20,7 +20,7 @@ def unavailable(reason):
 @pytest.fixture(scope="session")
 def image():
     """The image named by LONGILESION_IMAGE, else one built here."""
-    if not answers():
+    if not docker_is_available():
         unavailable("no Docker")
     tag = os.environ.get("LONGILESION_IMAGE")
     if tag is None:

@@ -1,4 +1,4 @@
-"""What is in the image, and what it says about itself."""
+"""Contents and labels of the image."""
 
 import json
 import re
@@ -107,20 +107,20 @@ def test_application_folder_holds_only_what_is_allowed(image):
     assert set(listing.split()) == {"model", "process.py", "resources"} | texts
 
 
-def test_help_answers(image):
-    answer = docker("run", "--rm", "--network", "none", "--read-only", "--volume", "/tmp", image, "--help")
-    assert answer.returncode == 0
-    assert "--input" in answer.stdout
+def test_help_is_printed(image):
+    result = docker("run", "--rm", "--network", "none", "--read-only", "--volume", "/tmp", image, "--help")
+    assert result.returncode == 0
+    assert "--input" in result.stdout
 
 
 @pytest.mark.parametrize("version", ["2.5.1", "2.9.1"])
 def test_base_with_an_unfit_torch_is_refused(base_with_torch, version, tmp_path):
     base = base_with_torch(version)
     arguments = ("--network", "none", "--build-arg", f"BASE_IMAGE={base}", str(CHECKOUT))
-    answer = docker("build", "--quiet", "--force-rm", *arguments)
-    assert answer.returncode != 0
+    result = docker("build", "--quiet", "--force-rm", *arguments)
+    assert result.returncode != 0
     message = f"error: base image with torch {version}; needed is torch >= 2.6 and not 2.9.*"
-    assert message in answer.stdout + answer.stderr
+    assert message in result.stdout + result.stderr
 
 
 def test_export_refuses_a_stand_in_base(facts, image, tmp_path):
@@ -128,7 +128,7 @@ def test_export_refuses_a_stand_in_base(facts, image, tmp_path):
         pytest.skip("the image is built on a real base")
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "EXPORT_DIR": str(tmp_path / "export")}
     command = [CHECKOUT / "export.sh", image]
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert answer.returncode == 1
-    assert "stand-in base" in answer.stderr
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "stand-in base" in result.stderr
     assert not (tmp_path / "export").exists()

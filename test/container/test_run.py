@@ -18,7 +18,7 @@ SCANS = ("primary", "secondary")
 
 
 def followup_scans(case):
-    """Slug of the answer -> the scan it belongs to."""
+    """Slug of each labelmap -> its follow-up scan."""
     folders = {f"{scan}-followup-ct": case / "images" / f"{scan}-followup-ct" for scan in SCANS}
     return {f"{slug}-tumor-lesion-seg": next(f.iterdir()) for slug, f in folders.items() if f.is_dir()}
 
@@ -30,7 +30,7 @@ def lesion_ids(case):
     return {int(re.search(r"\d+$", name)[0]) for name in names}
 
 
-def read_answer(output, slug):
+def read_labelmap(output, slug):
     (path,) = (output / "images" / slug).iterdir()
     return sitk.ReadImage(path)
 
@@ -45,45 +45,45 @@ def case(request):
 
 
 @pytest.fixture(scope="module")
-def answered(image, case, weights, tmp_path_factory):
-    output = writable_folder(tmp_path_factory.mktemp("answered") / "output")
+def finished(image, case, weights, tmp_path_factory):
+    output = writable_folder(tmp_path_factory.mktemp("finished") / "output")
     result = run(image, Mounts(case, output, weights))
     assert result.returncode == 0, result.stderr
     return result
 
 
-def test_one_labelmap_per_followup_and_nothing_else(answered, case):
+def test_one_labelmap_per_followup_and_nothing_else(finished, case):
     slugs = followup_scans(case)
     assert slugs
-    assert len(answered.files()) == len(slugs)
-    assert {name.rpartition("/")[0] for name in answered.files()} == {f"images/{slug}" for slug in slugs}
-    assert all(name.endswith(".mha") for name in answered.files())
+    assert len(finished.files()) == len(slugs)
+    assert {name.rpartition("/")[0] for name in finished.files()} == {f"images/{slug}" for slug in slugs}
+    assert all(name.endswith(".mha") for name in finished.files())
 
 
-def test_labelmap_is_on_the_followup_grid(answered, case):
+def test_labelmap_is_on_the_followup_grid(finished, case):
     for slug, scan in followup_scans(case).items():
-        followup, labelmap = sitk.ReadImage(scan), read_answer(answered.output, slug)
+        followup, labelmap = sitk.ReadImage(scan), read_labelmap(finished.output, slug)
         assert labelmap.GetSize() == followup.GetSize()
         for grid in ("Spacing", "Origin", "Direction"):
             expected = getattr(followup, f"Get{grid}")()
             assert getattr(labelmap, f"Get{grid}")() == pytest.approx(expected, abs=1e-9)
 
 
-def test_every_lesion_is_answered_in_uint8(answered, case):
+def test_every_lesion_is_segmented_in_uint8(finished, case):
     found = set()
     for slug in followup_scans(case):
-        labelmap = read_answer(answered.output, slug)
+        labelmap = read_labelmap(finished.output, slug)
         assert labelmap.GetPixelID() == sitk.sitkUInt8
         found |= set(np.unique(sitk.GetArrayViewFromImage(labelmap)).tolist()) - {0}
     assert found == lesion_ids(case)
 
 
-def test_a_missing_gpu_is_said_in_one_line(answered):
-    assert len([line for line in answered.stdout.splitlines() if "GPU" in line]) == 1
+def test_a_missing_gpu_is_logged_in_one_line(finished):
+    assert len([line for line in finished.stdout.splitlines() if "GPU" in line]) == 1
 
 
-def test_a_good_run_leaves_stderr_empty(answered):
-    assert answered.stderr == ""  # the platform flags every job that wrote there
+def test_a_good_run_leaves_stderr_empty(finished):
+    assert finished.stderr == ""  # the platform flags every job that wrote there
 
 
 def test_container_equals_the_same_code_on_the_host(image, clicked_input, weights, tmp_path):
@@ -93,7 +93,7 @@ def test_container_equals_the_same_code_on_the_host(image, clicked_input, weight
     subprocess.run([sys.executable, CHECKOUT / "process.py", *flat], check=True)
     assert run(image, Mounts(clicked_input, output, weights)).returncode == 0
     for slug in followup_scans(clicked_input):
-        ours, theirs = (sitk.GetArrayFromImage(read_answer(folder, slug)) for folder in (output, host))
+        ours, theirs = (sitk.GetArrayFromImage(read_labelmap(folder, slug)) for folder in (output, host))
         for lesion_id in set(np.unique(theirs).tolist()) - {0}:
             assert dice(ours == lesion_id, theirs == lesion_id) >= 0.999
 
@@ -124,7 +124,7 @@ def test_truncated_scan_is_named_and_nothing_is_written(image, clicked_input, we
     assert result.files() == set()
 
 
-def test_sigterm_leaves_every_file_and_says_143(image, clicked_input, weights, tmp_path):
+def test_sigterm_leaves_every_file_and_ends_with_143(image, clicked_input, weights, tmp_path):
     mounts = Mounts(clicked_input, writable_folder(tmp_path / "output"), weights)
     name = start(image, mounts)
     deadline = time.monotonic() + 60
@@ -136,4 +136,4 @@ def test_sigterm_leaves_every_file_and_says_143(image, clicked_input, weights, t
     assert time.monotonic() - begin < 6  # 4 s for the run, the rest for Docker
     assert result.returncode == 143
     for slug, scan in followup_scans(clicked_input).items():
-        assert read_answer(result.output, slug).GetSize() == sitk.ReadImage(scan).GetSize()
+        assert read_labelmap(result.output, slug).GetSize() == sitk.ReadImage(scan).GetSize()

@@ -69,21 +69,21 @@ def test_a_failed_install_is_not_taken_for_a_good_one(checkout):
     good = (checkout / "requirements.txt").read_text()
     (checkout / "requirements.txt").write_text("./no-such-package\n")
     for _ in range(2):
-        answer = call(checkout)
-        assert answer.returncode == 1
-        assert answer.stderr.splitlines()[-1] == "run.sh: the packages could not be installed"
+        result = call(checkout)
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1] == "run.sh: the packages could not be installed"
     (checkout / "requirements.txt").write_text(good)
     assert call(checkout).returncode == 7
 
 
-def test_a_machine_without_python_is_told_so(checkout, tmp_path):
+def test_a_machine_without_python_gets_a_clear_message(checkout, tmp_path):
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("bash", "env", "dirname", "cat", "rm", "mv"):
         (tools / name).symlink_to(shutil.which(name))
-    answer = call(checkout, PATH=str(tools))
-    assert answer.returncode == 1
-    (line,) = answer.stderr.splitlines()
+    result = call(checkout, PATH=str(tools))
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
     assert "no Python 3.11 or newer" in line
 
 

@@ -1,25 +1,32 @@
-"""The command ``evaluate``: how good predicted lesions are."""
+"""Command ``evaluate``: compare predicted lesions with their references."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from pathlib import Path
 
 DEFINITION_NAMES = ("challenge", "longitudinal", "tracking")
 DEFAULT_DEFINITION = "longitudinal"
 
 _DESCRIPTION = """\
-Compares labelmaps of lesion ids (binary ones too) with their references: Dice, recall, precision, FNvol and
+Compares labelmaps of lesion ids (or binary masks) with their references: Dice, recall, precision, FNvol and
 FPvol, NSD at 2 mm, HD95, ASSD, vanished lesions, CPM@25, Dice@25, MED, and the area under the curve over
 several steps. Folders pair by relative path without suffix, or by case folder and socket in the platform's
-layout. A reference without prediction gets the worst score. What empty masks count is in docs/evaluation.md.
+layout. A reference without a prediction gets the worst score. docs/evaluation.md lists how empty masks are
+scored.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     parser.add_argument(
-        "--reference", type=Path, required=True, metavar="FILE|DIR", help="true labelmaps, label = lesion id"
+        "--reference",
+        type=Path,
+        required=True,
+        metavar="FILE|DIR",
+        help="true labelmaps; values are lesion ids",
     )
     parser.add_argument(
         "--prediction",
@@ -27,57 +34,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="FILE|DIR",
-        help="predicted labelmaps; given several times: the steps in order",
+        help="predicted labelmaps; repeat the option for several steps, in order",
     )
     parser.add_argument(
         "--definition",
         choices=DEFINITION_NAMES,
         default=DEFAULT_DEFINITION,
-        help="what counts and how it is averaged: the challenge's script, [Kirchhoff2025] (longitudinal, "
-        "default), or [Rokuss2025] (tracking)",
+        help="rules for empty masks and for averaging: those of the challenge's script, of [Kirchhoff2025] "
+        "(longitudinal, default) or of [Rokuss2025] (tracking)",
     )
     parser.add_argument(
         "--lesion-map",
         type=Path,
         metavar="tracking.json|CSV|DIR",
-        help="which lesions of the baseline became which of the follow-up: LongiSeg's tracking.json, the "
-        "challenge's CSV or the folder of its patients' CSVs, or a CSV with "
-        "baseline_id,followup_ids[,patient,scan] (default: ids pair with themselves)",
+        help="links between lesions of the baseline and of the follow-up: LongiSeg's tracking.json, the "
+        "challenge's CSV or a folder with one for each patient, or a CSV with "
+        "baseline_id,followup_ids[,patient,scan] (default: equal ids pair)",
     )
     parser.add_argument(
         "--baseline",
         type=Path,
         metavar="FILE|DIR",
-        help="labelmaps of the baseline: which lesions were there, and how large",
+        help="labelmaps of the baseline, to count vanished lesions and changes in volume",
     )
     parser.add_argument(
-        "--compare", type=Path, metavar="RUN_DIR", help="the -o folder of another run: paired differences"
+        "--compare", type=Path, metavar="RUN_DIR", help="-o folder of another run, for paired differences"
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="DIR", help="write records, tables and summary here"
+        "-o", "--output", type=Path, metavar="DIR", help="folder for records, tables and summary"
     )
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON, not as a table")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate; prints the summary on stdout and warnings on stderr.
 
     Raises:
-        InputError: a file that cannot be used, or grids that differ; the message names them.
-        OutputError: the folder cannot be written.
+        InputError: a file cannot be used, or grids differ; the message names the files.
+        OutputError: the output folder cannot be written.
     """
     from ..evaluation.evaluate_files import EvaluateOptions, run_evaluation
+    from ..evaluation.tables import summary_document, summary_markdown
 
-    run_evaluation(
-        EvaluateOptions(
-            reference=arguments.reference,
-            predictions=tuple(arguments.prediction),
-            definition=arguments.definition,
-            lesion_map=arguments.lesion_map,
-            baseline=arguments.baseline,
-            compare=arguments.compare,
-            output=arguments.output,
-            as_json=arguments.json,
-        )
+    options = EvaluateOptions(
+        reference=arguments.reference,
+        predictions=tuple(arguments.prediction),
+        definition=arguments.definition,
+        lesion_map=arguments.lesion_map,
+        baseline=arguments.baseline,
+        compare=arguments.compare,
+        output=arguments.output,
     )
+    evaluation = run_evaluation(options, _print_progress if sys.stderr.isatty() else None)
+    if arguments.json:
+        print(json.dumps(summary_document(evaluation), indent=1, allow_nan=False), flush=True)
+    else:
+        print(summary_markdown(evaluation), flush=True)
+    for warning in evaluation.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _print_progress(measured: int, total: int) -> None:
+    """Show a running count on a terminal."""
+    if total > 1:
+        print(
+            f"\r{measured}/{total} scans", end="\n" if measured == total else "", file=sys.stderr, flush=True
+        )

@@ -1,1 +1,1 @@
-"""How good predicted lesions are: records of lesions, and tables that derive from them. Needs no torch."""
+"""Evaluation of predicted lesions: records of lesions and tables derived from them; needs no torch."""

@@ -1,4 +1,4 @@
-"""Means over lesions, scans and patients, in the order of a definition, with bootstrap intervals."""
+"""Means over lesions, scans and patients in the order of a definition, with bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class LesionValue:
-    """A number of one lesion; None where it is left out."""
+    """A value of one lesion; None if it is left out."""
 
     patient: str
     scan: str
@@ -26,9 +26,10 @@ class LesionValue:
 
 @dataclass(frozen=True, slots=True)
 class Average:
-    """``mean`` is the one of the definition's order, from ``low`` to ``high`` the 95 % interval of it.
+    """Means of the values of many lesions; the fields are keys of summary.json.
 
-    The interval is None with fewer than two patients. ``left_out`` counts the values that were None.
+    ``mean`` follows the order of the definition, ``low`` and ``high`` are the ends of its 95 % interval, None
+    with fewer than two patients. ``left_out`` counts the values that were None.
     """
 
     mean: float | None
@@ -44,9 +45,9 @@ class Average:
 
 
 def average(values: Iterable[LesionValue], order: Order) -> Average:
-    """Means of what is not None; scans and patients without any such value are left out as well."""
+    """Average all values that are not None; scans and patients without any are left out as well."""
     values = list(values)
-    known = [value.value for value in values if value.value is not None]
+    counted = [value.value for value in values if value.value is not None]
     of_scans = means_by_scan(values)
     by_patient = _by_patient(of_scans)
     of_patients = list(means_by_patient(of_scans).values())
@@ -60,18 +61,18 @@ def average(values: Iterable[LesionValue], order: Order) -> Average:
         mean=float(sums.sum() / counts.sum()) if len(sums) else None,
         low=low,
         high=high,
-        mean_of_lesions=_mean(known) if known else None,
+        mean_of_lesions=_mean(counted) if counted else None,
         mean_of_scans=_mean(list(of_scans.values())) if of_scans else None,
         mean_of_patients=_mean(of_patients) if of_patients else None,
-        lesions=len(known),
-        left_out=len(values) - len(known),
+        lesions=len(counted),
+        left_out=len(values) - len(counted),
         scans=len(of_scans),
         patients=len(by_patient),
     )
 
 
 def means_by_scan(values: Iterable[LesionValue]) -> dict[tuple[str, str], float]:
-    """(patient, scan) -> mean over its lesions; without scans of which nothing counts."""
+    """Average the lesions of each scan; returns means by (patient, scan), without scans that lack values."""
     by_scan: dict[tuple[str, str], list[float]] = {}
     for value in values:
         if value.value is not None:
@@ -80,27 +81,30 @@ def means_by_scan(values: Iterable[LesionValue]) -> dict[tuple[str, str], float]
 
 
 def means_by_patient(of_scans: Mapping[tuple[str, str], float]) -> dict[str, float]:
-    """Patient -> mean over the means of its scans."""
+    """Average the means of the scans of each patient; returns means by patient."""
     return {patient: _mean(means) for patient, means in _by_patient(of_scans).items()}
 
 
 def _by_patient(of_scans: Mapping[tuple[str, str], float]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    by_patient: dict[str, list[float]] = {}
     for (patient, _), mean in of_scans.items():
-        found.setdefault(patient, []).append(mean)
-    return found
+        by_patient.setdefault(patient, []).append(mean)
+    return by_patient
 
 
 def bootstrap_interval(
     sums: npt.NDArray[np.float64], counts: npt.NDArray[np.float64]
 ) -> tuple[float | None, float | None]:
-    """The percentile interval of ``sum(sums) / sum(counts)`` over patients drawn with replacement.
+    """Compute the percentile interval of ``sum(sums) / sum(counts)`` over patients drawn with replacement.
+
+    Patients are drawn with all their scans, as their lesions are not independent. The seed is fixed.
 
     Args:
-        sums, counts: of each patient (n); patients are drawn whole, as their lesions are not independent.
+        sums: sum of the values of each patient, shape (n,).
+        counts: number of the values of each patient, shape (n,).
 
     Returns:
-        Both ends, None with fewer than two patients. The seed is fixed: the same numbers, the same interval.
+        Both ends of the 95 % interval; None with fewer than two patients.
     """
     patients = len(sums)
     if patients < 2:

@@ -1,4 +1,4 @@
-"""Two runs on the same lesions: paired differences, their interval, and Wilcoxon's signed-rank test."""
+"""Compares two runs on the same lesions: paired differences, intervals, Wilcoxon's signed-rank test."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ class LesionDifference:
 
 @dataclass(frozen=True, slots=True)
 class MetricComparison:
-    """This run less the other one. ``better`` and ``worse`` count lesions by what is good for the metric.
+    """Difference in one metric, this run minus the other.
 
-    The p values are two-sided: over lesions, which are not independent within a patient, and over the means
-    of patients. None where there is nothing to compare.
+    ``better`` and ``worse`` count lesions by the direction in which the metric improves. The p values are
+    two-sided: over lesions, which are not independent within a patient, and over the means of patients; None
+    if there is nothing to compare.
     """
 
     scope: Scope
@@ -56,7 +57,7 @@ class MetricComparison:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``other`` is the folder of the other run."""
+    """Differences to another run, whose folder is ``other``."""
 
     other: Path
     metrics: tuple[MetricComparison, ...]
@@ -65,10 +66,10 @@ class Comparison:
 
 
 def read_run(folder: Path) -> tuple[LesionRecord, ...]:
-    """The records of a run that was written with ``-o``.
+    """Read the records of a run that was written with ``-o``.
 
     Raises:
-        InputError: the folder holds no records, or none that can be read.
+        InputError: the folder holds no records, or they cannot be read.
     """
     path = folder / RECORDS_NAME
     if not path.is_file():
@@ -84,38 +85,46 @@ def compare_runs(
 ) -> Comparison:
     """Compare the last steps of two runs on the lesions that both have.
 
-    A label of one run's prediction alone is compared with nothing at the same place in the other run.
-    Patients are those of this run: the other may have been told otherwise by its lesion map.
+    A label that only one run predicted and that is no lesion is compared with an empty prediction of the
+    other run. Patients are those of this run, as the other may have used another lesion map.
+
+    Args:
+        records: records of this run.
+        others: records of the other run.
+        other: folder of the other run, for messages.
+        definition: scores both runs.
 
     Raises:
-        InputError: they share no lesion.
+        InputError: the runs share no lesion.
     """
-    mine, theirs = _last_step(records), _last_step(others)
-    mine, theirs = {**mine, **_not_drawn(theirs, mine)}, {**theirs, **_not_drawn(mine, theirs)}
-    common = [key for key in mine if key in theirs]
+    this_run, other_run = _last_step(records), _last_step(others)
+    only_theirs, only_ours = _not_predicted(other_run, this_run), _not_predicted(this_run, other_run)
+    this_run, other_run = {**this_run, **only_theirs}, {**other_run, **only_ours}
+    common = [key for key in this_run if key in other_run]
     if not common:
         raise InputError(f"{other}: shares no lesion with this run; expected a run on the same references")
     warnings = []
-    for only, where in ((mine.keys() - theirs.keys(), "this run"), (theirs.keys() - mine.keys(), str(other))):
-        if only:
-            warnings.append(f"{len(only)} records are in {where} alone; they are left out of the comparison")
-    differing = [key for key in common if mine[key].reference_voxels != theirs[key].reference_voxels]
+    only_this, only_other = this_run.keys() - other_run.keys(), other_run.keys() - this_run.keys()
+    for run, keys in (("this run", only_this), (str(other), only_other)):
+        if keys:
+            warnings.append(f"{len(keys)} records are only in {run}; they are left out of the comparison")
+    differing = [key for key in common if this_run[key].reference_voxels != other_run[key].reference_voxels]
     if differing:
         warnings.append(
-            f"{other}: {len(differing)} lesions have another reference there; the comparison is not fair"
+            f"{other}: {len(differing)} lesions have another reference than here; the comparison is not fair"
         )
     differences, compared = [], []
     for scope in definition.scopes:
-        pairs = [(mine[key], theirs[key]) for key in common if mine[key].scope is scope]
+        pairs = [(this_run[key], other_run[key]) for key in common if this_run[key].scope is scope]
         for metric in scope_metrics(scope, definition):
-            found = list(_differences(pairs, metric, definition))
-            differences += found
-            compared.append(_compared(scope, metric, found, len(pairs), definition))
+            of_metric = list(_differences(pairs, metric, definition))
+            differences += of_metric
+            compared.append(_compare_metric(scope, metric, of_metric, len(pairs), definition))
     return Comparison(other, tuple(compared), tuple(differences), tuple(warnings))
 
 
 def signed_rank_p(differences: Sequence[float]) -> float | None:
-    """The two-sided p of Wilcoxon's signed-rank test; 1 where nothing differs, None without differences."""
+    """Two-sided p of Wilcoxon's signed-rank test; 1 if all differences are 0, None if there are none."""
     if not differences:
         return None
     if not np.any(differences):
@@ -128,11 +137,11 @@ def _last_step(records: Iterable[LesionRecord]) -> dict[_Key, LesionRecord]:
     return {(r.scan, r.scope, r.lesion): r for r in records if r.step == last}
 
 
-def _not_drawn(
-    theirs: Mapping[_Key, LesionRecord], mine: Mapping[_Key, LesionRecord]
+def _not_predicted(
+    other_run: Mapping[_Key, LesionRecord], this_run: Mapping[_Key, LesionRecord]
 ) -> dict[_Key, LesionRecord]:
-    """Records of this run for labels that are no lesion and only the other one drew, in scans of both."""
-    scans = {record.scan: record for record in mine.values()}
+    """Empty predictions of this run for labels that only the other one predicted and that are no lesion."""
+    scans = {record.scan: record for record in this_run.values()}
     return {
         key: replace(
             record,
@@ -146,32 +155,34 @@ def _not_drawn(
             assd_mm=None,
             centre_mm=None,
         )
-        for key, record in theirs.items()
-        if key not in mine and record.scan in scans and not record.is_real
+        for key, record in other_run.items()
+        if key not in this_run and record.scan in scans and not record.is_real
     }
 
 
 def _differences(
     pairs: Iterable[tuple[LesionRecord, LesionRecord]], metric: Metric, definition: Definition
 ) -> Iterable[LesionDifference]:
-    for mine, theirs in pairs:
-        this, other = step_value(definition, metric, mine), step_value(definition, metric, theirs)
+    for record, other_record in pairs:
+        this, other = (step_value(definition, metric, each) for each in (record, other_record))
         if this is not None and other is not None:
-            yield LesionDifference(mine.patient, mine.scan, mine.scope, mine.lesion, metric, this, other)
+            yield LesionDifference(
+                record.patient, record.scan, record.scope, record.lesion, metric, this, other
+            )
 
 
-def _compared(
-    scope: Scope, metric: Metric, found: Sequence[LesionDifference], pairs: int, definition: Definition
+def _compare_metric(
+    scope: Scope, metric: Metric, differences: Sequence[LesionDifference], pairs: int, definition: Definition
 ) -> MetricComparison:
-    values = [LesionValue(entry.patient, entry.scan, entry.difference) for entry in found]
+    values = [LesionValue(entry.patient, entry.scan, entry.difference) for entry in differences]
     mean = average(values, definition.order)
     sign = 1 if metric in LARGER_IS_BETTER else -1
     return MetricComparison(
         scope=scope,
         metric=metric,
-        difference=replace(mean, left_out=pairs - len(found)),
-        better=sum(sign * entry.difference > 0 for entry in found),
-        worse=sum(sign * entry.difference < 0 for entry in found),
-        p_lesions=signed_rank_p([entry.difference for entry in found]),
+        difference=replace(mean, left_out=pairs - len(differences)),
+        better=sum(sign * entry.difference > 0 for entry in differences),
+        worse=sum(sign * entry.difference < 0 for entry in differences),
+        p_lesions=signed_rank_p([entry.difference for entry in differences]),
         p_patients=signed_rank_p(list(means_by_patient(means_by_scan(values)).values())),
     )

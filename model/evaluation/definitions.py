@@ -1,8 +1,8 @@
-"""What counts how: the rules of the challenge, of [Kirchhoff2025] and of [Rokuss2025], by name.
+"""Scoring rules of the challenge, of [Kirchhoff2025] and of [Rokuss2025], by name.
 
-A definition says which scope its scores are of, in which order lesions, scans and patients are averaged, and
-what a metric counts where a mask is empty or a prediction is missing. Where the sources are silent the rule
-is ours; docs/evaluation.md says which is which.
+A definition sets the scope of its scores, the order in which lesions, scans and patients are averaged, and
+the value of a metric if a mask is empty or a prediction is missing. Rules that the sources leave open are
+ours; docs/evaluation.md lists which ones.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from .records import LesionRecord, Scope
 
 
 class Count(StrEnum):
-    """What stands in place of a number."""
+    """Rule for the value of a metric, in place of a fixed number."""
 
     LEFT_OUT = "left out"
     MEASURED = "measured"
-    DIAGONAL = "diagonal"  # of the scan in mm: no distance within it is longer
+    DIAGONAL = "diagonal"  # of the scan in mm: the longest distance within it
 
 
 class Order(StrEnum):
-    """How means are taken: lesions of a scan first, then all scans alike, or patients alike."""
+    """Order of averaging: the lesions of each scan, then all scans with equal weights, or all patients."""
 
     SCANS = "lesions, scans"
     PATIENTS = "lesions, scans, patients"
@@ -32,9 +32,14 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EmptyRules:
-    """What a metric counts where neither mask has a voxel; where only one has none; and without a file.
+    """Values of a metric for empty masks and missing predictions.
 
-    ``missing``: there is no file, and the reference has the lesion; ``missing_empty``: and it has not.
+    Attributes:
+        both_empty: neither mask has a voxel.
+        reference_empty: only the prediction has voxels.
+        prediction_empty: only the reference has voxels.
+        missing: there is no file of the prediction, and the reference has voxels.
+        missing_empty: there is no file of the prediction, and the reference is empty.
     """
 
     both_empty: float | Count
@@ -46,7 +51,7 @@ class EmptyRules:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """``scopes``: what is scored, the headline's first. ``metrics``: in the order of the tables."""
+    """Scoring rules; ``scopes`` has the headline's first, ``metrics`` are in the order of the tables."""
 
     name: str
     source: str
@@ -56,7 +61,7 @@ class Definition:
     rules: Mapping[Metric, EmptyRules]
 
     def value(self, metric: Metric, record: LesionRecord) -> float | None:
-        """What the record counts; None where it is left out of the metric's means."""
+        """Value of a metric for a record; None if the record is left out of the metric's means."""
         count = self._count(metric, record)
         if count is Count.DIAGONAL:
             return record.diagonal_mm
@@ -68,7 +73,7 @@ class Definition:
         rules = self.rules[metric]
         has_reference, has_prediction = record.reference_voxels > 0, record.prediction_voxels > 0
         if not has_reference and not has_prediction and not record.is_real:
-            return Count.LEFT_OUT  # a label of another step's prediction: nothing to be right about
+            return Count.LEFT_OUT  # a label predicted only at another step: there is nothing to score here
         if record.is_missing:
             return rules.missing if has_reference else rules.missing_empty
         if has_reference and has_prediction:
@@ -83,7 +88,7 @@ _OUT, _MEASURED, _DIAGONAL = Count.LEFT_OUT, Count.MEASURED, Count.DIAGONAL
 _AGREEMENT = EmptyRules(_OUT, _OUT, 0.0, 0.0)
 _DISTANCE = EmptyRules(_OUT, _OUT, _DIAGONAL, _DIAGONAL)
 _FALSE_NEGATIVE = EmptyRules(_OUT, _OUT, _MEASURED, _MEASURED)
-# Without a file nothing is known of false positives, and 0 would reward it.
+# False positives of a missing file are unknown; a value of 0 would reward it.
 _FALSE_POSITIVE = EmptyRules(_MEASURED, _MEASURED, _MEASURED, _OUT)
 
 _RULES: dict[Metric, EmptyRules] = {
@@ -103,7 +108,7 @@ _RULES: dict[Metric, EmptyRules] = {
     Metric.CHANGE_ERROR: EmptyRules(_MEASURED, _MEASURED, _MEASURED, _OUT),
 }
 
-# Of lesions that were followed: an empty follow-up is an answer too, right (1) or wrong (0).
+# For tracked lesions an empty prediction is either right (1) or wrong (0).
 _TRACKED = EmptyRules(1.0, 0.0, 0.0, 0.0, 0.0)
 _TRACKING_RULES = _RULES | {
     Metric.DICE: _TRACKED,

@@ -1,10 +1,8 @@
-"""What the command ``evaluate`` does: files -> records -> scores -> tables."""
+"""Evaluation of files: pair them, measure each case, score the records and write the tables."""
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +19,13 @@ from .score_records import score_records
 from .surface import NSD_KIND
 from .tables import Evaluation, comparison_csv, metric_tables, summary_document, summary_markdown
 
+Progress = Callable[[int, int], None]
+"""Called with the number of scans measured so far and the number of all scans."""
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions:
-    """``predictions`` are the steps in order; ``compare`` is the ``output`` of another run."""
+    """Files to compare. ``predictions`` are the steps in order, ``compare`` is the ``-o`` of another run."""
 
     reference: Path
     predictions: tuple[Path, ...]
@@ -33,35 +34,28 @@ class EvaluateOptions:
     baseline: Path | None = None
     compare: Path | None = None
     output: Path | None = None
-    as_json: bool = False
 
 
-def run_evaluation(options: EvaluateOptions) -> Evaluation:
-    """Evaluate, print, and write what was asked for."""
+def run_evaluation(options: EvaluateOptions, progress: Progress | None = None) -> Evaluation:
+    """Evaluate files and, if an output folder is given, write records, tables and summary.
+
+    Raises:
+        InputError: see `evaluate_files`.
+        OutputError: the output folder cannot be written.
+    """
     if options.output is not None:
         check_writable(options.output / RECORDS_NAME)
-    evaluation = evaluate_files(options)
-    document = summary_document(evaluation)
-    text = summary_markdown(evaluation)
+    evaluation = evaluate_files(options, progress)
     if options.output is not None:
-        write_records(options.output / RECORDS_NAME, evaluation.records)
-        write_json(options.output / "summary.json", document, decimals=None)
-        write_text(options.output / "summary.md", text)
-        for name, table in metric_tables(evaluation.records, evaluation.scores.definition).items():
-            write_text(options.output / f"{name}.csv", table)
-        if evaluation.comparison is not None:
-            write_text(options.output / "comparison.csv", comparison_csv(evaluation.comparison))
-    print(json.dumps(document, indent=1, allow_nan=False) if options.as_json else text, flush=True)
-    for warning in evaluation.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        _write_evaluation(options.output, evaluation)
     return evaluation
 
 
-def evaluate_files(options: EvaluateOptions) -> Evaluation:
-    """Measure and score.
+def evaluate_files(options: EvaluateOptions, progress: Progress | None = None) -> Evaluation:
+    """Measure and score files; nothing is written.
 
     Raises:
-        InputError: a file that cannot be used, or a prediction on another grid than its reference.
+        InputError: a file cannot be used, or a prediction lies on another grid than its reference.
     """
     definition = DEFINITIONS[options.definition]
     others = read_run(options.compare) if options.compare is not None else ()
@@ -77,7 +71,8 @@ def evaluate_files(options: EvaluateOptions) -> Evaluation:
         records += measured.records
         warnings += measured.warnings
         binary += measured.is_binary
-        _show_progress(len({(r.patient, r.scan) for r in records}), len(pairing.scans))
+        if progress is not None:
+            progress(len({(r.patient, r.scan) for r in records}), len(pairing.scans))
     comparison = None
     if options.compare is not None:
         comparison = compare_runs(records, others, options.compare, definition)
@@ -89,8 +84,18 @@ def evaluate_files(options: EvaluateOptions) -> Evaluation:
     return Evaluation(tuple(records), score_records(records, definition), comparison, notes, tuple(warnings))
 
 
+def _write_evaluation(output: Path, evaluation: Evaluation) -> None:
+    write_records(output / RECORDS_NAME, evaluation.records)
+    write_json(output / "summary.json", summary_document(evaluation), decimals=None)
+    write_text(output / "summary.md", summary_markdown(evaluation))
+    for name, table in metric_tables(evaluation.records, evaluation.scores.definition).items():
+        write_text(output / f"{name}.csv", table)
+    if evaluation.comparison is not None:
+        write_text(output / "comparison.csv", comparison_csv(evaluation.comparison))
+
+
 def _cases(scans: Iterable[PairedScan]) -> list[list[PairedScan]]:
-    """Scans of one case of the platform's layout together; all others alone."""
+    """Group the scans of one case in the platform's layout; all others stay alone."""
     cases: dict[tuple[str, bool], list[PairedScan]] = {}
     for files in scans:
         cases.setdefault((files.key.name, files.key.slot is None), []).append(files)
@@ -103,7 +108,7 @@ def _notes(lesion_map: LesionMap | None, baseline: Path | None) -> Iterable[str]
     else:
         yield f"lesions pair by {lesion_map.path}"
     if baseline is None and lesion_map is None:
-        yield "what was there before is not known (no baseline, no map): vanished lesions are not counted"
+        yield "vanished lesions are not counted: neither a baseline nor a lesion map was given"
     yield NSD_KIND
 
 
@@ -112,9 +117,3 @@ def _notes_of_data(binary: int, patients: Sequence[str]) -> Iterable[str]:
         yield f"binary masks of 1 and of 255 are the same lesion, 1, in {binary} case{'s' * (binary > 1)}"
     if len(patients) > 1 and len(set(patients)) == 1:
         yield f"all {len(patients)} scans are of one patient ({patients[0]}): there are no intervals"
-
-
-def _show_progress(done: int, total: int) -> None:
-    """A running count on a terminal; nothing in logs."""
-    if sys.stderr.isatty() and total > 1:
-        print(f"\r{done}/{total} scans", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""Which files belong together: reference, predictions (one per step) and baseline of each follow-up scan.
+"""Pairs files: reference, predictions (one per step) and baselines of each follow-up scan.
 
-Two files belong together that have the same path under their folders, without suffix; or that lie in the
-same case folder under the same socket of the platform, ``CASE/[input|output/][images/]SOCKET/any.mha``, where
-SOCKET is ``primary-followup-ct-tumor-lesion-seg`` or the secondary one. A plain file named as a case is that
-case's primary scan.
+Two files belong together if they have the same path under their folders, without suffix, or if they lie in
+the same case folder under the same socket of the platform, ``CASE/[input|output/][images/]SOCKET/any.mha``,
+with ``primary-followup-ct-tumor-lesion-seg`` or its secondary counterpart as SOCKET. A plain file with the
+name of a case is that case's primary scan.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ _LAYOUT_FOLDERS = {"images", "input", "output"}
 
 @dataclass(frozen=True, slots=True)
 class ScanKey:
-    """``name`` is the path without suffix, or the case's; ``slot`` is None but in the platform's layout."""
+    """Name of a scan: a path without suffix, or in the platform's layout that of the case and a slot."""
 
     name: str
     slot: Slot | None = None
 
     @property
     def scan(self) -> str:
-        """What tables call it."""
+        """Name of the scan in tables."""
         return self.name if self.slot is None else f"{self.name}/{self.slot}"
 
 
 @dataclass(frozen=True, slots=True)
 class PairedScan:
-    """The files of one follow-up scan. ``predictions`` has one entry per step, None where there is no file.
+    """Files of one follow-up scan.
 
-    ``baselines``: the labelmaps of the case's scan or scans before, with their slots.
+    ``predictions`` has one entry per step, None if the file is missing. ``baselines`` are the labelmaps of
+    the earlier scan or scans, with their slots.
     """
 
     patient: str
@@ -52,7 +53,7 @@ class PairedScan:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """``warnings``: files that have no partner."""
+    """Paired files; ``warnings`` name the files without a partner."""
 
     scans: tuple[PairedScan, ...]
     warnings: tuple[str, ...]
@@ -61,10 +62,17 @@ class Pairing:
 def pair_evaluation_files(
     reference: Path, predictions: Sequence[Path], baseline: Path | None, lesion_map: LesionMap | None
 ) -> Pairing:
-    """Find out what belongs together.
+    """Pair the files under the given paths.
+
+    Args:
+        reference: a labelmap or a folder of them.
+        predictions: a labelmap or a folder for each step.
+        baseline: a labelmap or a folder, or None.
+        lesion_map: names patients and baselines, if given.
 
     Raises:
-        InputError: a path that is not there, no reference at all, or two files of one name.
+        InputError: a path does not exist, there is no reference, two files have the same name, or no
+            prediction fits.
     """
     references = _gather(reference, "followup")
     found = [_gather(path, "followup") for path in predictions]
@@ -92,17 +100,17 @@ def pair_evaluation_files(
         of_steps = tuple(files[k] if k else None for k, files in zip(partners, found, strict=True))
         earlier, is_only = _baselines(key, references, baseline, before, lesion_map)
         if baseline is not None and is_only:
-            is_told = reference.is_file() and baseline.is_file()
+            is_explicit = reference.is_file() and baseline.is_file()
             for other in before:
-                warnings += _renamed(key, path, other, before[other], is_told)
+                warnings += _renamed(key, path, other, before[other], is_explicit)
         if baseline is not None and not earlier:
-            warnings.append(f"{baseline}: no baseline for {path}; what was there before is not known")
+            warnings.append(f"{baseline}: no baseline for {path}; its vanished lesions are not counted")
         scans.append(PairedScan(_patient(key, lesion_map), key, path, of_steps, earlier))
     for given, files, keys in zip(predictions, found, used, strict=True):
         if files and not keys:
             raise InputError(
-                f"{given}: none of its labelmaps ({next(iter(files)).scan}, ...) is named as one "
-                f"of {reference} ({next(iter(references)).scan}, ...); expected the same paths, or "
+                f"{given}: none of its labelmaps ({next(iter(files)).scan}, ...) has the name of one in "
+                f"{reference} ({next(iter(references)).scan}, ...); expected the same paths, or "
                 "cases of the platform"
             )
         warnings += [f"{p}: has no reference; it is left out" for k, p in files.items() if k not in keys]
@@ -110,7 +118,7 @@ def pair_evaluation_files(
 
 
 def _missing(path: Path, predictions: Sequence[Path], partners: Sequence[ScanKey | None]) -> Iterator[str]:
-    """What is said of a reference without a prediction, at each step."""
+    """Warn of each step at which a reference has no prediction."""
     for step, (given, partner) in enumerate(zip(predictions, partners, strict=True), start=1):
         if partner is None:
             where = f" of step {step}" if len(predictions) > 1 else ""
@@ -120,10 +128,10 @@ def _missing(path: Path, predictions: Sequence[Path], partners: Sequence[ScanKey
             )
 
 
-def _renamed(key: ScanKey, path: Path, other: ScanKey, taken: Path, is_told: bool) -> Iterator[str]:
-    """What is said where names do not tell that two files belong together, nor did the user, file by file."""
-    if other.name != key.name and not is_told:
-        yield f"{taken}: taken for {path} though the names differ"
+def _renamed(key: ScanKey, path: Path, other: ScanKey, partner: Path, is_explicit: bool) -> Iterator[str]:
+    """Warn if two files are paired despite different names, unless the user named both files."""
+    if other.name != key.name and not is_explicit:
+        yield f"{partner}: paired with {path} although the names differ"
 
 
 def _expected() -> str:
@@ -131,7 +139,7 @@ def _expected() -> str:
 
 
 def _gather(given: Path, time_point: str) -> Mapping[ScanKey, Path]:
-    """The labelmaps under a path; of the platform's sockets only those of one time point."""
+    """Find the labelmaps under a path; of the platform's sockets only those of one time point."""
     if given.is_file():
         return {_key(given, Path(given.name), given.parent.name, time_point) or ScanKey(_stem(given)): given}
     if not given.is_dir():
@@ -144,13 +152,13 @@ def _gather(given: Path, time_point: str) -> Mapping[ScanKey, Path]:
         if key is None:
             continue
         if key in found:
-            raise InputError(f"{path}: is named as {found[key]} is; expected one labelmap for {key.scan}")
+            raise InputError(f"{path}: has the same name as {found[key]}; expected one file for {key.scan}")
         found[key] = path
     return found
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    above = {str(folder): frozenset({folder.resolve()})}  # what links must not lead back to
+    above = {str(folder): frozenset({folder.resolve()})}  # links must not lead back to these
     for root, folders, names in os.walk(folder, followlinks=True):
         own = above.pop(root)
         below = {n: Path(root, n).resolve() for n in sorted(folders) if not n.startswith(".")}
@@ -168,7 +176,7 @@ def _stem(path: Path) -> str:
 
 
 def _key(path: Path, relative: Path, folder: str, time_point: str) -> ScanKey | None:
-    """What a file is called; None for a socket that holds something else."""
+    """Name a file; None for a socket with other content."""
     match = _SOCKET.match(folder)
     if match is None:
         return ScanKey((relative.parent / _stem(path)).as_posix())
@@ -184,19 +192,19 @@ def _key(path: Path, relative: Path, folder: str, time_point: str) -> ScanKey | 
 
 
 def _is_followup(key: ScanKey, found: Sequence[Mapping[ScanKey, Path]], lesion_map: LesionMap | None) -> bool:
-    """Folders of training data hold both scans of a patient: those of the baseline are not asked for."""
+    """Check if a reference is a follow-up: folders of training data hold the baselines of patients, too."""
     stem = Path(key.name).name
     named = split_scan_name(stem)
     primary = ScanKey(key.name, Slot.PRIMARY)
     if any(key in files or (key.slot is None and primary in files) for files in found):
-        return True  # somebody predicted it
+        return True  # it has a prediction
     if named is not None and named[1] == "BL":
         return False
     if lesion_map is None:
         return True
     lesions = [lesion for entry in lesion_map.patients for lesion in entry.lesions]
     before = {lesion.baseline_scan for lesion in lesions if lesion.baseline_scan is not None}
-    is_before = stem in before and not stem.isdecimal()  # a number counts images, and names no file
+    is_before = stem in before and not stem.isdecimal()  # a number counts images and is not a file name
     return not is_before or any(stem == lesion.followup_scan for lesion in lesions)
 
 
@@ -207,14 +215,14 @@ def _partner(
     prediction: Path,
     files: Mapping[ScanKey, Path],
 ) -> ScanKey | None:
-    """The prediction's name for a scan of the reference."""
+    """Find the prediction of a reference scan."""
     primary = ScanKey(key.name, Slot.PRIMARY) if key.slot is None else ScanKey(key.name)
     if key in files:
         return key
     if key.slot in (None, Slot.PRIMARY) and primary in files:
         return primary
     if len(references) == 1 and len(files) == 1 and (reference.is_file() or prediction.is_file()):
-        return next(iter(files))  # one file was named: there is nothing to choose
+        return next(iter(files))  # a single file was given: there is no choice
     of_cases = {k: path for k, path in files.items() if k.slot is not None} or files
     if _is_one_name(references) and _is_one_name(of_cases) and _has_slots({**references, **of_cases}):
         slot = key.slot or Slot.PRIMARY
@@ -227,7 +235,7 @@ def _partner(
 
 
 def _is_one_name(files: Mapping[ScanKey, Path]) -> bool:
-    """Whether there is a single case, or file: what its folder is called does not matter."""
+    """Check if there is only one case or file, so that names do not matter."""
     return len({key.name for key in files}) == 1
 
 
@@ -242,9 +250,9 @@ def _baselines(
     files: Mapping[ScanKey, Path],
     lesion_map: LesionMap | None,
 ) -> tuple[tuple[tuple[Slot | None, Path], ...], bool]:
-    """The labelmaps before: those that map or names tell, else of the case or path, else the only one.
+    """Find the baselines of a scan: by the map or the file names, else by case or path, else the only one.
 
-    The flag says that it is the only one. A follow-up is not its own baseline.
+    The flag is True in the last of these cases. A follow-up is never its own baseline.
     """
     if given is None:
         return (), False
@@ -262,7 +270,7 @@ def _baselines(
 
 
 def _is_before(other: ScanKey, key: ScanKey, scans: Set[str | None]) -> bool:
-    """Whether a file is the scan before, by a map that names it or by the challenge's names."""
+    """Check if a file is the earlier scan, by the map's names or by those of the challenge."""
     stem = Path(other.name).name
     if stem in scans:
         return True
@@ -273,11 +281,14 @@ def _is_before(other: ScanKey, key: ScanKey, scans: Set[str | None]) -> bool:
 
 
 def _patient(key: ScanKey, lesion_map: LesionMap | None) -> str:
-    """The map's patient, else the case, else the patient in a name of the challenge, else the first part of
-    the path: a folder, or the file without suffix."""
-    known = lesion_map.patient_of(key.name) if lesion_map is not None else None
-    if known is not None:
-        return known
+    """Name the patient of a scan.
+
+    By the lesion map, else the case, else the challenge's file name, else the first part of the path (a
+    folder, or the file without suffix).
+    """
+    mapped = lesion_map.patient_of(key.name) if lesion_map is not None else None
+    if mapped is not None:
+        return mapped
     if key.slot is not None:
         return key.name
     named = split_scan_name(Path(key.name).name)

@@ -1,4 +1,4 @@
-"""Which labels of a scan make up one lesion: merged and split ones are joined."""
+"""Groups the labels of a scan into lesions: merged and split ones are joined."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from .lesion_map import MappedLesion
 
 @dataclass(frozen=True, slots=True)
 class LesionGroup:
-    """The labels of one lesion in baseline, reference and prediction; any of them may be empty."""
+    """Labels of one lesion in baseline, reference and prediction; any of them may be empty.
+
+    ``existed`` is True if the baseline has the lesion, None if there is no baseline.
+    """
 
     name: str
     baseline_ids: tuple[int, ...]
@@ -25,36 +28,38 @@ def lesion_groups(
     prediction_ids: Set[int],
     baseline_ids: Set[int] | None,
 ) -> tuple[LesionGroup, ...]:
-    """The lesions of a scan, by their first id; no two have one name.
+    """Group the labels of a scan into lesions, ordered by their first id; their names are unique.
 
-    With a map, baseline lesions that share a follow-up lesion are one, and all their follow-up lesions. What
-    the map calls parts of one baseline lesion goes by the id that the baseline holds, else by the lowest. Its
-    prediction is what bears one of its baseline ids, or a follow-up id that no other lesion has in the
-    baseline. Labels that the map does not list, and all labels without one, stand for themselves. A lesion
-    that is not in the baseline, but bears the id of one that is, is called "new ID".
+    With a map, baseline lesions that share a follow-up lesion are one lesion, together with all their
+    follow-up lesions. Parts into which the map splits a baseline lesion have the id that the baseline holds,
+    else the lowest one. The prediction of a lesion has one of its baseline ids, or one of its follow-up ids
+    that is not another lesion's baseline id. Labels that the map does not list, and all labels if there is no
+    map, are lesions of their own. A lesion that is not in the baseline, but has the id of one that is, is
+    named "new ID".
 
     Args:
-        mapped: what the map knows of this scan; None where there is none.
-        reference_ids: labels of the reference; ``prediction_ids``: of the prediction, at any step.
-        baseline_ids: labels of the baseline, None where it was not given.
+        mapped: lesions of the map in this scan; None if there is no map.
+        reference_ids: labels of the reference.
+        prediction_ids: labels of the predictions, at any step.
+        baseline_ids: labels of the baseline; None if it was not given.
     """
     lesions = None if mapped is None else tuple(_with_parts(mapped, baseline_ids or frozenset()))
     groups = [] if lesions is None else _named([_mapped(ids, lesions) for ids in _joined(lesions)])
     taken = {group.name for group in groups}
     listed_reference = {lesion_id for group in groups for lesion_id in group.reference_ids}
     listed_prediction = {lesion_id for group in groups for lesion_id in group.prediction_ids}
-    known_before = set(baseline_ids or ()) - {i for group in groups for i in group.baseline_ids}
+    unlisted_before = set(baseline_ids or ()) - {i for group in groups for i in group.baseline_ids}
     if mapped is not None:
         # A label that the map lists as a lesion of the follow-up is not another one of the baseline.
-        known_before -= listed_reference | listed_prediction
-    rest = (reference_ids - listed_reference) | (prediction_ids - listed_prediction) | known_before
+        unlisted_before -= listed_reference | listed_prediction
+    rest = (reference_ids - listed_reference) | (prediction_ids - listed_prediction) | unlisted_before
     for lesion_id in rest:
         own = (lesion_id,)
-        existed = None if mapped is None and baseline_ids is None else lesion_id in known_before
+        existed = None if mapped is None and baseline_ids is None else lesion_id in unlisted_before
         groups.append(
             LesionGroup(
                 _free_name(str(lesion_id), taken),
-                own if lesion_id in known_before else (),
+                own if lesion_id in unlisted_before else (),
                 own if lesion_id not in listed_reference else (),
                 own if lesion_id not in listed_prediction else (),
                 existed,
@@ -64,7 +69,7 @@ def lesion_groups(
 
 
 def _named(groups: list[LesionGroup]) -> list[LesionGroup]:
-    """The same with names of their own: ids of the baseline and of the follow-up may be the same numbers."""
+    """Make names unique: ids of the baseline and of the follow-up may be the same numbers."""
     taken = {group.name for group in groups if group.baseline_ids}
     return [g if g.baseline_ids else replace(g, name=_free_name(g.name, taken)) for g in groups]
 
@@ -78,10 +83,10 @@ def _order(group: LesionGroup) -> tuple[int, str]:
 
 
 def _with_parts(mapped: tuple[MappedLesion, ...], baseline_ids: Set[int]) -> Iterator[MappedLesion]:
-    """The same with what a baseline lesion has split into as one lesion.
+    """Join the parts into which a baseline lesion has split.
 
-    Of the ids of its parts the baseline holds one. If it holds several, these are lesions of their own, and
-    only the others are parts.
+    The baseline holds the id of one of the parts. If it holds several of them, these are lesions of their
+    own, and only the others are parts.
     """
     for lesion in mapped:
         if not lesion.split_ids:
@@ -90,7 +95,7 @@ def _with_parts(mapped: tuple[MappedLesion, ...], baseline_ids: Set[int]) -> Ite
         ids = {*lesion.baseline_ids, *lesion.split_ids}
         held = ids & baseline_ids or {min(ids)}
         if held.isdisjoint(lesion.baseline_ids):
-            continue  # it is a part of the one that is held
+            continue  # a part of the lesion with the held id
         scans = (lesion.baseline_scan, lesion.followup_scan)
         same = [other for other in mapped if (other.baseline_scan, other.followup_scan) == scans]
         parts = [other for other in same if (ids - held).intersection(other.baseline_ids)]
@@ -99,7 +104,7 @@ def _with_parts(mapped: tuple[MappedLesion, ...], baseline_ids: Set[int]) -> Ite
 
 
 def _joined(mapped: tuple[MappedLesion, ...]) -> list[tuple[set[int], set[int]]]:
-    """Baseline and follow-up ids of lesions that hang together."""
+    """Join lesions that share ids; returns the baseline ids and the follow-up ids of each."""
     joined: list[tuple[set[int], set[int]]] = []
     for lesion in mapped:
         before, after = set(lesion.baseline_ids), set(lesion.followup_ids)

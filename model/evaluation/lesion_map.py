@@ -1,4 +1,4 @@
-"""Which lesions of the baseline became which lesions of the follow-up."""
+"""Links between lesions of the baseline and lesions of the follow-up."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ _CHALLENGE_NAME = re.compile(r"^(.+?)_(BL|FU)(?:_mask_(?:BL|FU))?_img_([0-9]+)$"
 
 @dataclass(frozen=True, slots=True)
 class MappedLesion:
-    """Ids of one lesion in both scans; () where it is absent. Scans are names, numbers as texts, or None.
+    """Ids of one lesion in both scans, () if it is absent there. Scans are names, numbers as text, or None.
 
-    ``may_be_absent``: the map leaves it to the masks whether the follow-up has the lesion. ``split_ids``: ids
-    of the map's other lesions that were one with this one in the baseline, whose mask bears any of the ids.
+    Attributes:
+        may_be_absent: the masks decide if the follow-up has the lesion, not the map.
+        split_ids: ids of other lesions of the map that were one lesion with this one in the baseline; its
+            mask there has any one of these ids.
     """
 
     baseline_ids: tuple[int, ...]
@@ -31,7 +33,7 @@ class MappedLesion:
 
 @dataclass(frozen=True, slots=True)
 class PatientLesions:
-    """``patient`` is None where the file does not name any: then it holds for every scan."""
+    """Lesions of one patient; ``patient`` is None if the file names none and holds for every scan."""
 
     patient: str | None
     lesions: tuple[MappedLesion, ...]
@@ -39,27 +41,33 @@ class PatientLesions:
 
 @dataclass(frozen=True, slots=True)
 class LesionMap:
+    """A lesion map as read from ``path``."""
+
     path: Path
     patients: tuple[PatientLesions, ...]
 
     def patient_of(self, scan: str) -> str | None:
-        """The patient of the map whose scan (a path without suffix) that is; of several the longest."""
+        """Find the patient of a scan (a path without suffix) by name; of several the longest name."""
         names = (entry.patient for entry in self.patients if entry.patient is not None)
         parts = Path(scan).parts
-        fits = [name for name in names if any(part == name or part.startswith(f"{name}_") for part in parts)]
-        return max(fits, key=len, default=None)
+        matches = [n for n in names if any(part == n or part.startswith(f"{n}_") for part in parts)]
+        return max(matches, key=len, default=None)
 
     def lesions_of(self, scan: str, slot: Slot | None = None) -> tuple[MappedLesion, ...] | None:
-        """The lesions of a follow-up scan; None where the map does not know it.
+        """Select the lesions of a follow-up scan; None if the map does not list it.
 
-        ``scan`` is a path without suffix, or a case of the platform with the slot of its scan. Where the map
-        names a single scan, and names as these cannot be compared, its lesions are those of every scan.
+        If the map names a single scan in a way that cannot be compared with file names, its lesions hold for
+        every scan.
+
+        Args:
+            scan: path without suffix, or a case of the platform.
+            slot: slot of the scan in a case of the platform.
         """
         patient = self.patient_of(scan)
-        found = [entry for entry in self.patients if entry.patient == patient]
-        if not found:
+        entries = [entry for entry in self.patients if entry.patient == patient]
+        if not entries:
             return None
-        lesions = [lesion for entry in found for lesion in entry.lesions]
+        lesions = [lesion for entry in entries for lesion in entry.lesions]
         named = {lesion.followup_scan for lesion in lesions if lesion.followup_scan is not None}
         if slot is not None and named and all(_number_of(name) is not None for name in named):
             wanted = _number_of_slot(slot, {_number_of(name) or 0 for name in named})
@@ -69,7 +77,7 @@ class LesionMap:
         return tuple(lesions) or None
 
     def ids_of_no_scan(self, scan: str) -> frozenset[int]:
-        """Baseline lesions without a scan of the follow-up, of a patient of which other lesions have one."""
+        """Ids of the patient's baseline lesions without a follow-up scan, if other lesions do have one."""
         patient = self.patient_of(scan)
         lesions = [m for entry in self.patients if entry.patient == patient for m in entry.lesions]
         if all(lesion.followup_scan is None for lesion in lesions):
@@ -78,25 +86,25 @@ class LesionMap:
 
 
 def split_scan_name(stem: str) -> tuple[str, str, int] | None:
-    """The patient, "BL" or "FU", and the number of a scan or mask named as the challenge does."""
+    """Split a scan or mask name of the challenge into patient, "BL" or "FU", and number; None for others."""
     match = _CHALLENGE_NAME.match(stem)
     return (match[1], match[2], int(match[3])) if match else None
 
 
 def is_scan(stem: str, named: str | None) -> bool:
-    """Whether a file's name is that of a scan which a map names in full, by its number, or not at all."""
+    """Check if a file name matches a scan of the map, which is named in full, by number, or not at all."""
     stem = Path(stem).name
     if named is None or stem == named:
         return True
-    mine, other = split_scan_name(stem), split_scan_name(named)
-    if other is not None:
-        return mine == other
+    of_file, of_map = split_scan_name(stem), split_scan_name(named)
+    if of_map is not None:
+        return of_file == of_map
     number = _IMAGE_NUMBER.search(stem)
     return named.isdecimal() and number is not None and int(number[1]) == int(named)
 
 
 def _is_comparable(scan: str, named: str, patient: str | None) -> bool:
-    """Whether a file and a scan of the map are named in the same way: then another name is another scan."""
+    """Check if a file and a scan of the map follow the same naming: then different names mean other scans."""
     stem = Path(scan).name
     if is_scan(stem, named):
         return True
@@ -108,13 +116,13 @@ def _is_comparable(scan: str, named: str, patient: str | None) -> bool:
 
 
 def _number_of(named: str) -> int | None:
-    """The image number in a scan's name."""
+    """Image number in the name of a scan, or None."""
     parts = split_scan_name(named)
     return int(named) if named.isdecimal() else parts[2] if parts is not None else None
 
 
 def _number_of_slot(slot: Slot, numbers: Set[int]) -> int | None:
-    """0 and 1 are the primary and the secondary scan; other numbers are taken in their order."""
+    """Image number of a slot: 0 and 1 are primary and secondary; other numbers count in ascending order."""
     index = list(Slot).index(slot)
     if numbers <= {0, 1}:
         return index

@@ -1,11 +1,13 @@
-"""Lesion maps from their files.
+"""Reads lesion maps from files.
 
-Read from LongiSeg's ``tracking.json`` (a dictionary per patient; of its second generation,
-``trackingTr.json``, also a list of them, one per pair of scans), from the challenge's CSV (``lesion_id,
-img_id_bl, img_id_fu, cog_bl, cog_fu, cog_propagated``: lesions that share their centre in one follow-up scan
-have merged, those that share it in the baseline are what one lesion has split into) or a folder of them as
-its release has it, one ``<patient>.csv`` each, or from a plain CSV (``baseline_id, followup_ids`` and
-optionally ``patient`` and ``scan``).
+Formats:
+
+- LongiSeg's ``tracking.json``, a dictionary per patient, or its second generation, ``trackingTr.json``, also
+  with a list of dictionaries per patient, one for each pair of scans;
+- the challenge's CSV (``lesion_id, img_id_bl, img_id_fu, cog_bl, cog_fu, cog_propagated``): lesions with the
+  same centre in a follow-up scan have merged, those with the same centre in the baseline have split from one;
+- a folder of such CSVs, one ``<patient>.csv`` each, as in the challenge's release;
+- a plain CSV (``baseline_id, followup_ids`` and optionally ``patient`` and ``scan``).
 """
 
 from __future__ import annotations
@@ -31,18 +33,18 @@ _EXPECTED = (
 _PLAIN_COLUMNS = {"baseline_id", "followup_ids"}
 _CHALLENGE_COLUMNS = {"lesion_id", "cog_fu"}
 _LONGEST_HEADER = 65536  # bytes
-_NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>"}
+_MISSING = {"", "nan", "none", "null", "na", "n/a", "<na>"}
 
 
 def read_lesion_map(path: Path) -> LesionMap:
-    """Read the map in any of its formats: a file, or a folder of the challenge's CSVs.
+    """Read a lesion map in any of its formats: a file, or a folder of the challenge's CSVs.
 
     Raises:
-        InputError: not readable, another format, an id out of range, or a baseline id twice in a scan; of a
-            folder also one without any CSV of the challenge, or with two of one patient.
+        InputError: not readable, another format, an id out of range, or a baseline id twice in a scan; also a
+            folder without any of the challenge's CSVs, or with two of one patient.
     """
     if path.is_dir():
-        return LesionMap(path, tuple(_of_folder(path)))
+        return LesionMap(path, tuple(_read_folder(path)))
     text = _text(path)
     patients = _from_tracking(path, text) if path.suffix.lower() == ".json" else _from_csv(path, text)
     for entry in patients:
@@ -59,29 +61,29 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def _of_folder(folder: Path) -> Iterable[PatientLesions]:
-    """The patients of the challenge's release: in a folder a file's name is its patient's, whatever it is.
+def _read_folder(folder: Path) -> Iterable[PatientLesions]:
+    """Read the patients of the challenge's release: in a folder each CSV has the name of its patient.
 
-    Other tables may lie beside them and are not looked at.
+    Tables with other columns are ignored.
     """
-    found: dict[str, Path] = {}
+    tables: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.csv")):
         if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         if not _is_challenge_table(path):
             continue
         columns, rows = _table(path, _text(path))
-        if not columns.keys() >= _CHALLENGE_COLUMNS:  # letters as UTF-8 has them, with zeros between
+        if not columns.keys() >= _CHALLENGE_COLUMNS:  # UTF-16, which decodes as UTF-8 with zeros in between
             raise InputError(f"{path}: cannot be read; expected the challenge's CSV in UTF-8")
-        if path.stem in found:
+        if path.stem in tables:
             raise InputError(
-                f"{path}: is of patient {path.stem}, as {found[path.stem]} is; expected one CSV for each"
+                f"{path}: is of patient {path.stem}, like {tables[path.stem]}; expected one CSV per patient"
             )
-        found[path.stem] = path
+        tables[path.stem] = path
         entry = PatientLesions(path.stem, tuple(_from_challenge(path, rows)))
         _check(path, entry)
         yield entry
-    if not found:
+    if not tables:
         raise InputError(
             f"{folder}: holds no CSV of the challenge; expected one for each patient, PATIENT.csv with "
             "lesion_id, img_id_bl, img_id_fu, cog_bl, cog_fu, cog_propagated"
@@ -89,13 +91,13 @@ def _of_folder(folder: Path) -> Iterable[PatientLesions]:
 
 
 def _is_challenge_table(path: Path) -> bool:
-    """Whether a CSV has the challenge's columns, as far as its first line can be read."""
+    """Check by the first line, in any encoding, if a CSV has the challenge's columns."""
     try:
         with path.open("rb") as file:
             header = file.readline(_LONGEST_HEADER)
     except OSError:
-        return True  # whatever it is: that it cannot be read is told when it is
-    # A table in another encoding is one as well. In UTF-16 each letter has a zero.
+        return True  # unreadable files are reported later, by the reader
+    # Tables in other encodings are recognised, too; in UTF-16 each letter is followed by a zero.
     text = header.decode("utf-8-sig", "replace").replace("\0", "").lstrip("\ufffd")
     names = next(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), [])
     return {name.strip() for name in names} >= _CHALLENGE_COLUMNS
@@ -121,12 +123,12 @@ def _from_tracking(path: Path, text: str) -> list[PatientLesions]:
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: is not valid JSON ({error}); expected {_EXPECTED}") from error
     if not isinstance(document, dict):
-        raise InputError(f"{path}: is no dictionary of patients; expected {_EXPECTED}")
+        raise InputError(f"{path}: is not a dictionary of patients; expected {_EXPECTED}")
     return [
         PatientLesions(
             str(patient),
             tuple(
-                _tracked(path, str(patient), str(name), lesion)
+                _tracked_lesion(path, str(patient), str(name), lesion)
                 for pair in (pairs if isinstance(pairs, list) else [pairs])
                 for name, lesion in _items(path, str(patient), pair)
             ),
@@ -141,28 +143,28 @@ def _items(path: Path, patient: str, pair: Any) -> Iterable[tuple[Any, Any]]:
     return pair.items()
 
 
-def _tracked(path: Path, patient: str, name: str, lesion: Mapping[str, Any]) -> MappedLesion:
+def _tracked_lesion(path: Path, patient: str, name: str, lesion: Mapping[str, Any]) -> MappedLesion:
     own = _numbers(path, f"lesion {name!r} of patient {patient}", name)
     merged = lesion.get("merged_lesions", list(own))
     joined = merged if isinstance(merged, list) else [merged]
     ids = _numbers(path, f"merged_lesions of lesion {name} of patient {patient}", *joined)
-    # A lesion that is new has no point in the baseline.
-    is_new = "bl_point" in lesion and _is_nothing(lesion["bl_point"])
+    # A new lesion has no point in the baseline.
+    is_new = "bl_point" in lesion and _is_missing(lesion["bl_point"])
     return MappedLesion(
         () if is_new else own, ids, _scan_name(lesion.get("img_bl")), _scan_name(lesion.get("img_fu"))
     )
 
 
-def _is_nothing(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     if isinstance(value, list):
-        return not value or all(_is_nothing(entry) for entry in value)
-    return isinstance(value, str) and value.strip().lower() in _NOTHING
+        return not value or all(_is_missing(entry) for entry in value)
+    return isinstance(value, str) and value.strip().lower() in _MISSING
 
 
 def _scan_name(value: Any) -> str | None:
-    if _is_nothing(value):
+    if _is_missing(value):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -171,10 +173,10 @@ def _scan_name(value: Any) -> str | None:
 
 
 def _numbers(path: Path, where: str, *values: Any) -> tuple[int, ...]:
-    """Ids without 0 (= absent), in order and once each."""
-    found: dict[int, None] = {}
+    """Parse ids, without 0 (= absent), in order and without repetition."""
+    ids: dict[int, None] = {}
     for value in values:
-        if _is_nothing(value):
+        if _is_missing(value):
             continue
         try:
             number = float(value)
@@ -182,22 +184,22 @@ def _numbers(path: Path, where: str, *values: Any) -> tuple[int, ...]:
                 raise ValueError
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"{path}: {where}: {value!r} is no lesion id; expected a whole number"
+                f"{path}: {where}: {value!r} is not a lesion id; expected a whole number"
             ) from error
         if number:
-            found[int(number)] = None
-    return tuple(found)
+            ids[int(number)] = None
+    return tuple(ids)
 
 
 def _table(path: Path, text: str) -> tuple[dict[str, None], list[dict[str, str]]]:
-    """The columns of a CSV, in order, and its rows by them."""
+    """Read the columns of a CSV, in order, and its rows by column."""
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
         columns = [name.strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
         rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
     except (csv.Error, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: is no CSV ({error}); expected {_EXPECTED}") from error
+        raise InputError(f"{path}: is not a CSV ({error}); expected {_EXPECTED}") from error
     return dict.fromkeys(columns), rows
 
 
@@ -211,7 +213,7 @@ def _from_csv(path: Path, text: str) -> list[PatientLesions]:
 
 
 def _patient_of_file(path: Path) -> str | None:
-    """The challenge names its files by patient; a hash of hexadecimal digits tells that it did."""
+    """Patient by the file name, if that is one of the challenge: a hash of ten hexadecimal digits."""
     return path.stem if re.fullmatch(r"[0-9a-f]{10}", path.stem) else None
 
 
@@ -230,7 +232,7 @@ def _from_plain(path: Path, rows: Iterable[Mapping[str, str]]) -> list[PatientLe
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A row of the challenge's CSV: scans and centres of baseline and follow-up, () for no centre."""
+    """A row of the challenge's CSV; scans are (baseline, follow-up), () stands for a missing centre."""
 
     lesion_id: int
     scans: tuple[str | None, str | None]
@@ -240,9 +242,9 @@ class _Row:
 
 
 def _from_challenge(path: Path, rows: Iterable[Mapping[str, str]]) -> list[MappedLesion]:
-    """Lesions that share a centre in a follow-up scan share their mask there; so in the baseline of a pair.
+    """Convert rows: lesions with the same centre in a scan share their mask there.
 
-    Such a mask bears one of the ids: which one is left to the mask.
+    The mask has one of their ids; the map does not determine which one.
     """
     entries = [_challenge_row(path, line, row) for line, row in enumerate(rows, start=2)]
     lesions = []
@@ -273,9 +275,9 @@ def _challenge_row(path: Path, line: int, row: Mapping[str, str]) -> _Row:
 
 
 def _centre(path: Path, line: int, column: str, text: str) -> tuple[float, ...]:
-    """Three numbers, whatever separates or encloses them; () for none."""
+    """Parse three numbers with any separators and brackets; () for a missing centre."""
     parts = re.sub(r"[\[\](){}]", " ", text).replace(",", " ").replace(";", " ").split()
-    if all(_is_nothing(part) for part in parts):
+    if all(_is_missing(part) for part in parts):
         return ()
     try:
         centre = tuple(float(part) for part in parts)

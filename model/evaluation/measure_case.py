@@ -1,4 +1,4 @@
-"""Files of a case -> records: its lesions are found in all of its scans, then measured step by step."""
+"""Measures the files of a case: groups the labels of all its scans into lesions, then measures each step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BINARY_VALUES = {1, 255}
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCase:
-    """``is_binary``: its masks say 1 or 255, which were taken for one and the same lesion."""
+    """Records and warnings of a case; ``is_binary`` if its masks hold 1 and 255, taken for one lesion."""
 
     records: tuple[LesionRecord, ...]
     warnings: tuple[str, ...]
@@ -32,13 +32,18 @@ class MeasuredCase:
 def measure_case(
     case: Sequence[PairedScan], lesion_map: LesionMap | None, is_first: bool = True
 ) -> MeasuredCase:
-    """The records of a case's one or two follow-up scans at all steps.
+    """Measure the one or two follow-up scans of a case at all steps.
 
-    Labelmaps are read one pair at a time: steps and second scans cost time, not memory. Without ``is_first``
-    the patient has an earlier case, in which vanished lesions are counted that the map gives to no scan.
+    Labelmaps are read one pair at a time, so that further steps and scans take time but no memory.
+
+    Args:
+        case: files of each follow-up scan.
+        lesion_map: links between the lesions of baseline and follow-up, or None.
+        is_first: the patient has no earlier case; vanished lesions that the map assigns to no scan are
+            counted only in the first case.
 
     Raises:
-        InputError: see `evaluate`.
+        InputError: a file cannot be used, or a prediction lies on another grid than its reference.
     """
     labels = _labels_of(case)
     warnings = list(labels.warnings)
@@ -48,7 +53,7 @@ def measure_case(
         late: frozenset[int] = frozenset()
         if lesion_map is not None and mapped is None:
             warnings.append(
-                f"{lesion_map.path}: does not list {files.key.scan}; its ids pair with themselves"
+                f"{lesion_map.path}: does not list {files.key.scan}, whose ids pair with themselves"
             )
         if lesion_map is not None and not is_first and files.key.slot is None:
             late = lesion_map.ids_of_no_scan(files.key.name)
@@ -71,7 +76,7 @@ def measure_case(
 
 @dataclass(frozen=True, slots=True)
 class _CaseLabels:
-    """The labels of a case's files: of the baseline by slot with their ml, and by scan of the follow-up."""
+    """Labels of a case's files: volumes in ml of the baselines by slot, and ids of each follow-up scan."""
 
     read: ReadLabelmap
     baselines: Mapping[Slot | None, Mapping[int, float]]
@@ -82,11 +87,11 @@ class _CaseLabels:
 
     @property
     def before(self) -> set[int] | None:
-        """Lesions of the baseline; None where it was not given."""
+        """Lesion ids of the baselines; None if none was given."""
         return {i for ml in self.baselines.values() for i in ml} if self.baselines else None
 
     def of_others(self, index: int) -> tuple[frozenset[int], frozenset[int]]:
-        """Labels of references and of predictions of the case's other scan."""
+        """Labels of the references and of the predictions of the case's other scan."""
         reference, predicted = (
             frozenset(i for other, ids in enumerate(sets) if other != index for i in ids)
             for sets in (self.reference_ids, self.predicted_ids)
@@ -95,7 +100,7 @@ class _CaseLabels:
 
 
 def _labels_of(case: Sequence[PairedScan]) -> _CaseLabels:
-    """What labels there are; of binary masks with different values all are 1."""
+    """List the labels of all files; binary masks with different values are all read as 1."""
     read: ReadLabelmap = lru_cache(maxsize=2)(read_labelmap)
     baselines = _baselines(case)
     reference_ids = [read(files.reference).ids for files in case]
@@ -122,26 +127,26 @@ def _groups(
     mapped: tuple[MappedLesion, ...] | None,
     late: frozenset[int],
 ) -> list[LesionGroup]:
-    """The lesions of a scan. ``late``: lesions of the baseline that have vanished in an earlier case."""
-    here = (labels.reference_ids[index], labels.predicted_ids[index])
+    """Group the lesions of a scan. ``late``: baseline lesions that were counted in an earlier case."""
+    own_ids = (labels.reference_ids[index], labels.predicted_ids[index])
     groups = []
-    for group in lesion_groups(mapped, *here, labels.before):
+    for group in lesion_groups(mapped, *own_ids, labels.before):
         if (
             group.baseline_ids
             and late.issuperset(group.baseline_ids)
-            and not here[0] & {*group.reference_ids}
+            and not own_ids[0] & {*group.reference_ids}
         ):
             group = replace(group, existed=False)
         is_home = _is_home(group, index, case, labels.baselines)
-        kept = _of_scan(group, here, labels.of_others(index), is_home)
+        kept = _of_scan(group, own_ids, labels.of_others(index), is_home)
         groups += [kept] if kept is not None else []
     return groups
 
 
 def _is_binary(files: Iterable[frozenset[int]]) -> bool:
-    """Whether all that holds anything is a mask of 1 or of 255, and both values occur."""
-    drawn = [ids for ids in files if ids]
-    return all(len(ids) == 1 for ids in drawn) and {i for ids in drawn for i in ids} == _BINARY_VALUES
+    """Check if all files that are not empty are masks of 1 or of 255, and both values occur."""
+    masks = [ids for ids in files if ids]
+    return all(len(ids) == 1 for ids in masks) and {i for ids in masks for i in ids} == _BINARY_VALUES
 
 
 def _odd_binary(
@@ -149,13 +154,13 @@ def _odd_binary(
     reference_ids: Sequence[frozenset[int]],
     of_steps: Sequence[Sequence[frozenset[int]]],
 ) -> list[str]:
-    """What is said of a reference that looks binary beside predictions that hold ids."""
+    """Warn of a reference that looks binary while its predictions hold ids."""
     warnings = []
     for files, ids, found in zip(case, reference_ids, of_steps, strict=True):
         others = sorted({i for of_step in found for i in of_step} - _BINARY_VALUES)
         if ids == {255} and others:
             warnings.append(
-                f"{files.reference}: holds 255 alone, but its predictions the labels "
+                f"{files.reference}: holds 255 alone, but its predictions hold the labels "
                 f"{_few(map(str, others))}; expected binary masks, or the same lesion ids, on both sides"
             )
     return warnings
@@ -164,19 +169,19 @@ def _odd_binary(
 def _hidden(
     files: PairedScan, mapped: tuple[MappedLesion, ...] | None, before: AbstractSet[int]
 ) -> list[str]:
-    """Lesions of the baseline that the map lacks, and whose ids it gives to lesions of the follow-up."""
+    """Warn of baseline lesions that the map lacks, but whose ids it gives to lesions of the follow-up."""
     listed = {i for m in mapped or () for i in m.baseline_ids}
     hidden = sorted((before - listed) & {i for m in mapped or () for i in m.followup_ids})
     if not hidden:
         return []
     return [
-        f"{files.key.scan}: lesions of the baseline are not in the lesion map, which has their ids for "
+        f"{files.key.scan}: the lesion map lacks lesions of the baseline, but uses their ids for "
         f"lesions of the follow-up ({_few(map(str, hidden))}); they are not counted"
     ]
 
 
 def _baselines(case: Sequence[PairedScan]) -> Mapping[Slot | None, Mapping[int, float]]:
-    """Slot -> lesion id -> volume in ml; a lesion of several files of a slot has its volumes added."""
+    """Measure the baselines: volume in ml by slot and lesion id, summed over several files of a slot."""
     volumes: dict[Slot | None, dict[int, float]] = {}
     for slot, path in dict.fromkeys(entry for files in case for entry in files.baselines):
         labels = read_labelmap(path)
@@ -187,34 +192,30 @@ def _baselines(case: Sequence[PairedScan]) -> Mapping[Slot | None, Mapping[int, 
 
 
 def _predicted(read: ReadLabelmap, reference: Path, path: Path) -> Labelmap:
-    """A prediction, on the grid of its reference.
-
-    Raises:
-        InputError: it is on another one.
-    """
-    wanted, labels = read(reference), read(path)
-    if not labels.geometry.same_grid(wanted.geometry):
+    """Read a prediction; raises InputError if it lies on another grid than its reference."""
+    expected, labels = read(reference), read(path)
+    if not labels.geometry.same_grid(expected.geometry):
         raise InputError(
             f"{path}: lies on another grid than its reference {reference}: {labels.geometry.describe()}; "
-            f"expected {wanted.geometry.describe()}"
+            f"expected {expected.geometry.describe()}"
         )
     return labels
 
 
 def _of_scan(
-    group: LesionGroup, here: Sequence[frozenset[int]], others: Sequence[frozenset[int]], is_home: bool
+    group: LesionGroup, own_ids: Sequence[frozenset[int]], others: Sequence[frozenset[int]], is_home: bool
 ) -> LesionGroup | None:
-    """The group as a lesion of this scan; None where it is none, but one of the case's other scan.
+    """Return the group if it is a lesion of this scan; None if it belongs to the case's other scan.
 
-    ``here`` and ``others`` hold the labels of references and of predictions.
+    ``own_ids`` and ``others`` hold the labels of the reference and of the predictions of either scan.
     """
-    is_there = bool(set(group.reference_ids) & others[0])
-    if set(group.reference_ids) & here[0]:
+    in_other_reference = bool(set(group.reference_ids) & others[0])
+    if set(group.reference_ids) & own_ids[0]:
         return group
-    if set(group.prediction_ids) & here[1]:
-        # What lies in the other scan has not vanished: here it is a false mask and nothing else.
-        return replace(group, existed=False) if is_there else group
-    is_elsewhere = is_there or bool(set(group.prediction_ids) & others[1])
+    if set(group.prediction_ids) & own_ids[1]:
+        # A lesion of the other scan has not vanished: in this scan it is merely a false mask.
+        return replace(group, existed=False) if in_other_reference else group
+    is_elsewhere = in_other_reference or bool(set(group.prediction_ids) & others[1])
     return group if group.existed and is_home and not is_elsewhere else None
 
 
@@ -224,8 +225,7 @@ def _is_home(
     case: Sequence[PairedScan],
     baselines: Mapping[Slot | None, Mapping[int, float]],
 ) -> bool:
-    """Whether a lesion that no follow-up scan shows is counted in this one: that of its baseline's slot, else
-    the first."""
+    """Check if a vanished lesion is counted in this scan: that of its baseline's slot, else the first."""
     slots = {slot for slot, labels in baselines.items() if set(group.baseline_ids) & labels.keys()}
     homes = [i for i, files in enumerate(case) if files.key.slot in slots]
     return index == (homes[0] if homes else 0)
@@ -238,20 +238,20 @@ def _odd_labels(
     of_others: frozenset[int],
     mapped: tuple[MappedLesion, ...] | None,
 ) -> list[str]:
-    """What does not fit together: labels without a lesion, and lesions of the map without a label."""
+    """Warn of labels without a lesion and of lesions of the map without a label."""
     warnings = []
     alone = [g.name for g in groups if not g.existed and not set(g.reference_ids) & reference_ids]
     if alone:
         warnings.append(
-            f"{files.key.scan}: predicted labels are no lesion of the reference ({_few(alone)}); "
+            f"{files.key.scan}: predicted labels without a lesion in the reference ({_few(alone)}); "
             "they count as false positives"
         )
     listed = mapped or ()
-    there = reference_ids | of_others
-    absent = [m for m in listed if not m.may_be_absent and not set(m.followup_ids) & there]
+    present = reference_ids | of_others
+    absent = [m for m in listed if not m.may_be_absent and not set(m.followup_ids) & present]
     for lesions, fate in (
         ([m for m in absent if m.baseline_ids], "they count as vanished"),
-        ([m for m in absent if not m.baseline_ids], "they are new there, and do not count"),
+        ([m for m in absent if not m.baseline_ids], "they are new in the map and are not counted"),
     ):
         lacking = sorted({i for m in lesions for i in m.followup_ids})
         if lacking:

@@ -1,4 +1,4 @@
-"""Labelmaps -> records: each lesion is compared in the box that holds it."""
+"""Measures the lesions of two labelmaps: each lesion is compared within its bounding box."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Slices = tuple[slice, slice, slice]
 
 @dataclass(frozen=True, eq=False)
 class Labelmap:
-    """Lesion ids (z, y, x) of a file, axes as the file stores them, and the box of each id."""
+    """Lesion ids (z, y, x) of a file, with the axes of the file, and their grid."""
 
     path: Path
     array: Array
@@ -33,15 +33,16 @@ class Labelmap:
 
     @cached_property
     def boxes(self) -> Mapping[int, Slices]:
-        """Label -> its box, by label."""
+        """Bounding box (z, y, x) of each label, in ascending order."""
         return {label: box.slices for label, box in label_boxes(self.array).items()}
 
     @property
     def ids(self) -> frozenset[int]:
+        """All labels."""
         return frozenset(self.boxes)
 
     def ml_of(self, ids: Iterable[int]) -> float:
-        """The volume of some labels together."""
+        """Compute the volume in ml of some labels together."""
         voxels = sum(
             int(np.count_nonzero(self.array[self.boxes[i]] == i)) for i in set(ids) if i in self.boxes
         )
@@ -50,7 +51,7 @@ class Labelmap:
 
 @dataclass(frozen=True, slots=True)
 class ScanName:
-    """Where a record comes from. ``is_missing``: there is no file of this step's prediction."""
+    """Patient, scan and step of a record; ``is_missing`` if this step has no file of a prediction."""
 
     patient: str
     scan: str
@@ -59,10 +60,10 @@ class ScanName:
 
 
 def read_labelmap(path: Path) -> Labelmap:
-    """Read a labelmap of lesion ids; a binary one holds the lesion 1.
+    """Read a labelmap of lesion ids; a binary mask of 1 holds the lesion 1.
 
     Raises:
-        InputError: no image, values that are not whole numbers, or ids out of range.
+        InputError: not an image, values that are not whole numbers, or ids out of range.
     """
     image = read_image(path)
     labels = lesion_labels(path, image.array)
@@ -70,14 +71,14 @@ def read_labelmap(path: Path) -> Labelmap:
 
 
 def as_binary(labels: Labelmap) -> Labelmap:
-    """A binary map with 1 for its value, whatever that was."""
+    """Replace the value of a binary mask by 1."""
     if labels.ids <= {1}:
         return labels
     return Labelmap(labels.path, (labels.array > 0).astype(np.uint8), labels.geometry)
 
 
 def empty_like(reference: Labelmap) -> Labelmap:
-    """A map without any lesion, which stands for a prediction that is not there; takes no memory."""
+    """Make a map without lesions, in place of a missing prediction; it takes no memory."""
     array = np.broadcast_to(np.uint8(0), reference.array.shape)
     empty = Labelmap(reference.path, array, reference.geometry)
     empty.__dict__["boxes"] = {}
@@ -91,18 +92,20 @@ def measure_scan(
     prediction: Labelmap,
     baseline_ml: Mapping[LesionGroup, float],
 ) -> list[LesionRecord]:
-    """The records of a scan at one step: of each lesion, and of all of them as one foreground.
+    """Measure a scan at one step: each lesion, and all of them as one foreground (the last record).
 
     Args:
-        groups: the lesions, each with a name of its own.
-        reference, prediction: on one grid.
-        baseline_ml: volume of each in the baseline, of those whose baseline is known.
+        name: patient, scan and step of the records.
+        groups: the lesions, with unique names.
+        reference: lesion ids (z, y, x) of the reference.
+        prediction: lesion ids (z, y, x) of the prediction, on the same grid.
+        baseline_ml: volume in ml of each lesion in the baseline, if known.
 
     Raises:
-        ValueError: two lesions have one name.
+        ValueError: two lesions have the same name.
     """
     if len({group.name for group in groups}) < len(groups):
-        raise ValueError(f"{name.scan}: two lesions have one name")  # it is what steps and runs pair by
+        raise ValueError(f"{name.scan}: two lesions have the same name")  # steps and runs pair by name
     records = []
     for group in groups:
         box = _box(reference, group.reference_ids, prediction, group.prediction_ids)
@@ -122,7 +125,7 @@ def measure_scan(
 def _box(
     reference: Labelmap, reference_ids: Iterable[int], prediction: Labelmap, ids: Iterable[int]
 ) -> Slices:
-    """The box round the labels in both maps; an empty one where there are none."""
+    """Bound the labels in both maps; an empty box if there are none."""
     boxes = [reference.boxes[i] for i in reference_ids if i in reference.boxes]
     boxes += [prediction.boxes[i] for i in ids if i in prediction.boxes]
     if not boxes:
@@ -184,5 +187,5 @@ def _record(
 
 
 def _centre(mask: BoolArray) -> npt.NDArray[np.float64]:
-    """The centre of gravity, as a voxel index (z, y, x) of the box."""
+    """Centre of gravity as a voxel index (z, y, x) of the box."""
     return np.array([axis.mean() for axis in np.nonzero(mask)])

@@ -1,4 +1,4 @@
-"""The numbers of a lesion that reference and prediction both have; empty masks are for `definitions`."""
+"""Metrics of a lesion that both reference and prediction contain; `definitions` handles empty masks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .overlap import dice
 from .records import LesionRecord
 
 MATCH_MM = 25.0
-"""Centres within this distance are the same lesion's (CPM@25, [Rokuss2025])."""
+"""Centres within this distance belong to the same lesion (CPM@25, [Rokuss2025])."""
 
 
 class Metric(StrEnum):
-    """Shares are from 0 to 1, volumes in ml or voxels of the follow-up, distances in mm."""
+    """All metrics: shares from 0 to 1, volumes in ml or voxels of the follow-up, distances in mm."""
 
     DICE = "dice"
     RECALL = "recall"
@@ -35,11 +35,11 @@ LARGER_IS_BETTER = frozenset(
     {Metric.DICE, Metric.RECALL, Metric.PRECISION, Metric.NSD, Metric.CPM, Metric.DICE_25}
 )
 OF_LESIONS_ALONE = frozenset({Metric.CPM, Metric.DICE_25, Metric.MED})
-"""Metrics that a scan's foreground does not have: it has no centre that means something."""
+"""Metrics that are not defined for a scan's foreground, as its centre has no meaning."""
 
 
 def measured_value(metric: Metric, record: LesionRecord) -> float | None:
-    """What a record says of a metric; None where the metric does not apply to it."""
+    """Compute a metric from a record; None if the metric does not apply to it."""
     return _MEASURES[metric](record)
 
 
@@ -56,7 +56,7 @@ def _matched_dice(record: LesionRecord) -> float | None:
 
 
 def _change_error(record: LesionRecord) -> float | None:
-    """How far the predicted change in volume is from the true one, in percent of the baseline's volume."""
+    """Error of the predicted change in volume, in percent of the baseline's volume."""
     if not record.baseline_ml:
         return None
     return 100 * abs(record.prediction_ml - record.reference_ml) / record.baseline_ml

@@ -1,4 +1,4 @@
-"""How much two masks share, and what of either stands alone."""
+"""Overlap of two masks, and the components of either that do not touch the other."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import numpy.typing as npt
 BoolArray = npt.NDArray[np.bool_]
 
 CONNECTIVITY: Final = 18
-"""Neighbours that connect a component for FNvol and FPvol, as the challenge's script and LongiSeg have it."""
+"""Connectivity of components for FNvol and FPvol, as in the challenge's script and LongiSeg."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Voxel counts; ``fn``: of the reference's components without any prediction, ``fp``: vice versa."""
+    """Voxel counts; ``fn`` of the reference's components that share no voxel with the prediction.
+
+    ``fp`` is the same with reference and prediction swapped.
+    """
 
     reference: int
     prediction: int
@@ -27,7 +30,12 @@ class Overlap:
 
 
 def measure_overlap(reference: BoolArray, prediction: BoolArray) -> Overlap:
-    """Compare two masks of one shape (z, y, x)."""
+    """Count the overlap of two masks.
+
+    Args:
+        reference: bool (z, y, x).
+        prediction: bool, of the same shape.
+    """
     return Overlap(
         reference=int(np.count_nonzero(reference)),
         prediction=int(np.count_nonzero(prediction)),
@@ -38,7 +46,12 @@ def measure_overlap(reference: BoolArray, prediction: BoolArray) -> Overlap:
 
 
 def untouched_voxels(mask: BoolArray, other: BoolArray) -> int:
-    """Voxels of those components of a mask (18 neighbours) that share no voxel with the other mask."""
+    """Count the voxels of those components (18 neighbours) of a mask that share no voxel with another mask.
+
+    Args:
+        mask: bool (z, y, x).
+        other: bool, of the same shape.
+    """
     if not mask.any():
         return 0
     labels, count = cc3d.connected_components(
@@ -52,5 +65,5 @@ def untouched_voxels(mask: BoolArray, other: BoolArray) -> int:
 
 
 def dice(reference: int, prediction: int, common: int) -> float:
-    """Of voxel counts, not both zero."""
+    """Compute Dice from voxel counts, of which at least one mask's is above zero."""
     return 2 * common / (reference + prediction)

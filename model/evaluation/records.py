@@ -1,7 +1,7 @@
-"""What was measured of one lesion in one scan at one step: the only stored truth, all tables derive from it.
+"""Measurements of one lesion in one scan at one step: all tables are derived from these records.
 
-A record holds facts, not scores: what an empty mask counts is for `definitions` to say, so that records of
-one run can be scored by any of them later on.
+A record holds measurements, not scores: `definitions` sets the value of an empty mask, so that the records of
+a run can be scored by any definition later on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RECORDS_NAME = "lesions.csv"
 
 
 class Scope(StrEnum):
-    """What a record is about: one lesion, or all lesions of a scan as one foreground."""
+    """Subject of a record: one lesion, or all lesions of a scan as one foreground."""
 
     LESION = "lesion"
     SCAN = "scan"
@@ -29,13 +29,31 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LesionRecord:
-    """One lesion (or a scan's foreground) in one follow-up scan, as one step of a prediction has it.
+    """One lesion (or a scan's foreground) in one follow-up scan at one step; the fields are CSV columns.
 
-    ``reference_ids`` and ``prediction_ids`` are the labels that were joined, ``baseline_ids`` those of the
-    lesion in the baseline. ``existed`` says whether it was there before (None: nobody told). Volumes are in
-    voxels of the follow-up, ``voxel_ml`` is one of them; ``diagonal_mm`` is that of the whole scan.
-    ``fn_voxels`` are those of the reference's components (18 neighbours) that touch no prediction,
-    ``fp_voxels`` the other way round. ``nsd_2mm`` and distances are None where a side is empty.
+    Attributes:
+        patient: name of the patient.
+        scan: name of the follow-up scan.
+        step: number of the step, from 1 on.
+        scope: a lesion or the foreground of the scan.
+        lesion: name of the lesion, unique in the scan.
+        baseline_ids: labels of the lesion in the baseline.
+        reference_ids: labels of the reference that were joined.
+        prediction_ids: labels of the prediction that were joined.
+        existed: the baseline has the lesion; None if no baseline was given.
+        is_missing: there is no file of the prediction.
+        voxel_ml: volume of a voxel of the follow-up.
+        diagonal_mm: diagonal of the whole scan.
+        baseline_ml: volume in the baseline; None if unknown.
+        reference_voxels: size of the reference.
+        prediction_voxels: size of the prediction.
+        common_voxels: size of their intersection.
+        fn_voxels: size of the reference's components (18 neighbours) without any prediction.
+        fp_voxels: size of the prediction's components (18 neighbours) without any reference.
+        nsd_2mm: normalised surface Dice at 2 mm, 0 to 1. This and the distances are None if a mask is empty.
+        hd95_mm: the larger of the two directed 95th percentiles of the surface distance.
+        assd_mm: average symmetric surface distance.
+        centre_mm: distance of the centres of gravity.
     """
 
     patient: str
@@ -63,12 +81,12 @@ class LesionRecord:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What names the same lesion in another step or run."""
+        """Key of the same lesion in another step or run."""
         return (self.patient, self.scan, self.scope, self.lesion)
 
     @property
     def is_real(self) -> bool:
-        """Whether it is a lesion at all, and not a label of a prediction alone."""
+        """True for a lesion, False for a label that only a prediction has."""
         return bool(self.existed) or self.reference_voxels > 0 or self.scope is Scope.SCAN
 
     @property
@@ -84,7 +102,7 @@ def write_records(path: Path, records: Iterable[LesionRecord]) -> None:
     """Write the records as CSV; floats keep all their digits.
 
     Raises:
-        OutputError: the file cannot be written; one that was there stays as it was.
+        OutputError: the file cannot be written; an existing one is left unchanged.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -96,10 +114,10 @@ def write_records(path: Path, records: Iterable[LesionRecord]) -> None:
 
 
 def read_records(path: Path) -> tuple[LesionRecord, ...]:
-    """The records of an earlier evaluation.
+    """Read the records of an earlier evaluation.
 
     Raises:
-        InputError: not readable, other columns, or a cell that is not what its column holds.
+        InputError: not readable, other columns, or a cell of the wrong type.
     """
     try:
         rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))

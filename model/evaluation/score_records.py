@@ -1,4 +1,4 @@
-"""Records -> scores: each metric of each step, the curve over the steps, and the fate of vanished lesions."""
+"""Scores of records: metrics at each step, areas under the curves over the steps, and vanished lesions."""
 
 from __future__ import annotations
 
@@ -32,10 +32,13 @@ class MetricScore:
 
 @dataclass(frozen=True, slots=True)
 class VanishedCounts:
-    """What became of lesions that were there before, in the reference and in the prediction.
+    """Lesions of the baseline, counted by their presence in reference and prediction.
 
-    ``found``: gone in both; ``missed``: gone, but drawn (or no prediction); ``kept``: there and drawn;
-    ``lost``: there, but nothing drawn.
+    Attributes:
+        found: vanished, and nothing predicted.
+        missed: vanished, but predicted (or the prediction is missing).
+        kept: present and predicted.
+        lost: present, but nothing predicted.
     """
 
     found: int
@@ -45,18 +48,18 @@ class VanishedCounts:
 
     @property
     def sensitivity(self) -> float | None:
-        """The share of vanished lesions that nothing was drawn for."""
+        """Share of vanished lesions without a prediction."""
         return self.found / (self.found + self.missed) if self.found + self.missed else None
 
     @property
     def specificity(self) -> float | None:
-        """The share of lesions still there that something was drawn for."""
+        """Share of present lesions with a prediction."""
         return self.kept / (self.kept + self.lost) if self.kept + self.lost else None
 
 
 @dataclass(frozen=True, slots=True)
 class StepScore:
-    """One step of one scope; ``vanished`` is None where nobody told what was there before."""
+    """Scores of one scope at one step; ``vanished`` is None if the lesions of the baseline are unknown."""
 
     step: int
     scope: Scope
@@ -66,7 +69,7 @@ class StepScore:
 
 @dataclass(frozen=True, slots=True)
 class CurveScore:
-    """The area under each metric over the steps, one apart: Dice from 0 to the number of steps less one."""
+    """Area under each metric over the steps, which are one apart: Dice from 0 to the number of steps - 1."""
 
     scope: Scope
     metrics: tuple[MetricScore, ...]
@@ -74,18 +77,19 @@ class CurveScore:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """``steps``: by step, the headline's scope first. ``curves`` is () with a single step."""
+    """All scores: ``steps`` by step, the headline's scope first; ``curves`` is () with a single step."""
 
     definition: Definition
     steps: tuple[StepScore, ...]
     curves: tuple[CurveScore, ...]
 
     def last(self, scope: Scope) -> StepScore:
+        """Return the scores of a scope at the last step."""
         return [score for score in self.steps if score.scope is scope][-1]
 
 
 def score_records(records: Sequence[LesionRecord], definition: Definition) -> Scores:
-    """Score the records by a definition."""
+    """Score records by a definition."""
     steps = sorted({record.step for record in records})
     scored = [
         _step_score(step, scope, [r for r in records if r.step == step and r.scope is scope], definition)
@@ -100,31 +104,32 @@ def score_records(records: Sequence[LesionRecord], definition: Definition) -> Sc
 
 
 def scope_metrics(scope: Scope, definition: Definition) -> tuple[Metric, ...]:
-    """The metrics that a scope has, in the definition's order."""
+    """List the metrics of a scope in the order of the definition."""
     return tuple(m for m in definition.metrics if scope is Scope.LESION or m not in OF_LESIONS_ALONE)
 
 
 def metric_values(
     records: Iterable[LesionRecord], metric: Metric, definition: Definition
 ) -> list[LesionValue]:
+    """List the values of a metric over records, as `average` takes them."""
     return [LesionValue(r.patient, r.scan, definition.value(metric, r)) for r in records]
 
 
 def trapezoid(values: Sequence[float]) -> float:
-    """The area under values one apart (the challenge's AUC)."""
+    """Compute the area under values that are one apart (the challenge's AUC)."""
     return float(np.trapezoid(values))
 
 
 def vanished_counts(records: Iterable[LesionRecord]) -> VanishedCounts | None:
-    """Count the lesions that are known to have been there before; None without any."""
-    known = [record for record in records if record.existed]
-    if not known:
+    """Count the lesions of the baseline; None if there are none."""
+    existed = [record for record in records if record.existed]
+    if not existed:
         return None
-    gone = [record for record in known if not record.reference_voxels]
-    there = [record for record in known if record.reference_voxels]
-    found = sum(not record.prediction_voxels and not record.is_missing for record in gone)
-    kept = sum(record.prediction_voxels > 0 for record in there)
-    return VanishedCounts(found, len(gone) - found, kept, len(there) - kept)
+    vanished = [record for record in existed if not record.reference_voxels]
+    present = [record for record in existed if record.reference_voxels]
+    found = sum(not record.prediction_voxels and not record.is_missing for record in vanished)
+    kept = sum(record.prediction_voxels > 0 for record in present)
+    return VanishedCounts(found, len(vanished) - found, kept, len(present) - kept)
 
 
 def _step_score(
@@ -147,15 +152,16 @@ def _curves(
         areas = []
         for (patient, scan, *_), of_step in by_lesion.items():
             values = [step_value(definition, metric, of_step[step]) for step in steps]
-            known = [value for value in values if value is not None]
-            # A step that does not count leaves no curve to take the area of.
-            areas.append(LesionValue(patient, scan, trapezoid(known) if len(known) == len(values) else None))
+            counted = [value for value in values if value is not None]
+            # A lesion that is left out at a step has no curve, hence no area.
+            area = trapezoid(counted) if len(counted) == len(values) else None
+            areas.append(LesionValue(patient, scan, area))
         yield MetricScore(metric, average(areas, definition.order))
 
 
 def step_value(definition: Definition, metric: Metric, record: LesionRecord) -> float | None:
-    """What a record counts beside the same lesion's of another step or run; None where it does not."""
+    """Value of a metric for a comparison of steps or runs; None if the record is left out."""
     is_false_positive = metric in (Metric.FP_ML, Metric.FP_VOXELS)
     if is_false_positive and not record.is_real and not record.is_missing and not record.prediction_voxels:
-        return 0.0  # a label that is no lesion, at a step that does not draw it
+        return 0.0  # a label that is no lesion, at a step that does not predict it
     return definition.value(metric, record)

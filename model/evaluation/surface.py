@@ -1,10 +1,10 @@
 """Distances between the surfaces of two masks: HD95, ASSD and NSD, weighted by surface area.
 
-The definition is that of DeepMind's surface-distance (Nikolov et al. 2018, arXiv:1809.04430): a surface
-element sits in each cell of 2x2x2 voxels that the surface crosses, its weight is the area that marching cubes
-give it there, and distances go from element to element. MONAI computes the same NSD with
-``use_subvoxels=True`` (its default counts border voxels instead, which gives other numbers). The library
-itself is used by the tests alone: it calls namespaces that SciPy 2 has no more.
+The definition is that of DeepMind's surface-distance (Nikolov et al. 2018, arXiv:1809.04430): there is one
+surface element in each cell of 2x2x2 voxels that the surface crosses, its weight is the area of the surface
+in the cell by marching cubes, and distances are between elements. MONAI computes the same NSD with
+``use_subvoxels=True``; its default counts border voxels instead, which gives other numbers. surface-distance
+itself is used only by the tests, as it calls namespaces that SciPy 2 has removed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from ..case.geometry import FloatArray, Vector
+from ..errors import LongilesionError
 
 NSD_TOLERANCE_MM = 2.0
 NSD_KIND = (
@@ -35,7 +36,7 @@ _CORNERS = tuple(product((0, 1), repeat=3))  # bit k of a cell's code is the vox
 
 @dataclass(frozen=True, eq=False)
 class SurfaceElements:
-    """Surface elements: cell positions in mm (n, 3) z, y, x, and areas in mm² (n); float64."""
+    """Surface elements: positions (n, 3) of their cells in mm (z, y, x) and areas (n,) in mm²; float64."""
 
     points_mm: FloatArray
     areas_mm2: FloatArray
@@ -43,7 +44,10 @@ class SurfaceElements:
 
 @dataclass(frozen=True, slots=True)
 class SurfaceDistances:
-    """``hd95_mm``: the larger of both directed 95th percentiles; ``assd_mm``: the mean over both surfaces."""
+    """``hd95_mm``: the larger of both directed 95th percentiles; ``assd_mm``: mean over both surfaces.
+
+    ``nsd_2mm`` is the share of both surfaces that lies within 2 mm of the other one, 0 to 1.
+    """
 
     hd95_mm: float
     assd_mm: float
@@ -51,13 +55,17 @@ class SurfaceDistances:
 
 
 def surface_elements(mask: BoolArray, spacing_zyx: Vector) -> SurfaceElements:
-    """The surface elements of a mask (z, y, x); what lies outside of the array is background.
+    """Find the surface elements of a mask; outside the array is background.
 
-    Works component by component, each in its own box: stray voxels far away cost nothing.
+    Each component is processed in its own box, so that stray voxels far away take no time.
+
+    Args:
+        mask: bool (z, y, x).
+        spacing_zyx: voxel spacing (z, y, x) in mm.
     """
     if not mask.any():
         return SurfaceElements(np.zeros((0, 3)), np.zeros(0))
-    # Components that share a cell share a corner at least, so 26 neighbours keep each cell in one piece.
+    # Components that share a cell share at least a corner, so 26 neighbours keep each cell in one piece.
     labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26, binary_image=True)
     points, codes = [], []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
@@ -70,10 +78,10 @@ def surface_elements(mask: BoolArray, spacing_zyx: Vector) -> SurfaceElements:
 
 
 def surface_distances(reference: SurfaceElements, prediction: SurfaceElements) -> SurfaceDistances:
-    """Compare two surfaces, both with at least one element and on the same grid.
+    """Compare two surfaces on the same grid, each with at least one element.
 
     Raises:
-        ValueError: a surface without elements.
+        ValueError: a surface has no elements.
     """
     if not len(reference.points_mm) or not len(prediction.points_mm):
         raise ValueError("surface distances need two surfaces that are not empty")
@@ -92,14 +100,14 @@ def surface_distances(reference: SurfaceElements, prediction: SurfaceElements) -
 
 
 def _percentile(distances: FloatArray, areas: FloatArray, share: float) -> float:
-    """The distance within which that share of the area lies."""
+    """Smallest distance within which a share of the area lies."""
     order = np.lexsort((areas, distances))
-    grown = np.cumsum(areas[order]) / areas.sum()
-    return float(distances[order][min(int(np.searchsorted(grown, share)), len(order) - 1)])
+    cumulative = np.cumsum(areas[order]) / areas.sum()
+    return float(distances[order][min(int(np.searchsorted(cumulative, share)), len(order) - 1)])
 
 
 def _cell_codes(mask: BoolArray) -> npt.NDArray[np.uint8]:
-    """Which of its eight voxels are in the mask, for each cell; one cell more than voxels along each axis."""
+    """Encode for each cell which of its eight voxels are in the mask; one more cell than voxels per axis."""
     padded = np.pad(mask, 1).astype(np.uint8)
     code = np.zeros([n + 1 for n in mask.shape], np.uint8)
     for bit, corner in enumerate(_CORNERS):
@@ -110,12 +118,18 @@ def _cell_codes(mask: BoolArray) -> npt.NDArray[np.uint8]:
 
 @lru_cache(maxsize=64)
 def _cell_areas(spacing_zyx: Sequence[float]) -> FloatArray:
-    """Area in mm² of the surface in a cell, by code (256)."""
-    from skimage.measure import marching_cubes, mesh_surface_area
+    """Area in mm² of the surface in a cell, by code (256,)."""
+    try:
+        from skimage.measure import marching_cubes, mesh_surface_area
+    except ImportError as error:
+        raise LongilesionError(
+            "scikit-image: is not installed, but surface distances need it; expected the extra 'evaluate' "
+            "(pip install 'longilesion[evaluate]')"
+        ) from error
 
     areas = np.zeros(256)
     for code in range(1, 255):
-        # Of a cell and its negative the fuller one is taken by its negative, as surface-distance has it.
+        # A cell with more than four voxels is replaced by its negative, as in surface-distance.
         sparse = code if code.bit_count() <= 4 else 255 - code
         cell = np.array([float(sparse >> bit & 1) for bit in range(8)]).reshape(2, 2, 2)
         vertices, faces, *_ = marching_cubes(cell, 0.5, spacing=tuple(spacing_zyx), method="lorensen")

@@ -22,7 +22,7 @@ _SHOWN_SCOPE = {Scope.LESION: "single lesions", Scope.SCAN: "whole foreground of
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What tables are made of. ``notes`` say how lesions were paired; ``warnings`` what is missing or odd."""
+    """Result of an evaluation; ``notes`` describe how lesions pair, ``warnings`` what is odd or missing."""
 
     records: tuple[LesionRecord, ...]
     scores: Scores
@@ -32,7 +32,7 @@ class Evaluation:
 
 
 def summary_document(evaluation: Evaluation) -> dict[str, Any]:
-    """The summary as JSON has it; numbers that do not exist are null."""
+    """Build the content of summary.json; undefined numbers are None."""
     scores = evaluation.scores
     definition = scores.definition
     missing = {(r.patient, r.scan, r.step) for r in evaluation.records if r.is_missing}
@@ -103,7 +103,7 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def metric_tables(records: Sequence[LesionRecord], definition: Definition) -> dict[str, str]:
-    """File name without suffix -> CSV: the metrics of each lesion, scan and patient, by the definition."""
+    """Write the metrics of each lesion, scan and patient as CSV, by file name without suffix."""
     tables = {"per_lesion": _lesion_table(records, definition)}
     scans: list[list[Any]] = [["patient", "scan", "step", "scope", "records", *Metric]]
     patients: list[list[Any]] = [["patient", "step", "scope", "records", *Metric]]
@@ -157,7 +157,7 @@ def _lesion_table(records: Iterable[LesionRecord], definition: Definition) -> st
 
 
 def comparison_csv(comparison: Comparison) -> str:
-    """Each difference of a lesion and metric."""
+    """Write the difference of each lesion and metric as CSV."""
     rows: list[list[Any]] = [["patient", "scan", "scope", "lesion", "metric", "this", "other", "difference"]]
     rows += [
         [e.patient, e.scan, e.scope, e.lesion, e.metric, e.this, e.other, e.difference]
@@ -176,7 +176,7 @@ def _csv(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def summary_markdown(evaluation: Evaluation) -> str:
-    """The summary as a page: a table per step and scope, the curves, the comparison, notes and warnings."""
+    """Write the summary as Markdown: tables per step and scope, areas, comparison, notes and warnings."""
     scores = evaluation.scores
     definition = scores.definition
     lines = [f"# Evaluation by the definition `{definition.name}`", "", f"{definition.source}.", ""]
@@ -231,11 +231,11 @@ def _metric_table(scores: Iterable[MetricScore]) -> list[str]:
 
 def _vanished_line(counts: VanishedCounts | None) -> str:
     if counts is None:
-        return "Vanished lesions: not known (needs --baseline or --lesion-map)."
+        return "Vanished lesions: unknown (needs --baseline or --lesion-map)."
     return (
         f"Vanished lesions: {counts.found} of {counts.found + counts.missed} left empty "
-        f"(sensitivity {_number(counts.sensitivity)}); lesions still there: {counts.kept} of "
-        f"{counts.kept + counts.lost} drawn (specificity {_number(counts.specificity)})."
+        f"(sensitivity {_number(counts.sensitivity)}); lesions still present: {counts.kept} of "
+        f"{counts.kept + counts.lost} predicted (specificity {_number(counts.specificity)})."
     )
 
 

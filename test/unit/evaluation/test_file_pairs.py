@@ -119,13 +119,13 @@ def test_a_follow_up_is_not_its_own_baseline(tmp_path: Path) -> None:
 
 def test_names_that_differ_are_told(tmp_path: Path) -> None:
     one, two = _touch(tmp_path / "a", "p1.mha"), _touch(tmp_path / "b", "p2.mha")
-    told = f"{two / 'p2.mha'}: taken for {one / 'p1.mha'} though the names differ"
+    told = f"{two / 'p2.mha'}: paired with {one / 'p1.mha'} although the names differ"
     assert _pair(one / "p1.mha", two).warnings == (told,)
     assert _pair(one / "p1.mha", one, baseline=two / "p2.mha").warnings == ()
     assert _pair(one, one, baseline=two / "p2.mha").warnings == (told,)
     assert _pair(one / "p1.mha", two / "p2.mha").warnings == ()
     case = _touch(tmp_path / "c", f"A/{PRIMARY}/x.mha"), _touch(tmp_path / "d", f"B/{PRIMARY}/x.mha")
-    assert "though the names differ" in _pair(*case).warnings[0]
+    assert "although the names differ" in _pair(*case).warnings[0]
 
 
 def test_numbers_of_baselines_are_no_names_of_cases(tmp_path: Path) -> None:
@@ -150,13 +150,15 @@ def test_links_that_lead_back_end(tmp_path: Path) -> None:
 def test_what_cannot_be_paired_is_refused(tmp_path: Path) -> None:
     reference = _touch(tmp_path / "ref", "a.mha", "b.mha")
     prediction = _touch(tmp_path / "pred", "q.mha", "r.mha")
-    with pytest.raises(InputError, match=r"none of its labelmaps \(q, ...\) is named as one .*\(a, ...\)"):
+    with pytest.raises(
+        InputError, match=r"none of its labelmaps \(q, ...\) has the name of one .*\(a, ...\)"
+    ):
         _pair(reference, prediction)
     with pytest.raises(InputError, match="one file for 2 references"):
         _pair(reference, prediction / "q.mha")
     with pytest.raises(InputError, match="does not exist"):
         _pair(reference, tmp_path / "nowhere")
-    with pytest.raises(InputError, match="named as .*a.mha is"):
+    with pytest.raises(InputError, match="has the same name as .*a.mha"):
         _pair(_touch(reference, "a.nii.gz"), prediction)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no labelmap of a follow-up"):

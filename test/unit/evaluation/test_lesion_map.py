@@ -134,7 +134,7 @@ def test_tables_of_other_columns_are_not_looked_at_whatever_they_hold(tmp_path: 
         ("p.csv", b"lesion_id,cog_bl,cog_fu\n1,4 5,\n", "/p.csv: line 2: cog_bl is '4 5'; expected three"),
         ("p.csv", b"lesion_id,cog_fu\n1,4 5 6\n1,4 5 6\n", "/p.csv: lesion 1 of patient p is listed twice"),
         ("p.csv", b"lesion_id,cog_fu\n70000,\n", "/p.csv: lesion id 70000; expected 1 to 65535"),
-        ("b/q.csv", b"lesion_id,cog_fu\n1,\n", "/b/q.csv: is of patient q, as .*/a/q.csv is; expected one"),
+        ("b/q.csv", b"lesion_id,cog_fu\n1,\n", "/b/q.csv: is of patient q, like .*/a/q.csv; expected one"),
     ],
 )
 def test_folders_that_are_no_map(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
@@ -161,10 +161,10 @@ def test_the_plain_csv(tmp_path: Path) -> None:
     ("name", "text", "reason"),
     [
         ("a.json", "{", "not valid JSON"),
-        ("a.json", "[1]", "no dictionary of patients"),
+        ("a.json", "[1]", "not a dictionary of patients"),
         ("a.json", '{"p": [3]}', "no dictionary of lesions"),
-        ("a.json", '{"p": {"x": {}}}', "no lesion id"),
-        ("a.json", '{"p": {"1": {"merged_lesions": [1.5]}}}', "no lesion id"),
+        ("a.json", '{"p": {"x": {}}}', "not a lesion id"),
+        ("a.json", '{"p": {"1": {"merged_lesions": [1.5]}}}', "not a lesion id"),
         ("a.json", '{"p": {"70000": {}}}', "expected 1 to 65535"),
         ("a.csv", "a,b\n1,2\n", "has the columns a, b"),
         ("a.csv", "", "has the columns"),

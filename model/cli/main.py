@@ -33,7 +33,7 @@ _COMMANDS: dict[str, _Command] = {
 }
 _HELP = {
     "segment": "segment one case, as process.py does",
-    "track": "follow the lesions of patients over any number of time points",
+    "track": "track the lesions of patients over any number of time points",
     "propagate": "points, boxes and masks of lesions from one scan to another, by registration",
     "prompts": "clicks or boxes out of a lesion mask",
     "evaluate": "compare predicted lesions with true ones: overlap, volumes, surfaces, detection",

@@ -181,7 +181,7 @@ def _tracking_options(arguments: argparse.Namespace) -> TrackingOptions:
 
     confidence = ConfidenceRule(arguments.confidence)
     if not is_estimated(arguments.backend or DEFAULT_BACKEND):
-        # The way back of a given registration is the inverse of the way there and measures nothing.
+        # In the opposite direction a given registration is its own inverse and measures nothing.
         confidence = ConfidenceRule.SPREAD
     return TrackingOptions(
         topology=Topology(arguments.topology),

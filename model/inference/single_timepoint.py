@@ -59,7 +59,7 @@ class SingleTimePointSegmenter:
         """Segment each prompt once, network by network.
 
         Raises:
-            MemoryExhaustedError: out of memory after every smaller way of computing.
+            MemoryExhaustedError: out of memory even with the smallest batches and on the CPU.
         """
         lesions: dict[PromptNetwork, list[TiledLesion]] = {}
         for prompt in prompts:

@@ -53,7 +53,7 @@ class UnpromptedModel:
             Probabilities, one per point; NaN for points outside the patch, and for all if the network fails.
 
         Raises:
-            MemoryExhaustedError: out of memory after every smaller way of computing.
+            MemoryExhaustedError: out of memory even with the smallest batches and on the CPU.
         """
         point = PromptPoint(points_zyx[0], PointSource.MASK)
         prompt = LesionPrompt(1, scan, point, scan, point, has_mask=False)

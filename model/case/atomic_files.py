@@ -18,7 +18,7 @@ def _said(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def written_whole(path: Path, suffix: str = "", reason: Callable[[Exception], str] = _said) -> Iterator[Path]:
+def atomic_write(path: Path, suffix: str = "", reason: Callable[[Exception], str] = _said) -> Iterator[Path]:
     """A temporary file to write to, which gets the name ``path`` at the end of the block.
 
     The folder is made. Whatever goes wrong, a file that was there before stays as it was, and the temporary
@@ -57,5 +57,5 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OutputError: it cannot be written; a file that was there before stays as it was.
     """
-    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.write(text)

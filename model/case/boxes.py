@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from ..errors import InputError, OutputError
 from .case import Scan
 from .geometry import Box, Geometry, Vector, flip_order
-from .lesion_json import Triple, by_lesion, read_document, write_json
+from .lesion_json import Triple, group_by_lesion, read_document, write_json
 from .voxel_checks import MAX_LESION_ID
 
 if TYPE_CHECKING:  # brings SimpleITK
@@ -63,7 +63,7 @@ def read_boxes(path: Path) -> dict[int, Corners]:
             without an id, an id outside 1 ... 65 535, or one id with two different boxes.
     """
     parsed = read_document(path, _BoxFile, "box", _EXAMPLE)
-    return by_lesion(path, "box", ((entry.name, _corners(path, entry)) for entry in parsed.boxes))
+    return group_by_lesion(path, "box", ((entry.name, _corners(path, entry)) for entry in parsed.boxes))
 
 
 def _corners(path: Path, entry: _Box) -> Corners:
@@ -125,7 +125,7 @@ def _rounded(corner: Vector) -> Vector:
     return (x, y, z)
 
 
-def boxes_on_scan(boxes: Mapping[int, Corners], scan: Scan, units: ClickUnits) -> dict[int, Box]:
+def boxes_to_scan_grid(boxes: Mapping[int, Corners], scan: Scan, units: ClickUnits) -> dict[int, Box]:
     """Boxes of a file -> boxes on the scan's axial grid; they may leave the image."""
     grid = scan.file_geometry
     return {
@@ -134,8 +134,8 @@ def boxes_on_scan(boxes: Mapping[int, Corners], scan: Scan, units: ClickUnits) -
     }
 
 
-def boxes_of_scan(boxes: Mapping[int, Box], scan: Scan, units: ClickUnits) -> dict[int, Corners]:
-    """Boxes on the scan's axial grid -> start and stop as its file counts; undoes `boxes_on_scan`."""
+def boxes_from_scan_grid(boxes: Mapping[int, Box], scan: Scan, units: ClickUnits) -> dict[int, Corners]:
+    """Boxes on the scan's axial grid -> start and stop as its file counts; undoes `boxes_to_scan_grid`."""
     back, shape = scan.axes.inverse(), scan.geometry.shape_zyx
     return {
         lesion_id: box_to_corners(back.box(box, shape), scan.file_geometry, units)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import OutputError
 from .geometry import Vector
-from .lesion_json import Triple, by_lesion, read_document, write_json
+from .lesion_json import Triple, group_by_lesion, read_document, write_json
 from .voxel_checks import MAX_LESION_ID
 
 _EXAMPLE = '{"points": [{"name": "<lesion id>", "point": [x, y, z]}]}'
@@ -42,7 +42,7 @@ def read_clicks(path: Path) -> dict[int, Vector]:
             outside 1 ... 65 535, or one id with two different points.
     """
     parsed = read_document(path, _ClickFile, "click", _EXAMPLE)
-    return by_lesion(path, "point", ((entry.name, _vector(entry.point)) for entry in parsed.points))
+    return group_by_lesion(path, "point", ((entry.name, _vector(entry.point)) for entry in parsed.points))
 
 
 def _vector(values: list[float]) -> Vector:

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError, OutputError
-from .atomic_files import written_whole
+from .atomic_files import atomic_write
 from .geometry import Array, Geometry
 
 # Unusable files are told in our own words; ITK's would follow them on stderr, whose last line is the user's.
@@ -242,7 +242,7 @@ def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = Tru
     image.SetSpacing(geometry.spacing_xyz)
     image.SetOrigin(geometry.origin_xyz)
     image.SetDirection(geometry.direction)
-    with written_whole(path, "".join(path.suffixes[-2:]), _reason) as temporary:
+    with atomic_write(path, "".join(path.suffixes[-2:]), _reason) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
         del image  # before the file is read back: one copy less at the run's peak of memory
         if verify:

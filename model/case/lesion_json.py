@@ -60,7 +60,7 @@ def _first_fault(error: ValidationError, noun: str, entries: str, example: str) 
     return f"{where or 'the document'}: {fault['msg']}; expected {example}"
 
 
-def by_lesion(path: Path, noun: str, entries: Iterable[tuple[str, Value]]) -> dict[int, Value]:
+def group_by_lesion(path: Path, noun: str, entries: Iterable[tuple[str, Value]]) -> dict[int, Value]:
     """(name, value) of each entry -> lesion id -> value, in the file's order.
 
     Raises:

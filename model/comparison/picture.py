@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..case.atomic_files import written_whole
+from ..case.atomic_files import atomic_write
 from .results import Line
 from .steps import NOISE_QUESTIONS
 
@@ -26,7 +26,7 @@ def draw_noise(lines: Sequence[Line], path: Path) -> None:
     axes.set(xlabel="noise of the follow-up point in voxels, uniform from -n to n", ylabel="Dice in percent")
     axes.grid(alpha=0.3)
     axes.legend()
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 

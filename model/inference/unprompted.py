@@ -18,7 +18,7 @@ from ..case.case import LesionPrompt, PointSource, PromptPoint, Scan
 from ..case.geometry import Box, Vector, voxel_at
 from ..errors import MemoryExhaustedError, one_line
 from ..network.encoding import CHANNELS, encode_patches, place_lesion
-from ..network.patches import extract_ct, network_grid, place
+from ..network.patches import extract_ct, network_grid, place_patches
 from ..network.plan import Plan
 from ..network.resample import FloatVolume
 from ..network.variants import PromptNetwork
@@ -107,7 +107,7 @@ def _single_timepoint_input(prompt: LesionPrompt, plan: Plan) -> TiledLesion:
     scan = prompt.followup
     grid = network_grid(scan.geometry, plan)
     index = grid.index(prompt.followup_point.point_zyx)
-    tile = place(index, index, grid.shape, plan.patch_size_zyx).followup
+    tile = place_patches(index, index, grid.shape, plan.patch_size_zyx).followup
 
     def encode() -> FloatVolume:
         ct = extract_ct(scan, grid, tile, plan.normalization)

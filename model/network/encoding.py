@@ -18,10 +18,10 @@ from scipy.ndimage import gaussian_filter
 from ..case.case import LesionPrompt, MaskPrompt, Scan
 from ..case.geometry import Box, Index, Vector
 from ..case.labelmaps import bounding_box
-from .patches import NetworkGrid, Placement, extract_ct, extract_mask, network_grid, pad_to, place
+from .patches import NetworkGrid, Placement, extract_ct, extract_mask, network_grid, pad_to_box, place_patches
 from .plan import Plan
 from .resample import FloatVolume, resample_box, source_box, touched_box
-from .tiles import grown
+from .tiles import expand_box
 
 CHANNELS = ("follow-up CT", "baseline CT", "baseline mask", "follow-up heat map", "baseline heat map")
 PROMPT_CHANNELS = ("CT", "prompt")
@@ -90,7 +90,7 @@ def heat_map(index: Index, box: Box, grid: NetworkGrid, kind: HeatMap = HeatMap.
     peak = tuple(i - start for i, start in zip(index, near.start_zyx, strict=True))
     delta[peak] = 1
     blob = gaussian_filter(delta, _SIGMA_VOXELS)
-    values = pad_to(blob / blob[peak], near, box)
+    values = pad_to_box(blob / blob[peak], near, box)
     return values / np.float32(values.sum()) if kind is HeatMap.UNIT_VOLUME else values
 
 
@@ -98,7 +98,7 @@ def place_lesion(prompt: LesionPrompt, plan: Plan) -> PlacedLesion:
     """Where the lesion's patches lie; nothing of the images is read."""
     followup_grid = network_grid(prompt.followup.geometry, plan)
     baseline_grid = network_grid(prompt.baseline.geometry, plan, like=prompt.followup.geometry)
-    placement = place(
+    placement = place_patches(
         followup_grid.index(prompt.followup_point.point_zyx),
         baseline_grid.index(prompt.baseline_point.point_zyx),
         followup_grid.shape,
@@ -173,7 +173,7 @@ def ball_prompt(point_zyx: Vector, grid: NetworkGrid) -> PromptMap | None:
     ]
     if Box.of_shape((1, 1, 1), centre).intersection(grid.whole).is_empty:
         return None
-    box = grown(Box.of_shape((1, 1, 1), centre), _BALL_RADIUS_VOXELS)
+    box = expand_box(Box.of_shape((1, 1, 1), centre), _BALL_RADIUS_VOXELS)
     distances = np.square(np.indices(box.shape_zyx) - _BALL_RADIUS_VOXELS).sum(0)
     return _prompt_map(box, distances <= (_BALL_RADIUS_VOXELS + 0.5) ** 2, grid)
 
@@ -186,7 +186,7 @@ def box_prompt(box: Box, grid: NetworkGrid) -> PromptMap | None:
     sizes = list(zip(grid.source_shape, grid.shape, strict=True))
     z0, y0, x0 = (start * n // m for start, (m, n) in zip(source.start_zyx, sizes, strict=True))
     z1, y1, x1 = (-(-stop * n // m) for stop, (m, n) in zip(source.stop_zyx, sizes, strict=True))
-    wide = grown(Box((z0, y0, x0), (z1, y1, x1)), _BOX_MARGIN_VOXELS)
+    wide = expand_box(Box((z0, y0, x0), (z1, y1, x1)), _BOX_MARGIN_VOXELS)
     return _prompt_map(wide, np.ones(wide.shape_zyx, bool), grid)
 
 

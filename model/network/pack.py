@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from .. import __version__
-from ..case.atomic_files import written_whole
+from ..case.atomic_files import atomic_write
 from ..errors import WeightsError
 from .checkpoint_file import HEAT_MAP_KEY
 from .plan import PLANS_FILE
@@ -64,6 +64,6 @@ def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
         "source_sha256": sha256(weights.path),
         "packed_by": f"longilesion {__version__}",
     }
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         save_file(state, temporary, metadata)
     return path

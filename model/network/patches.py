@@ -86,7 +86,7 @@ class Placement:
         return [b - f for b, f in zip(self.baseline_index, self.followup_index, strict=True)]
 
 
-def place(
+def place_patches(
     followup_index: Index, baseline_index: Index, followup_shape: Index, patch_size: Index
 ) -> Placement:
     """Put the follow-up patch round its point, and the baseline patch so that the points coincide.
@@ -129,10 +129,10 @@ def _extract(
     needed = source_box(grid.source_shape, grid.shape, inside)
     crop = convert(source[needed.slices])
     values = resample_box(crop, needed.start_zyx, grid.source_shape, grid.shape, inside)
-    return pad_to(values, inside, box)
+    return pad_to_box(values, inside, box)
 
 
-def pad_to(values: FloatVolume, inside: Box, box: Box) -> FloatVolume:
+def pad_to_box(values: FloatVolume, inside: Box, box: Box) -> FloatVolume:
     """Values of a box, with zeros round them, as values of a larger box."""
     if inside == box:
         return values

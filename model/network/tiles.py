@@ -54,7 +54,7 @@ def cover(extent: Box, first: Box, shape: Index, margin: int = 0) -> list[Box]:
 
     Args:
         extent: inside the image.
-        first: a patch placed by `patches.place`.
+        first: a patch placed by `patches.place_patches`.
         shape: of the image.
         margin: voxels on either side.
     """
@@ -106,7 +106,7 @@ def _padded_start(n: int, patch: int) -> int:
     """Where a patch starts that is centred on a shorter image; of an odd difference the far side gets more.
 
     So pads nnU-Net's sliding window; the longitudinal model's own patches do it the other way round
-    (`patches.place`).
+    (`patches.place_patches`).
     """
     return -((patch - n) // 2)
 
@@ -135,7 +135,7 @@ def lesion_tiles(
     reach = placement.to_followup(_resampled_box(labelled, baseline_grid))
     extent = reach.intersection(Box.of_shape(followup_shape))
     point = Box.of_shape((1, 1, 1), placement.followup_index)
-    if lies_within(extent, placement.followup) or not lies_within(point, grown(reach, MARGIN_VOXELS)):
+    if lies_within(extent, placement.followup) or not lies_within(point, expand_box(reach, MARGIN_VOXELS)):
         return [placement]
     _, *others = cover(extent, placement.followup, followup_shape, MARGIN_VOXELS)
     pairs = [placement.at(tile) for tile in others]
@@ -157,7 +157,7 @@ def _resampled_box(labelled: Box, grid: NetworkGrid) -> Box:
     return Box((z0, y0, x0), (z1, y1, x1))
 
 
-def grown(box: Box, voxels: int) -> Box:
+def expand_box(box: Box, voxels: int) -> Box:
     """A box with a margin on every side."""
     (z0, y0, x0), (z1, y1, x1) = box.start_zyx, box.stop_zyx
     return Box((z0 - voxels, y0 - voxels, x0 - voxels), (z1 + voxels, y1 + voxels, x1 + voxels))

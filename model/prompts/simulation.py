@@ -78,11 +78,11 @@ def simulate_boxes(
         for number, drawn in enumerate(draws):
             rng = _generator(options.seed, number, lesion_id)
             start, stop = rng.integers(0, options.perturbation, (2, 3), endpoint=True).tolist()
-            drawn[lesion_id] = enlarged(box, start, stop, shape_zyx)
+            drawn[lesion_id] = enlarge_box(box, start, stop, shape_zyx)
     return draws
 
 
-def enlarged(box: Box, start_zyx: Sequence[int], stop_zyx: Sequence[int], shape_zyx: Sequence[int]) -> Box:
+def enlarge_box(box: Box, start_zyx: Sequence[int], stop_zyx: Sequence[int], shape_zyx: Sequence[int]) -> Box:
     """A box with so many voxels more before its start and after its stop, as far as the image goes."""
     start = box.shifted([-n for n in start_zyx]).start_zyx
     return Box(start, box.shifted(stop_zyx).stop_zyx).intersection(Box.of_shape(shape_zyx))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..case.boxes import boxes_of_scan, boxes_on_scan, read_boxes, write_boxes
+from ..case.boxes import boxes_from_scan_grid, boxes_to_scan_grid, read_boxes, write_boxes
 from ..case.case import PointSource, Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
 from ..case.geometry import Array, Box, Geometry, Vector
@@ -205,7 +205,7 @@ def _read(options: PairOptions) -> tuple[_SourceLesions, Scan]:
     (source, target), warnings = read_scans(jobs, options.units)
     for warning in warnings:
         log.warning("%s", warning)
-    boxes = boxes_on_scan(read_boxes(options.boxes), source, options.units) if options.boxes else {}
+    boxes = boxes_to_scan_grid(read_boxes(options.boxes), source, options.units) if options.boxes else {}
     labels: Array = np.zeros((0, 0, 0), np.uint8)
     if source.mask is not None:
         labels = source.mask.astype(np.min_scalar_type(source.mask.max()))
@@ -272,7 +272,7 @@ def _write_boxes(path: Path, lesions: _SourceLesions, pair: _Pair) -> None:
         except ValueError as error:
             log.debug("", exc_info=error)
             log.warning(_LEFT_OUT, lesion_id, path)
-    corners = boxes_of_scan(written, pair.target, pair.options.units)
+    corners = boxes_from_scan_grid(written, pair.target, pair.options.units)
     write_boxes(path, corners, {key: _extras(centres[key]) for key in written})
     log.info("%s: %d boxes", path, len(written))
 

@@ -21,7 +21,7 @@ from ..inference.components import label_components
 from ..inference.options import ModelOptions
 from ..inference.robust import SegmenterOptions, make_segmenter
 from ..prompts.sampling import ChoiceOptions
-from ..prompts.simulation import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
+from ..prompts.simulation import ClickRule, SimulationOptions, enlarge_box, simulate_boxes, simulate_clicks
 from .point_chooser import PointChooser
 from .series import TrackingOptions
 
@@ -171,7 +171,7 @@ def _point(point_zyx: Vector, grid: Geometry, options: PromptOptions) -> Vector:
 def _write_boxes(labels: Array, grid: Geometry, options: PromptOptions) -> dict[Path, int]:
     margin = (options.margin,) * 3
     tight = {
-        lesion_id: enlarged(box, margin, margin, labels.shape)
+        lesion_id: enlarge_box(box, margin, margin, labels.shape)
         for lesion_id, box in label_boxes(labels).items()
     }
     counts = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ..case.boxes import boxes_on_scan, read_boxes
+from ..case.boxes import boxes_to_scan_grid, read_boxes
 from ..case.case import LesionPrompt, LesionResult, Scan, Slot
 from ..case.geometry import Array, Box
 from ..case.scans import ClickUnits, read_scans
@@ -150,7 +150,7 @@ def read_series(files: PatientFiles, source: str | None = None, units: ClickUnit
     for point in files.time_points:
         own_scans = tuple(scan for scan in scans if scan.time_point == point.name)
         boxes = {
-            scan.slot: boxes_on_scan(read_boxes(point.boxes[scan.slot]), scan, units)
+            scan.slot: boxes_to_scan_grid(read_boxes(point.boxes[scan.slot]), scan, units)
             for scan in own_scans
             if scan.slot in point.boxes
         }

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..case.boxes import boxes_of_scan, write_boxes
+from ..case.boxes import boxes_from_scan_grid, write_boxes
 from ..case.case import Scan, Slot
 from ..case.clicks import write_clicks
 from ..case.images import write_image
@@ -225,4 +225,4 @@ def _write_boxes(path: Path, scan: Scan, lesions: list[TrackedLesion]) -> None:
         for lesion in lesions
         if lesion.prompt is not None and lesion.prompt.followup_box is not None
     }
-    write_boxes(path, boxes_of_scan(boxes, scan, "voxel"))
+    write_boxes(path, boxes_from_scan_grid(boxes, scan, "voxel"))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..case.atomic_files import written_whole
+from ..case.atomic_files import atomic_write
 from ..errors import WeightsError, one_line
 from ..network.checkpoint_file import HEAT_MAP_KEY
 from ..network.resenc_unet import ResEncUNet, canonical_state
@@ -96,7 +96,7 @@ def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
     Raises:
         OutputError: it cannot be written; one that was there before stays as it was.
     """
-    with written_whole(path, ".pth", one_line) as temporary, temporary.open("wb") as file:
+    with atomic_write(path, ".pth", one_line) as temporary, temporary.open("wb") as file:
         torch.save(checkpoint, file)
         file.flush()
         os.fsync(file.fileno())

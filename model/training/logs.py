@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..case.atomic_files import written_whole
+from ..case.atomic_files import atomic_write
 
 LOG_FILE, CURVE_FILE = "log.csv", "curve.png"
 _SECONDS_BETWEEN_PICTURES = 60.0
@@ -41,7 +41,7 @@ class EpochLog:
         """Raises OutputError when the folder cannot be written to."""
         self._folder = folder
         path = folder / LOG_FILE
-        with written_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             self.records = _read(path, first_epoch)
             _write(temporary, self.records)
         self._board = _tensorboard(folder, first_epoch)
@@ -83,7 +83,7 @@ class EpochLog:
         for axes in (losses, dices):
             axes.grid(alpha=0.3)
             axes.legend()
-        with written_whole(self._folder / CURVE_FILE) as temporary:
+        with atomic_write(self._folder / CURVE_FILE) as temporary:
             figure.savefig(temporary, dpi=120, format="png")
 
 

@@ -160,7 +160,7 @@ def _placed(
 ) -> Draw:
     """The follow-up's patch with its centre within a quarter of a patch from the point, inside the image.
 
-    An image that is smaller than the patch is centred in it, as at inference (`patches.place`). The
+    An image that is smaller than the patch is centred in it, as at inference (`patches.place_patches`). The
     baseline's patch goes where its point has the same place, and is not kept inside.
     """
     start = []

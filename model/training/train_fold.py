@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import torch
 
-from ..case.atomic_files import written_whole
+from ..case.atomic_files import atomic_write
 from ..case.lesion_json import write_json
 from ..errors import InputError, OutputError, one_line
 from ..network.plan import PLANS_FILE, read_plan
@@ -174,7 +174,7 @@ class _FoldRun:
                 source = job.plan_file if name == PLANS_FILE else source
                 if source.is_file() and source.resolve() != target.resolve():
                     # Another fold may begin at the same time, and must not read half of it.
-                    with written_whole(target) as temporary:
+                    with atomic_write(target) as temporary:
                         shutil.copyfile(source, temporary)
         except OSError as error:
             raise OutputError(

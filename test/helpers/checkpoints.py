@@ -20,15 +20,15 @@ Checkpoint = dict[str, Any]
 Change = Callable[[Checkpoint], None]
 
 
-def published() -> Checkpoint:
+def load_published() -> Checkpoint:
     """A fold's checkpoint as published, free to be changed."""
     checkpoint: Checkpoint = torch.load(FOLD, weights_only=True)
     return checkpoint
 
 
-def saved(path: Path, change: Change | None = None, **options: Any) -> Path:
+def save_checkpoint(path: Path, change: Change | None = None, **options: Any) -> Path:
     """A fold's checkpoint, changed, under the name of one."""
-    checkpoint = published()
+    checkpoint = load_published()
     if change is not None:
         change(checkpoint)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def small_model(folder: Path) -> Path:
     return folder
 
 
-def told(action: Callable[[], Any], *parts: str) -> str:
+def refusal(action: Callable[[], Any], *parts: str) -> str:
     """The action's WeightsError as one line that holds all the parts."""
     with pytest.raises(WeightsError) as raised:
         action()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from model.case.boxes import boxes_of_scan, write_boxes
+from model.case.boxes import boxes_from_scan_grid, write_boxes
 from model.case.case import Click, LesionPrompt, Scan, Slot
 from model.case.clicks import write_clicks
 from model.case.geometry import Array, AxisMap, Box, Geometry, Vector
@@ -184,7 +184,7 @@ def _write_scan(folder: Path, scan: Scan, point: SeriesTimePoint, is_permuted: b
         names[2] = ""
     boxes = point.boxes.get(scan.slot)
     if boxes:
-        write_boxes(folder / names[3], boxes_of_scan(boxes, stored, "voxel"))
+        write_boxes(folder / names[3], boxes_from_scan_grid(boxes, stored, "voxel"))
     else:
         names[3] = ""
     return names

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from ...case.atomic_files import written_whole
+from ...case.atomic_files import atomic_write
 from ...case.geometry import Geometry
 from ...case.images import IMAGE_SUFFIXES
 from ...errors import InputError
@@ -137,7 +137,7 @@ def transform_suffix(path: Path) -> str:
 
 def _put(path: Path, suffix: str, content: sitk.Transform | sitk.Image) -> None:
     """Write under a temporary name with the same suffix, then rename."""
-    with written_whole(path, suffix, _reason) as temporary:
+    with atomic_write(path, suffix, _reason) as temporary:
         if isinstance(content, sitk.Image):
             sitk.WriteImage(content, str(temporary), useCompression=True)
         else:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.case.atomic_files import write_text, written_whole
+from model.case.atomic_files import atomic_write, write_text
 from model.errors import OutputError
 
 
@@ -24,7 +24,7 @@ def test_what_goes_wrong_leaves_what_was_there(tmp_path: Path, error: Exception)
     path = tmp_path / "a"
     path.write_text("before")
     expected = KeyError if isinstance(error, KeyError) else OutputError
-    with pytest.raises(expected) as told, written_whole(path, ".x") as temporary:
+    with pytest.raises(expected) as told, atomic_write(path, ".x") as temporary:
         assert temporary.suffix == ".x" and temporary.parent == tmp_path
         temporary.write_text("half")
         raise error

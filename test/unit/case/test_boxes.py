@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from model.case.boxes import (
     Corners,
     box_to_corners,
-    boxes_of_scan,
-    boxes_on_scan,
+    boxes_from_scan_grid,
+    boxes_to_scan_grid,
     corners_to_box,
     read_boxes,
     write_boxes,
@@ -48,8 +48,8 @@ def test_files_and_grids_there_and_back(tmp_path: Path, given_boxes: dict[int, B
     path = tmp_path / "boxes.json"
     for axes in ORIENTATIONS[::11]:
         scan = _scan(GRID.reoriented(axes))
-        write_boxes(path, boxes_of_scan(given_boxes, scan, units))
-        assert boxes_on_scan(read_boxes(path), scan, units) == given_boxes
+        write_boxes(path, boxes_from_scan_grid(given_boxes, scan, units))
+        assert boxes_to_scan_grid(read_boxes(path), scan, units) == given_boxes
 
 
 @pytest.mark.parametrize("axes", ORIENTATIONS, ids=str)
@@ -68,7 +68,7 @@ def test_voxel_boxes_are_the_files_own(tmp_path: Path) -> None:
     """A file that stores x as its slowest axis: its box moves with the array's axes."""
     scan = _scan(GRID.reoriented(AxisMap((2, 1, 0))))
     assert not scan.axes.is_identity
-    box = boxes_on_scan({1: ((0, 1, 2), (1, 3, 6))}, scan, "voxel")[1]
+    box = boxes_to_scan_grid({1: ((0, 1, 2), (1, 3, 6))}, scan, "voxel")[1]
     assert box == Box((0, 1, 2), (1, 3, 6))  # file (x, y, z) is the axial (z, y, x) here
 
 

@@ -23,10 +23,10 @@ from ...helpers.checkpoints import (
     FOLD,
     Change,
     Checkpoint,
-    published,
-    saved,
+    load_published,
+    refusal,
+    save_checkpoint,
     small_model,
-    told,
     with_heat_map,
 )
 
@@ -41,7 +41,7 @@ def test_a_published_checkpoint_is_read_without_its_training_state() -> None:
 
 
 def test_torchs_old_format_is_read(tmp_path: Path) -> None:
-    old = load_fold(saved(tmp_path / "old.pth", _use_new_zipfile_serialization=False))
+    old = load_fold(save_checkpoint(tmp_path / "old.pth", _use_new_zipfile_serialization=False))
     assert all(torch.equal(old.state[key], tensor) for key, tensor in load_fold(FOLD).state.items())
 
 
@@ -52,12 +52,12 @@ def test_numpy_numbers_of_a_training_log_are_let_through(tmp_path: Path) -> None
         checkpoint["logging"] = {"dice": [kind(1) for kind in kinds], "device": torch.device("cuda", 0)}
         checkpoint["_best_ema"] = np.float64(0.7)
 
-    path = saved(tmp_path / "new.pth", change)
+    path = save_checkpoint(tmp_path / "new.pth", change)
     assert load_fold(path).state.keys() == load_fold(FOLD).state.keys()
 
 
 def test_numpy_1_names_are_let_through(tmp_path: Path) -> None:
-    path = saved(
+    path = save_checkpoint(
         tmp_path / "np1.pth",
         lambda checkpoint: checkpoint.update(_best_ema=np.float64(0.7)),
         _use_new_zipfile_serialization=False,
@@ -79,12 +79,12 @@ class _Hostile:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path, zipped: bool) -> None:
     marker = tmp_path / "ran"
-    path = saved(
+    path = save_checkpoint(
         tmp_path / "bad.pth",
         lambda checkpoint: checkpoint.update(logging=_Hostile(marker)),
         _use_new_zipfile_serialization=zipped,
     )
-    told(lambda: load_fold(path), str(path), f"{os.system.__module__}.system", "not run")
+    refusal(lambda: load_fold(path), str(path), f"{os.system.__module__}.system", "not run")
     assert not marker.exists()
 
 
@@ -93,20 +93,20 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path, zipped: bo
 def test_a_bare_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path, protocol: int) -> None:
     marker, path = tmp_path / "ran", tmp_path / "bad.pth"
     path.write_bytes(pickle.dumps({"network_weights": _Hostile(marker)}, protocol))
-    told(lambda: load_fold(path), str(path), "not run")
+    refusal(lambda: load_fold(path), str(path), "not run")
     assert not marker.exists()
 
 
 def test_any_other_class_is_refused_by_name(tmp_path: Path) -> None:
-    path = saved(tmp_path / "odd.pth", lambda checkpoint: checkpoint.update(logging=Path("x")))
-    told(lambda: load_fold(path), "athlib", "not run")
+    path = save_checkpoint(tmp_path / "odd.pth", lambda checkpoint: checkpoint.update(logging=Path("x")))
+    refusal(lambda: load_fold(path), "athlib", "not run")
 
 
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.5, 0.99, 0.9999])
 def test_a_truncated_checkpoint(tmp_path: Path, part: float) -> None:
     content, path = FOLD.read_bytes(), tmp_path / "cut.pth"
     path.write_bytes(content[: int(len(content) * part)])
-    told(lambda: load_fold(path), str(path))
+    refusal(lambda: load_fold(path), str(path))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     for name in ("x.pth", "x.safetensors"):
         path = tmp_path / name
         path.write_bytes(content)
-        told(lambda path=path: load_fold(path), str(path))  # type: ignore[misc]
+        refusal(lambda path=path: load_fold(path), str(path))  # type: ignore[misc]
 
 
 def test_flipped_bytes_never_end_in_another_error(tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_flipped_bytes_never_end_in_another_error(tmp_path: Path) -> None:
     ids=["none", "a list", "no tensors", "empty", "axes text", "axis 3", "axes a number"],
 )
 def test_a_checkpoint_of_another_kind(tmp_path: Path, change: Change) -> None:
-    path = saved(tmp_path / "x.pth", change)
-    told(lambda: load_fold(path), str(path))
+    path = save_checkpoint(tmp_path / "x.pth", change)
+    refusal(lambda: load_fold(path), str(path))
 
 
 @pytest.mark.parametrize("kind", ["value", "shape", "type"])
@@ -158,7 +158,7 @@ def test_twins_that_differ(tmp_path: Path, kind: str) -> None:
         wrong = {"value": state[twin] + 1, "shape": state[twin][:1], "type": state[twin].half()}
         state[twin] = wrong[kind].clone()
 
-    told(lambda: load_fold(saved(tmp_path / "x.pth", change)), "decoder.encoder.stem", "twin")
+    refusal(lambda: load_fold(save_checkpoint(tmp_path / "x.pth", change)), "decoder.encoder.stem", "twin")
 
 
 def test_folds_load_in_parallel() -> None:
@@ -184,13 +184,13 @@ def test_folds_load_in_parallel() -> None:
 
 
 def test_published_weights_name_no_heat_map() -> None:
-    assert "heat_map" not in published() and load_fold(FOLD).heat_map is HeatMap.UNIT_PEAK
+    assert "heat_map" not in load_published() and load_fold(FOLD).heat_map is HeatMap.UNIT_PEAK
 
 
 @pytest.mark.parametrize("kind", ["unit-length", 1, ["unit-peak"]])
 def test_an_unknown_kind_of_heat_map(tmp_path: Path, kind: object) -> None:
-    path = saved(tmp_path / "x.pth", with_heat_map(kind))
-    told(lambda: load_fold(path), str(path), repr(kind), "unit-peak or unit-volume")
+    path = save_checkpoint(tmp_path / "x.pth", with_heat_map(kind))
+    refusal(lambda: load_fold(path), str(path), repr(kind), "unit-peak or unit-volume")
 
 
 # --- packed files ----------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_truncated_packed_weights(tmp_path: Path, part: float) -> None:
     file, _ = pack_weights(small_model(tmp_path / "m"), tmp_path / "p")
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * part)])
-    told(lambda: load_fold(file), str(file))
+    refusal(lambda: load_fold(file), str(file))
 
 
 @pytest.mark.parametrize(
@@ -219,4 +219,4 @@ def test_packed_weights_with_wrong_notes(tmp_path: Path, metadata: dict[str, str
     path = tmp_path / "x.safetensors"
     notes = {"trainer_name": "AutoPETTrainer", "channels": "5", "mirror_axes": "[0]"} | metadata
     save_file({key: tensor.clone() for key, tensor in load_fold(FOLD).state.items()}, path, notes)
-    told(lambda: load_fold(path), str(path))
+    refusal(lambda: load_fold(path), str(path))

@@ -16,7 +16,15 @@ from model.network.pack import pack_weights
 from model.network.plan import read_plan
 from model.network.weights import build_network, inspect_weights, load_fold, load_folds
 
-from ...helpers.checkpoints import FOLD, MODEL, Checkpoint, saved, small_model, told, with_heat_map
+from ...helpers.checkpoints import (
+    FOLD,
+    MODEL,
+    Checkpoint,
+    refusal,
+    save_checkpoint,
+    small_model,
+    with_heat_map,
+)
 
 
 def test_packed_weights_are_preferred_and_the_same(tmp_path: Path) -> None:
@@ -65,22 +73,22 @@ def test_weights_beyond_half_precision_are_not_packed(tmp_path: Path) -> None:
     def change(checkpoint: Checkpoint) -> None:
         checkpoint["network_weights"]["backbone.decoder.seg_layers.2.bias"][0] = 1e6
 
-    saved(model / "fold_0" / FOLD.name, change)
-    told(lambda: pack_weights(model, tmp_path / "p", "fp16"), "decoder.seg_layers.2.bias", "fp32")
+    save_checkpoint(model / "fold_0" / FOLD.name, change)
+    refusal(lambda: pack_weights(model, tmp_path / "p", "fp16"), "decoder.seg_layers.2.bias", "fp32")
     assert not list((tmp_path / "p").rglob("*.safetensors"))
 
 
 def test_nothing_to_pack(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     shutil.copyfile(MODEL / "plans.json", tmp_path / "m" / "plans.json")
-    told(lambda: pack_weights(tmp_path / "m", tmp_path / "p"), "no folds")
+    refusal(lambda: pack_weights(tmp_path / "m", tmp_path / "p"), "no folds")
 
 
 @pytest.mark.parametrize("in_settings", [False, True])
 def test_the_kind_of_heat_map_is_read_and_packed(tmp_path: Path, in_settings: bool) -> None:
     model = small_model(tmp_path / "m")
     for fold in (0, 1):
-        saved(model / f"fold_{fold}" / FOLD.name, with_heat_map("unit-volume", in_settings))
+        save_checkpoint(model / f"fold_{fold}" / FOLD.name, with_heat_map("unit-volume", in_settings))
     pack_weights(model, model)
     pickled = [load_fold(model / f"fold_{fold}" / FOLD.name) for fold in (0, 1)]
     packed = list(load_folds(inspect_weights(model, (0, 1))))

@@ -16,7 +16,14 @@ from torch.nn.functional import interpolate
 from model.case.case import Scan, Slot, TimePointName
 from model.case.geometry import AxisMap, Box, Geometry, flip_order
 from model.network.normalize import normalize_ct
-from model.network.patches import NetworkGrid, extract_ct, extract_mask, network_grid, paste_back, place
+from model.network.patches import (
+    NetworkGrid,
+    extract_ct,
+    extract_mask,
+    network_grid,
+    paste_back,
+    place_patches,
+)
 from model.network.plan import CtNormalization, Plan, read_plan
 from test.helpers.paths import GOLDEN_MODEL
 
@@ -81,7 +88,7 @@ def test_extract_and_paste_back(
     [(50, 100, 34), (3, 100, 0), (98, 100, 68), (5, 23, -5), (5, 32, 0)],  # inner, borders, smaller, equal
 )
 def test_place(point: int, shape: int, expected: int) -> None:
-    placement = place((point,) * 3, (point + 7,) * 3, (shape,) * 3, (32,) * 3)
+    placement = place_patches((point,) * 3, (point + 7,) * 3, (shape,) * 3, (32,) * 3)
     assert placement.followup == Box.of_shape((32,) * 3, (expected,) * 3)
     assert placement.baseline == Box.of_shape((32,) * 3, (expected + 7,) * 3)
 
@@ -176,7 +183,7 @@ def test_both_points_share_their_place_in_the_patch(
     patch: tuple[int, int, int],
 ) -> None:
     a, b, c = (min(value, n - 1) for value, n in zip(followup, shape, strict=True))
-    placement = place((a, b, c), baseline, shape, patch)
+    placement = place_patches((a, b, c), baseline, shape, patch)
     assert placement.followup.shape_zyx == placement.baseline.shape_zyx == patch
     place_in_patch = np.subtract((a, b, c), placement.followup.start_zyx)
     assert np.array_equal(place_in_patch, np.subtract(baseline, placement.baseline.start_zyx))
@@ -189,7 +196,7 @@ def test_both_points_share_their_place_in_the_patch(
 
 
 def test_other_pairs_are_as_far_apart_as_the_points() -> None:
-    usual = place((20, 30, 5), (24, 27, 5), (40, 40, 9), (16, 16, 16))
+    usual = place_patches((20, 30, 5), (24, 27, 5), (40, 40, 9), (16, 16, 16))
     other = usual.at(Box.of_shape((16, 16, 16), (0, 10, -3)))
     assert other.followup.start_zyx == (0, 10, -3) and other.baseline.start_zyx == (4, 7, -3)
     assert (other.followup_index, other.baseline_index) == (usual.followup_index, usual.baseline_index)
@@ -200,7 +207,7 @@ def test_other_pairs_are_as_far_apart_as_the_points() -> None:
 def test_a_patch_that_no_slice_passes_through() -> None:
     scan = _scan(np.zeros((2, 64, 64), np.int16), (200.0, 1.2, 1.2))
     grid = network_grid(scan.geometry, PLAN)
-    box = place(grid.index((0, 9, 9)), (0, 0, 0), grid.shape, PLAN.patch_size_zyx).followup
+    box = place_patches(grid.index((0, 9, 9)), (0, 0, 0), grid.shape, PLAN.patch_size_zyx).followup
     touched, values = paste_back(np.ones(PLAN.patch_size_zyx, np.float32), box, grid)
     assert touched.shape_zyx == values.shape == (1, 1, 1) and not values.any()
 

@@ -15,7 +15,7 @@ from model.case.case import LesionPrompt, PointSource, PromptPoint, Scan, Slot, 
 from model.case.geometry import AxisMap, Box, Geometry, Index, flip_order
 from model.case.labelmaps import bounding_box
 from model.network.encoding import encode_patches, place_lesion
-from model.network.patches import place
+from model.network.patches import place_patches
 from model.network.plan import read_plan
 from model.network.tiles import (
     Blend,
@@ -68,7 +68,7 @@ def extents(draw: st.DrawFn) -> tuple[Index, Index, Index, Box]:
 @settings(max_examples=200, deadline=None)
 def test_the_first_patch_and_others_cover_an_extent(situation: tuple[Index, Index, Index, Box]) -> None:
     shape, patch, point, extent = situation
-    first = place(point, point, shape, patch).followup
+    first = place_patches(point, point, shape, patch).followup
     tiles = cover(extent, first, shape)
     assert tiles[0] == first and len(set(tiles)) == len(tiles)
     assert _covered(tiles, shape)[extent.slices].all()

@@ -13,7 +13,7 @@ from model.network.plan import read_plan
 from model.network.variants import Family, InputVariant
 from model.network.weights import build_network, load_fold
 
-from ...helpers.checkpoints import MODEL, Checkpoint, saved, told, with_channels
+from ...helpers.checkpoints import MODEL, Checkpoint, refusal, save_checkpoint, with_channels
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from ...helpers.checkpoints import MODEL, Checkpoint, saved, told, with_channels
 def test_the_checkpoint_says_what_it_is(
     tmp_path: Path, count: int, trainer: str, variant: InputVariant
 ) -> None:
-    fold = load_fold(saved(tmp_path / "x.pth", with_channels(count, trainer)))
+    fold = load_fold(save_checkpoint(tmp_path / "x.pth", with_channels(count, trainer)))
     assert fold.variant is variant
     assert len(variant.channels) == count
     network = build_network(read_plan(MODEL / "plans.json"), fold)
@@ -62,7 +62,7 @@ def test_the_variants_channels() -> None:
     ],
 )
 def test_a_contradiction_or_another_family(tmp_path: Path, count: int, trainer: str) -> None:
-    told(lambda: load_fold(saved(tmp_path / "x.pth", with_channels(count, trainer))), trainer)
+    refusal(lambda: load_fold(save_checkpoint(tmp_path / "x.pth", with_channels(count, trainer))), trainer)
 
 
 # --- single-time-point networks ---
@@ -87,7 +87,7 @@ def test_a_single_time_point_network_is_found_whatever_it_is_called(
         other = {"registration.encoder.stem.convs.0.conv.weight": torch.full((4, 6, 3, 3, 3), torch.nan)}
         checkpoint["network_weights"] = unet | other if prefix else unet
 
-    fold = load_fold(saved(tmp_path / "x.pth", change), Family.SINGLE_TIME_POINT)
+    fold = load_fold(save_checkpoint(tmp_path / "x.pth", change), Family.SINGLE_TIME_POINT)
     assert fold.variant is InputVariant.PROMPT and fold.variant.channels == (0, 1)
     network = build_network(read_plan(MODEL / "plans.json"), fold)
     with torch.inference_mode():
@@ -104,7 +104,7 @@ def test_a_single_time_point_network_is_found_whatever_it_is_called(
     ],
 )
 def test_what_is_no_single_time_point_network(tmp_path: Path, count: int, trainer: str) -> None:
-    told(_single(saved(tmp_path / "x.pth", with_channels(count, trainer))), trainer)
+    refusal(_single(save_checkpoint(tmp_path / "x.pth", with_channels(count, trainer))), trainer)
 
 
 def test_two_networks_that_could_be_meant(tmp_path: Path) -> None:
@@ -113,4 +113,4 @@ def test_two_networks_that_could_be_meant(tmp_path: Path) -> None:
         state = checkpoint["network_weights"]
         state |= {key.replace("backbone.", "another.", 1): tensor for key, tensor in state.items()}
 
-    told(_single(saved(tmp_path / "x.pth", change)), "several U-Nets")
+    refusal(_single(save_checkpoint(tmp_path / "x.pth", change)), "several U-Nets")

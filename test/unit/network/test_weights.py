@@ -26,9 +26,9 @@ from ...helpers.checkpoints import (
     FOLD,
     MODEL,
     Checkpoint,
-    saved,
+    refusal,
+    save_checkpoint,
     small_model,
-    told,
     with_channels,
     with_heat_map,
 )
@@ -56,17 +56,17 @@ def test_the_mounted_model_comes_before_the_shipped_one(
 
 
 def test_nothing_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told(lambda: find_weights(tmp_path), str(tmp_path), "holds no model")
-    told(lambda: find_weights(tmp_path / "gone"), "gone", "holds no model")
+    refusal(lambda: find_weights(tmp_path), str(tmp_path), "holds no model")
+    refusal(lambda: find_weights(tmp_path / "gone"), "gone", "holds no model")
     monkeypatch.setattr(weights, "MOUNTED_WEIGHTS", tmp_path)
     monkeypatch.setattr(weights, "SHIPPED_WEIGHTS", tmp_path / "shipped")
-    told(find_weights, str(tmp_path), "shipped")
+    refusal(find_weights, str(tmp_path), "shipped")
 
 
 def test_two_models_in_one_folder(tmp_path: Path) -> None:
     small_model(tmp_path / "a")
     small_model(tmp_path / "b")
-    told(lambda: find_weights(tmp_path), "several models", "a, b")
+    refusal(lambda: find_weights(tmp_path), "several models", "a, b")
 
 
 # --- the files of an ensemble ----------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def test_any_subset_of_the_folds(tmp_path: Path) -> None:
 
 def test_a_missing_fold(tmp_path: Path) -> None:
     model = small_model(tmp_path / "m")
-    told(lambda: inspect_weights(model, (0, 1, 2)), str(model / "fold_2"), "missing")
+    refusal(lambda: inspect_weights(model, (0, 1, 2)), str(model / "fold_2"), "missing")
 
 
 def test_hashes_name_every_file(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_hashes_name_every_file(tmp_path: Path) -> None:
 
 def test_a_fold_with_other_channels_than_the_first(tmp_path: Path) -> None:
     model = small_model(tmp_path / "m")
-    saved(model / "fold_1" / FOLD.name, with_channels(2, "AutoPETTrainerCrossSecPoint"))
-    told(lambda: list(load_folds(inspect_weights(model, (0, 1)))), "fold_1", "2 channels", "5")
+    save_checkpoint(model / "fold_1" / FOLD.name, with_channels(2, "AutoPETTrainerCrossSecPoint"))
+    refusal(lambda: list(load_folds(inspect_weights(model, (0, 1)))), "fold_1", "2 channels", "5")
 
 
 def test_a_configuration_that_the_plan_lacks(tmp_path: Path) -> None:
@@ -102,17 +102,17 @@ def test_a_configuration_that_the_plan_lacks(tmp_path: Path) -> None:
     def change(checkpoint: Checkpoint) -> None:
         checkpoint["init_args"]["configuration"] = "3d_fullres_bs24"
 
-    saved(model / "fold_0" / FOLD.name, change)
-    told(lambda: load_plan(inspect_weights(model, (0,))), "plans.json", "3d_fullres_bs24")
+    save_checkpoint(model / "fold_0" / FOLD.name, change)
+    refusal(lambda: load_plan(inspect_weights(model, (0,))), "plans.json", "3d_fullres_bs24")
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_folds_with_different_heat_maps_are_refused(tmp_path: Path, packed: bool) -> None:
     model = small_model(tmp_path / "m")
-    saved(model / "fold_1" / FOLD.name, with_heat_map("unit-volume"))
+    save_checkpoint(model / "fold_1" / FOLD.name, with_heat_map("unit-volume"))
     if packed:
         pack_weights(model, model)
-    told(
+    refusal(
         lambda: list(load_folds(inspect_weights(model, (0, 1)))),
         "fold_1",
         "trained with unit-volume heat maps; expected unit-peak as fold_0 was",
@@ -143,15 +143,17 @@ def _renamed(checkpoint: Checkpoint, old: str, new: str | None) -> None:
 
 
 def test_a_missing_tensor(tmp_path: Path) -> None:
-    path = saved(tmp_path / "x.pth", lambda checkpoint: _renamed(checkpoint, "seg_layers.1.weight", None))
-    told(_built(path), str(path), "decoder.seg_layers.1.weight", "nothing", "[2, 16, 1, 1, 1]")
+    path = save_checkpoint(
+        tmp_path / "x.pth", lambda checkpoint: _renamed(checkpoint, "seg_layers.1.weight", None)
+    )
+    refusal(_built(path), str(path), "decoder.seg_layers.1.weight", "nothing", "[2, 16, 1, 1, 1]")
 
 
 def test_a_tensor_too_many(tmp_path: Path) -> None:
-    path = saved(
+    path = save_checkpoint(
         tmp_path / "x.pth", lambda checkpoint: _renamed(checkpoint, "transpconvs.2", "transpconvs.9")
     )
-    told(_built(path), str(path), "decoder.transpconvs")
+    refusal(_built(path), str(path), "decoder.transpconvs")
 
 
 def test_another_shape(tmp_path: Path) -> None:
@@ -160,7 +162,7 @@ def test_another_shape(tmp_path: Path) -> None:
     arch["features_per_stage"] = [8, 16, 24, 32]
     (tmp_path / "plans.json").write_text(json.dumps(document))
     plan = read_plan(tmp_path / "plans.json")
-    told(lambda: build_network(plan, load_fold(FOLD)), str(FOLD), "[24", "[32")
+    refusal(lambda: build_network(plan, load_fold(FOLD)), str(FOLD), "[24", "[32")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -168,5 +170,5 @@ def test_weights_that_are_no_numbers(tmp_path: Path, value: float) -> None:
     def change(checkpoint: Checkpoint) -> None:
         checkpoint["network_weights"]["backbone.decoder.seg_layers.2.bias"][0] = value
 
-    path = saved(tmp_path / "x.pth", change)
-    told(_built(path), str(path), "decoder.seg_layers.2.bias")
+    path = save_checkpoint(tmp_path / "x.pth", change)
+    refusal(_built(path), str(path), "decoder.seg_layers.2.bias")

@@ -12,7 +12,13 @@ from model.case.case import MaskPrompt
 from model.case.geometry import Box, Vector
 from model.case.labelmaps import lesion_masks
 from model.prompts.sampling import deepest_point
-from model.prompts.simulation import ClickRule, SimulationOptions, enlarged, simulate_boxes, simulate_clicks
+from model.prompts.simulation import (
+    ClickRule,
+    SimulationOptions,
+    enlarge_box,
+    simulate_boxes,
+    simulate_clicks,
+)
 
 UNIT = (1.0, 1.0, 1.0)
 labelmaps = arrays(
@@ -132,7 +138,7 @@ def test_simulated_boxes_hold_their_lesion(
 
 
 def test_an_enlarged_box_ends_with_the_image() -> None:
-    box = enlarged(Box((1, 5, 5), (3, 6, 7)), (2, 2, 2), (3, 3, 3), (5, 20, 8))
+    box = enlarge_box(Box((1, 5, 5), (3, 6, 7)), (2, 2, 2), (3, 3, 3), (5, 20, 8))
     assert box == Box((0, 3, 3), (5, 9, 8))
 
 

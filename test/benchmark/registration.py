@@ -1,11 +1,11 @@
-"""Every registration back end on pairs with known places: error, time, memory, working spacing and boxes.
+"""All registration back ends on pairs with known points: error, time, memory, spacing and boxes.
 
     python -m test.benchmark.registration [--backends deformable,affine] [--data lung,large] [--device cpu]
         [--assert-seconds 120] [--assert-memory 4096]
 
-Prints a Markdown table, a row as soon as it is measured, each in a process of its own. Seconds are wall time
-from the import of the back end to the last of the lesions; the CPU's are of all cores. Where
-the data of test/README.md is missing it says so.
+Prints a Markdown table, row by row as measured, each row in a process of its own. Seconds are wall time from
+the import of the back end to the last lesion; CPU seconds are those of all cores. Without the data of
+test/README.md nothing is measured.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _COLUMNS = (
     "lesions to baseline, mm",
     "everywhere, mm",
     "seconds",
-    "of them closer",
+    "of them refinement",
     "CPU seconds",
     "peak MiB",
     "spacing, mm",
@@ -79,7 +79,7 @@ class Measured:
     to_baseline: str
     everywhere: str
     seconds: float
-    closer_seconds: float
+    refine_seconds: float
     cpu_seconds: float
     peak_memory_mib: float
     peak_gpu_mib: float | None
@@ -92,20 +92,21 @@ class Measured:
         if self.peak_gpu_mib is not None:
             memory += f" + {self.peak_gpu_mib:.0f} of the GPU"
         places = (self.to_followup, self.to_baseline, self.everywhere)
-        times = (f"{t:.1f}" for t in (self.seconds, self.closer_seconds, self.cpu_seconds))
+        times = (f"{t:.1f}" for t in (self.seconds, self.refine_seconds, self.cpu_seconds))
         return (*places, *times, memory, self.spacing, self.boxes)
 
 
 def make(data: str, path: Path) -> None:
-    """Write a pair for the processes that measure, so that its making counts in none of them."""
+    """Write a pair for the measuring processes, so that none of them counts its creation."""
     with path.open("wb") as file:
         pickle.dump(DATA[data][1](), file, protocol=5)
 
 
 def measure(name: str, path: Path, device: str) -> Measured | str | None:
-    """One back end on a written pair, why it is not measured, or None where it makes no sense.
+    """Measure one back end on a written pair, in a process of its own.
 
-    For a process of its own.
+    Returns:
+        The figures; the reason why the back end cannot be measured; or None if it does not apply to the pair.
     """
     with path.open("rb") as file:
         pair: Pair = pickle.load(file)
@@ -120,10 +121,10 @@ def measure(name: str, path: Path, device: str) -> Measured | str | None:
         return one_line(error).partition(";")[0]
     registered = Registered(pair, registration)
     middle = time.perf_counter()
-    closer = registered.looked_closer()
+    refined = registered.refined()
     end, end_cpu = time.perf_counter(), time.process_time()
     fields = list(_field_spacings(registration.transform))
-    finer = list(_field_spacings(closer.transform))[: -len(fields) or None]
+    finer = list(_field_spacings(refined.transform))[: -len(fields) or None]
     return Measured(
         _errors(registered.errors_mm(Direction.TO_FOLLOWUP)),
         _errors(registered.errors_mm(Direction.TO_BASELINE)),
@@ -140,15 +141,15 @@ def measure(name: str, path: Path, device: str) -> Measured | str | None:
 
 
 def _given_half(pair: Pair, folder: Path) -> tuple[str, Pair]:
-    """Every other landmark given to the back end, the others left to measure."""
+    """Give every other landmark to the back end; the others are measured."""
     files = []
     for end, places_mm in (("baseline", pair.moving_mm), ("followup", pair.fixed_mm)):
         files.append(folder / f"{end}.csv")
         with files[-1].open("w", newline="") as file:
             rows = [[f"landmark {i}", *place] for i, place in enumerate(places_mm[::2].tolist())]
             csv.writer(file).writerows([["name", "x", "y", "z"], *rows])
-    left = replace(pair, fixed_mm=pair.fixed_mm[1::2], moving_mm=pair.moving_mm[1::2])
-    return f"landmarks:{files[0]},{files[1]}", left
+    rest = replace(pair, fixed_mm=pair.fixed_mm[1::2], moving_mm=pair.moving_mm[1::2])
+    return f"landmarks:{files[0]},{files[1]}", rest
 
 
 def _errors(errors_mm: FloatArray) -> str:
@@ -159,7 +160,7 @@ def _errors(errors_mm: FloatArray) -> str:
 
 
 def _field_spacings(transform: Transform) -> Iterator[float]:
-    """Of the fields of displacements that a transform is made of, the closest looks first."""
+    """Spacings of the displacement fields of a composed transform, refinements first."""
     from model.propagation.register.field import Composition, FieldTransform
 
     if isinstance(transform, Composition):
@@ -184,21 +185,21 @@ def measure_all(data: list[str], backends: list[str], device: str) -> Iterator[M
     """Print the table, row by row."""
     _row(_COLUMNS)
     _row(("---",) * len(_COLUMNS))
-    # Spawned anew for each task: the peak memory of one is not the peak of another.
+    # A new process for each task, as peak memory is measured per process.
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as fresh,
     ):
         path = Path(folder) / "pair.pickle"
-        for wanted in data:
-            fresh.submit(make, wanted, path).result()
+        for pair in data:
+            fresh.submit(make, pair, path).result()
             for name in backends:
-                found = fresh.submit(measure, name, path, device).result()
-                if isinstance(found, str):
-                    _row((DATA[wanted][0], name, found, *("",) * (len(_COLUMNS) - 3)))
-                elif found is not None:
-                    _row((DATA[wanted][0], name, *found.cells()))
-                    yield found
+                result = fresh.submit(measure, name, path, device).result()
+                if isinstance(result, str):
+                    _row((DATA[pair][0], name, result, *("",) * (len(_COLUMNS) - 3)))
+                elif result is not None:
+                    _row((DATA[pair][0], name, *result.cells()))
+                    yield result
 
 
 def main() -> int:
@@ -208,8 +209,8 @@ def main() -> int:
     parser.add_argument("--backends", default=",".join(BACKENDS), help="also NAME:FILE, or MODULE:FUNCTION")
     parser.add_argument("--data", default=",".join(DATA), help=f"of: {', '.join(DATA)}")
     parser.add_argument("--device", default="auto", help="of back ends that compute with torch")
-    parser.add_argument("--assert-seconds", type=float, help="fail if anything takes longer")
-    parser.add_argument("--assert-memory", type=float, help="fail if anything takes more MiB")
+    parser.add_argument("--assert-seconds", type=float, help="fail if a row takes longer")
+    parser.add_argument("--assert-memory", type=float, help="fail if a row takes more MiB")
     arguments = parser.parse_args()
     data = arguments.data.split(",")
     if unknown := set(data) - DATA.keys():
@@ -219,11 +220,11 @@ def main() -> int:
         return 0
     print(json.dumps(describe_machine()), end="\n\n")
     measured = list(measure_all(data, arguments.backends.split(","), arguments.device))
-    for warning in sorted({text for found in measured for text in found.warnings}):
+    for warning in sorted({text for row in measured for text in row.warnings}):
         print(f"warning: {warning}")
     seconds, memory = arguments.assert_seconds, arguments.assert_memory
-    too_slow = seconds is not None and any(found.seconds > seconds for found in measured)
-    too_large = memory is not None and any(found.peak_memory_mib > memory for found in measured)
+    too_slow = seconds is not None and any(row.seconds > seconds for row in measured)
+    too_large = memory is not None and any(row.peak_memory_mib > memory for row in measured)
     return int(too_slow or too_large)
 
 

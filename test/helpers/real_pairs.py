@@ -1,8 +1,8 @@
-"""Pairs of scans of one patient with places known in both: for the proof of registration, and its benchmark.
+"""Pairs of scans of one patient with known corresponding points, for test/proof and the benchmark.
 
 Real pairs come from the data outside of the repository (test/README.md): two dates of a lung with
-landmarks, two phases of breathing with a tumour. A third is one real thorax and the same seen through a known
-smooth deformation.
+landmarks, two phases of breathing with a tumour. Others are a real thorax and the same under a known smooth
+deformation.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from test.helpers.paths import real_file
 THORAX = "lidc_0314/lidc0314_2mm_ct.nii.gz"
 
 COUCH_MM = 45.0
-"""How far along z the table of the deformed follow-up stands from the baseline's."""
+"""Offset along z of the couch of the deformed follow-up from the baseline's."""
 
 _BODY_HU = -300.0
 _LESION_HU = 60
 _BODY_SPACING_MM = 4.0
-# The deformation goes on this far beyond the scan, as there is more of the patient.
+# The deformation extends this far beyond the scan, as the patient does.
 _MARGIN_MM = 20.0
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A follow-up (fixed), a baseline (moving), and the same places in both: (N, 3), LPS mm.
+    """A follow-up (fixed), a baseline (moving), and corresponding points in both: (N, 3), LPS mm.
 
-    The first ``lesions`` of the places (None: all) stand for a patient's lesions: those round which
-    registration may look more closely.
+    The first ``lesions`` points (None: all) stand for a patient's lesions, near which the registration may be
+    refined.
     """
 
     fixed: RegistrationImage
@@ -48,42 +48,42 @@ class Pair:
     lesions: int | None = None
 
     def swapped(self) -> Pair:
-        """The later scan as the earlier."""
+        """The pair with the later scan as the baseline."""
         return Pair(self.moving, self.fixed, self.moving_mm, self.fixed_mm, self.lesions)
 
     def start_mm(self) -> float:
-        """How far the places are apart by the headers alone, on average."""
+        """Mean distance of the points by the headers alone, mm."""
         return float(np.linalg.norm(self.fixed_mm - self.moving_mm, axis=1).mean())
 
 
 @dataclass(frozen=True, eq=False)
 class Registered:
-    """A pair whose places both scans see, and its registration."""
+    """A pair whose points lie in both scans, and its registration."""
 
     pair: Pair
     registration: Registration
 
-    def looked_closer(self, direction: Direction = Direction.TO_FOLLOWUP) -> Registration:
-        """The registration to use for all lesions, when they are known in the scan that is left."""
-        points, source, target, _ = self._way(direction)
+    def refined(self, direction: Direction = Direction.TO_FOLLOWUP) -> Registration:
+        """The registration refined near all lesions of the scan to propagate from."""
+        points, source, target, _ = self._mapping(direction)
         return refine_near(points, source, target, self.registration, direction)
 
     def errors_mm(self, direction: Direction) -> FloatArray:
-        """How far the lesions are off after the closer look, (N,) mm; carried over as users do."""
-        points, source, target, true_mm = self._way(direction)
-        near = self.looked_closer(direction)
-        moved = propagate_points(points, source, target, near.transform, direction)
-        return np.linalg.norm(target.voxel_to_world(moved[:, ::-1]) - true_mm, axis=1)
+        """Errors of the lesions with refinement, (N,) mm; propagated as users do."""
+        points, source, target, true_mm = self._mapping(direction)
+        near = self.refined(direction)
+        propagated = propagate_points(points, source, target, near.transform, direction)
+        return np.linalg.norm(target.voxel_to_world(propagated[:, ::-1]) - true_mm, axis=1)
 
     def errors_everywhere_mm(self, direction: Direction) -> FloatArray:
-        """How far all places are off without the closer look, (N,) mm."""
+        """Errors of all points without refinement, (N,) mm."""
         fixed_mm, moving_mm, transform = self.pair.fixed_mm, self.pair.moving_mm, self.registration.transform
         if direction is Direction.TO_FOLLOWUP:
             return np.linalg.norm(transform.moving_to_fixed(moving_mm) - fixed_mm, axis=1)
         return np.linalg.norm(transform.fixed_to_moving(fixed_mm) - moving_mm, axis=1)
 
-    def _way(self, direction: Direction) -> tuple[FloatArray, Geometry, Geometry, FloatArray]:
-        """The lesions' voxels in the source, its grid, the target's grid, and where they are there, mm."""
+    def _mapping(self, direction: Direction) -> tuple[FloatArray, Geometry, Geometry, FloatArray]:
+        """Voxels of the lesions on the source, its grid, the target's grid, and the true points there, mm."""
         pair = self.pair
         start_mm, true_mm = pair.fixed_mm[: pair.lesions], pair.moving_mm[: pair.lesions]
         source, target = pair.fixed.geometry, pair.moving.geometry
@@ -93,12 +93,12 @@ class Registered:
 
 
 def depths_mm(geometry: Geometry, points_mm: FloatArray) -> FloatArray:
-    """How deep points (N, 3) of the world lie in a scan, mm; negative outside."""
+    """Depths of world points (N, 3) in a scan, mm; negative outside."""
     return np.asarray([geometry.depth_mm(point) for point in geometry.world_to_voxel(points_mm)[:, ::-1]])
 
 
 def voxels_zyx(geometry: Geometry, points_mm: FloatArray) -> FloatArray:
-    """Points (N, 3) of the world -> voxel indices (N, 3), z, y, x."""
+    """Voxel indices (N, 3), z, y, x, of world points (N, 3)."""
     return np.ascontiguousarray(geometry.world_to_voxel(points_mm)[:, ::-1])
 
 
@@ -106,12 +106,12 @@ def read_real(name: str) -> RegistrationImage:
     """A scan of the data outside of the repository, in axial order."""
     image = read_image(real_file(name))
     axes = image.geometry.axial_map()
-    hu = np.array(axes.array(image.array))  # the image's own memory goes with the image
+    hu = np.array(axes.array(image.array))  # the memory of the image is freed with it
     return RegistrationImage(hu, image.geometry.reoriented(axes), Path(name).name)
 
 
 def lung_pair() -> Pair:
-    """Two dates of one lung (SuperElastix/elastix): the landmarks that lie inside both scans."""
+    """Two dates of one lung (SuperElastix/elastix), with the landmarks inside both scans."""
     folder = "elastix_lung"
     fixed, moving = (
         read_real(f"{folder}/derived_followup_unwarped.mha"),
@@ -124,7 +124,7 @@ def lung_pair() -> Pair:
 
 
 def _landmarks(name: str) -> FloatArray:
-    """A list of points as elastix writes it: "point", their number, then x y z in LPS mm."""
+    """Points in the format of elastix: "point", their number, then x y z in LPS mm."""
     return np.loadtxt(real_file(name), skiprows=2).reshape(-1, 3)
 
 
@@ -146,10 +146,10 @@ def _centroid_mm(name: str) -> FloatArray:
 
 @dataclass(frozen=True)
 class Deformation:
-    """A known pair: random B-splines, ``knots_mm`` apart or more, that move the body by up to ``peak_mm``.
+    """Random B-splines, ``knots_mm`` apart or more, that move the body by up to ``peak_mm``.
 
     ``baseline_z`` and ``followup_z`` are the shares of the slices that each scan keeps. At the first
-    ``lesions`` of the ``points`` the baseline gets balls of soft tissue of radius ``lesion_mm``, if any.
+    ``lesions`` of the ``points`` the baseline gets balls of soft tissue of radius ``lesion_mm``, if not None.
     """
 
     seed: int = 0
@@ -164,15 +164,15 @@ class Deformation:
 
 
 HALF = Deformation(seed=2, baseline_z=(0.0, 0.75), followup_z=(0.25, 1.0))
-"""The baseline ends at three quarters of the thorax, the follow-up begins at one: half is in common."""
+"""The baseline ends at three quarters of the thorax, the follow-up begins at one: half is common."""
 
 
 @dataclass(frozen=True, eq=False)
 class Deformed:
-    """A known pair, and what was done.
+    """A pair with a known deformation.
 
-    ``pair`` has all places, also those that only one of the scans sees; the lesions are seen by both.
-    ``is_common`` (N,) tells which. ``knots_mm`` x, y, z are the true distances of the control points.
+    ``pair`` has all points, also those inside only one of the scans; the lesions are inside both.
+    ``is_common`` (N,) marks points inside both. ``knots_mm`` x, y, z are the distances of the control points.
     """
 
     pair: Pair
@@ -181,21 +181,21 @@ class Deformed:
 
     @property
     def common(self) -> Pair:
-        """Only the places that both scans see."""
+        """The pair with only the points inside both scans."""
         pair = self.pair
         return replace(pair, fixed_mm=pair.fixed_mm[self.is_common], moving_mm=pair.moving_mm[self.is_common])
 
     def moved_mm(self) -> FloatArray:
-        """How far the deformation moves each common place, besides the table."""
+        """Displacements of the common points by the deformation, without the couch, mm."""
         shift = self.common.fixed_mm - (0.0, 0.0, COUCH_MM) - self.common.moving_mm
         return np.linalg.norm(shift, axis=1)
 
 
 def deformed(scan: RegistrationImage, options: Deformation, grid: Geometry | None = None) -> Deformed:
-    """A scan as baseline, and as follow-up on another grid, another table and through a random deformation.
+    """A scan as baseline, and as follow-up with another grid and couch position and a random deformation.
 
-    ``grid`` is the follow-up's before its slices are cut. Where the follow-up sees more than the scan shows
-    it has air. Both get noise of their own. Always the same for the same options.
+    ``grid`` is the follow-up's before its slices are cut. Outside of the scan the follow-up has air. Both get
+    independent noise. Reproducible for the same options.
     """
     rng = np.random.default_rng(options.seed)
     body = _body(scan)
@@ -205,7 +205,7 @@ def deformed(scan: RegistrationImage, options: Deformation, grid: Geometry | Non
     truth.AddTransform(sitk.TranslationTransform(3, (0.0, 0.0, -COUCH_MM)))  # the last added acts first
     grid = grid or _other_grid(scan.geometry)
     ends = _part_of(grid, options.followup_z), _part_of(scan.geometry, options.baseline_z)
-    fixed_mm = _places_in(body, grid, truth, options.points, rng)
+    fixed_mm = _points_in(body, grid, truth, options.points, rng)
     moving_mm = _through(truth, fixed_mm)
     is_common = np.minimum(depths_mm(ends[0], fixed_mm), depths_mm(ends[1], moving_mm)) >= 0
     # Common ones first, so that the lesions are among them.
@@ -213,8 +213,8 @@ def deformed(scan: RegistrationImage, options: Deformation, grid: Geometry | Non
     fixed_mm, moving_mm = fixed_mm[order], moving_mm[order]
     if options.lesion_mm is not None:
         scan = _with_balls(scan, moving_mm[: options.lesions], options.lesion_mm)
-    fixed = _noisy(_seen_on(ends[0], scan, truth), options.noise_hu, rng)
-    moving = _noisy(_seen_on(ends[1], scan, sitk.Transform()), options.noise_hu, rng)
+    fixed = _noisy(_resampled(ends[0], scan, truth), options.noise_hu, rng)
+    moving = _noisy(_resampled(ends[1], scan, sitk.Transform()), options.noise_hu, rng)
     return Deformed(Pair(fixed, moving, fixed_mm, moving_mm, options.lesions), is_common[order], knots_mm)
 
 
@@ -233,13 +233,13 @@ def large_pair() -> Deformed:
     bottom = z - (thorax.array.shape[0] - 1) * g.spacing_xyz[2]
     trunk = RegistrationImage(tall, Geometry((nx, ny, nz), g.spacing_xyz, (x, y, bottom)), thorax.name)
     size, start = (512, 512, 300), (x - 2.0, y - 2.0, z - 210.0)
-    baseline = _seen_on(Geometry(size, (0.79, 0.79, 1.5), start), trunk, sitk.Transform())
+    baseline = _resampled(Geometry(size, (0.79, 0.79, 1.5), start), trunk, sitk.Transform())
     followup = Geometry(size, (0.8, 0.8, 1.45), (start[0] - 3.0, start[1] - 3.0, start[2] + COUCH_MM + 5.0))
     return deformed(baseline, Deformation(seed=3, lesions=10, lesion_mm=8.0), followup)
 
 
 def _other_grid(geometry: Geometry) -> Geometry:
-    """The follow-up's: other voxels, not quite the same reach."""
+    """Grid of the follow-up: other voxels, slightly different extent."""
     spacing = (1.9, 1.9, 2.3)
     count = np.ceil(np.multiply(geometry.size_xyz, geometry.spacing_xyz) / spacing).astype(int)
     x, y, z = np.add(geometry.origin_xyz, (3.0, 3.0, COUCH_MM)).tolist()
@@ -248,7 +248,7 @@ def _other_grid(geometry: Geometry) -> Geometry:
 
 
 def _body(scan: RegistrationImage) -> sitk.Image:
-    """The patient without air round him and without couch, lungs included: 0/1 on a coarse grid."""
+    """Mask of the patient including the lungs, without air and couch: 0/1 on a coarse grid."""
     step = [max(1, round(_BODY_SPACING_MM / s)) for s in scan.geometry.spacing_zyx]
     a, b, c = step
     g = scan.geometry
@@ -266,7 +266,7 @@ def _body(scan: RegistrationImage) -> sitk.Image:
 def _random_spline(
     geometry: Geometry, body: sitk.Image, options: Deformation, rng: np.random.Generator
 ) -> tuple[sitk.Transform, Vector]:
-    """u(p) on the scan and a margin, and its control points' distances x, y, z."""
+    """u(p) over the scan with a margin, and the distances x, y, z of its control points."""
     margin = [int(np.ceil(_MARGIN_MM / s)) for s in geometry.spacing_zyx]
     stop = [n + m for n, m in zip(geometry.shape_zyx, margin, strict=True)]
     wide = geometry.cropped(Box((-margin[0], -margin[1], -margin[2]), (stop[0], stop[1], stop[2])))
@@ -298,8 +298,8 @@ def _field(transform: sitk.Transform, grid: sitk.Image) -> sitk.Image:
     )
 
 
-def _seen_on(grid: Geometry, scan: RegistrationImage, truth: sitk.Transform) -> RegistrationImage:
-    """seen(p) = scan(truth(p)), slice by slice of the grid to spare memory."""
+def _resampled(grid: Geometry, scan: RegistrationImage, truth: sitk.Transform) -> RegistrationImage:
+    """result(p) = scan(truth(p)) on a grid, slice by slice to save memory."""
     source = to_image(np.asarray(scan.array, np.float32), scan.geometry)
     hu = np.empty(grid.shape_zyx, np.float32)
     for z in range(grid.shape_zyx[0]):
@@ -335,19 +335,19 @@ def _with_balls(scan: RegistrationImage, centres_mm: FloatArray, radius_mm: floa
     return RegistrationImage(hu, scan.geometry, scan.name)
 
 
-def _places_in(
+def _points_in(
     body: sitk.Image, grid: Geometry, truth: sitk.Transform, count: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Random points (count, 3) of the follow-up's world that lie inside the body, anywhere between voxels."""
+    """Random points (count, 3) inside the body, in the follow-up's world."""
     inside = np.empty((0, 3))
     while len(inside) < count:
-        tried = grid.voxel_to_world(rng.uniform(0.0, np.subtract(grid.size_xyz, 1), (4 * count, 3)))
-        places = [body.TransformPhysicalPointToContinuousIndex(p) for p in _through(truth, tried).tolist()]
-        index = np.round(places).astype(int)
+        candidates = grid.voxel_to_world(rng.uniform(0.0, np.subtract(grid.size_xyz, 1), (4 * count, 3)))
+        mapped = _through(truth, candidates).tolist()
+        index = np.round([body.TransformPhysicalPointToContinuousIndex(p) for p in mapped]).astype(int)
         in_scan = np.all((index >= 0) & (index < body.GetSize()), axis=1)
         x, y, z = index[in_scan].T
         is_body = sitk.GetArrayViewFromImage(body)[z, y, x] > 0
-        inside = np.concatenate([inside, tried[in_scan][is_body]])
+        inside = np.concatenate([inside, candidates[in_scan][is_body]])
     return inside[:count]
 
 

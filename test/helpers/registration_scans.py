@@ -1,16 +1,25 @@
-"""Scans for the tests of propagation: real ones, moved ones with their true transform, phantoms."""
+"""Scans for tests of propagation: real ones, moved ones with their true transform, phantoms."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from model.case.geometry import FloatArray, Geometry, Vector, flip_order
+from model.case.case import Scan, Slot
+from model.case.geometry import AxisMap, FloatArray, Geometry, Vector, flip_order
 from model.propagation.register import RegistrationImage
 from model.propagation.register.grids import to_image
 from model.propagation.register.linear import LinearTransform
 from test.helpers.paths import real_file
+
+
+def empty_scan(time_point: str, geometry: Geometry) -> Scan:
+    """A primary scan of zeros."""
+    ct = np.zeros(geometry.shape_zyx, np.int16)
+    return Scan(time_point, Slot.PRIMARY, Path(f"{time_point}.mha"), geometry, AxisMap(), ct)
 
 
 def read(name: str) -> RegistrationImage:
@@ -36,13 +45,13 @@ def middle_mm(geometry: Geometry) -> FloatArray:
 
 
 def around(geometry: Geometry, matrix: FloatArray, shift_mm: npt.ArrayLike = (0, 0, 0)) -> LinearTransform:
-    """A transform that turns or stretches round the middle of a scan, then shifts."""
+    """A transform that rotates or stretches around the centre of a scan, then translates."""
     centre = middle_mm(geometry)
     return LinearTransform(matrix, centre - matrix @ centre + np.asarray(shift_mm, np.float64))
 
 
 def grid_like(source: Geometry, truth: LinearTransform, spacing_xyz: Vector) -> Geometry:
-    """A grid of another spacing whose middle sees what the source's middle shows."""
+    """A grid of another spacing with corresponding centre."""
     count = np.asarray(source.size_xyz) * source.spacing_xyz / np.asarray(spacing_xyz)
     size = tuple(int(n) for n in count)
     centre = truth.moving_to_fixed(middle_mm(source))
@@ -54,7 +63,7 @@ def grid_like(source: Geometry, truth: LinearTransform, spacing_xyz: Vector) -> 
 def followup_of(
     baseline: RegistrationImage, grid: Geometry, truth: LinearTransform, noise_hu: float = 0.0
 ) -> RegistrationImage:
-    """What a scanner sees on a grid of a patient that has moved: followup(p) = baseline(truth(p))."""
+    """Scan of a patient that has moved, on a grid: followup(p) = baseline(truth(p))."""
     itk = sitk.AffineTransform(truth.matrix.ravel().tolist(), truth.offset_mm.tolist())
     source = to_image(baseline.array.astype(np.float32), baseline.geometry)
     target = to_image(np.zeros(grid.shape_zyx, np.uint8), grid)
@@ -80,7 +89,7 @@ def part_of(scan: RegistrationImage, start_z: float, stop_z: float) -> Registrat
 def elsewhere(
     scan: RegistrationImage, truth: LinearTransform, shift_mm: npt.ArrayLike
 ) -> tuple[RegistrationImage, LinearTransform]:
-    """The same scan by another table's zero point."""
+    """The same scan with a shifted origin, and the transform that belongs to it."""
     shift = np.asarray(shift_mm, np.float64)
     g = scan.geometry
     x, y, z = (float(value) for value in np.asarray(g.origin_xyz) + shift)

@@ -1,7 +1,7 @@
-"""How near propagated places come to the true ones: limits of the default registration on real scans.
+"""Errors of propagated points on real scans: limits of the default registration.
 
-Each pair is registered once, by one and the same set of defaults, and its places are carried over as a
-patient's lesions are: from the grid of one scan to that of the other, with the closer look round them.
+Each pair is registered once, with one set of defaults, and its points are propagated like a patient's
+lesions: from the grid of one scan to that of the other, with refinement near them.
 `test.benchmark.registration` prints the same figures for all back ends.
 """
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 BACKEND = "deformable"
 BOTH_WAYS = pytest.mark.parametrize("direction", list(Direction))
 
-# A place so near to the end of a scan may be taken for one just beyond it: nothing is seen on its other side.
+# A point this near to the end of a scan may be taken for one just outside: there is no image beyond it.
 BORDER_MM = 10.0
 
 
@@ -45,7 +45,7 @@ def registered_by(name: str, pair: Pair) -> Registered:
 
 @pytest.fixture(scope="module")
 def lung() -> Pair:
-    """51 landmarks of two dates, 35 mm apart at first."""
+    """51 landmarks of two dates, 35 mm apart by the headers."""
     pair = lung_pair()
     assert len(pair.fixed_mm) == 51 and 35.0 < pair.start_mm() < 35.6
     return pair
@@ -58,7 +58,7 @@ def lung_forward(lung: Pair) -> Registered:
 
 @pytest.fixture(scope="module")
 def lung_backward(lung: Pair) -> Registered:
-    """The later scan taken for the baseline, registered anew."""
+    """The later scan as the baseline, registered again."""
     return registered_by(BACKEND, lung.swapped())
 
 
@@ -69,7 +69,7 @@ def test_landmarks_of_a_lung(lung_forward: Registered, direction: Direction) -> 
 
 
 @BOTH_WAYS
-def test_landmarks_of_a_lung_without_a_closer_look(lung_forward: Registered, direction: Direction) -> None:
+def test_landmarks_of_a_lung_without_refinement(lung_forward: Registered, direction: Direction) -> None:
     assert lung_forward.errors_everywhere_mm(direction).mean() <= 1.6
 
 
@@ -101,7 +101,7 @@ def test_tumour_of_two_phases_of_breathing(breathing: Registered, direction: Dir
 @pytest.fixture(scope="module")
 def thorax() -> Registered:
     """A real thorax under a random smooth deformation: the truth is known everywhere."""
-    return registered_by(BACKEND, _as_asked(thorax_pair(Deformation())).common)
+    return registered_by(BACKEND, _checked(thorax_pair(Deformation())).common)
 
 
 @BOTH_WAYS
@@ -117,14 +117,14 @@ def test_a_larger_known_deformation() -> None:
 
 
 @BOTH_WAYS
-def test_known_deformation_round_lesions(thorax: Registered, direction: Direction) -> None:
-    _assert_closer_look_helps(thorax, direction)
+def test_known_deformation_near_lesions(thorax: Registered, direction: Direction) -> None:
+    _assert_refinement_helps(thorax, direction)
 
 
 @pytest.fixture(scope="module")
 def known_half() -> Deformed:
     """Each scan shows three quarters of the thorax, so that half is in both."""
-    return _as_asked(thorax_pair(HALF))
+    return _checked(thorax_pair(HALF))
 
 
 @pytest.fixture(scope="module")
@@ -139,15 +139,15 @@ def test_known_deformation_of_half(half: Registered, direction: Direction) -> No
 
 
 @BOTH_WAYS
-def test_known_deformation_of_half_round_lesions(half: Registered, direction: Direction) -> None:
-    _assert_closer_look_helps(half, direction)
+def test_known_deformation_of_half_near_lesions(half: Registered, direction: Direction) -> None:
+    _assert_refinement_helps(half, direction)
 
 
 @BOTH_WAYS
-def test_what_the_other_half_shows_is_out_of_view(
+def test_points_of_the_other_half_are_out_of_view(
     known_half: Deformed, half: Registered, direction: Direction
 ) -> None:
-    """Asked without the closer look, which is for lesions by the dozen."""
+    """Without refinement, which is meant for dozens of lesions."""
     pair = known_half.pair
     ends = (pair.fixed, pair.fixed_mm), (pair.moving, pair.moving_mm)
     (source, start_mm), (target, true_mm) = ends[::-1] if direction is Direction.TO_FOLLOWUP else ends
@@ -167,8 +167,8 @@ def _of(found: list[PropagatedPoint], is_meant: np.ndarray) -> list[PropagatedPo
     return [point for point, meant in zip(found, is_meant, strict=True) if meant]
 
 
-def _as_asked(known: Deformed) -> Deformed:
-    """The deformation is as smooth and as large as the limits are meant for."""
+def _checked(known: Deformed) -> Deformed:
+    """Check that the deformation is as smooth and as large as the limits assume."""
     assert min(known.knots_mm) >= 50.0
     assert 10.0 <= known.moved_mm().max() <= 15.0
     assert np.count_nonzero(known.is_common) >= 500
@@ -180,9 +180,9 @@ def _assert_within_limits(errors_mm: FloatArray) -> None:
     assert np.percentile(errors_mm, 95) <= 3.0
 
 
-def _assert_closer_look_helps(registered: Registered, direction: Direction) -> None:
-    """A dozen lesions are too few for a median; of the same ones none is asked in vain."""
-    closer_mm = registered.errors_mm(direction)
-    coarse_mm = registered.errors_everywhere_mm(direction)[: len(closer_mm)]
-    assert np.percentile(closer_mm, 95) <= 3.0
-    assert closer_mm.mean() <= coarse_mm.mean() + 0.05
+def _assert_refinement_helps(registered: Registered, direction: Direction) -> None:
+    """A dozen lesions are too few for a median; refinement must not increase their mean error."""
+    refined_mm = registered.errors_mm(direction)
+    coarse_mm = registered.errors_everywhere_mm(direction)[: len(refined_mm)]
+    assert np.percentile(refined_mm, 95) <= 3.0
+    assert refined_mm.mean() <= coarse_mm.mean() + 0.05

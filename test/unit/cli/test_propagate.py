@@ -1,4 +1,4 @@
-"""The command `propagate`: what it writes, in which units, and what it says of bad input."""
+"""The command `propagate`: results, units, and errors of invalid input."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from test.helpers.paths import CHECKOUT
 from ...helpers.registration_scans import around, followup_of, grid_like, phantom, turn
 
 BASELINE = Geometry((24, 20, 16), (2.0, 2.0, 3.0), (-24.0, -20.0, -24.0))
-# The same field of view, y turned round, other spacings, and stored with z first.
+# The same field of view, y reversed, other spacings, and stored with z first.
 FOLLOWUP = Geometry((24, 24, 20), (2.0, 2.0, 2.0), (-24.0, 18.0, -24.0), (0, 1, 0, 0, 0, -1, 1, 0, 0))
 MODULE = "test.unit.cli.test_propagate"
 
@@ -59,11 +59,11 @@ def entries(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def voxels_of(path: Path) -> Array:
-    image = read_image(path)  # whose array lives as long as it does
+    image = read_image(path)  # its array lives only as long as the image
     return image.array.copy()
 
 
-def test_points_keep_their_place_in_the_world(scans: tuple[Path, Path], tmp_path: Path) -> None:
+def test_points_keep_their_world_position(scans: tuple[Path, Path], tmp_path: Path) -> None:
     clicks, output = tmp_path / "clicks.json", tmp_path / "out" / "points.json"
     points = {7: (10.5, 8.0, 4.0), 65_535: (0.0, 0.0, 0.0), 3: (12.0, 40.0, 8.0)}
     write_clicks(clicks, points)
@@ -81,7 +81,7 @@ def test_points_keep_their_place_in_the_world(scans: tuple[Path, Path], tmp_path
     assert far["in_view"] is False and far["is_flagged"] is True
 
 
-def test_world_in_and_out(scans: tuple[Path, Path], tmp_path: Path) -> None:
+def test_world_units(scans: tuple[Path, Path], tmp_path: Path) -> None:
     clicks, output = tmp_path / "clicks.json", tmp_path / "out.json"
     write_clicks(clicks, {1: (3.25, -4.5, 6.0)})
     options = ("--points", clicks, "-o", output, "--clicks", "world", "--backend", f"{MODULE}:shifted")
@@ -92,7 +92,7 @@ def test_world_in_and_out(scans: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def shifted(fixed: RegistrationImage, moving: RegistrationImage) -> Transform:
-    """Knows the pair by its names; the other way round it is as good."""
+    """A translation in both directions; checks the names of the scans."""
     names = (fixed.name, moving.name)
     assert set(names) == {"primary-after", "primary-before"}
     return LinearTransform.translation((5.0, 0.0, 0.0))
@@ -114,7 +114,7 @@ def test_boxes(scans: tuple[Path, Path], tmp_path: Path) -> None:
     assert read_boxes(tmp_path / "again.json") == corners
 
 
-def test_a_mask_keeps_ids_place_and_volume(scans: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_mask_keeps_ids_position_and_volume(scans: tuple[Path, Path], tmp_path: Path) -> None:
     labels = np.zeros(BASELINE.shape_zyx, np.int32)
     labels[4:8, 5:11, 6:12] = 65_535
     labels[10, 4, 3] = 2
@@ -130,7 +130,7 @@ def test_a_mask_keeps_ids_place_and_volume(scans: tuple[Path, Path], tmp_path: P
         assert len(after) * 8 == pytest.approx(len(before) * 12, abs=8)
 
 
-def test_all_at_once_into_a_folder(scans: tuple[Path, Path], tmp_path: Path) -> None:
+def test_all_outputs_in_a_folder(scans: tuple[Path, Path], tmp_path: Path) -> None:
     labels = np.zeros(BASELINE.shape_zyx, np.uint8)
     labels[4:8, 5:11, 6:12] = 1
     mask, clicks, boxes = tmp_path / "m.mha", tmp_path / "c.json", tmp_path / "b.json"
@@ -148,8 +148,8 @@ def test_all_at_once_into_a_folder(scans: tuple[Path, Path], tmp_path: Path) -> 
     assert read_clicks(folder / "points.json")[1] == pytest.approx(voxels.mean(axis=0), abs=0.5)
 
 
-def test_a_real_registration(tmp_path: Path) -> None:
-    """A phantom that has moved: points arrive, and the confidence covers what they are off."""
+def test_registration_of_a_phantom(tmp_path: Path) -> None:
+    """A moved phantom: points are propagated, and the confidence covers their errors."""
     scan = phantom((40, 34, 27), 7.0)
     truth = around(scan.geometry, turn(6.0), (14.0, -9.0, 20.0))
     followup = followup_of(scan, grid_like(scan.geometry, truth, (8.0, 8.0, 8.0)), truth, 10.0)
@@ -169,7 +169,7 @@ def test_a_real_registration(tmp_path: Path) -> None:
     assert entries(output)["3"]["in_view"] is False
 
 
-def test_a_back_end_that_fails_is_told_in_one_line(
+def test_a_failing_backend_is_reported_in_one_line(
     scans: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -186,7 +186,7 @@ CALLS: list[tuple[str, str]] = []
 
 
 class Fragile:
-    """Loses points of x above 10 mm; fails the other way round."""
+    """Loses points of x above 10 mm; fails in the opposite direction."""
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         CALLS.append((fixed.name, moving.name))
@@ -202,7 +202,7 @@ def _refuse(points_mm: npt.ArrayLike) -> Transform:
 class _Torn:
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
         points = np.array(points_mm, np.float64)
-        # A user's transform is tried at the corners of the scans first: those are well.
+        # A user's transform is checked at the corners of the scans first: those are valid.
         corner = (np.abs(points) > 17).all(axis=1)
         points[(points[:, 0] > 10) & ~corner] = np.nan
         return points
@@ -211,7 +211,6 @@ class _Torn:
 
 
 def test_a_saved_transform_gives_the_same_points(scans: tuple[Path, Path], tmp_path: Path) -> None:
-    pytest.importorskip("model.propagation.register.stored")
     clicks, saved = tmp_path / "c.json", tmp_path / "saved.tfm"
     write_clicks(clicks, {1: (3.25, -4.5, 6.0)})
     options = ("--points", clicks, "--clicks", "world", "-o")
@@ -220,7 +219,7 @@ def test_a_saved_transform_gives_the_same_points(scans: tuple[Path, Path], tmp_p
     )
     propagate(*scans, *options, tmp_path / "again.json", "--backend", f"transform:{saved}")
     assert read_clicks(tmp_path / "again.json")[1] == pytest.approx((-1.75, -4.5, 6.0), abs=1e-3)
-    # And from the follow-up back, by the same file.
+    # From the follow-up to the baseline, with the same file.
     propagate(
         scans[1],
         scans[0],
@@ -234,7 +233,7 @@ def test_a_saved_transform_gives_the_same_points(scans: tuple[Path, Path], tmp_p
     assert read_clicks(tmp_path / "back.json")[1] == pytest.approx((8.25, -4.5, 6.0), abs=1e-3)
 
 
-def test_what_is_lost_or_fails_takes_nothing_with_it(
+def test_lost_lesions_and_failures_do_not_affect_others(
     scans: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clicks, boxes, folder = tmp_path / "c.json", tmp_path / "b.json", tmp_path / "out"
@@ -270,7 +269,7 @@ def test_what_is_lost_or_fails_takes_nothing_with_it(
         assert text in caplog.text
 
 
-def test_the_other_way_round_is_left_out_where_it_says_nothing(
+def test_the_opposite_direction_is_only_registered_if_needed(
     scans: tuple[Path, Path], tmp_path: Path
 ) -> None:
     clicks, output = tmp_path / "c.json", tmp_path / "out.json"
@@ -317,7 +316,7 @@ def test_empty_lists_and_masks(scans: tuple[Path, Path], tmp_path: Path) -> None
         (["--points", "c.json", "-o", "o.json", "--save-transform", "t.xyz"], "t.xyz: is no name for .*h5"),
     ],
 )
-def test_bad_input_is_told_in_one_line(
+def test_invalid_input_is_reported_in_one_line(
     scans: tuple[Path, Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -340,7 +339,7 @@ def test_bad_input_is_told_in_one_line(
 @pytest.mark.parametrize(
     "options", [("-o", "c.json/o.json"), ("-o", "o.json", "--save-transform", "c.json/t.h5")]
 )
-def test_what_cannot_be_written_is_told_before_any_work(
+def test_unwritable_output_is_reported_before_any_work(
     options: Sequence[str], scans: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

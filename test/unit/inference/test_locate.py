@@ -1,4 +1,4 @@
-"""Where each lesion's points come from: clicks, the mask, or another scan."""
+"""Points of lesions from clicks, masks and registration."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Mask = npt.NDArray[np.uint16]
 
 @dataclass
 class Shift:
-    """A back end whose transform is one shift, and which may fail."""
+    """A back end whose transform is a translation, and which may fail."""
 
     mm: Vector = (0.0, 0.0, 0.0)
     fails: bool = False
     is_reliable: bool = True
     refined_mm: Vector | None = None
     fails_for: str = ""
-    asked: int = field(default=0, init=False)
+    calls: int = field(default=0, init=False)
     refined: list[int] = field(default_factory=list, init=False)
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
-        self.asked += 1
+        self.calls += 1
         if self.fails or (self.fails_for and self.fails_for in (fixed.name, moving.name)):
             raise ValueError("no registration")
         warnings = ("the scans hardly overlap",)
@@ -71,7 +71,7 @@ def _scan(
 
 
 def _mask(**cubes: Vector) -> Mask:
-    """Cubes of 3 voxels round a centre; ``L7`` is lesion 7."""
+    """Cubes of 3 voxels around a centre; ``L7`` is lesion 7."""
     mask = np.zeros(SHAPE, np.uint16)
     for name, (z, y, x) in cubes.items():
         z, y, x = int(z), int(y), int(x)
@@ -91,7 +91,7 @@ def _locate(*scans: Scan, method: Shift | None = None) -> LocatedLesions:
 # --- points of a case ------------------------------------------------------------------------------------
 
 
-def test_given_clicks_are_used_as_they_are_and_nothing_is_registered() -> None:
+def test_given_clicks_are_used_unchanged_without_registration() -> None:
     method = Shift()
     located = _locate(
         _scan(BASELINE, {7: (5.25, 6, 7)}, _mask(L7=(5, 6, 7))),
@@ -103,7 +103,7 @@ def test_given_clicks_are_used_as_they_are_and_nothing_is_registered() -> None:
     assert prompt.followup_point.point_zyx == (8, 9.5, 10)
     assert {prompt.baseline_point.source, prompt.followup_point.source} == {PointSource.GIVEN}
     assert prompt.has_mask and not prompt.is_new
-    assert method.asked == 0 and not located.warnings
+    assert method.calls == 0 and not located.warnings
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_click_without_a_label_has_no_mask() -> None:
     assert any("no label" in text for text in located.warnings)
 
 
-def test_a_lesion_of_the_followup_alone_is_new() -> None:
+def test_a_lesion_of_the_followup_only_is_new() -> None:
     located = _locate(_scan(BASELINE), _scan(FOLLOWUP, {7: (5, 6, 7)}), method=Shift((1.0, 0.0, 2.0)))
     (prompt,) = located.prompts
     assert prompt.is_new and not prompt.has_mask
@@ -159,13 +159,13 @@ def test_a_lesion_of_the_followup_alone_is_new() -> None:
     assert prompt.baseline_point.point_zyx == pytest.approx((4, 6, 6))  # the inverse of the shift
 
 
-def test_out_of_every_view_is_unanswered() -> None:
+def test_lesions_outside_of_all_scans_are_out_of_view() -> None:
     located = _locate(_scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP), method=Shift((0.0, 0.0, 500.0)))
     assert not located.prompts
     assert [lesion.lesion_id for lesion in located.out_of_view] == [7]
 
 
-def test_one_lesions_failure_leaves_the_others() -> None:
+def test_the_failure_of_one_lesion_leaves_the_others() -> None:
     located = _locate(
         _scan(BASELINE, {7: (5, 6, 7), 8: (5, 6, 7)}),
         _scan(FOLLOWUP, {8: (5, 6, 7)}),
@@ -175,7 +175,7 @@ def test_one_lesions_failure_leaves_the_others() -> None:
     assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(7, UNREGISTERED)]
 
 
-def test_all_lesions_of_a_pair_share_one_registration_and_one_closer_look() -> None:
+def test_all_lesions_of_a_pair_share_one_registration_and_refinement() -> None:
     method = Shift((2.0, 0.0, 0.0), refined_mm=(3.0, 0.0, 0.0))
     located = _locate(
         _scan(BASELINE, {7: (5, 6, 7), 8: (6, 20, 20), 9: (5, 9, 9)}),
@@ -184,10 +184,10 @@ def test_all_lesions_of_a_pair_share_one_registration_and_one_closer_look() -> N
     )
     points = {prompt.lesion_id: prompt.followup_point.point_zyx for prompt in located.prompts}
     assert points[7] == pytest.approx((5, 6, 10)) and points[8] == pytest.approx((6, 20, 23))
-    assert method.asked == 1 and method.refined == [2]  # the clicked lesion is not among them
+    assert method.calls == 1 and method.refined == [2]  # the clicked lesion is not among them
 
 
-def test_propagated_points_say_how_far_off_they_may_be() -> None:
+def test_propagated_points_have_confidence() -> None:
     located = _locate(
         _scan(BASELINE, {7: (5, 6, 7), 8: (5, 6, 7)}), _scan(FOLLOWUP, {8: (5, 6, 7)}), method=Shift()
     )
@@ -204,14 +204,14 @@ def test_propagated_points_say_how_far_off_they_may_be() -> None:
         (Shift((36.0, 0.0, 0.0)), "outside of the field of view"),  # 3.5 mm
     ],
 )
-def test_doubtful_points_are_flagged_and_answered(method: Shift, reason: str) -> None:
+def test_doubtful_points_are_flagged_and_prompted(method: Shift, reason: str) -> None:
     located = _locate(_scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP), method=method)
     assert located.estimates[located.prompts[0]].is_flagged
     assert any("lesion 7: check its point" in text and reason in text for text in located.warnings)
     assert located.prompts[0].followup_point.point_zyx[2] <= 39
 
 
-def test_a_lost_point_is_that_lesions_failure() -> None:
+def test_a_lost_point_is_the_failure_of_its_lesion() -> None:
     class Tears(Shift):
         def moving_to_fixed(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
             moved = np.array(points_mm, np.float64)
@@ -225,7 +225,7 @@ def test_a_lost_point_is_that_lesions_failure() -> None:
     ]
 
 
-def test_one_bad_point_does_not_spoil_those_it_is_carried_with() -> None:
+def test_one_bad_point_does_not_affect_others_of_the_pair() -> None:
     class Picky(Shift):
         def moving_to_fixed(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
             if (np.asarray(points_mm)[:, 0] > 15).any():
@@ -237,7 +237,7 @@ def test_one_bad_point_does_not_spoil_those_it_is_carried_with() -> None:
     assert [(lesion.lesion_id, lesion.reason) for lesion in located.failures] == [(8, "no such place")]
 
 
-def test_a_pair_that_fails_leaves_the_other_scan_to_answer() -> None:
+def test_a_failed_pair_leaves_the_other_scan() -> None:
     located = _locate(
         _scan(BASELINE, {7: (5, 6, 7)}),
         _scan(FOLLOWUP),
@@ -249,15 +249,15 @@ def test_a_pair_that_fails_leaves_the_other_scan_to_answer() -> None:
 
 
 class ByScan(Shift):
-    """A back end that is sure of the primary follow-up, and not of the secondary one."""
+    """A back end that is reliable for the primary follow-up only."""
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         return replace(super().register(fixed, moving), is_reliable=fixed.name.startswith("primary"))
 
 
 @pytest.mark.parametrize("x", [2.0, -300.0], ids=["trusted", "seen by the fall-back alone"])
-def test_a_fall_back_does_not_draw_a_lesion_into_another_scan(x: float) -> None:
-    """The secondary scan would see it deeper."""
+def test_a_fall_back_is_not_preferred_to_a_reliable_registration(x: float) -> None:
+    """The lesion lies deeper in the secondary scan."""
     located = _locate(
         _scan(BASELINE, {7: (10, 20, 9)}),
         _scan(FOLLOWUP, origin_xyz=(9 - x, 0.0, 0.0)),
@@ -267,7 +267,7 @@ def test_a_fall_back_does_not_draw_a_lesion_into_another_scan(x: float) -> None:
     assert [prompt.followup.slot for prompt in located.prompts] == [PRIMARY if x > 0 else SECONDARY]
 
 
-def test_a_lesion_of_which_one_scan_says_nothing_is_not_called_out_of_view() -> None:
+def test_a_lesion_with_a_failed_pair_is_not_out_of_view() -> None:
     located = _locate(
         _scan(BASELINE, {7: (5, 6, 7)}),
         _scan(FOLLOWUP),
@@ -280,7 +280,7 @@ def test_a_lesion_of_which_one_scan_says_nothing_is_not_called_out_of_view() -> 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_new_lesion_is_segmented_without_a_registration(lost: bool) -> None:
-    """Its follow-up point is given; its place before is then as the headers say."""
+    """Its follow-up point is given; the baseline point is then found by the headers."""
     nowhere = (float("nan"),) * 3
     located = _locate(
         _scan(BASELINE, slot=SECONDARY, origin_xyz=(0.0, 0.0, 400.0)),
@@ -294,9 +294,9 @@ def test_a_new_lesion_is_segmented_without_a_registration(lost: bool) -> None:
     assert located.estimates[prompt].is_flagged and not located.failures
 
 
-def test_a_lost_place_before_is_never_preferred() -> None:
+def test_a_lost_baseline_point_is_never_preferred() -> None:
     class Halved(Shift):
-        """Knows the place in the secondary scan only, as the primary's is NaN."""
+        """Maps to NaN in the primary scan."""
 
         def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
             mm = 0.0 if moving.name.startswith("secondary") else float("nan")
@@ -313,23 +313,25 @@ def _two_followups(overlap_mm: float) -> tuple[Scan, Scan]:
 
 
 @pytest.mark.parametrize(
-    ("z", "overlap_mm", "answering"),
+    ("z", "overlap_mm", "chosen"),
     [
         (10.0, 0.0, [PRIMARY]),
         (19.0, 20.0, [SECONDARY, PRIMARY]),  # 3 mm deep in the one, 19 mm (x is nearer: 9.5) in the other
         (14.5, 20.0, [PRIMARY, SECONDARY]),  # as deep in both
     ],
 )
-def test_the_scan_that_sees_deeper_answers(z: float, overlap_mm: float, answering: list[Slot]) -> None:
+def test_a_lesion_is_segmented_in_the_scan_that_shows_it_deeper(
+    z: float, overlap_mm: float, chosen: list[Slot]
+) -> None:
     followups = _two_followups(overlap_mm)
     located = _locate(_scan(BASELINE, {7: (z, 20, 9)}), *followups, method=Shift())
-    assert [prompt.followup.slot for prompt in located.prompts] == answering
+    assert [prompt.followup.slot for prompt in located.prompts] == chosen
     for prompt in located.prompts:
         world = prompt.followup.geometry.zyx_to_world(prompt.followup_point.point_zyx)
         assert world == pytest.approx((9, 20, 2 * z))
 
 
-def test_a_lesion_clicked_in_both_followup_scans_is_answered_in_both() -> None:
+def test_a_lesion_clicked_in_both_followup_scans_is_segmented_in_both() -> None:
     located = _locate(
         _scan(BASELINE, {7: (5, 6, 7)}),
         _scan(FOLLOWUP, {7: (5, 6, 7)}),

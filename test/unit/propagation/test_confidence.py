@@ -1,4 +1,4 @@
-"""The estimate of a propagated point's error: what raises it, what does not, what gets a flag."""
+"""Estimated errors of propagated points, and their flags."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def registered(transform: Transform, similarity: float = 1.0, is_reliable: bool 
 
 
 def grids(direction: Direction) -> tuple[Geometry, Geometry]:
-    """Source and target."""
+    """Grids of source and target."""
     return (BASELINE, FOLLOWUP) if direction is Direction.TO_FOLLOWUP else (FOLLOWUP, BASELINE)
 
 
@@ -44,30 +44,32 @@ def waves(height_mm: float, length_mm: float) -> FieldTransform:
 
 @settings(max_examples=30, deadline=None)
 @given(st.floats(-180, 180), st.tuples(*[st.floats(-20, 20)] * 3), BOTH)
-def test_a_rigid_motion_is_no_sign_of_error(
+def test_a_rigid_motion_does_not_lower_confidence(
     degrees: float, offset: tuple[float, float, float], direction: Direction
 ) -> None:
     transform = LinearTransform(turn(degrees), np.asarray(offset))
     source, target = grids(direction)
     points = [(20.0, 25.0, 30.0), (3.0, 4.0, 5.0), (-30.0, 2.0, 90.0)]
-    answers = propagate_with_confidence(points, source, target, registered(transform), direction, None, PLAIN)
-    places = propagate_points(points, source, target, transform, direction)
-    assert np.allclose([answer.point_zyx for answer in answers], places)
-    assert max(answer.confidence_mm for answer in answers) < 1e-6
-    for answer in answers:
-        assert answer.in_view == (target.depth_mm(answer.point_zyx) >= 0)
-        assert answer.is_flagged != answer.in_view
+    propagated = propagate_with_confidence(
+        points, source, target, registered(transform), direction, None, PLAIN
+    )
+    expected_zyx = propagate_points(points, source, target, transform, direction)
+    assert np.allclose([point.point_zyx for point in propagated], expected_zyx)
+    assert max(point.confidence_mm for point in propagated) < 1e-6
+    for point in propagated:
+        assert point.in_view == (target.depth_mm(point.point_zyx) >= 0)
+        assert point.is_flagged != point.in_view
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-def test_stretching_by_a_tenth_leaves_half_a_millimetre(direction: Direction) -> None:
+def test_stretching_by_a_tenth_adds_half_a_millimetre(direction: Direction) -> None:
     matrix = np.eye(3) * (1.1 if direction is Direction.TO_BASELINE else 1 / 1.1)
     registration = registered(LinearTransform(matrix, np.zeros(3)))
-    answer = propagate_with_confidence(MIDDLE, *grids(direction), registration, direction, None, PLAIN)[0]
-    assert answer.confidence_mm == pytest.approx(0.5)
+    point = propagate_with_confidence(MIDDLE, *grids(direction), registration, direction, None, PLAIN)[0]
+    assert point.confidence_mm == pytest.approx(0.5)
 
 
-def test_the_wilder_the_mapping_the_less_is_it_trusted() -> None:
+def test_irregular_mappings_lower_confidence() -> None:
     def confidence(height_mm: float, length_mm: float) -> float:
         registration = registered(waves(height_mm, length_mm))
         point = FOLLOWUP.world_to_zyx((0.0, 0.0, 0.0))
@@ -79,14 +81,14 @@ def test_the_wilder_the_mapping_the_less_is_it_trusted() -> None:
     assert calm < 1.0 < swell < rough
 
 
-def test_a_mirrored_neighbourhood_is_never_taken_for_a_turned_one() -> None:
+def test_a_mirrored_neighbourhood_is_not_taken_for_a_rotated_one() -> None:
     registration = registered(LinearTransform(np.diag([1.0, 1.0, -1.0]), np.zeros(3)))
-    answer = propagate_with_confidence(MIDDLE, BASELINE, FOLLOWUP, registration, options=PLAIN)[0]
-    assert answer.confidence_mm > 4.0
+    point = propagate_with_confidence(MIDDLE, BASELINE, FOLLOWUP, registration, options=PLAIN)[0]
+    assert point.confidence_mm > 4.0
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-def test_the_way_missing_there_and_back_counts(direction: Direction) -> None:
+def test_inverse_inconsistency_lowers_confidence(direction: Direction) -> None:
     there = LinearTransform(turn(10.0), np.asarray([1.0, 2.0, 3.0]))
     inverse = np.asarray(np.linalg.inv(there.matrix), np.float64)
     exact = LinearTransform(inverse, -inverse @ there.offset_mm)
@@ -103,19 +105,19 @@ def test_the_way_missing_there_and_back_counts(direction: Direction) -> None:
     assert confidence(off, halved) == pytest.approx(np.hypot(2.0, 2.5))
 
 
-def test_scans_that_stay_unlike_are_less_sure() -> None:
+def test_dissimilar_scans_lower_confidence() -> None:
     identity = LinearTransform.identity()
     found = [
         propagate_with_confidence(MIDDLE, BASELINE, FOLLOWUP, registered(identity, similarity))[0]
         for similarity in (0.99, 0.84, 0.36, float("nan"))
     ]
-    assert [answer.confidence_mm for answer in found] == pytest.approx(
+    assert [point.confidence_mm for point in found] == pytest.approx(
         [np.hypot(1, 2), np.hypot(1, 8), np.hypot(1, 16), 1.0]
     )
-    assert [answer.is_flagged for answer in found] == [False, False, True, False]
+    assert [point.is_flagged for point in found] == [False, False, True, False]
 
 
-def test_fall_backs_are_flagged_with_a_reverse_of_no_worth_left_out() -> None:
+def test_fall_backs_are_flagged_and_an_unreliable_reverse_adds_no_mm() -> None:
     identity = LinearTransform.identity()
     lost = registered(LinearTransform.translation([300.0, 0.0, 0.0]), is_reliable=False)
     sure = propagate_with_confidence(MIDDLE, BASELINE, FOLLOWUP, registered(identity))[0]
@@ -129,7 +131,7 @@ def test_fall_backs_are_flagged_with_a_reverse_of_no_worth_left_out() -> None:
 
 @dataclass(frozen=True, eq=False)
 class Holed:
-    """Identity that loses all points of x above 20 mm, and never expects to be asked for lost ones."""
+    """Identity that loses all points of x above 20 mm, and must not be called with lost ones."""
 
     def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
         points = np.array(points_mm, np.float64)
@@ -140,7 +142,7 @@ class Holed:
     moving_to_fixed = fixed_to_moving
 
 
-def test_lost_points_lose_no_others() -> None:
+def test_lost_points_do_not_affect_others() -> None:
     places_mm = [(0.0, 0.0, 0.0), (30.0, 0.0, 0.0), (19.0, 0.0, 0.0)]
     points = [BASELINE.world_to_zyx(place) for place in places_mm] + [(np.nan, 1.0, 2.0)]
     for reverse in (None, registered(Holed())):
@@ -150,9 +152,9 @@ def test_lost_points_lose_no_others() -> None:
         assert good.confidence_mm == 1.0 and good.in_view and not good.is_flagged
         assert np.isfinite(edge.point_zyx).all() and edge.confidence_mm == np.inf
         assert edge.in_view and edge.is_flagged
-        for answer in (lost, never):
-            assert np.isnan(answer.point_zyx).all() and answer.confidence_mm == np.inf
-            assert answer.is_flagged and not answer.in_view
+        for point in (lost, never):
+            assert np.isnan(point.point_zyx).all() and point.confidence_mm == np.inf
+            assert point.is_flagged and not point.in_view
 
 
 def test_no_points() -> None:
@@ -161,46 +163,48 @@ def test_no_points() -> None:
 
 
 @dataclass
-class Closer:
-    """Remembers where it was asked to look closer."""
+class Refiner:
+    """Records the points near which it is called."""
 
-    asked: FloatArray | None = None
+    refined_at_mm: FloatArray | None = None
     error: Exception | None = None
 
     def __call__(self, points_mm: npt.ArrayLike) -> Transform:
-        self.asked = np.asarray(points_mm)
+        self.refined_at_mm = np.asarray(points_mm)
         if self.error:
             raise self.error
         return LinearTransform.translation([1.0, 0.0, 0.0])
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-def test_a_closer_look_is_taken_in_the_world_of_the_followup(direction: Direction) -> None:
-    closer = Closer()
+def test_refinement_gets_points_in_the_world_of_the_followup(direction: Direction) -> None:
+    refiner = Refiner()
     rough = LinearTransform.translation([0.0, 7.0, 0.0])
-    registration = Registration(rough, 1.0, refine=closer)
+    registration = Registration(rough, 1.0, refine=refiner)
     source, target = grids(direction)
     point_mm = np.zeros((1, 3)) if direction is Direction.TO_BASELINE else rough.fixed_to_moving([[0, 0, 0]])
     point = source.world_to_zyx(point_mm[0])
-    answer = propagate_with_confidence([point, (900.0, 0.0, 0.0)], source, target, registration, direction)[0]
-    assert closer.asked == pytest.approx(np.zeros((1, 3)))
+    propagated = propagate_with_confidence(
+        [point, (900.0, 0.0, 0.0)], source, target, registration, direction
+    )[0]
+    assert refiner.refined_at_mm == pytest.approx(np.zeros((1, 3)))
     sign = 1.0 if direction is Direction.TO_BASELINE else -1.0
-    assert target.zyx_to_world(answer.point_zyx) == pytest.approx(tuple(point_mm[0] + [sign, 0, 0]))
-    assert answer.confidence_mm == pytest.approx(1.0)
+    assert target.zyx_to_world(propagated.point_zyx) == pytest.approx(tuple(point_mm[0] + [sign, 0, 0]))
+    assert propagated.confidence_mm == pytest.approx(1.0)
 
 
-def test_a_closer_look_that_fails_leaves_the_whole_scans_transform() -> None:
+def test_a_failing_refinement_keeps_the_unrefined_transform() -> None:
     rough = LinearTransform.translation([0.0, 7.0, 0.0])
-    registration = Registration(rough, 1.0, refine=Closer(error=RuntimeError("out of memory")))
+    registration = Registration(rough, 1.0, refine=Refiner(error=RuntimeError("out of memory")))
     near = refine_near(MIDDLE, BASELINE, FOLLOWUP, registration)
     assert near.transform is rough and near.refine is None
-    far = Registration(rough, 1.0, refine=Closer())
+    far = Registration(rough, 1.0, refine=Refiner())
     assert refine_near([(900.0, 0.0, 0.0)], BASELINE, FOLLOWUP, far).transform is rough
     assert refine_near([], BASELINE, FOLLOWUP, far).transform is rough
 
 
-def test_scans_of_which_nothing_could_be_compared_say_nothing_of_the_error() -> None:
+def test_incomparable_scans_have_unknown_confidence() -> None:
     fall_back = registered(LinearTransform.identity(), float("nan"), is_reliable=False)
-    (answer,) = propagate_with_confidence(MIDDLE, BASELINE, BASELINE, fall_back)
-    assert answer.confidence_mm == np.inf and answer.is_flagged and answer.in_view
-    assert answer.point_zyx == MIDDLE[0]
+    (point,) = propagate_with_confidence(MIDDLE, BASELINE, BASELINE, fall_back)
+    assert point.confidence_mm == np.inf and point.is_flagged and point.in_view
+    assert point.point_zyx == MIDDLE[0]

@@ -1,21 +1,14 @@
-"""Points between grids, the choice of the follow-up scan, one registration per pair."""
+"""Propagation of points between grids, and the choice of the follow-up scans."""
 
 from __future__ import annotations
-
-import threading
-import time
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.case.geometry import Array, FloatArray, Geometry
-from model.errors import InputError
-from model.propagation.pair_registrations import RegistrationCache
+from model.case.geometry import Geometry
 from model.propagation.points import Direction, choose_scans, propagate_points
-from model.propagation.register import Registration, RegistrationImage, backend, backend_names
 from model.propagation.register.linear import LinearTransform
 
 from ...helpers.registration_scans import turn
@@ -40,7 +33,7 @@ def transforms(draw: st.DrawFn) -> LinearTransform:
     return LinearTransform(turn(draw(st.floats(-30, 30))) @ stretch, np.asarray(offset))
 
 
-def test_a_shift_in_world_moves_voxels_by_it() -> None:
+def test_a_translation_in_world_moves_voxels_by_it() -> None:
     transform = LinearTransform.translation((10.0, 0.0, -6.0))  # fixed (follow-up) -> moving (baseline)
     target = Geometry((30, 20, 10), (2.0, 2.0, 1.0), (5.0, -7.0, 11.0))
     there = propagate_points([(4.0, 3.0, 12.0)], GRID, target, transform)
@@ -49,7 +42,7 @@ def test_a_shift_in_world_moves_voxels_by_it() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(geometries(), geometries(), transforms(), st.lists(st.tuples(small, small, small), max_size=4))
-def test_there_and_back_is_where_it_began(
+def test_propagation_there_and_back_returns_to_the_origin(
     baseline: Geometry,
     followup: Geometry,
     transform: LinearTransform,
@@ -90,70 +83,3 @@ def test_the_deepest_scan_in_view_is_always_first(depths_mm: list[float]) -> Non
     if chosen:
         assert depths_mm[chosen[0]] == max(depths_mm)
         assert all(depths_mm[chosen[0]] - depths_mm[index] < 10 for index in chosen)
-
-
-@dataclass(frozen=True, eq=False)
-class FakeScan:
-    name: str
-    ct: Array
-    geometry: Geometry = GRID
-
-
-class SlowBackend:
-    def __init__(self, error: Exception | None = None) -> None:
-        self.calls = 0
-        self._error = error
-
-    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
-        self.calls += 1
-        time.sleep(0.05)
-        if self._error:
-            raise self._error
-        offset: FloatArray = np.array([fixed.array[0, 0, 0], moving.array[0, 0, 0], 0.0])
-        return Registration(LinearTransform.translation(offset), 0.9, True, ("look",))
-
-
-def fake(name: str, value: int) -> FakeScan:
-    return FakeScan(name, np.full((2, 2, 2), value, np.int16))
-
-
-def test_one_registration_per_pair_however_many_ask() -> None:
-    slow = SlowBackend()
-    cache = RegistrationCache(slow)
-    followup, baseline, other = fake("primary-followup", 1), fake("primary-baseline", 2), fake("other", 3)
-    answers: list[Registration] = []
-    asking = [
-        threading.Thread(target=lambda: answers.append(cache.get(followup, baseline))) for _ in range(6)
-    ]
-    for thread in asking:
-        thread.start()
-    for thread in asking:
-        thread.join()
-    assert slow.calls == 1
-    assert len({id(answer) for answer in answers}) == 1
-    assert cache.get(followup, other) is not answers[0]
-    assert slow.calls == 2
-    record = cache.records[0]
-    assert (record.followup, record.baseline) == ("primary-followup", "primary-baseline")
-    assert record.warnings == ("look",)
-    assert record.seconds >= 0.04
-
-
-def test_fixed_is_the_followup() -> None:
-    answer = RegistrationCache(SlowBackend()).get(fake("followup", 1), fake("baseline", 2))
-    assert answer.transform.fixed_to_moving([(0, 0, 0)]) == pytest.approx(np.array([[1.0, 2.0, 0.0]]))
-
-
-def test_an_error_reaches_everyone_who_asks() -> None:
-    cache = RegistrationCache(SlowBackend(MemoryError("no room")))
-    followup, baseline = fake("followup", 1), fake("baseline", 2)
-    for _ in range(2):
-        with pytest.raises(MemoryError, match="no room"):
-            cache.get(followup, baseline)
-    assert cache.records == ()
-
-
-def test_back_ends_by_name() -> None:
-    assert {"affine", "rigid"} <= set(backend_names())
-    with pytest.raises(InputError, match="'magic' is unknown, expected one of: rigid, affine"):
-        backend("magic")

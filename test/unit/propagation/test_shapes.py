@@ -30,7 +30,7 @@ directions = st.sampled_from(list(Direction))
 
 @st.composite
 def grids(draw: st.DrawFn) -> Geometry:
-    """Round the world's zero, large enough for what is moved there; any order and signs of axes, oblique."""
+    """Oblique grid around the world's origin, large enough for the tests; any order and signs of axes."""
     order = draw(st.permutations(range(3)))
     signs = np.diag(draw(st.lists(st.sampled_from([-1.0, 1.0]), min_size=3, max_size=3)))
     direction = turn(draw(st.floats(-20, 20)), (0.5, 0.1, 0.8)) @ np.eye(3)[list(order)] @ signs
@@ -60,7 +60,7 @@ def bend(height_mm: float = 5.0) -> FieldTransform:
 
 
 def ball(grid: Geometry, radius_mm: float, hole_mm: float = -1.0) -> MaskPrompt:
-    """Round the world's zero, as a mask over the whole grid."""
+    """Ball around the origin of the world, as a mask over the whole grid."""
     away = np.linalg.norm(voxel_centres_mm(grid), axis=1).reshape(grid.shape_zyx)
     return MaskPrompt(Box.of_shape(grid.shape_zyx), (away <= radius_mm) & (away > hole_mm))
 
@@ -92,12 +92,12 @@ def one(start: Index, grid: Geometry = GRID, shape: Index = (1, 1, 1)) -> MaskPr
     "box", [Box((3, 4, 5), (10, 12, 14)), Box((3, 4, 5), (4, 12, 14)), Box((-3, 30, 5), (2, 50, 6))]
 )
 @pytest.mark.parametrize("direction", list(Direction))
-def test_a_box_stays_itself_on_its_own_grid(box: Box, direction: Direction) -> None:
+def test_a_box_is_unchanged_on_its_own_grid(box: Box, direction: Direction) -> None:
     assert propagate_box(box, GRID, GRID, IDENTITY, direction) == box
 
 
-def test_a_box_by_hand() -> None:
-    """10 mm towards -x, to half the spacing along x, twice along z, and y turned round."""
+def test_a_box_computed_by_hand() -> None:
+    """Shifted 10 mm towards -x; half the spacing along x, twice along z, y reversed."""
     target = Geometry((80, 36, 15), (0.5, 1.0, 2.0), (-20.0, 17.0, -15.0), (1, 0, 0, 0, -1, 0, 0, 0, 1))
     transform = LinearTransform.translation((10.0, 0.0, 0.0))
     moved = propagate_box(Box((4, 2, 20), (8, 5, 24)), GRID, target, transform)
@@ -115,7 +115,7 @@ def test_a_flat_box_is_one_voxel_thick_on_thick_slices() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(grids(), grids(), motions(), directions)
-def test_a_box_holds_what_was_inside(
+def test_a_propagated_box_contains_the_inside(
     source: Geometry, target: Geometry, motion: LinearTransform, direction: Direction
 ) -> None:
     middle = np.asarray(source.shape_zyx) // 2
@@ -123,7 +123,7 @@ def test_a_box_holds_what_was_inside(
     inside = np.argwhere(np.ones(box.shape_zyx)) + np.asarray(box.start_zyx)
     moved = propagate_box(box, source, target, motion, direction)
     points = propagate_points(inside, source, target, motion, direction)
-    # Voxels belong to a box by their centres: half a voxel of what was inside may stick out of it.
+    # Voxels belong to a box by their centres: half a voxel of the inside may stick out of it.
     assert (points >= np.asarray(moved.start_zyx) - 1.0).all()
     assert (points <= np.asarray(moved.stop_zyx)).all()
 
@@ -144,7 +144,7 @@ def test_boxes_may_leave_the_target() -> None:
 
 @dataclass(frozen=True, eq=False)
 class Lost:
-    """Has no finite place for points of x above a limit."""
+    """Maps points of x above a limit to NaN."""
 
     limit_mm: float
 
@@ -156,7 +156,7 @@ class Lost:
     moving_to_fixed = fixed_to_moving
 
 
-def test_boxes_that_cannot_be_moved() -> None:
+def test_boxes_that_cannot_be_propagated() -> None:
     with pytest.raises(ValueError, match="empty"):
         propagate_box(Box((3, 3, 3), (3, 6, 6)), GRID, GRID, IDENTITY)
     with pytest.raises(ValueError, match="loses"):
@@ -165,7 +165,7 @@ def test_boxes_that_cannot_be_moved() -> None:
     assert half.start_zyx == (3, 3, 3) and 15 < half.stop_zyx[2] <= 21
 
 
-def test_anchors_are_the_middle_or_middles_of_parts() -> None:
+def test_anchors_are_centres_of_the_box_or_its_parts() -> None:
     assert box_anchors(Box((0, 0, 0), (3, 4, 5)), GRID) == [(1.0, 1.5, 2.0)]
     assert box_anchors(Box((0, 0, 0), (1, 1, 100)), GRID) == [
         (0.0, 0.0, pytest.approx(100 / 6 - 0.5)),
@@ -187,13 +187,13 @@ def sprinkle() -> MaskPrompt:
 
 @pytest.mark.parametrize("mask", [ring(), sprinkle(), one((0, 0, 0)), one((29, 35, 39))])
 @pytest.mark.parametrize("direction", list(Direction))
-def test_a_mask_stays_itself_on_its_own_grid(mask: MaskPrompt, direction: Direction) -> None:
+def test_a_mask_is_unchanged_on_its_own_grid(mask: MaskPrompt, direction: Direction) -> None:
     moved = propagate_mask(mask, GRID, GRID, IDENTITY, direction)
     assert np.array_equal(centres(moved), centres(mask))
     assert moved.voxels.any(axis=(1, 2)).all() and moved.voxels.any(axis=(0, 1)).all()  # cropped
 
 
-def test_a_mask_stays_itself_however_the_grid_counts() -> None:
+def test_a_mask_is_unchanged_with_reversed_axes() -> None:
     signs = (1, 0, 0, 0, -1, 0, 0, 0, -1)
     turned = Geometry(GRID.size_xyz, GRID.spacing_xyz, (-20.0, 17.0, 14.0), signs)
     moved = propagate_mask(sprinkle(), GRID, turned, IDENTITY)
@@ -202,13 +202,13 @@ def test_a_mask_stays_itself_however_the_grid_counts() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(grids(), grids(), motions(), directions, st.floats(7, 12))
-def test_volume_and_inside_hold_between_any_grids(
+def test_masks_keep_volume_and_inside_between_any_grids(
     source: Geometry, target: Geometry, motion: LinearTransform, direction: Direction, radius_mm: float
 ) -> None:
     mask = ball(source, radius_mm)
     moved = propagate_mask(mask, source, target, motion, direction)
     assert volume_mm3(moved, target) == pytest.approx(volume_mm3(mask, source), rel=0.1)
-    # Deeper than a voxel's diagonal nothing may change sides.
+    # Points deeper than a voxel's diagonal stay inside.
     diagonals_mm = float(np.linalg.norm(source.spacing_xyz) + np.linalg.norm(target.spacing_xyz)) / 2
     deep = ball(source, radius_mm - 1.1 * diagonals_mm)
     points = propagate_points(centres(deep), source, target, motion, direction)
@@ -223,7 +223,7 @@ def dice(first: MaskPrompt, second: MaskPrompt) -> float:
 
 
 @pytest.mark.parametrize("direction", list(Direction))
-def test_a_ring_keeps_its_hole_and_comes_back(direction: Direction) -> None:
+def test_a_ring_mask_keeps_its_hole_there_and_back(direction: Direction) -> None:
     target = Geometry((60, 60, 20), (1.2, 1.2, 3.0), (-36.0, -36.0, -30.0))
     moved = propagate_mask(ring(), GRID, target, bend(), direction)
     middle = propagate_points([GRID.world_to_zyx((0, 0, 0))], GRID, target, bend(), direction)
@@ -234,7 +234,7 @@ def test_a_ring_keeps_its_hole_and_comes_back(direction: Direction) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
-def test_a_voxel_keeps_its_volume_on_a_fine_grid(count: int) -> None:
+def test_a_voxel_mask_keeps_its_volume_on_a_fine_grid(count: int) -> None:
     spacing_mm = 1 / count
     x, y, z = (value + (spacing_mm - 1) / 2 for value in GRID.origin_xyz)
     fine = Geometry((40 * count, 36 * count, 30 * count), (spacing_mm,) * 3, (x, y, z))
@@ -246,7 +246,7 @@ def test_a_voxel_keeps_its_volume_on_a_fine_grid(count: int) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 20, 20), (20, 1, 1)])
 @pytest.mark.parametrize("shift", [0, 1, 2, 3])
-def test_what_is_thin_stays_on_wide_voxels(shape: Index, shift: int) -> None:
+def test_thin_masks_are_kept_on_wide_voxels(shape: Index, shift: int) -> None:
     wide = Geometry((8, 8, 8), (5.0, 5.0, 5.0), (-18.0, -16.0, -13.0))
     mask = one((5 + shift, 5 + shift, 5 + shift), shape=shape)
     moved = propagate_mask(mask, GRID, wide, IDENTITY)
@@ -256,15 +256,15 @@ def test_what_is_thin_stays_on_wide_voxels(shape: Index, shift: int) -> None:
     assert {tuple(p) for p in centres(moved).astype(int).tolist()} <= {tuple(p) for p in touched.tolist()}
 
 
-def test_a_speck_between_the_looks_is_found() -> None:
-    """Voxels of 0.1 mm, which the looks into one of 5 mm miss."""
+def test_a_mask_between_the_samples_is_kept() -> None:
+    """Voxels of 0.1 mm, which the samples in one of 5 mm miss."""
     tiny = Geometry((20, 20, 20), (0.1, 0.1, 0.1), (0.3, 0.3, 0.3))
     wide = Geometry((8, 8, 8), (5.0, 5.0, 5.0), (-20.0, -20.0, -20.0))
     moved = propagate_mask(one((1, 1, 1), tiny), tiny, wide, IDENTITY)
     assert moved.box == Box((4, 4, 4), (5, 5, 5)) and moved.voxels.all()
 
 
-def test_partly_and_wholly_out_of_view() -> None:
+def test_masks_partly_and_wholly_out_of_view() -> None:
     mask = one((5, 5, 0), shape=(10, 10, 10))
     half = propagate_mask(mask, GRID, GRID, LinearTransform.translation((4.0, 0.0, 0.0)))
     assert half.box == Box((5, 5, 0), (15, 15, 6)) and half.voxels.all()
@@ -273,7 +273,7 @@ def test_partly_and_wholly_out_of_view() -> None:
         assert gone.box.is_empty and gone.voxels.shape == gone.box.shape_zyx
 
 
-def test_empty_masks_and_lost_ones() -> None:
+def test_empty_and_lost_masks() -> None:
     nothing = MaskPrompt(Box((1, 1, 1), (4, 4, 4)), np.zeros((3, 3, 3), np.bool_))
     assert propagate_mask(nothing, GRID, GRID, IDENTITY).box.is_empty
     with pytest.raises(ValueError, match="loses"):
@@ -282,7 +282,7 @@ def test_empty_masks_and_lost_ones() -> None:
     assert half.voxels.any() and half.box.stop_zyx[2] <= 21
 
 
-def test_a_field_is_asked_in_few_places_and_no_less_exactly() -> None:
+def test_a_field_is_evaluated_at_few_points_without_loss_of_accuracy() -> None:
     @dataclass
     class Counting:
         inner: Transform
@@ -311,7 +311,7 @@ def test_a_field_is_asked_in_few_places_and_no_less_exactly() -> None:
 # --- labelmaps
 
 
-def test_labelmaps_keep_ids_and_type() -> None:
+def test_labelmaps_keep_ids_and_dtype() -> None:
     labels = np.zeros(GRID.shape_zyx, np.uint16)
     labels[5:15, 5:15, 5:15] = 65_535
     labels[8:10, 8:10, 8:10] = 3
@@ -324,7 +324,7 @@ def test_labelmaps_keep_ids_and_type() -> None:
     assert not propagate_labels(labels, GRID, GRID, Lost(-1e3)).any()
 
 
-def test_small_lesions_are_not_buried() -> None:
+def test_overlapping_voxels_are_assigned_to_the_smaller_lesion() -> None:
     labels = np.zeros(GRID.shape_zyx, np.uint8)
     labels[5:25, 5:25, 5:25] = 1
     labels[14, 14, 14] = 2
@@ -335,7 +335,7 @@ def test_small_lesions_are_not_buried() -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(grids(), motions(), directions)
-def test_deep_voxels_keep_their_label(
+def test_inner_voxels_keep_their_label(
     target: Geometry, motion: LinearTransform, direction: Direction
 ) -> None:
     labels = np.zeros(GRID.shape_zyx, np.uint8)

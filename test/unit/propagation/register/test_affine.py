@@ -1,4 +1,4 @@
-"""Registration back ends on real scans moved in known ways, on real pairs, and on what has no match."""
+"""Linear registration of scans with known motions, of real pairs, and of scans that do not match."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def nodule_mm() -> FloatArray:
 
 
 def moved(thorax: RegistrationImage, degrees: float = 5.0, noise_hu: float = 0.0) -> Pair:
-    """Follow-up, baseline, truth: turned, 64 mm away, on another grid."""
+    """Follow-up, baseline, truth: rotated, 64 mm away, on another grid."""
     truth = around(thorax.geometry, turn(degrees), (15.0, 40.0, -48.0))
     grid = grid_like(thorax.geometry, truth, (3.3, 3.3, 5.0))
     return followup_of(thorax, grid, truth, noise_hu), thorax, truth
@@ -105,7 +105,7 @@ def oblique_and_flipped(thorax: RegistrationImage) -> Pair:
 
 
 def other_couch(thorax: RegistrationImage) -> Pair:
-    """The patient has moved against the couch, which both scans show."""
+    """The patient has moved relative to the couch, which both scans show."""
     followup, baseline, truth = moved(thorax)
     scans = []
     for scan, row_mm in ((followup, 320.0), (baseline, 350.0)):
@@ -144,7 +144,7 @@ def padded_and_broken(thorax: RegistrationImage) -> Pair:
         padded_and_broken,
     ],
 )
-def test_the_nodule_is_found_again(
+def test_known_motions_of_a_nodule_are_recovered(
     thorax: RegistrationImage, nodule_mm: FloatArray, make: Callable[[RegistrationImage], Pair]
 ) -> None:
     followup, baseline, truth = make(thorax)
@@ -162,7 +162,9 @@ def _error_mm(found: FloatArray, wanted: FloatArray) -> float:
     return float(np.linalg.norm(found - wanted, axis=1).mean())
 
 
-def test_a_stretched_patient_needs_the_affine(thorax: RegistrationImage, nodule_mm: FloatArray) -> None:
+def test_a_stretched_patient_needs_the_affine_transform(
+    thorax: RegistrationImage, nodule_mm: FloatArray
+) -> None:
     truth = around(thorax.geometry, np.diag([1.05, 0.95, 1.08]), (15.0, 40.0, -50.0))
     followup = followup_of(thorax, grid_like(thorax.geometry, truth, (4.0, 4.0, 4.0)), truth)
     wanted = truth.moving_to_fixed(nodule_mm)
@@ -173,7 +175,7 @@ def test_a_stretched_patient_needs_the_affine(thorax: RegistrationImage, nodule_
     np.testing.assert_allclose(rigid.matrix @ rigid.matrix.T, np.eye(3), atol=1e-9)
 
 
-def test_runs_are_equal(thorax: RegistrationImage, nodule_mm: FloatArray) -> None:
+def test_registration_is_reproducible(thorax: RegistrationImage, nodule_mm: FloatArray) -> None:
     followup, baseline, _ = moved(thorax)
     first, second = (backend("affine").register(followup, baseline).transform for _ in range(2))
     np.testing.assert_allclose(first.moving_to_fixed(nodule_mm), second.moving_to_fixed(nodule_mm), atol=1e-4)
@@ -203,7 +205,7 @@ def test_two_dates_of_one_lung() -> None:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_two_phases_of_one_breath(backwards: bool) -> None:
+def test_two_phases_of_breathing(backwards: bool) -> None:
     baseline, followup = (
         read("opentps_4dct/phase00_ct_2mm.nii.gz"),
         read("opentps_4dct/phase60_ct_originfixed.nii.gz"),
@@ -218,7 +220,7 @@ def test_two_phases_of_one_breath(backwards: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["affine", "rigid"])
-def test_a_phantom_needs_no_real_data(name: str) -> None:
+def test_known_motions_of_a_phantom_are_recovered(name: str) -> None:
     baseline = phantom()
     truth = around(baseline.geometry, turn(4.0), (20.0, -15.0, 60.0))
     followup = followup_of(baseline, grid_like(baseline.geometry, truth, (4.0, 4.0, 6.0)), truth, 20.0)
@@ -252,7 +254,7 @@ def static(size_xyz: tuple[int, int, int], spacing_mm: float) -> RegistrationIma
     ],
 )
 @pytest.mark.parametrize("bad_is_followup", [False, True])
-def test_what_cannot_be_registered_goes_by_the_headers(
+def test_scans_that_cannot_be_registered_fall_back_to_headers(
     bad: RegistrationImage, says: str, bad_is_followup: bool
 ) -> None:
     good = phantom()
@@ -266,20 +268,20 @@ def test_what_cannot_be_registered_goes_by_the_headers(
     assert found.transform.moving_to_fixed([(1.0, 2.0, 3.0)]) == pytest.approx(np.array([[1.0, 2.0, 3.0]]))
 
 
-def test_nothing_in_common_is_said() -> None:
+def test_scans_without_overlap_give_a_warning() -> None:
     far = elsewhere(static((30, 30, 30), 5.0), LinearTransform.identity(), (2000.0, 0.0, 0.0))[0]
     found = backend("affine").register(phantom(), far)
     assert not found.is_reliable
     assert found.warnings
 
 
-def test_the_input_is_only_read() -> None:
+def test_the_input_is_not_modified() -> None:
     scan = phantom()
     scan.array.flags.writeable = False
     assert backend("rigid").register(scan, scan).similarity == pytest.approx(1.0, abs=1e-6)
 
 
-def test_importing_the_package_brings_neither_torch_nor_itk() -> None:
+def test_importing_the_package_imports_neither_torch_nor_itk() -> None:
     code = "import sys, model.propagation.points; print({'torch', 'SimpleITK'} & set(sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "set()"

@@ -1,4 +1,4 @@
-"""The default back end on phantoms with known deformations: its search, its closer look, what it refuses."""
+"""The default back end on phantoms with known deformations: search, refinement, fall-backs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ FIXED_MM, MOVING_MM = PLACES_MM + [0.0, 0.0, 30.0], PLACES_MM + bump(PLACES_MM)
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Large voxels, as whole bodies get them: the tests' phantom would get small ones, and take its time."""
+    """Large voxels, as for whole bodies: the small phantom would get small ones and take long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deformable, "_VOXELS", 200_000)
         yield
@@ -73,7 +73,7 @@ def found(quick: None) -> Registration:
     return DeformableBackend("cpu").register(FOLLOWUP, BASELINE)
 
 
-def test_a_deformation_is_found_in_both_directions(found: Registration) -> None:
+def test_a_deformation_is_estimated_in_both_directions(found: Registration) -> None:
     assert found.is_reliable and not found.warnings and found.similarity > 0.9
     assert isinstance(found.transform, FieldTransform) and folding_share(found.transform) == 0
     assert np.linalg.norm(MOVING_MM - PLACES_MM, axis=1).max() > 6
@@ -82,13 +82,13 @@ def test_a_deformation_is_found_in_both_directions(found: Registration) -> None:
     assert forth.mean() < 1.0 and back.mean() < 1.0
 
 
-def test_files_of_another_orientation_give_the_same(found: Registration) -> None:
+def test_registration_does_not_depend_on_file_orientation(found: Registration) -> None:
     other = DeformableBackend("cpu").register(turned(FOLLOWUP), BASELINE)
     moved = other.transform.fixed_to_moving(FIXED_MM)
     assert np.linalg.norm(moved - found.transform.fixed_to_moving(FIXED_MM), axis=1).max() < 0.2
 
 
-def test_twice_the_same(found: Registration) -> None:
+def test_registration_is_reproducible(found: Registration) -> None:
     again = DeformableBackend("cpu").register(FOLLOWUP, BASELINE)
     np.testing.assert_array_equal(
         again.transform.fixed_to_moving(FIXED_MM), found.transform.fixed_to_moving(FIXED_MM)
@@ -104,13 +104,13 @@ def test_twice_the_same(found: Registration) -> None:
     ],
     ids=["constant", "NaN", "a slab"],
 )
-def test_what_cannot_be_registered_is_said(baseline: RegistrationImage) -> None:
+def test_scans_that_cannot_be_registered_give_a_warning(baseline: RegistrationImage) -> None:
     found = DeformableBackend("cpu").register(FOLLOWUP, baseline)
     assert not found.is_reliable and found.warnings
     assert np.isfinite(found.near(FIXED_MM).fixed_to_moving(FIXED_MM)).all()
 
 
-def test_a_failing_search_leaves_the_affine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_search_falls_back_to_affine(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no memory for 1 TiB")
 
@@ -120,18 +120,18 @@ def test_a_failing_search_leaves_the_affine(monkeypatch: pytest.MonkeyPatch) -> 
     assert "affine one alone" in found.warnings[-1]
 
 
-def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert torch_device("auto") == "cpu"
     with pytest.raises(InputError, match="cuda:1: 0 CUDA devices"):
         DeformableBackend("cuda:1")
 
 
-def test_memory_of_a_gpu_that_runs_out_is_made_up_for_by_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_gpu_out_of_memory_retries_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = []
 
     def run(fixed: object, moving: object, search: Search, device: str) -> np.ndarray:
-        asked.append(device)
+        devices.append(device)
         if device != "cpu":
             raise torch.OutOfMemoryError
         return np.zeros((2, 2, 2, 3), np.float32)
@@ -140,10 +140,10 @@ def test_memory_of_a_gpu_that_runs_out_is_made_up_for_by_the_cpu(monkeypatch: py
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     volume = np.zeros((2, 2, 2), np.float32)
     assert convex_adam(volume, volume, 1.0, Search(6, 4), "cuda").shape == (2, 2, 2, 3)
-    assert asked == ["cuda", "cpu"]
+    assert devices == ["cuda", "cpu"]
 
 
-def test_the_search_answers_in_mm_and_in_the_order_of_the_world() -> None:
+def test_search_displacements_are_in_mm_and_world_order() -> None:
     rng = np.random.default_rng(0)
     moving = (gaussian_filter(rng.normal(0, 1, (48, 48, 48)), 2) * 3000).astype(np.float32)
     fixed = shift(moving, (0, 2, -4), order=1, mode="nearest")  # fixed(z, y, x) = moving(z, y - 2, x + 4)
@@ -154,15 +154,15 @@ def test_the_search_answers_in_mm_and_in_the_order_of_the_world() -> None:
     np.testing.assert_allclose(np.median(middle, axis=0), [8.0, -4.0, 0.0], atol=0.4)
 
 
-class TestCloserLook:
-    """Boxes round points, on top of a transform that is 3 mm off everywhere."""
+class TestRefinement:
+    """Boxes near points, on top of a transform that is 3 mm off everywhere."""
 
     @staticmethod
     def refiner(fixed: RegistrationImage = BASELINE) -> Refiner:
         off = LinearTransform(np.eye(3), np.array([3.0, 0.0, 0.0]))
         return Refiner(fixed, BASELINE, off, 6.0, "cpu")
 
-    def test_a_box_is_nearer_to_the_truth_and_leaves_the_rest(self) -> None:
+    def test_a_box_reduces_the_error_and_keeps_the_rest(self) -> None:
         refiner = self.refiner()
         places = np.array([[0.0, 0.0, 0.0], [4.0, -5.0, 3.0]])
         near = refiner.near(places)
@@ -171,13 +171,13 @@ class TestCloserLook:
         far = np.array([[0.0, 0.0, 200.0]])
         np.testing.assert_array_equal(near.fixed_to_moving(far), far + [3.0, 0.0, 0.0])
 
-    def test_points_of_one_box_share_it(self) -> None:
+    def test_points_in_one_box_share_it(self) -> None:
         refiner = self.refiner()
         first = refiner.near([[0.0, 0.0, 0.0]])
         assert isinstance(first, Composition)
         assert refiner.near([[5.0, 5.0, 5.0], [np.nan, 0.0, 0.0]]) is first
 
-    def test_a_box_that_makes_nothing_better_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_box_without_improvement_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         worse = np.full((60, 60, 60, 3), 2.0, np.float32)
         monkeypatch.setattr(refine, "convex_adam", lambda *_: worse)
         refiner = self.refiner()
@@ -191,16 +191,16 @@ class TestCloserLook:
         refiner = self.refiner()
         assert refiner.near([[0.0, 0.0, 0.0]]) is refiner.start
 
-    def test_outside_of_the_scans_there_is_nothing_to_see(self) -> None:
+    def test_no_box_outside_of_the_scans(self) -> None:
         refiner = self.refiner()
         assert refiner.near([[0.0, 0.0, 900.0]]) is refiner.start
 
-    def test_voxels_as_large_as_before_are_not_worth_it(self) -> None:
+    def test_no_box_without_finer_voxels(self) -> None:
         refiner = replace(self.refiner(), working_mm=2.6)
         assert refiner.near([[0.0, 0.0, 0.0]]) is refiner.start
 
 
-def test_beyond_a_scan_stands_what_its_border_shows() -> None:
+def test_outside_of_a_scan_its_border_is_continued() -> None:
     geometry = Geometry((8, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
     image = RegistrationImage(np.full((8, 8, 8), 40, np.int16), geometry)
     wide = Geometry((12, 8, 8), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
@@ -209,7 +209,7 @@ def test_beyond_a_scan_stands_what_its_border_shows() -> None:
     assert pair.fixed_seen[..., :8].all() and not pair.fixed_seen[..., 9:].any()
 
 
-def test_density_makes_no_difference_to_normalised_images() -> None:
+def test_local_normalisation_is_insensitive_to_density() -> None:
     hu = (TEXTURE[:40, :40, :40] * 3000).astype(np.float32)
     seen = np.ones(hu.shape, bool)
     np.testing.assert_allclose(
@@ -218,8 +218,8 @@ def test_density_makes_no_difference_to_normalised_images() -> None:
     assert not normalise_locally(hu, ~seen, 4.0).any()
 
 
-class TestTheEndsOfTheOverlap:
-    """Displacements of 3 mm, but for the outer 10 mm of what both scans see, where they are nonsense."""
+class TestEndsOfTheOverlap:
+    """Displacements of 3 mm, and nonsense in the outer 10 mm of the region that both scans cover."""
 
     GRID = Geometry((30, 28, 40), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
 
@@ -227,7 +227,7 @@ class TestTheEndsOfTheOverlap:
         hu = np.zeros(self.GRID.shape_zyx, np.float32)
         return PairOnGrid(self.GRID, hu, hu, np.ones_like(seen), seen)
 
-    def test_they_are_continued_from_inside(self) -> None:
+    def test_displacements_are_extrapolated_from_inside(self) -> None:
         seen = np.ones(self.GRID.shape_zyx, bool)
         seen[30:] = False  # the baseline ends here
         field = np.full((*self.GRID.shape_zyx, 3), -2.0, np.float32)
@@ -235,14 +235,14 @@ class TestTheEndsOfTheOverlap:
         continued = extrapolate_border(field, self.pair(seen))
         assert np.allclose(continued[:30], (3.0, 0.0, 0.0), atol=1e-3)
 
-    def test_the_inside_stays_as_it_is(self) -> None:
+    def test_inner_displacements_are_kept(self) -> None:
         field = np.random.default_rng(5).normal(0, 2, (*self.GRID.shape_zyx, 3)).astype(np.float32)
         seen = np.ones(self.GRID.shape_zyx, bool)
         continued = extrapolate_border(field, self.pair(seen))
         assert np.array_equal(continued[10:-10, 10:-10, 10:-10], field[10:-10, 10:-10, 10:-10])
         assert not np.array_equal(continued[:4], field[:4]) and np.isfinite(continued).all()
 
-    def test_scans_that_share_next_to_nothing(self) -> None:
+    def test_scans_with_almost_no_overlap(self) -> None:
         field = np.ones((*self.GRID.shape_zyx, 3), np.float32)
         seen = np.zeros(self.GRID.shape_zyx, bool)
         seen[:3] = True
@@ -250,7 +250,7 @@ class TestTheEndsOfTheOverlap:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is at hand")
-def test_a_gpu_finds_the_same(found: Registration) -> None:
+def test_gpu_and_cpu_agree(found: Registration) -> None:
     on_gpu = DeformableBackend("cuda").register(FOLLOWUP, BASELINE)
     one, other = (way.transform.fixed_to_moving(FIXED_MM) for way in (found, on_gpu))
     assert np.linalg.norm(one - other, axis=1).max() <= 0.5

@@ -1,4 +1,4 @@
-"""B-splines, and uniGradICON with a network that stands in for it: on phantoms with known deformations."""
+"""B-splines, and uniGradICON with a fake network, on phantoms with known deformations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIZE, SPACING_MM = (54, 46, 40), 5.0
 
 
 def textured(displacement: Callable[[FloatArray], FloatArray], shift_z_mm: float = 0.0) -> RegistrationImage:
-    """A body full of blobs at fixed places, seen through a displacement (of the body's points, mm)."""
+    """A body full of blobs at fixed places, warped by a displacement (of the body's points, mm)."""
     geometry = Geometry(SIZE, (SPACING_MM,) * 3, (-132.5, -112.5, shift_z_mm - 97.5))
     seen = voxel_centres_mm(geometry) - [0.0, 0.0, shift_z_mm]
     places = seen + displacement(seen)
@@ -56,7 +56,7 @@ PLACES = np.random.default_rng(3).uniform([-60, -50, -60], [60, 50, 60], (60, 3)
 
 
 def errors_mm(found: Registration, shift_mm: float = 0.0) -> FloatArray:
-    """How far follow-up points end from where the wave takes them; the follow-up is seen through it."""
+    """Distances (mm) of propagated follow-up points from those by the wave that warps the follow-up."""
     ends = found.transform.fixed_to_moving(PLACES + [0.0, 0.0, shift_mm])
     return np.linalg.norm(ends - (PLACES + wave(PLACES)), axis=1)
 
@@ -77,7 +77,7 @@ def turned(scan: RegistrationImage) -> RegistrationImage:
     return RegistrationImage(axes.array(scan.array), scan.geometry.reoriented(axes))
 
 
-def test_bsplines_find_a_deformation(
+def test_bsplines_recover_a_deformation(
     monkeypatch: pytest.MonkeyPatch, bent: RegistrationImage, straight: RegistrationImage
 ) -> None:
     few = tuple(replace(stage, samples=5000, iterations=15) for stage in bspline._STAGES)
@@ -93,7 +93,7 @@ def test_bsplines_find_a_deformation(
     assert found.transform.displacement_mm.dtype == np.float32
 
 
-def test_equal_scans_stay_where_they_are(no_affine: None, straight: RegistrationImage) -> None:
+def test_equal_scans_are_not_deformed(no_affine: None, straight: RegistrationImage) -> None:
     found = backend("bspline").register(straight, straight)
     assert found.is_reliable and not found.warnings
     assert np.allclose(found.transform.fixed_to_moving(PLACES), PLACES, atol=0.5)
@@ -109,7 +109,7 @@ def make_identity(shape: tuple[int, int, int]) -> torch.Tensor:
 
 
 class FakeNetwork:
-    """Answers any pair with one shift, given in mm of the box that it sees."""
+    """Returns one shift for any pair, in mm of its input box."""
 
     def __init__(self, shift: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.identity_map = make_identity((24, 28, 32))
@@ -129,7 +129,7 @@ class FakeNetwork:
 
 @pytest.fixture
 def no_affine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The affine step finds that nothing has moved."""
+    """Replace the affine step by the identity."""
     still_standing = Registration(LinearTransform.identity(), 0.9)
     stand_in = SimpleNamespace(register=lambda fixed, moving: still_standing)
     for name in ("bspline", "unigradicon"):
@@ -141,7 +141,7 @@ Install = Callable[..., tuple[FakeNetwork, Path]]
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Puts a package of the name into the place of the real one."""
+    """Install a fake package under the real one's name."""
 
     def installed(shift: Callable[[torch.Tensor], torch.Tensor], **wrong: object) -> tuple[FakeNetwork, Path]:
         weights = tmp_path / "Step_2_final.trch"
@@ -165,7 +165,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 def test_unigradicon_maps_are_read_in_their_axes(
     install: Install, no_affine: None, bent: RegistrationImage, straight: RegistrationImage
 ) -> None:
-    """The stand-in knows the wave; what the adapter makes of its answer must undo it."""
+    """The fake network returns the wave; the adapter's transform must invert it."""
     box: dict[str, FloatArray] = {}
 
     def shift(identity: torch.Tensor) -> torch.Tensor:
@@ -191,7 +191,7 @@ def test_unigradicon_maps_are_read_in_their_axes(
     assert np.abs(u - wave(PLACES)).max() < 1.0
 
 
-def test_unigradicon_that_does_not_help_is_left(
+def test_a_useless_unigradicon_deformation_is_dropped(
     install: Install, no_affine: None, straight: RegistrationImage
 ) -> None:
     for shift, is_reliable in (
@@ -207,7 +207,7 @@ def test_unigradicon_that_does_not_help_is_left(
 
 @pytest.mark.parametrize("name", ["bspline", "unigradicon"])
 @pytest.mark.parametrize(("hu", "bad_is_followup"), [(0.0, False), (-1000.0, True), (float("nan"), True)])
-def test_what_cannot_be_aligned_goes_by_the_headers(
+def test_scans_that_cannot_be_aligned_fall_back_to_headers(
     install: Install, straight: RegistrationImage, name: str, hu: float, bad_is_followup: bool
 ) -> None:
     _, weights = install(lambda identity: identity)
@@ -217,14 +217,14 @@ def test_what_cannot_be_aligned_goes_by_the_headers(
     assert np.allclose(found.transform.fixed_to_moving(PLACES), PLACES)
 
 
-def test_scans_with_nothing_in_common(straight: RegistrationImage) -> None:
+def test_scans_without_overlap(straight: RegistrationImage) -> None:
     far = Geometry(SIZE, (SPACING_MM,) * 3, (5000.0, 0.0, 0.0))
     found = backend("bspline").register(straight, RegistrationImage(of(straight, 0.0).array, far))
     assert not found.is_reliable and found.warnings
     assert np.isfinite(found.transform.fixed_to_moving(PLACES)).all()
 
 
-def test_unigradicon_is_told_when_it_is_not_there(
+def test_a_missing_unigradicon_is_reported(
     install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, straight: RegistrationImage
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -240,7 +240,7 @@ def test_unigradicon_is_told_when_it_is_not_there(
         backend(f"unigradicon:{tmp_path}/other.trch")
 
 
-def test_another_version_of_unigradicon_is_told(install: Install, straight: RegistrationImage) -> None:
+def test_another_version_of_unigradicon_is_reported(install: Install, straight: RegistrationImage) -> None:
     _, weights = install(lambda identity: identity, get_unigradicon=lambda: SimpleNamespace())
     with pytest.raises(InputError, match="cannot be loaded"):
         backend(f"unigradicon:{weights}").register(straight, straight)

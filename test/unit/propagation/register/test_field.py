@@ -1,4 +1,4 @@
-"""Fields of displacements: sampled, faded, undone, whatever the orientation of their grid."""
+"""Displacement fields: sampling, fading and inversion on grids of any orientation."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def inside(geometry: Geometry, count: int = 200, margin: float = 0.0) -> FloatAr
 @given(
     st.sampled_from(FLIPS), st.sampled_from(ORDERS), st.floats(-40, 40), st.integers(0, 1000), st.floats(0, 3)
 )
-def test_the_directions_undo_each_other(
+def test_the_directions_are_inverse_to_each_other(
     flip: tuple[float, ...], order: tuple[int, ...], degrees: float, seed: int, margin: float
 ) -> None:
     transform = smooth(grid(flip, order, degrees), linear(), seed)
@@ -96,7 +96,7 @@ def test_displacements_are_read_in_world_axes_at_their_voxels() -> None:
     assert np.allclose(transform.fixed_to_moving(point), point + [[1.0, 2.0, 3.0]])
 
 
-def test_it_fades_beyond_the_grid() -> None:
+def test_displacements_fade_outside_of_the_grid() -> None:
     geometry = grid()
     field = np.full((*geometry.shape_zyx, 3), 4.0, np.float32)
     transform = FieldTransform(LinearTransform.identity(), field, geometry)
@@ -115,8 +115,8 @@ def test_a_folded_field_gives_finite_points() -> None:
     assert np.isfinite(transform.moving_to_fixed(linear().fixed_to_moving(inside(geometry)))).all()
 
 
-def test_a_steep_field_is_undone() -> None:
-    """Stretching by more than two, where plain fixed-point iteration swings ever wider."""
+def test_a_steep_field_is_inverted() -> None:
+    """Stretching by more than two, where plain fixed-point iteration diverges."""
     geometry = Geometry((41, 3, 3), (5.0, 50.0, 50.0), (-100.0, -50.0, -50.0))
     field = np.zeros((*geometry.shape_zyx, 3), np.float32)
     field[..., 0] = 1.5 * np.linspace(-100, 100, 41)
@@ -131,7 +131,7 @@ def test_no_points() -> None:
     assert transform.moving_to_fixed([]).shape == (0, 3)
 
 
-def test_unfit_displacements_are_refused() -> None:
+def test_invalid_displacements_are_rejected() -> None:
     with pytest.raises(ValueError, match="shape"):
         FieldTransform(linear(), np.zeros((2, 2, 2, 3), np.float32), grid())
     with pytest.raises(ValueError, match="finite"):

@@ -1,4 +1,4 @@
-"""The registry of back ends, and those that search for nothing: the identity and a user's own."""
+"""The list of back ends, the identity, and custom back ends."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def test_every_name_is_shown() -> None:
+def test_usage_lists_every_backend() -> None:
     usage = backend_usage()
     assert all(name in usage for name in backend_names())
     assert "landmarks:FILE" in usage and "unigradicon[:WEIGHTS]" in usage and "MODULE:FUNCTION" in usage
@@ -78,12 +78,12 @@ def test_every_name_is_shown() -> None:
 @pytest.mark.parametrize(
     "name", ["", "nonsense", "affine:x", "rigid:", "transform", "transform:", "identity:1"]
 )
-def test_names_that_cannot_be_used(name: str) -> None:
+def test_invalid_backend_names(name: str) -> None:
     with pytest.raises(InputError, match="expected"):
         backend(name)
 
 
-def test_the_identity_tells_whether_scans_look_aligned() -> None:
+def test_the_identity_warns_if_scans_do_not_look_aligned() -> None:
     found = backend("identity").register(SCAN, SCAN)
     assert found.is_reliable and found.similarity == pytest.approx(1.0)
     assert np.allclose(found.transform.moving_to_fixed([(1.0, 2.0, 3.0)]), [(1.0, 2.0, 3.0)])
@@ -102,7 +102,7 @@ def test_the_identity_of_empty_scans(hu: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["transform", "registration", "Backend", "ready"])
-def test_a_users_own(users: str, name: str) -> None:
+def test_custom_backends(users: str, name: str) -> None:
     found = backend(f"{users}:{name}").register(SCAN, SCAN)
     assert isinstance(found, Registration)
     wanted = (0.0, 0.0, 0.0) if name == "transform" else (1.0, 2.0, 3.0)
@@ -123,13 +123,13 @@ def test_a_users_own(users: str, name: str) -> None:
         ("far", "returned something else"),
     ],
 )
-def test_a_users_mistakes_are_told(users: str, name: str, says: str) -> None:
+def test_mistakes_of_custom_backends_are_reported(users: str, name: str, says: str) -> None:
     with pytest.raises(InputError, match=says) as error:
         backend(f"{users}:{name}").register(SCAN, SCAN)
     assert f"{users}:{name}" in str(error.value)
 
 
-def test_a_users_module_that_fails_is_told(users: str) -> None:
+def test_a_failing_custom_module_is_reported(users: str) -> None:
     Path("broken_users_module.py").write_text("raise RuntimeError('two\\nlines')")
     for name in ("broken_users_module:f", "no_such_module_at_all:f"):
         with pytest.raises(InputError, match="cannot be imported") as error:
@@ -143,7 +143,7 @@ def test_near_is_the_transform_itself_unless_refined() -> None:
     assert Registration(coarse, 1.0, refine=lambda points: fine).near([(0.0, 0.0, 0.0)]) is fine
 
 
-def test_what_a_scan_may_be_called() -> None:
+def test_scan_keys() -> None:
     assert scan_keys("data/primary-week12.nii.gz") == (
         "data/primary-week12.nii.gz",
         "primary-week12.nii.gz",
@@ -152,3 +152,9 @@ def test_what_a_scan_may_be_called() -> None:
     )
     assert scan_keys("week12") == ("week12",)
     assert scan_keys("") == ()
+
+
+def test_back_ends_by_name() -> None:
+    assert {"affine", "rigid"} <= set(backend_names())
+    with pytest.raises(InputError, match="'magic' is unknown, expected one of: rigid, affine"):
+        backend("magic")

@@ -1,4 +1,4 @@
-"""Registration by landmarks: exact on points that move as told, and strict about its files."""
+"""Registration by landmarks: exact at the landmarks, and strict about its files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def two_files(folder: Path, fixed: FloatArray, moving: FloatArray) -> str:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10_000), st.floats(-170, 170), st.integers(3, 8))
-def test_a_rigid_move_is_found(seed: int, degrees: float, count: int) -> None:
+def test_a_rigid_motion_is_recovered(seed: int, degrees: float, count: int) -> None:
     fixed = spread(count, seed)
     truth = LinearTransform(turn(degrees), np.random.default_rng(seed).normal(0, 100, 3))
     found = rigid_fit(fixed, truth.fixed_to_moving(fixed))
@@ -52,12 +52,12 @@ def test_a_rigid_move_is_found(seed: int, degrees: float, count: int) -> None:
     assert found.determinant == pytest.approx(1.0)
 
 
-def test_a_mirrored_set_is_turned_not_mirrored() -> None:
+def test_the_rigid_fit_excludes_reflections() -> None:
     fixed = spread()
     assert rigid_fit(fixed, fixed * [-1.0, 1.0, 1.0]).determinant == pytest.approx(1.0)
 
 
-def test_the_spline_meets_every_landmark_and_is_undone() -> None:
+def test_the_spline_interpolates_landmarks_and_is_inverted() -> None:
     fixed = spread(20)
     moving = TRUTH.fixed_to_moving(fixed) + np.random.default_rng(1).normal(0, 2.0, fixed.shape)
     found = spline_fit(fixed, moving, rigid_fit(fixed, moving))
@@ -68,7 +68,7 @@ def test_the_spline_meets_every_landmark_and_is_undone() -> None:
     assert found.fixed_to_moving([]).shape == found.moving_to_fixed([]).shape == (0, 3)
 
 
-def test_two_scans_of_one_name_are_not_aligned_by_the_landmarks_of_one(tmp_path: Path) -> None:
+def test_two_scans_of_one_name_are_rejected(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     path.write_text("scan,name,x,y,z\n" + rows(spread(), "ct,"))
     scan = RegistrationImage(SCAN.array, SCAN.geometry, "primary-ct")
@@ -77,14 +77,14 @@ def test_two_scans_of_one_name_are_not_aligned_by_the_landmarks_of_one(tmp_path:
 
 
 @pytest.mark.parametrize("name", ["landmarks", "landmarks-rigid"])
-def test_a_file_for_each_scan(tmp_path: Path, name: str) -> None:
+def test_one_landmark_file_per_scan(tmp_path: Path, name: str) -> None:
     files = two_files(tmp_path, spread(), TRUTH.fixed_to_moving(spread()))
     found = backend(f"{name}:{files}").register(FOLLOWUP, BASELINE).transform
     points = voxel_centres_mm(SCAN.geometry)[::97]
     assert np.allclose(found.fixed_to_moving(points), TRUTH.fixed_to_moving(points), atol=1e-3)
 
 
-def test_one_file_for_all_scans_knows_them_by_name(tmp_path: Path) -> None:
+def test_one_landmark_file_for_all_scans(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     after, before = spread(), TRUTH.fixed_to_moving(spread())
     other = rows(spread(), "week30,")
@@ -104,7 +104,7 @@ def test_one_file_for_all_scans_knows_them_by_name(tmp_path: Path) -> None:
         chosen.register(RegistrationImage(SCAN.array, SCAN.geometry, "week99"), BASELINE)
 
 
-def test_points_in_the_platforms_json(tmp_path: Path) -> None:
+def test_landmarks_in_the_platforms_json(tmp_path: Path) -> None:
     after, before = spread(5), TRUTH.fixed_to_moving(spread(5))
     for name, points in (("before", before), ("after", after)):
         entries = [{"name": f"Lesion {n}", "point": point} for n, point in enumerate(points.tolist(), 1)]
@@ -115,7 +115,7 @@ def test_points_in_the_platforms_json(tmp_path: Path) -> None:
     assert np.allclose(found.transform.fixed_to_moving(after), before, atol=1e-3)
 
 
-def test_landmarks_in_a_plane_are_aligned_rigidly_with_a_word(tmp_path: Path) -> None:
+def test_landmarks_in_a_plane_are_aligned_rigidly_with_a_warning(tmp_path: Path) -> None:
     fixed = spread() * [1.0, 1.0, 0.0]
     files = two_files(tmp_path, fixed, TRUTH.fixed_to_moving(fixed))
     found = LandmarkBackend(files).register(FOLLOWUP, BASELINE)
@@ -123,7 +123,7 @@ def test_landmarks_in_a_plane_are_aligned_rigidly_with_a_word(tmp_path: Path) ->
     assert np.allclose(found.transform.fixed_to_moving(spread()), TRUTH.fixed_to_moving(spread()), atol=1e-6)
 
 
-def test_landmarks_that_contradict_each_other_are_told(tmp_path: Path) -> None:
+def test_contradictory_landmarks_give_a_warning(tmp_path: Path) -> None:
     fixed = spread(30)
     files = two_files(tmp_path, fixed, np.roll(fixed, 1, axis=0))
     found = LandmarkBackend(files).register(FOLLOWUP, BASELINE)
@@ -139,7 +139,7 @@ def test_landmarks_that_contradict_each_other_are_told(tmp_path: Path) -> None:
         (np.ones((5, 3)), "one line"),
     ],
 )
-def test_too_little_is_refused(tmp_path: Path, points: FloatArray, says: str) -> None:
+def test_too_few_landmarks_are_rejected(tmp_path: Path, points: FloatArray, says: str) -> None:
     files = two_files(tmp_path, points, points + 1.0)
     with pytest.raises(InputError, match=says):
         LandmarkBackend(files).register(FOLLOWUP, BASELINE)
@@ -155,14 +155,14 @@ def test_too_little_is_refused(tmp_path: Path, points: FloatArray, says: str) ->
         ("name,x,y,z\np0,1,2,3\np0,4,5,6\n", "'p0' is there twice"),
     ],
 )
-def test_unfit_files_are_refused(tmp_path: Path, text: str, says: str) -> None:
+def test_invalid_files_are_rejected(tmp_path: Path, text: str, says: str) -> None:
     files = two_files(tmp_path, spread(), spread())
     (tmp_path / "after.csv").write_text(text)
     with pytest.raises(InputError, match=says):
         LandmarkBackend(files).register(FOLLOWUP, BASELINE)
 
 
-def test_unfit_names_are_refused(tmp_path: Path) -> None:
+def test_invalid_names_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected one, or BASELINE,FOLLOWUP"):
         backend("landmarks:a.csv,b.csv,c.csv")
     with pytest.raises(InputError, match="cannot be read"):

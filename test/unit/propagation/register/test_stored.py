@@ -1,4 +1,4 @@
-"""Transforms that are saved are given back as the same maps, to us and to ITK."""
+"""Saved transforms are read back as the same maps, by the package and by ITK."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ TRANSFORMS: dict[str, Transform] = {
 
 @pytest.mark.parametrize("suffix", [".h5", ".tfm", ".txt", ".HDF5"])
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_what_is_saved_is_given_back(tmp_path: Path, name: str, suffix: str) -> None:
+def test_saved_transforms_are_read_back(tmp_path: Path, name: str, suffix: str) -> None:
     path = tmp_path / "new" / f"a{suffix}"
     save_transform(path, TRANSFORMS[name])
     found = backend(f"transform:{path}").register(phantom(), phantom()).transform
@@ -83,7 +83,7 @@ def test_what_is_saved_is_given_back(tmp_path: Path, name: str, suffix: str) -> 
 
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1000), st.floats(-40, 40), st.permutations(range(3)), st.booleans())
-def test_any_orientation_of_a_field(
+def test_fields_of_any_orientation(
     tmp_path: Path, seed: int, degrees: float, order: list[int], is_image: bool
 ) -> None:
     direction = tuple((turn(degrees)[:, order]).ravel().tolist())
@@ -110,7 +110,7 @@ def test_images_of_displacements(tmp_path: Path, suffix: str) -> None:
     )
 
 
-def test_a_field_means_the_same_to_itk_also_where_it_fades(tmp_path: Path) -> None:
+def test_a_field_is_the_same_in_itk_where_it_fades(tmp_path: Path) -> None:
     constant = np.full((*GRID.shape_zyx, 3), 6.0, np.float32)
     truth = FieldTransform(linear(), constant, GRID)
     save_transform(tmp_path / "a.h5", truth)
@@ -127,7 +127,7 @@ def test_a_field_means_the_same_to_itk_also_where_it_fades(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".mha"])
-def test_what_itk_has_no_name_for_is_sampled(tmp_path: Path, suffix: str) -> None:
+def test_transforms_without_an_itk_counterpart_are_sampled(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     for transform in (spline(), InverseTransform(field(3, coarser_grid(GRID, 40.0)))):
         with pytest.raises(InputError, match="geometry"):
@@ -136,7 +136,7 @@ def test_what_itk_has_no_name_for_is_sampled(tmp_path: Path, suffix: str) -> Non
         assert same(read_transform(path), transform, within_mm=0.3)
 
 
-def test_other_programs_transforms(tmp_path: Path) -> None:
+def test_transforms_of_other_programs(tmp_path: Path) -> None:
     euler = sitk.Euler3DTransform((10.0, 20.0, 30.0), 0.1, -0.2, 0.3, (5.0, 6.0, 7.0))
     grid = sitk.Image([60, 60, 60], sitk.sitkUInt8)
     grid.SetOrigin((-30.0, -30.0, -30.0))
@@ -161,7 +161,7 @@ def named(scan: RegistrationImage, name: str) -> RegistrationImage:
     return RegistrationImage(scan.array, scan.geometry, name)
 
 
-def test_a_folder_holds_a_file_for_each_pair(tmp_path: Path) -> None:
+def test_a_folder_with_one_file_per_pair(tmp_path: Path) -> None:
     scan = phantom((30, 25, 20), 10.0)
     before, after = named(scan, "primary-week00"), named(scan, "data/week12.nii.gz")
     assert pair_name(after.name, before.name) == "week12_to_week00"
@@ -178,7 +178,7 @@ def test_a_folder_holds_a_file_for_each_pair(tmp_path: Path) -> None:
         chosen.register(before, after)
 
 
-def test_a_transform_that_does_not_suit_is_told(tmp_path: Path) -> None:
+def test_an_unsuitable_transform_is_reported(tmp_path: Path) -> None:
     baseline = phantom()
     truth = around(baseline.geometry, turn(6.0), (30.0, 0.0, 60.0))
     followup = followup_of(baseline, grid_like(baseline.geometry, truth, (5.0, 5.0, 5.0)), truth)
@@ -210,7 +210,7 @@ def write(path: Path, what: sitk.Transform | sitk.Image) -> None:
         ("a.tfm", sitk.AffineTransform([1, 0, 0, 0, 1, 0, 0, 0, 0], [0, 0, 0]), "without an inverse"),
     ],
 )
-def test_unfit_files_are_refused(tmp_path: Path, name: str, what: object, says: str) -> None:
+def test_invalid_files_are_rejected(tmp_path: Path, name: str, what: object, says: str) -> None:
     path = tmp_path / name
     if isinstance(what, bytes):
         path.write_bytes(what)
@@ -222,7 +222,7 @@ def test_unfit_files_are_refused(tmp_path: Path, name: str, what: object, says: 
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_unfit_names_are_refused(tmp_path: Path) -> None:
+def test_invalid_names_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not there"):
         backend(f"transform:{tmp_path}/none.h5")
     with pytest.raises(InputError, match="expected it to end in"):

@@ -99,8 +99,8 @@ def test_given_clicks_are_used_unchanged_without_registration() -> None:
         method=method,
     )
     (prompt,) = located.prompts
-    assert prompt.baseline_point.point_zyx == (5.25, 6, 7)
-    assert prompt.followup_point.point_zyx == (8, 9.5, 10)
+    points = prompt.baseline_point, prompt.followup_point
+    assert [point.point_zyx for point in points] == [(5.25, 6, 7), (8, 9.5, 10)]
     assert {prompt.baseline_point.source, prompt.followup_point.source} == {PointSource.GIVEN}
     assert prompt.has_mask and not prompt.is_new
     assert method.calls == 0 and not located.warnings

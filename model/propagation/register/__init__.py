@@ -157,7 +157,7 @@ def _identity(argument: str, device: str) -> Backend:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _BackendEntry:
     """A built-in back end: its factory, and the argument that may or must follow its name and a colon."""
 
     factory: _Factory
@@ -171,27 +171,27 @@ class _Entry:
 
 
 _LANDMARK_FILES = "FILE|BASELINE_FILE,FOLLOWUP_FILE"
-_ENTRIES = {
-    "rigid": _Entry(_rigid),
-    "affine": _Entry(_affine),
-    "deformable": _Entry(_deformable),
-    "bspline": _Entry(_bspline),
-    "landmarks": _Entry(_landmarks, _LANDMARK_FILES, is_required=True),
-    "landmarks-rigid": _Entry(_landmarks_rigid, _LANDMARK_FILES, is_required=True),
-    "transform": _Entry(_transform, "FILE|DIR", is_required=True),
-    "unigradicon": _Entry(_unigradicon, "WEIGHTS"),
-    "identity": _Entry(_identity),
+_BACKENDS = {
+    "rigid": _BackendEntry(_rigid),
+    "affine": _BackendEntry(_affine),
+    "deformable": _BackendEntry(_deformable),
+    "bspline": _BackendEntry(_bspline),
+    "landmarks": _BackendEntry(_landmarks, _LANDMARK_FILES, is_required=True),
+    "landmarks-rigid": _BackendEntry(_landmarks_rigid, _LANDMARK_FILES, is_required=True),
+    "transform": _BackendEntry(_transform, "FILE|DIR", is_required=True),
+    "unigradicon": _BackendEntry(_unigradicon, "WEIGHTS"),
+    "identity": _BackendEntry(_identity),
 }
 
 
 def backend_names() -> tuple[str, ...]:
     """Names of the built-in back ends, without their arguments."""
-    return tuple(_ENTRIES)
+    return tuple(_BACKENDS)
 
 
 def backend_usage() -> str:
     """All valid names with their arguments, in one line for help texts and errors."""
-    return ", ".join(entry.usage(name) for name, entry in _ENTRIES.items()) + ", or your own MODULE:FUNCTION"
+    return ", ".join(entry.usage(name) for name, entry in _BACKENDS.items()) + ", or your own MODULE:FUNCTION"
 
 
 def backend(name: str = DEFAULT_BACKEND, device: str = "auto") -> Backend:
@@ -205,7 +205,7 @@ def backend(name: str = DEFAULT_BACKEND, device: str = "auto") -> Backend:
         InputError: the name is unknown, its file is missing or superfluous, or a user's module fails.
     """
     builtin, colon, argument = name.partition(":")
-    entry = _ENTRIES.get(builtin)
+    entry = _BACKENDS.get(builtin)
     if entry is None and colon:
         from .custom import custom_backend
 

@@ -1,1 +1,1 @@
-"""What a case is, and how it comes in and goes out. Knows nothing of torch."""
+"""Scans, prompts and cases: their data classes, and reading and writing their files. Independent of torch."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: under a temporary name first, then under their own."""
+"""Atomic writing: files are written under a temporary name and renamed once they are complete."""
 
 from __future__ import annotations
 
@@ -13,23 +13,29 @@ from ..errors import OutputError, one_line
 TEMPORARY_PREFIX = ".writing-"
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or one_line(error)
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path, suffix: str = "", reason: Callable[[Exception], str] = _said) -> Iterator[Path]:
-    """A temporary file to write to, which gets the name ``path`` at the end of the block.
+def atomic_write(
+    path: Path, suffix: str = "", reason: Callable[[Exception], str] = _reason
+) -> Iterator[Path]:
+    """Yield a temporary file to write to, and rename it to ``path`` at the end of the block.
 
-    The folder is made. Whatever goes wrong, a file that was there before stays as it was, and the temporary
-    one goes.
+    The folder is created. If anything fails, an existing file stays unchanged and the temporary file is
+    removed.
 
     Args:
-        suffix: the end of the temporary name, for those who tell the format by it.
-        reason: what is said of an error.
+        path: the final file.
+        suffix: end of the temporary name, for writers that derive the format from it.
+        reason: describes an error in the OutputError's message.
+
+    Yields:
+        Path of the temporary file.
 
     Raises:
-        OutputError: for any OSError or RuntimeError of the block or of this.
+        OutputError: for any OSError or RuntimeError in the block or in this function.
     """
     temporary: Path | None = None
     try:
@@ -38,7 +44,7 @@ def atomic_write(path: Path, suffix: str = "", reason: Callable[[Exception], str
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        # The temporary file is private by default; results belong to whoever mounted the folder.
+        # Temporary files are private by default; results belong to the owner of the mounted folder.
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
@@ -52,10 +58,10 @@ def atomic_write(path: Path, suffix: str = "", reason: Callable[[Exception], str
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text (UTF-8), its line ends as they are.
+    """Write text atomically as UTF-8, with its line ends unchanged.
 
     Raises:
-        OutputError: it cannot be written; a file that was there before stays as it was.
+        OutputError: it cannot be written; an existing file stays unchanged.
     """
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.write(text)

@@ -1,14 +1,14 @@
-"""The box JSON: lesion ids and the boxes round them; and those boxes on a scan's grid.
+"""Box files: JSON with a bounding box per lesion, and the boxes on a scan's grid.
 
-Format, made after the platform's click JSON::
+The format follows the platform's click JSON::
 
     {"name": "Lesion boxes", "type": "Multiple 3D boxes", "version": {"major": 1, "minor": 0},
      "boxes": [{"name": "7", "start": [x, y, z], "stop": [x, y, z]}]}
 
-In voxel units ``start`` and ``stop`` are indices on the scan's own grid, as the file stores it, and ``stop``
-is one past the last voxel. In world units they are the lowest and the highest corner of a box along the LPS
-axes, in mm, as the outer faces of the voxels lie (index - 0.5). A flat box is one voxel thick.
-The lesion id is the run of digits that ends the name.
+In voxel units ``start`` and ``stop`` are indices on the grid of the scan's file, and ``stop`` is one past
+the last voxel. In world units they are the lowest and the highest corner of a box along the LPS axes, in mm,
+at the outer faces of the voxels (index - 0.5). A flat box is one voxel thick. The lesion id is the run of
+digits at the end of the name.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ if TYPE_CHECKING:  # brings SimpleITK
     from .scans import ClickUnits
 
 Corners = tuple[Vector, Vector]
-"""Start and stop of a box as its file has them, x, y, z; in voxels or in mm."""
+"""Start and stop (x, y, z) of a box as in its file, in voxels or in mm."""
 
 _EXAMPLE = '{"boxes": [{"name": "<lesion id>", "start": [x, y, z], "stop": [x, y, z]}]}'
 _DECIMALS = 4
-_LIMIT = 1e6  # voxels or mm; no scan reaches that far
+_LIMIT = 1e6  # voxels or mm; no scan is that large
 
-# A face that was written in mm with four decimals is back on its voxel's side within this many voxels.
+# Faces written in mm with four decimals return to the voxel's side within this many voxels.
 _TOLERANCE_VOXELS = 1e-3
 
 
 class _Box(BaseModel):
-    # Strict: a coordinate given as a string or a boolean is a mistake, not a number.
+    # Strict: a string or a boolean in place of a coordinate is a mistake.
     model_config = ConfigDict(strict=True)
 
     name: str
@@ -56,7 +56,10 @@ class _BoxFile(BaseModel):
 
 
 def read_boxes(path: Path) -> dict[int, Corners]:
-    """Lesion id -> start and stop (x, y, z), in the file's order; units are the caller's matter.
+    """Read a box file.
+
+    Returns:
+        Lesion id -> start and stop (x, y, z) in the file's units and order.
 
     Raises:
         InputError: malformed JSON, a corner without three finite numbers, a box without extent, a name
@@ -75,7 +78,7 @@ def _corners(path: Path, entry: _Box) -> Corners:
 
 
 def _fault(corners: Corners) -> str | None:
-    """What is wrong with a box, and what was expected."""
+    """The fault of a box and the expected form, None for a valid box."""
     start, stop = corners
     shown = f"from {list(start)} to {list(stop)}"
     if not all(abs(value) <= _LIMIT for value in (*start, *stop)):
@@ -88,13 +91,16 @@ def _fault(corners: Corners) -> str | None:
 def write_boxes(
     path: Path, boxes: Mapping[int, Corners], extras: Mapping[int, Mapping[str, Any]] | None = None
 ) -> None:
-    """Write lesion id -> start and stop (x, y, z); units are the caller's matter.
+    """Write a box file. Coordinates keep four decimals.
 
-    ``extras`` holds further keys for some lesions' boxes, which `read_boxes` does not look at; a number that
-    is not finite becomes null. Coordinates keep four decimals.
+    Args:
+        path: the file.
+        boxes: lesion id -> start and stop (x, y, z), in voxels or mm.
+        extras: further keys for the boxes of some lesions, ignored by `read_boxes`; numbers that are not
+            finite become null.
 
     Raises:
-        OutputError: the file cannot be written, or a box or an id is none that could be read again.
+        OutputError: the file cannot be written, or `read_boxes` would refuse a box or an id.
     """
     extras = extras or {}
     entries = []
@@ -126,7 +132,16 @@ def _rounded(corner: Vector) -> Vector:
 
 
 def boxes_to_scan_grid(boxes: Mapping[int, Corners], scan: Scan, units: ClickUnits) -> dict[int, Box]:
-    """Boxes of a file -> boxes on the scan's axial grid; they may leave the image."""
+    """Convert the boxes of a file to the scan's axial grid.
+
+    Args:
+        boxes: lesion id -> start and stop (x, y, z) in ``units``, on the grid of the scan's file.
+        scan: the scan that the boxes belong to.
+        units: of the boxes: voxels, or LPS mm.
+
+    Returns:
+        Lesion id -> box (z, y, x), which may leave the image.
+    """
     grid = scan.file_geometry
     return {
         lesion_id: scan.axes.box(corners_to_box(corners, grid, units), grid.shape_zyx)
@@ -135,7 +150,16 @@ def boxes_to_scan_grid(boxes: Mapping[int, Corners], scan: Scan, units: ClickUni
 
 
 def boxes_from_scan_grid(boxes: Mapping[int, Box], scan: Scan, units: ClickUnits) -> dict[int, Corners]:
-    """Boxes on the scan's axial grid -> start and stop as its file counts; undoes `boxes_to_scan_grid`."""
+    """Convert boxes on the scan's axial grid for a file; the inverse of `boxes_to_scan_grid`.
+
+    Args:
+        boxes: lesion id -> box (z, y, x).
+        scan: the scan that the boxes belong to.
+        units: of the result: voxels, or LPS mm.
+
+    Returns:
+        Lesion id -> start and stop (x, y, z) in ``units``, on the grid of the scan's file.
+    """
     back, shape = scan.axes.inverse(), scan.geometry.shape_zyx
     return {
         lesion_id: box_to_corners(back.box(box, shape), scan.file_geometry, units)
@@ -144,9 +168,15 @@ def boxes_from_scan_grid(boxes: Mapping[int, Box], scan: Scan, units: ClickUnits
 
 
 def corners_to_box(corners: Corners, grid: Geometry, units: ClickUnits) -> Box:
-    """Start and stop (x, y, z) -> the box of all voxels of the grid that they touch.
+    """Find all voxels of a grid that a box touches.
 
-    On a grid that is oblique to the world axes that is the box round the turned one.
+    Args:
+        corners: start and stop (x, y, z) in ``units``.
+        grid: the grid of the result.
+        units: voxels of the grid, or LPS mm.
+
+    Returns:
+        Box (z, y, x). On a grid oblique to the world axes it encloses the rotated box.
     """
     start, stop = np.asarray(corners[0]), np.asarray(corners[1])
     if units == "world":
@@ -159,7 +189,16 @@ def corners_to_box(corners: Corners, grid: Geometry, units: ClickUnits) -> Box:
 
 
 def box_to_corners(box: Box, grid: Geometry, units: ClickUnits) -> Corners:
-    """A box of the grid -> start and stop (x, y, z), in world units of the box round it in LPS mm."""
+    """Convert a box of a grid to the corners of a file.
+
+    Args:
+        box: box (z, y, x) on the grid.
+        grid: the grid of the box.
+        units: of the result: voxels of the grid, or LPS mm.
+
+    Returns:
+        Start and stop (x, y, z); in mm those of the enclosing box along the world axes.
+    """
     start, stop = flip_order(box.start_zyx), flip_order(box.stop_zyx)
     if units == "voxel":
         return _float(start), _float(stop)

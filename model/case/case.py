@@ -1,7 +1,7 @@
-"""What a case is: its scans, its lesions with their prompts, and what became of them.
+"""Data classes of a case: scans, clicks, prompts and segmented lesions.
 
-Scans are held in axial order (`Scan.geometry`, `Scan.ct`, `Scan.mask`, `Click.point_zyx`); only
-`Scan.axes` and `Scan.file_geometry` know how the file stored them.
+Scans are held in axial order (`Scan.geometry`, `Scan.ct`, `Scan.mask`, `Click.point_zyx`); only `Scan.axes`
+and `Scan.file_geometry` refer to the order in which the file stores them.
 """
 
 from __future__ import annotations
@@ -30,29 +30,31 @@ log = logging.getLogger(__name__)
 
 
 class Slot(StrEnum):
-    """The one or two scans of a time point (for example thorax and abdomen apart)."""
+    """Name of a scan within its time point, which has one or two (e.g. thorax and abdomen)."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
 
 
 class TimePointName(StrEnum):
+    """Names of the two time points of a case."""
+
     BASELINE = "baseline"
     FOLLOWUP = "followup"
 
 
 class PointSource(StrEnum):
-    """Where a point prompt comes from."""
+    """Origin of a point prompt."""
 
     GIVEN = "given"
-    CLIPPED = "clipped"  # given, at most 5 mm outside of its scan, moved to the border
-    MASK = "mask"  # centre of gravity of the lesion in the baseline mask, or its nearest voxel
-    PROPAGATED = "propagated"  # found by registration
+    CLIPPED = "clipped"  # given at most 5 mm outside its scan, moved to the border
+    MASK = "mask"  # centre of gravity of the lesion in its mask, or the lesion voxel nearest to it
+    PROPAGATED = "propagated"  # transferred by registration
 
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """A point that a user gave for a lesion, as a voxel index on its scan (axial order)."""
+    """A user's point for a lesion: voxel index (z, y, x) on the axial grid of its scan."""
 
     lesion_id: int
     point_zyx: Vector
@@ -60,7 +62,7 @@ class Click:
 
 @dataclass(frozen=True, slots=True)
 class ScanFiles:
-    """The files of one scan; nothing is decoded yet. ``clicks`` is None where no file was given."""
+    """The files of one scan, not decoded. ``clicks`` is None if no click file was given."""
 
     slot: Slot
     ct: Path
@@ -70,6 +72,8 @@ class ScanFiles:
 
 @dataclass(frozen=True, slots=True)
 class CaseFiles:
+    """The files of a case, not decoded, and warnings about them."""
+
     baseline: tuple[ScanFiles, ...]
     followup: tuple[ScanFiles, ...]
     warnings: tuple[str, ...] = ()
@@ -77,11 +81,11 @@ class CaseFiles:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """One CT with its lesion mask (where it is known) and clicks, in axial order.
+    """One CT with its clicks and, if available, its lesion mask, in axial order.
 
-    ``time_point`` is `TimePointName` in a case, and any name in a series of more than two.
-    ``ct`` and ``mask`` are (z, y, x) in the file's own number type; ``axes`` is the map from the array
-    as the file stores it to the axial one. ``path`` is None for a scan that was not read from a file.
+    ``time_point`` is a `TimePointName` in a case, and any name in a series. ``ct`` (HU) and ``mask`` (lesion
+    ids) are (z, y, x) in the file's number type; ``axes`` maps the array as the file stores it to the axial
+    one. ``path`` is None for a scan that was not read from a file.
     """
 
     time_point: str
@@ -106,19 +110,19 @@ class Scan:
         time_point: str = "scan",
         slot: Slot = Slot.PRIMARY,
     ) -> Scan:
-        """A scan from arrays in memory, which are not copied.
+        """Make a scan from arrays in memory, which are not copied.
 
         Results for the scan, such as labelmaps, have the axes of the array. Unusual voxels are logged.
 
         Args:
             hu: the CT in Hounsfield units, (z, y, x), any integer or float type. Without a direction it is
-                axial: z runs to the head, y to the back, x to the patient's left.
+                axial: z runs towards the head, y towards the back, x towards the patient's left.
             spacing_zyx: mm between voxel centres along the axes of the array.
             origin_xyz: LPS mm of the first voxel's centre.
             direction: ITK's 3x3 direction matrix, also as nine numbers row by row: column k is the world
                 direction (LPS) of the array's x, y, z axis k.
             mask: lesion ids (z, y, x) of the array's shape, 0 for background; None if there is no mask.
-            clicks: lesion id -> voxel index (z, y, x) on the array, may be a fraction.
+            clicks: lesion id -> voxel index (z, y, x) on the array, may be fractional.
             time_point: a name for the date of the scan.
             slot: which of the time point's scans it is.
 
@@ -160,34 +164,47 @@ class Scan:
 
     @property
     def geometry(self) -> Geometry:
+        """Geometry of the axial arrays."""
         return self.file_geometry.reoriented(self.axes)
 
     @property
     def name(self) -> str:
+        """Slot and time point, e.g. primary-baseline."""
         return f"{self.slot}-{self.time_point}"
 
     def click_of(self, lesion_id: int) -> Click | None:
+        """The click of a lesion, None if it has none."""
         return next((click for click in self.clicks if click.lesion_id == lesion_id), None)
 
     def file_point_xyz(self, point_zyx: Vector) -> Vector:
-        """A voxel index of the axial array as the file's own voxel index, x, y, z."""
+        """Convert a point on the axial grid to the grid of the scan's file.
+
+        Args:
+            point_zyx: voxel index (z, y, x) on the axial grid.
+
+        Returns:
+            Voxel index (x, y, z) on the file's grid.
+        """
         z, y, x = self.axes.inverse().point(point_zyx, self.geometry.shape_zyx)
         return (x, y, z)
 
 
 @dataclass(frozen=True, eq=False)
 class TimePoint:
-    """One date of a patient: a primary scan and perhaps a secondary one."""
+    """One date of a patient: a primary scan and optionally a secondary one."""
 
     name: TimePointName
     scans: tuple[Scan, ...]
 
     def scan(self, slot: Slot) -> Scan | None:
+        """The scan in a slot, None if there is none."""
         return next((scan for scan in self.scans if scan.slot == slot), None)
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
+    """Two time points of a patient, and warnings from reading them."""
+
     baseline: TimePoint
     followup: TimePoint
     warnings: tuple[str, ...] = ()
@@ -195,7 +212,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class PromptPoint:
-    """A point that the network is given: voxel index (z, y, x) on its scan's axial grid."""
+    """A point prompt of the network: voxel index (z, y, x) on the axial grid of its scan."""
 
     point_zyx: Vector
     source: PointSource
@@ -203,7 +220,7 @@ class PromptPoint:
 
 @dataclass(frozen=True, eq=False)
 class MaskPrompt:
-    """Where a lesion is expected: booleans (z, y, x) over a box of a scan's axial grid."""
+    """A lesion's (expected) voxels: booleans (z, y, x) over a box of a scan's axial grid."""
 
     box: Box
     voxels: npt.NDArray[np.bool_]
@@ -211,11 +228,11 @@ class MaskPrompt:
 
 @dataclass(frozen=True, eq=False)
 class LesionPrompt:
-    """Everything that tells the network which lesion is meant, in one follow-up scan.
+    """The prompts for one lesion in one follow-up scan.
 
     ``followup_box`` and ``followup_mask`` are for segmenters that take more than points; the longitudinal
-    model does not look at them. ``is_new`` marks a lesion without any baseline; its baseline point is the
-    follow-up point carried back. ``has_mask`` is False when the baseline mask does not hold the id.
+    model ignores them. ``is_new`` marks a lesion without any baseline; its baseline point is the follow-up
+    point propagated back. ``has_mask`` is False if the baseline mask does not hold the id.
     """
 
     lesion_id: int
@@ -231,7 +248,7 @@ class LesionPrompt:
 
 @dataclass(frozen=True, slots=True)
 class UnsegmentedLesion:
-    """A lesion that no follow-up scan shows, with the reason."""
+    """A lesion that could not be segmented in any follow-up scan, with the reason."""
 
     lesion_id: int
     reason: str
@@ -239,11 +256,11 @@ class UnsegmentedLesion:
 
 @dataclass(frozen=True, eq=False)
 class LesionResult:
-    """The network's answer for one prompt, on the follow-up's axial grid.
+    """The network's prediction for one prompt, on the follow-up's axial grid (z, y, x).
 
-    ``probability`` is float32 over ``box``, the smallest box round all voxels above one half (empty for a
-    lesion without any). ``support`` is the box of all voxels that the patch can touch; with
-    ``support_probability`` it is kept only when asked for.
+    ``probability`` is float32 over ``box``, the bounding box of all voxels above 0.5 (empty if there are
+    none). ``support`` is the box of all voxels that the patch covers, and ``support_probability`` the
+    probabilities in it, float32; both are kept on request only.
     """
 
     prompt: LesionPrompt
@@ -254,4 +271,5 @@ class LesionResult:
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:
+        """The lesion's voxels: booleans (z, y, x) over ``box``."""
         return self.probability > 0.5

@@ -1,7 +1,7 @@
-"""The platform's sockets: files under /input -> Case, labelmaps -> files under /output.
+"""The platform's sockets: reading a case from /input and writing its labelmaps to /output.
 
-The interface is that of autoPET/CT IV, Task 2. Where `inputs.json` is present it names the files of each
-socket, else the fixed paths do.
+The interface is that of autoPET/CT IV, Task 2. `inputs.json`, if present, names the files of each socket;
+otherwise they lie at fixed paths.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def _clicks_slug(slot: Slot, time_point: TimePointName) -> str:
 
 
 def output_path(output_dir: Path, slot: Slot) -> Path:
-    """Where the labelmap of a follow-up scan is written."""
+    """Path of a follow-up scan's labelmap."""
     return output_dir / "images" / f"{slot}-followup-ct-tumor-lesion-seg" / "segmentation.mha"
 
 
 def discover(input_dir: Path) -> CaseFiles:
-    """Name the files of a case without decoding them.
+    """Find the files of a case without decoding them.
 
     Raises:
         InputError: a required scan or mask is missing, or a folder does not hold exactly one image.
@@ -72,7 +72,7 @@ def discover(input_dir: Path) -> CaseFiles:
 
 
 def _given_sockets(input_dir: Path) -> dict[str, Path]:
-    """Slug -> file or folder that exists."""
+    """Slug -> existing file or folder."""
     listing = input_dir / "inputs.json"
     if listing.exists():
         candidates = _listed_sockets(listing)
@@ -103,7 +103,7 @@ def _listed_sockets(listing: Path) -> dict[str, Path]:
 def _scans(
     given: Mapping[str, Path], input_dir: Path, time_point: TimePointName, warnings: list[str]
 ) -> tuple[ScanFiles, ...]:
-    """The primary scan of a time point and, where it was given, the secondary one."""
+    """Files of the primary scan of a time point and, if given, of the secondary one."""
     scans = []
     for slot in Slot:
         slug, clicks = _ct_slug(slot, time_point), given.get(_clicks_slug(slot, time_point))
@@ -129,7 +129,7 @@ def _scans(
 
 
 def _image_file(path: Path) -> Path:
-    """A socket names a folder with one image; a path that is the image itself is taken as it is."""
+    """The image of a socket, which names either a folder with one image or the image itself."""
     return path if path.is_file() else find_image(path)
 
 
@@ -137,10 +137,11 @@ def read_case(files: CaseFiles, click_units: ClickUnits = "voxel") -> Case:
     """Decode and check all files of a case, in parallel.
 
     Args:
+        files: from `discover`.
         click_units: ``voxel``: click points are voxel indices (x, y, z) of their scan; ``world``: LPS mm.
 
     Raises:
-        InputError: any file that cannot be used; the message names it.
+        InputError: a file cannot be used; the message names it.
     """
     jobs: list[tuple[str, ScanFiles]] = [(TimePointName.BASELINE, scan) for scan in files.baseline]
     jobs += [(TimePointName.FOLLOWUP, scan) for scan in files.followup]
@@ -155,7 +156,11 @@ def read_case(files: CaseFiles, click_units: ClickUnits = "voxel") -> Case:
 
 
 def remove_stale_outputs(output_dir: Path) -> None:
-    """Delete labelmaps of an earlier run, so that a run that fails leaves no old answer behind."""
+    """Delete the labelmaps of an earlier run, so that a failing run leaves no old result behind.
+
+    Raises:
+        OutputError: they cannot be deleted.
+    """
     try:
         for slot in Slot:
             output_path(output_dir, slot).unlink(missing_ok=True)
@@ -167,14 +172,21 @@ def remove_stale_outputs(output_dir: Path) -> None:
 
 
 def remove_partial_outputs(output_dir: Path) -> None:
-    """Delete files that a run left half written when it was ended."""
+    """Delete incomplete files of a run that was terminated."""
     for slot in Slot:
         for partial in output_path(output_dir, slot).parent.glob(f"{TEMPORARY_PREFIX}*"):
             partial.unlink(missing_ok=True)
 
 
 def empty_labelmaps(files: CaseFiles) -> dict[Slot, tuple[Array, Geometry]]:
-    """All-zero labelmaps on the grids of the follow-up scans, from their headers alone."""
+    """Make empty labelmaps for the follow-up scans of a case from their headers.
+
+    Returns:
+        Slot -> zeros (z, y, x), uint8 in the axes of the scan's file, and their geometry.
+
+    Raises:
+        InputError: a header cannot be read.
+    """
     grids = {scan.slot: read_geometry(scan.ct) for scan in files.followup}
     return {slot: (np.zeros(grid.shape_zyx, np.uint8), grid) for slot, grid in grids.items()}
 
@@ -182,10 +194,15 @@ def empty_labelmaps(files: CaseFiles) -> dict[Slot, tuple[Array, Geometry]]:
 def write_labelmaps(
     labelmaps: Mapping[Slot, tuple[Array, Geometry]], output_dir: Path, verify: bool = True
 ) -> None:
-    """Write each labelmap (z, y, x, axes as in the scan's file) to its socket, side by side.
+    """Write labelmaps to their sockets in parallel.
+
+    Args:
+        labelmaps: slot -> lesion ids (z, y, x) in the axes of the scan's file, and their geometry.
+        output_dir: the platform's output folder.
+        verify: read the files back and compare them.
 
     Raises:
-        OutputError: a labelmap was not written whole. The others are written all the same.
+        OutputError: a labelmap could not be written; the others are written all the same.
     """
     with ThreadPoolExecutor(max_workers=len(Slot), thread_name_prefix="write") as pool:
         jobs = [
@@ -197,5 +214,5 @@ def write_labelmaps(
 
 
 def output_paths(output_dir: Path, slots: Iterable[Slot]) -> list[Path]:
-    """The files of a case's outputs."""
+    """Paths of a case's labelmaps."""
     return [output_path(output_dir, slot) for slot in slots]

@@ -1,7 +1,7 @@
-"""The click JSON of the platform: lesion ids and their points.
+"""Click files: the platform's JSON with a point per lesion.
 
 Format (interface of autoPET/CT IV, Task 2): ``{"points": [{"name": "Lesion 7", "point": [x, y, z]}]}``.
-The lesion id is the run of digits that ends the name.
+The lesion id is the run of digits at the end of the name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DECIMALS = 4
 
 
 class _Point(BaseModel):
-    # Strict: a coordinate given as a string or a boolean is a mistake, not a number.
+    # Strict: a string or a boolean in place of a coordinate is a mistake.
     model_config = ConfigDict(strict=True)
 
     name: str
@@ -35,7 +35,10 @@ class _ClickFile(BaseModel):
 
 
 def read_clicks(path: Path) -> dict[int, Vector]:
-    """Lesion id -> point (x, y, z), in the file's order; units are the caller's matter.
+    """Read a click file.
+
+    Returns:
+        Lesion id -> point (x, y, z) in the file's units (voxels or LPS mm) and order.
 
     Raises:
         InputError: malformed JSON, a point without three finite numbers, a name without an id, an id
@@ -53,13 +56,16 @@ def _vector(values: list[float]) -> Vector:
 def write_clicks(
     path: Path, points: Mapping[int, Vector], extras: Mapping[int, Mapping[str, Any]] | None = None
 ) -> None:
-    """Write lesion id -> point (x, y, z) as the platform does; units are the caller's matter.
+    """Write a click file as the platform does. Coordinates keep four decimals.
 
-    ``extras`` holds further keys for some lesions' points (a confidence, a source), which `read_clicks`
-    does not look at; a number that is not finite becomes null. Coordinates keep four decimals.
+    Args:
+        path: the file.
+        points: lesion id -> point (x, y, z), in voxels or LPS mm.
+        extras: further keys for the points of some lesions (a confidence, a source), ignored by
+            `read_clicks`; numbers that are not finite become null.
 
     Raises:
-        OutputError: the file cannot be written, or a point or an id is none that could be read again.
+        OutputError: the file cannot be written, or `read_clicks` would refuse a point or an id.
     """
     extras = extras or {}
     entries = []

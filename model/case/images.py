@@ -1,4 +1,4 @@
-"""Read and write images: header checks on the way in, atomic and verified on the way out."""
+"""Reading images with checks of their headers, and writing them atomically with verification."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ..errors import InputError, OutputError
 from .atomic_files import atomic_write
 from .geometry import Array, Geometry
 
-# Unusable files are told in our own words; ITK's would follow them on stderr, whose last line is the user's.
+# Our own errors describe unusable files; ITK's warnings would follow them on stderr, whose last line is shown
+# to the user.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 IMAGE_SUFFIXES = (".mha", ".mhd", ".nii.gz", ".nii", ".nrrd")
@@ -37,9 +38,9 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """An array (z, y, x) in the file's number type, and where it lies.
+    """An array (z, y, x) in the file's number type, and its geometry.
 
-    The array is a read-only view of ITK's buffer, which lives as long as any view of it.
+    The array is a read-only view of ITK's buffer, which is kept as long as any view of it.
     """
 
     array: Array
@@ -47,7 +48,7 @@ class Image:
 
 
 def find_image(folder: Path) -> Path:
-    """The only image of a folder (an ``.mhd`` with its raw file is one).
+    """Find the only image of a folder (an ``.mhd`` with its raw file counts as one).
 
     Raises:
         InputError: no such folder, no image in it, or several.
@@ -74,7 +75,7 @@ def find_image(folder: Path) -> Path:
 
 
 def read_geometry(path: Path) -> Geometry:
-    """The grid of an image from its header alone; raises InputError as `read_image` does."""
+    """Read the geometry of an image from its header; raises InputError as `read_image` does."""
     return _geometry(_read_header(path))
 
 
@@ -82,7 +83,7 @@ def read_image(path: Path) -> Image:
     """Read a scalar 3-D image.
 
     Raises:
-        InputError: not an image, a git-lfs pointer, truncated, or not three-dimensional and scalar.
+        InputError: not an image, a git-lfs pointer, truncated, not three-dimensional or not scalar.
     """
     header = _read_header(path)
     _check_raw_size(path, header)
@@ -97,9 +98,9 @@ def read_image(path: Path) -> Image:
 
 
 class _Buffer:
-    """An image's voxels for numpy, which keeps this object, and so the image, as the base of its views.
+    """Exposes an image's voxels to numpy, which keeps this object, and so the image, as base of its views.
 
-    SimpleITK's own view does not: it shows freed memory when only the view is kept.
+    SimpleITK's own view does not keep the image: its memory is freed when only the view is left.
     """
 
     def __init__(self, image: sitk.Image) -> None:
@@ -169,7 +170,7 @@ def _refuse_lfs_pointer(path: Path) -> None:
 
 
 def _check_raw_size(path: Path, header: sitk.ImageFileReader) -> None:
-    """Refuse an uncompressed file that is too short: some of ITK's readers would fill it up with zeros."""
+    """Refuse an uncompressed file that is too short: some of ITK's readers would pad it with zeros."""
     voxel_bytes = _VOXEL_BYTES.get(header.GetPixelID())
     if voxel_bytes is None:
         kind = sitk.GetPixelIDValueAsString(header.GetPixelID())
@@ -185,10 +186,10 @@ def _check_raw_size(path: Path, header: sitk.ImageFileReader) -> None:
 
 
 def _check_gzip(path: Path, needed: int) -> None:
-    """Refuse a cut-off .nii.gz, which ITK would fill up with zeros without a word.
+    """Refuse a truncated .nii.gz, which ITK would silently pad with zeros.
 
-    The stream's trailer holds the unpacked size; where that is the usual header and the voxels, the file
-    is whole. Anything else (extensions, several members, a cut) is unpacked once to see.
+    The trailer of the stream holds the unpacked size; if that is the usual header plus the voxels, the file
+    is complete. Anything else (extensions, several members, truncation) is unpacked once to find out.
     """
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4))
@@ -224,16 +225,20 @@ def _geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
 
 
 def _reason(error: Exception) -> str:
-    """The part of ITK's many lines that says what is wrong."""
+    """The line of ITK's error message that names the problem."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     chosen = next((line for line in reversed(lines) if "ERROR" in line or "Error" in line), lines[-1])
     return chosen.split("): ")[-1][:160]
 
 
 def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = True) -> None:
-    """Write (z, y, x) voxels compressed, verify what was written, and only then give it its name.
+    """Write a compressed image atomically, and verify it before it gets its final name.
 
-    Without ``verify`` (when seconds count) it is not read back.
+    Args:
+        path: the file; its suffix gives the format.
+        array: voxels (z, y, x) of any number type.
+        geometry: of the array.
+        verify: read the file back and compare it; False saves time.
 
     Raises:
         OutputError: it cannot be written, or does not read back with the same grid and voxels.
@@ -244,13 +249,13 @@ def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = Tru
     image.SetDirection(geometry.direction)
     with atomic_write(path, "".join(path.suffixes[-2:]), _reason) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
-        del image  # before the file is read back: one copy less at the run's peak of memory
+        del image  # before the file is read back: one copy less at peak memory
         if verify:
             _verify(temporary, path, array, geometry)
 
 
 def _verify(temporary: Path, path: Path, array: Array, geometry: Geometry) -> None:
-    """Read what was written for ``path`` and compare it."""
+    """Compare the file written for ``path`` with its array and geometry."""
     try:
         written = read_image(temporary)
     except InputError as error:

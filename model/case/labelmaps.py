@@ -1,4 +1,4 @@
-"""What a labelmap holds: the box, size and centre of each lesion.
+"""Regions of labelmaps: the bounding box, size and centre of each lesion.
 
 A labelmap is an integer array (z, y, x) whose values are lesion ids; 0 is background.
 """

@@ -1,6 +1,6 @@
-"""JSON files about lesions: read and checked, and written whole or not at all.
+"""JSON files with entries per lesion: reading with validation, and atomic writing.
 
-An entry of such a file belongs to a lesion by its name: the lesion id is the run of digits that ends it.
+The name of an entry ends in its lesion id, a run of digits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .atomic_files import write_text
 from .voxel_checks import MAX_LESION_ID
 
 Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
-"""Three finite numbers x, y, z of a file."""
+"""Three finite numbers (x, y, z) of a file."""
 
 _TRAILING_DIGITS = re.compile(r"([0-9]+)\s*$")
 _NEGATIVE_NUMBER = re.compile(r"\s*-[0-9]+\s*")
@@ -30,10 +30,16 @@ Value = TypeVar("Value")
 
 
 def read_document(path: Path, kind: type[Document], noun: str, example: str) -> Document:
-    """A file whose one list holds entries of one kind; ``noun`` says of what, ``example`` how it looks.
+    """Read and validate a file that holds one list of entries.
+
+    Args:
+        path: the file.
+        kind: model of the document, whose first field is the list.
+        noun: what an entry is called in messages.
+        example: the expected form of the document, for messages.
 
     Raises:
-        InputError: not readable, malformed JSON, or not as ``kind`` wants it.
+        InputError: not readable, malformed JSON, or not valid for ``kind``.
     """
     try:
         text = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
@@ -46,7 +52,7 @@ def read_document(path: Path, kind: type[Document], noun: str, example: str) -> 
 
 
 def _first_fault(error: ValidationError, noun: str, entries: str, example: str) -> str:
-    """The first finding of the validation, in the words of someone who looks at the file."""
+    """The first validation error, in terms of the file rather than of the model classes."""
     fault: Any = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "json_invalid":
@@ -61,25 +67,33 @@ def _first_fault(error: ValidationError, noun: str, entries: str, example: str) 
 
 
 def group_by_lesion(path: Path, noun: str, entries: Iterable[tuple[str, Value]]) -> dict[int, Value]:
-    """(name, value) of each entry -> lesion id -> value, in the file's order.
+    """Group entries by the lesion id at the end of their name.
+
+    Args:
+        path: the file, for messages.
+        noun: what an entry is called in messages.
+        entries: name and value of each.
+
+    Returns:
+        Lesion id -> value, in the file's order.
 
     Raises:
         InputError: a name without an id, an id out of range, or one id with two different values.
     """
-    found: dict[int, Value] = {}
+    values: dict[int, Value] = {}
     for name, value in entries:
         lesion_id = _lesion_id(path, name, noun)
-        if found.setdefault(lesion_id, value) != value:
+        if values.setdefault(lesion_id, value) != value:
             plural = "boxes" if noun == "box" else f"{noun}s"
             raise InputError(
-                f"{path}: lesion {lesion_id} has two different {plural}, {_shown(found[lesion_id])} and "
+                f"{path}: lesion {lesion_id} has two different {plural}, {_shown(values[lesion_id])} and "
                 f"{_shown(value)}; expected one {noun} per lesion"
             )
-    return found
+    return values
 
 
 def _shown(value: object) -> str:
-    """Tuples as the lists that the file shows."""
+    """A value as the file shows it: tuples become lists."""
     return json.dumps(value)
 
 
@@ -98,23 +112,25 @@ def _lesion_id(path: Path, name: str, noun: str) -> int:
 
 
 def write_json(path: Path, document: Mapping[str, Any], decimals: int | None = 6) -> None:
-    """Write a document under a temporary name, and only then give it its own.
+    """Write a JSON document atomically.
 
-    Floats are rounded to ``decimals``, None leaves them as they are; those that JSON cannot say (NaN,
-    infinity) become null. Numbers and arrays of numpy are taken as Python's.
+    Args:
+        path: the file.
+        document: may hold numpy scalars and arrays; NaN and infinity, which JSON lacks, become null.
+        decimals: to which floats are rounded; None keeps them.
 
     Raises:
-        OutputError: it cannot be written; a file that was there before stays as it was.
+        OutputError: it cannot be written; an existing file stays unchanged.
     """
     text = json.dumps(_plain(document, decimals), indent=1, allow_nan=False) + "\n"
     write_text(path, text)
 
 
 def check_writable(path: Path) -> None:
-    """Find out before long work whether a file can be written; folders that it needs may be missing yet.
+    """Check before long work that a file can be written; its folders need not exist yet.
 
     Raises:
-        OutputError: it cannot, as far as that can be told.
+        OutputError: the file is a folder, or its first existing parent folder is not writable.
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir():
@@ -135,6 +151,6 @@ def _plain(value: Any, decimals: int | None) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
-        # Adding zero makes -0.0 plain.
+        # Adding zero turns -0.0 into 0.0.
         return (value if decimals is None else round(value, decimals)) + 0.0
     return str(value) if isinstance(value, Path) else value

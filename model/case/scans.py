@@ -1,4 +1,4 @@
-"""Files of a scan -> `Scan`: CT, mask and clicks, decoded, checked and in axial order."""
+"""Reading scans: CT, mask and clicks of a `Scan`, decoded, checked and brought to axial order."""
 
 from __future__ import annotations
 
@@ -20,19 +20,27 @@ from .voxel_checks import hu_warnings, lesion_labels
 
 ClickUnits = Literal["voxel", "world"]
 
-# Of a voxel; arithmetic is off by less, and nobody clicks as exactly.
+# Of a voxel: coarser than rounding errors, finer than any click.
 _WORLD_CLICK_DECIMALS = 6
 
 
 def read_scans(
     jobs: Sequence[tuple[str, ScanFiles]], click_units: ClickUnits = "voxel"
 ) -> tuple[list[Scan], list[str]]:
-    """Scans with the names of their time points -> decoded scans in the same order, and warnings.
+    """Read and check scans in parallel.
+
+    Args:
+        jobs: name of the time point and files of each scan.
+        click_units: of the click files: ``voxel`` for voxel indices (x, y, z) of the scan's file, ``world``
+            for LPS mm.
+
+    Returns:
+        The scans in the same order, and warnings.
 
     Raises:
-        InputError: any file that cannot be used; the message names it.
+        InputError: a file cannot be used; the message names it.
     """
-    # ITK releases the interpreter's lock while it decodes: threads read the images side by side. One core
+    # ITK releases the interpreter's lock while it decodes, so that threads read images in parallel. One core
     # is left to the thread that imports torch meanwhile.
     workers = max(1, (os.cpu_count() or 1) - 1)
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read") as pool:
@@ -79,20 +87,20 @@ def _scan(
 
 
 def _clicks(path: Path | None, geometry: Geometry, units: ClickUnits) -> dict[int, Vector]:
-    """Lesion id -> voxel index (x, y, z) on the scan as its file stores it."""
+    """Read a click file: lesion id -> voxel index (x, y, z) on the grid of the scan's file."""
     clicks = read_clicks(path) if path is not None else {}
     if units == "voxel":
         return clicks
-    # What a voxel index comes to through a turned matrix and back would else decide which voxel it lies in.
-    found = {
+    # Otherwise rounding errors of the way through a rotated matrix would decide in which voxel a click lies.
+    indices = {
         lesion_id: np.round(geometry.world_to_voxel(point), _WORLD_CLICK_DECIMALS).tolist()
         for lesion_id, point in clicks.items()
     }
-    return {lesion_id: (x, y, z) for lesion_id, (x, y, z) in found.items()}
+    return {lesion_id: (x, y, z) for lesion_id, (x, y, z) in indices.items()}
 
 
 def _checked_mask(path: Path, mask: Image, ct_path: Path, ct: Geometry) -> Array:
-    """The mask as an integer labelmap on its CT's grid."""
+    """Check a mask: an integer labelmap on the grid of its CT."""
     _check_grid(path, mask.geometry, f"its CT {ct_path.name}", ct)
     return lesion_labels(path, mask.array)
 
@@ -112,7 +120,7 @@ def scan_from_image(
     time_point: str = "scan",
     slot: Slot = Slot.PRIMARY,
 ) -> Scan:
-    """A scan from SimpleITK images in memory, whose voxels are not copied.
+    """Make a scan from SimpleITK images in memory, whose voxels are not copied.
 
     Args:
         image: the CT in Hounsfield units, 3-D, one number per voxel.

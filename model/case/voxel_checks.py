@@ -80,7 +80,7 @@ def checked_voxels(name: str, values: npt.ArrayLike) -> Array:
         The values as an array, not copied if they are one.
 
     Raises:
-        InputError: it is not three-dimensional, empty, or of a type that holds no numbers.
+        InputError: it is not three-dimensional, is empty, or does not hold native integers or floats.
     """
     array = np.asarray(values)
     if array.ndim != 3:
@@ -95,14 +95,14 @@ def checked_voxels(name: str, values: npt.ArrayLike) -> Array:
 def checked_grid(
     shape_zyx: Index, spacing_zyx: Sequence[float], origin_xyz: Sequence[float], direction: npt.ArrayLike
 ) -> Geometry:
-    """The geometry of an array on the given grid.
+    """Check the grid of an array and make its geometry.
 
     Args:
         shape_zyx: of the array.
         spacing_zyx: mm between voxel centres along each axis of the array.
         origin_xyz: LPS mm of the first voxel's centre.
-        direction: ITK's 3x3 matrix, also as nine numbers row by row: column k is the world direction of the
-            array's x, y, z axis k.
+        direction: ITK's 3x3 matrix, also as nine numbers row by row: column k is the world direction of
+            axis k (x, y, z).
 
     Raises:
         InputError: a number is not finite, a spacing not positive, or the direction not a rotation
@@ -124,7 +124,15 @@ def checked_grid(
 
 
 def checked_triple(name: str, values: Sequence[float], expected: str) -> Vector:
-    """Three finite numbers; ``expected`` ends the error's sentence.
+    """Check three numbers to be finite.
+
+    Args:
+        name: the argument's, with which errors begin.
+        values: of three axes, e.g. a voxel index or mm, in any order.
+        expected: what the argument should be, with which errors end.
+
+    Returns:
+        The values as floats.
 
     Raises:
         InputError: there are not three, or one is not finite.
@@ -139,10 +147,10 @@ def checked_triple(name: str, values: Sequence[float], expected: str) -> Vector:
 
 
 def checked_lesion_id(name: str, lesion_id: object) -> int:
-    """A lesion id as an int.
+    """Check a lesion id and convert it to an int.
 
     Raises:
-        InputError: it is no integer from 1 to `MAX_LESION_ID`.
+        InputError: it is not an integer from 1 to `MAX_LESION_ID`.
     """
     try:
         number = operator.index(lesion_id)  # type: ignore[arg-type]

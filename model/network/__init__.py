@@ -1,1 +1,1 @@
-"""The numbers of the model, in the order in which data meets them."""
+"""The network and the preparation of its input: plan, weights, resampling, patches and prompt channels."""

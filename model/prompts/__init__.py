@@ -1,1 +1,1 @@
-"""Points and boxes out of lesion masks. Knows no network."""
+"""Points and boxes derived from lesion masks. Independent of any network."""

@@ -48,15 +48,21 @@ def prepared_pairs(
         )
         by_pair.setdefault((lesion.baseline, lesion.followup), []).append(prepared)
     pairs = tuple(
-        PairDocument(
-            patient_id=cohort.scan(followup).patient_id,
-            baseline=baseline,
-            followup=followup,
-            lesions=tuple(sorted(lesions, key=lambda lesion: lesion.lesion_id)),
-        )
+        _pair_document(cohort, baseline, followup, lesions)
         for (baseline, followup), lesions in sorted(by_pair.items())
     )
     return pairs, tuple(problems)
+
+
+def _pair_document(
+    cohort: Cohort, baseline: str, followup: str, lesions: list[PreparedLesion]
+) -> PairDocument:
+    return PairDocument(
+        patient_id=cohort.scan(followup).patient_id,
+        baseline=baseline,
+        followup=followup,
+        lesions=tuple(sorted(lesions, key=lambda lesion: lesion.lesion_id)),
+    )
 
 
 def _prepared_points(

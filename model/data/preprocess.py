@@ -29,7 +29,7 @@ from ..network.plan import Plan
 from ..network.resample import touched_box
 from .dataset import RawScan
 from .planning.plan_files import preparation_of
-from .point_tables import lesion_random, sample_voxels, write_voxels
+from .point_tables import LesionVoxels, lesion_random, sample_voxels, write_voxels
 from .prepared_grid import prepared_grid
 from .provenance import Stamp, stamp_of
 from .scan_survey import load_scan
@@ -105,16 +105,7 @@ def prepare_scan(job: PreparationJob) -> None:
         (job.folder / SCAN_FILE).unlink(missing_ok=True)
         lesions = list(_lesions(scan, grid))
         _write_volumes(job.folder, scan, grid, lesions, job.plan)
-        tables = {
-            lesion.lesion_id: sample_voxels(
-                lesion.mask,
-                lesion.box.start_zyx,
-                grid.target_spacing_mm,
-                lesion_random(job.seed, job.scan.scan_id, lesion.lesion_id),
-            )
-            for lesion in lesions
-        }
-        write_voxels(job.folder / VOXELS_FILE, tables)
+        write_voxels(job.folder / VOXELS_FILE, _point_tables(job, grid, lesions))
         digest = voxel_digest(job.folder)
     except (OSError, RuntimeError) as error:
         raise OutputError(
@@ -134,6 +125,20 @@ def prepare_scan(job: PreparationJob) -> None:
         digest=digest,
     )
     write_json(job.folder / SCAN_FILE, document.model_dump(mode="json"), decimals=None)
+
+
+def _point_tables(
+    job: PreparationJob, grid: NetworkGrid, lesions: Sequence[_Lesion]
+) -> dict[int, LesionVoxels]:
+    return {
+        lesion.lesion_id: sample_voxels(
+            lesion.mask,
+            lesion.box.start_zyx,
+            grid.target_spacing_mm,
+            lesion_random(job.seed, job.scan.scan_id, lesion.lesion_id),
+        )
+        for lesion in lesions
+    }
 
 
 def _document(lesion: _Lesion) -> LesionDocument:

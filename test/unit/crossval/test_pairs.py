@@ -46,7 +46,7 @@ def test_a_prepared_data_set_asks_the_same(
     ]
     assert [pair.name for pair in found] == [pair.name for pair in pairs]
     (tmp_path / SOURCES_FILE).unlink()  # as an earlier version left it
-    with pytest.raises(InputError, match=r"sources.json: .*run it again, scans that are prepared stay"):
+    with pytest.raises(InputError, match=r"sources.json: .*run it again, prepared scans are kept"):
         evaluation_pairs(tmp_path)
     _prepare("--data", manifest, "-o", tmp_path)
     assert len(evaluation_pairs(tmp_path)) == 2

@@ -67,7 +67,7 @@ class BoostOptions:
 
     @property
     def uses_support(self) -> bool:
-        """Whether the method averages and therefore needs probabilities of one half and less as well.
+        """True if the method averages and therefore needs probabilities of one half and less as well.
 
         If so, build the inner segmenter with ``keep_support``. For results without support, probabilities
         outside the box count as 0.

@@ -76,7 +76,7 @@ def piece_volumes_ml(
 def _is_near(
     piece: BoolArray, box: Box, expected: MaskPrompt, target: KDTree, spacing_zyx: Vector, reach_mm: float
 ) -> bool:
-    """Whether a piece overlaps the expected mask or comes within reach of it."""
+    """True if a piece overlaps the expected mask or comes within reach of it."""
     common = box.intersection(expected.box)
     if not common.is_empty:
         overlap = piece[common.relative_to(box).slices]

@@ -83,7 +83,7 @@ class PromptedLesion:
 
     @property
     def is_reliable(self) -> bool:
-        """Whether later time points may start from here: False for a fall-back registration."""
+        """True if later time points may start from here, i.e. not a fall-back registration."""
         return self.transferred is None or self.transferred.is_reliable
 
     @property

@@ -165,7 +165,7 @@ class PromptBuilder:
         return point is self._series.time_points[self._series.source]
 
     def _has_other_baseline(self, point: SeriesTimePoint, appearance: _FirstAppearance) -> bool:
-        """Whether another time point is the baseline: for lesions that are new and to be segmented."""
+        """True if another time point is the baseline: for lesions that are new and to be segmented."""
         return not self._is_source(point) and appearance.mask is None
 
     def _point_before(self, point: SeriesTimePoint) -> SeriesTimePoint:

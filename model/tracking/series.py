@@ -29,7 +29,7 @@ class Topology(StrEnum):
 
     @property
     def is_recentred(self) -> bool:
-        """Whether points are moved to the middle of each result."""
+        """True if points are moved to the middle of each result."""
         return self in (Topology.RECENTRE, Topology.RECENTRE_MASK)
 
 
@@ -42,7 +42,7 @@ class PromptKind(StrEnum):
 
 
 class ConfidenceRule(StrEnum):
-    """How the confidence of a propagated point is estimated.
+    """Method to estimate the confidence of a propagated point.
 
     SPREAD uses the propagation of points nearby and the similarity of the scans. THERE_AND_BACK also uses
     inverse consistency, which needs a second registration in the opposite direction and takes as long again.
@@ -82,7 +82,7 @@ class TrackingOptions:
 
     @property
     def uses_previous(self) -> bool:
-        """Whether the context is the neighbouring scan with its result."""
+        """True if the context is the neighbouring scan with its result."""
         return self.previous_mask or self.topology is Topology.RECENTRE_MASK
 
 
@@ -114,12 +114,12 @@ class SeriesTimePoint:
 
     @property
     def has_mask(self) -> bool:
-        """Whether a mask of its scans contains a lesion."""
+        """True if a mask of its scans contains a lesion."""
         return any(scan.mask is not None and bool(scan.mask.any()) for scan in self.scans)
 
     @property
     def has_prompts(self) -> bool:
-        """Whether it has clicks or boxes."""
+        """True if it has clicks or boxes."""
         return any(scan.clicks for scan in self.scans) or any(map(bool, self.boxes.values()))
 
 

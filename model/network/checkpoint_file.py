@@ -1,7 +1,7 @@
-"""One file of weights, read safely.
+"""Safe reading of a file of weights.
 
-A `.pth` is a pickle from outside: only tensors, plain containers and a few numpy number types named here are
-let through. A `.safetensors` holds nothing but tensors and notes.
+A `.pth` is a pickle from an untrusted source: only tensors, plain containers and the numpy number types named
+here are allowed. A `.safetensors` holds only tensors and metadata.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .encoding import HeatMap
 from .plan import DEFAULT_CONFIGURATION
 from .resenc_unet import STEM
 
-# Under which a checkpoint, and packed weights, name the kind of their heat maps.
+# Key of the kind of heat maps in checkpoints and packed weights.
 HEAT_MAP_KEY = "heat_map"
 
-# Torch keeps one allow-list for the process: a thread that is done would take it from one that still reads.
+# Torch has one allow-list per process: a thread that has finished would reset it for one that still reads.
 _ALLOW_LIST = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class RawCheckpoint:
-    """What a file says, whichever kind of network it holds; names and types of tensors as they are stored."""
+    """Content of a file of weights of any network; names and types of tensors as stored."""
 
     state: dict[str, Tensor]
     trainer_name: str
@@ -43,10 +43,10 @@ class RawCheckpoint:
 
 
 def read_checkpoint(path: Path) -> RawCheckpoint:
-    """Read a `.safetensors`, or else a pickle, of which nothing is run.
+    """Read a `.safetensors`, or otherwise a pickle, without running any code in it.
 
     Raises:
-        WeightsError: corrupt, truncated, refused as unsafe, or no checkpoint of the trainer family.
+        WeightsError: corrupt, truncated, refused as unsafe, or not a checkpoint of the trainer family.
     """
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
@@ -59,7 +59,7 @@ def _read_pickle(path: Path) -> RawCheckpoint:
         raise _refusal(path, error) from error
     except MemoryError:
         raise
-    except Exception as error:  # a spoilt pickle can end in any of them
+    except Exception as error:  # a corrupt pickle can raise any of them
         raise WeightsError(
             f"{path}: is corrupt or truncated ({one_line(error)[:120]}); expected a checkpoint"
         ) from error
@@ -67,8 +67,8 @@ def _read_pickle(path: Path) -> RawCheckpoint:
 
 
 def _allowed_globals() -> list[Any]:
-    """The numpy number types that training logs leave in checkpoints, also by their names of numpy 1."""
-    scalar = np.float64(0).__reduce__()[0]  # numpy hides its name
+    """The numpy number types that training logs leave in checkpoints, also under their names in numpy 1."""
+    scalar = np.float64(0).__reduce__()[0]  # not public in numpy
     kinds = ("Float64", "Float32", "Float16", "Int64", "Int32", "Int16", "Int8", "UInt8", "Bool")
     return [
         (scalar, "numpy._core.multiarray.scalar"),
@@ -84,19 +84,19 @@ def _load(path: Path) -> Any:
     except RuntimeError as error:
         if "mmap" not in str(error):
             raise
-        return torch.load(path, map_location="cpu", weights_only=True)  # a file of torch's old format
+        return torch.load(path, map_location="cpu", weights_only=True)  # a file in torch's old format
 
 
 def _refusal(path: Path, error: pickle.UnpicklingError) -> WeightsError:
-    """Torch's long message in one line: what the file asked for, where it says so."""
+    """Torch's long message in one line, with the name of the refused object if there is one."""
     refused = re.search(r"GLOBAL (\S+)|class (\S+)|global (\S+)", str(error))
     name = next((name for name in refused.groups() if name), None) if refused else None
-    asked = (
-        f"is refused, it asks to run {name.strip(chr(39))} while loading, and that"
+    fault = (
+        f"is refused, it would run {name.strip(chr(39))} while loading, which"
         if name
-        else ("cannot be read safely, it is corrupt or holds other things than weights, and")
+        else "cannot be read safely, it is corrupt or holds more than weights, and"
     )
-    return WeightsError(f"{path}: {asked} was not run; expected tensors and plain values only")
+    return WeightsError(f"{path}: {fault} was not run; expected tensors and plain values only")
 
 
 def _checked_checkpoint(path: Path, checkpoint: Any) -> RawCheckpoint:
@@ -130,7 +130,7 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
     count = str(state[STEM].shape[1]) if STEM in state and state[STEM].ndim == 5 else "no"
     if metadata.get("channels", count) != count:
         raise WeightsError(
-            f"{path}: has {count} input channels; expected {metadata['channels']} by its notes"
+            f"{path}: has {count} input channels; expected {metadata['channels']} by its metadata"
         )
     configuration = metadata.get("configuration", DEFAULT_CONFIGURATION)
     return RawCheckpoint(
@@ -143,13 +143,13 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
 
 
 def _named_heat_map(checkpoint: dict[str, Any]) -> Any:
-    """What a checkpoint says, or the settings that it keeps: the first ones of `train run` say it there."""
+    """The name of a checkpoint's heat maps; early ones of `train run` have it in their settings only."""
     settings = checkpoint.get("training_config")
     return checkpoint.get(HEAT_MAP_KEY, settings.get(HEAT_MAP_KEY) if isinstance(settings, dict) else None)
 
 
 def _heat_map(path: Path, name: Any) -> HeatMap:
-    """The kind that a checkpoint names; published ones name none."""
+    """The kind of a checkpoint's heat maps; published checkpoints do not name it."""
     try:
         return HeatMap.UNIT_PEAK if name is None else HeatMap(name)
     except ValueError:

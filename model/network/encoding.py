@@ -1,7 +1,7 @@
-"""Prompts as channels: what the longitudinal network takes, and what the single-time-point one takes.
+"""Input channels of the networks, with prompts encoded as channels.
 
-Longitudinal: both CTs, the baseline mask and a Gaussian heat map of either point. Single time point: the
-CT, and one binary map of a ball round the point, of a box, or of an expected mask.
+Longitudinal network: both CTs, the baseline mask and a Gaussian heat map of each point. Single-time-point
+network: the CT and one binary map of a ball around the point, of a box, or of an expected mask.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ CHANNELS = ("follow-up CT", "baseline CT", "baseline mask", "follow-up heat map"
 PROMPT_CHANNELS = ("CT", "prompt")
 
 _SIGMA_VOXELS = 1.0
-# Twice the reach of the filter (4 sigma, either side of the point): more would add only zeros.
+# Twice the radius of the filter (4 sigma) on either side of the point; beyond it there are only zeros.
 _REACH = 8
 
-# The ball of a point prompt ([Rokuss2025], section 2.5): eleven voxels across, 739 in all.
+# The ball of a point prompt ([Rokuss2025], section 2.5): 11 voxels in diameter, 739 voxels in all.
 _BALL_RADIUS_VOXELS = 5
-# Boxes are given with a voxel to spare on each side, as they were when the network was published.
+# Boxes get one voxel more on each side, as in the published evaluation of the network.
 _BOX_MARGIN_VOXELS = 1
 
 
 class HeatMap(StrEnum):
-    """How large a heat map's Gaussian is: its highest value is 1, or the sum of all its values is.
+    """Scaling of a heat map's Gaussian: its maximum is 1, or the sum of its values is 1.
 
-    Published networks have the first; [Kirchhoff2025] compares both.
+    Published networks use the first; [Kirchhoff2025] compares both.
     """
 
     UNIT_PEAK = "unit-peak"
@@ -48,7 +48,7 @@ class HeatMap(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class PlacedLesion:
-    """A lesion on the network grids of its two scans, with its usual pair of patches."""
+    """A lesion on the network grids of its two scans, with its default pair of patches."""
 
     prompt: LesionPrompt
     placement: Placement
@@ -58,7 +58,7 @@ class PlacedLesion:
 
 @dataclass(frozen=True, eq=False)
 class EncodedLesion:
-    """One lesion as the network sees it.
+    """The network's input for one lesion.
 
     ``channels`` is float32 [5, *patch] in the order of `CHANNELS`, in network axes.
     """
@@ -70,14 +70,19 @@ class EncodedLesion:
 
 
 def heat_map(index: Index, box: Box, grid: NetworkGrid, kind: HeatMap = HeatMap.UNIT_PEAK) -> FloatVolume:
-    """A Gaussian of one voxel's sigma round a point, with the value 1 there ([Kirchhoff2025], section 3.1).
+    """A Gaussian around a point with a sigma of one voxel ([Kirchhoff2025], section 3.1).
 
-    It is reflected at the border of the part of the patch that lies inside the image, as the model was
-    trained (docs/model_recipe.md, step 7). All zeros in a patch that does not hold the point. float32 of the
-    box's shape.
+    It is reflected at the border of the part of the patch inside the image, as in training
+    (docs/model_recipe.md, step 7).
 
     Args:
-        kind: with `HeatMap.UNIT_VOLUME` its values in the box sum up to 1 instead.
+        index: voxel of the point on the network grid.
+        box: patch on the network grid, may extend beyond the image.
+        grid: network grid of the scan.
+        kind: the maximum is 1, or the sum over the box is 1.
+
+    Returns:
+        float32 of the box's shape, all zeros if the box does not contain the point.
     """
     inside = box.intersection(grid.whole)
     near = Box(
@@ -95,7 +100,7 @@ def heat_map(index: Index, box: Box, grid: NetworkGrid, kind: HeatMap = HeatMap.
 
 
 def place_lesion(prompt: LesionPrompt, plan: Plan) -> PlacedLesion:
-    """Where the lesion's patches lie; nothing of the images is read."""
+    """Place a lesion's patches on the network grids of its scans, without reading voxels."""
     followup_grid = network_grid(prompt.followup.geometry, plan)
     baseline_grid = network_grid(prompt.baseline.geometry, plan, like=prompt.followup.geometry)
     placement = place_patches(
@@ -110,10 +115,19 @@ def place_lesion(prompt: LesionPrompt, plan: Plan) -> PlacedLesion:
 def encode_patches(
     lesion: PlacedLesion, placement: Placement, plan: Plan, kind: HeatMap = HeatMap.UNIT_PEAK
 ) -> FloatVolume:
-    """The channels of one pair of patches of a lesion, float32 [5, *patch] in the order of `CHANNELS`.
+    """Encode one pair of patches of a lesion as input channels.
 
-    A heat map is where its point is: in a pair that does not hold the points both maps are zeros, and the
-    baseline mask alone says which lesion is meant. ``kind`` is that of the network's training.
+    Heat maps are zeros in a pair that does not contain the points; there the baseline mask is the only
+    prompt.
+
+    Args:
+        lesion: the lesion on its network grids.
+        placement: the pair of patches.
+        plan: of the network.
+        kind: of the heat maps that the network was trained with.
+
+    Returns:
+        float32 [5, *patch] in the order of `CHANNELS`, in network axes.
     """
     prompt = lesion.prompt
     return np.stack(
@@ -128,7 +142,7 @@ def encode_patches(
 
 
 def encode_lesion(prompt: LesionPrompt, plan: Plan, kind: HeatMap = HeatMap.UNIT_PEAK) -> EncodedLesion:
-    """Cut a lesion's usual patches from both scans and add its prompts, as `encode_patches`."""
+    """Encode a lesion's default pair of patches, see `encode_patches`."""
     lesion = place_lesion(prompt, plan)
     channels = encode_patches(lesion, lesion.placement, plan, kind)
     return EncodedLesion(prompt, channels, lesion.placement, lesion.followup_grid)
@@ -136,9 +150,9 @@ def encode_lesion(prompt: LesionPrompt, plan: Plan, kind: HeatMap = HeatMap.UNIT
 
 @dataclass(frozen=True, eq=False)
 class PromptMap:
-    """A prompt of the single-time-point network: booleans (z, y, x) over a box of the network grid.
+    """A prompt of the single-time-point network: booleans over a box of the network grid.
 
-    The box lies inside the image and is the smallest one round what is true.
+    The box lies inside the image and is the bounding box of the true voxels.
     """
 
     box: Box
@@ -146,23 +160,29 @@ class PromptMap:
 
     @property
     def centre(self) -> Index:
-        """The voxel at the centre of mass; halves round down, as LesionLocator centres patches on boxes."""
+        """The voxel (network axes) at the centre of gravity; halves are rounded down, as in LesionLocator."""
         z, y, x = (_middle(self.voxels.sum(axes)) for axes in ((1, 2), (0, 2), (0, 1)))
         a, b, c = self.box.start_zyx
         return (a + z, b + y, c + x)
 
 
 def _middle(counts: npt.NDArray[np.int64]) -> int:
-    """The mean index of counted voxels, halves rounded down."""
+    """The mean index of a histogram of indices, halves rounded down."""
     return math.ceil(float(counts @ np.arange(counts.size)) / float(counts.sum()) - 0.5)
 
 
 def ball_prompt(point_zyx: Vector, grid: NetworkGrid) -> PromptMap | None:
-    """A ball of network voxels round a point of the axial scan; None when the point lies outside of it.
+    """A ball of network voxels around a point ([Rokuss2025], section 2.5).
 
-    Its centre is the network voxel that holds the point. Every voxel within five and a half voxels belongs
-    to it, as in the published balls of "radius 5", so that it is eleven voxels across ([Rokuss2025],
-    section 2.5).
+    Its centre is the network voxel that contains the point. All voxels within 5.5 voxels belong to it, as in
+    the published balls of "radius 5", so that its diameter is 11 voxels.
+
+    Args:
+        point_zyx: voxel index (z, y, x) on the axial scan.
+        grid: network grid of the scan.
+
+    Returns:
+        The ball inside the image, None if the point lies outside the scan or is not finite.
     """
     if not np.isfinite(point_zyx).all():
         return None
@@ -179,7 +199,15 @@ def ball_prompt(point_zyx: Vector, grid: NetworkGrid) -> PromptMap | None:
 
 
 def box_prompt(box: Box, grid: NetworkGrid) -> PromptMap | None:
-    """A box of the axial scan with a voxel more on each side; None when it lies outside of the scan."""
+    """The network voxels of a box, with one voxel more on each side.
+
+    Args:
+        box: box (z, y, x) on the axial scan.
+        grid: network grid of the scan.
+
+    Returns:
+        The box inside the image, None if it lies outside the scan.
+    """
     source = grid.axes.box(box.intersection(Box.of_shape(grid.axial_shape_zyx)), grid.axial_shape_zyx)
     if source.is_empty:
         return None
@@ -191,9 +219,16 @@ def box_prompt(box: Box, grid: NetworkGrid) -> PromptMap | None:
 
 
 def mask_prompt(mask: MaskPrompt, grid: NetworkGrid) -> PromptMap | None:
-    """A mask of the axial scan, interpolated, then above one half; None when nothing of it is on the scan.
+    """The network voxels of a mask: interpolated, then thresholded at 0.5.
 
-    A mask too thin for that keeps the network voxels that hold the centres of its own.
+    A mask too thin for that becomes the network voxels that contain the centres of its voxels.
+
+    Args:
+        mask: mask (z, y, x) over a box of the axial scan.
+        grid: network grid of the scan.
+
+    Returns:
+        The mask inside the image, None if it lies outside the scan.
     """
     box = grid.axes.box(mask.box, grid.axial_shape_zyx)
     voxels = grid.axes.array(mask.voxels)
@@ -206,14 +241,14 @@ def mask_prompt(mask: MaskPrompt, grid: NetworkGrid) -> PromptMap | None:
         needed = source_box(grid.source_shape, grid.shape, touched)
         crop = crop_and_pad_nd(valid.astype(np.float32), needed.relative_to(inside).bounds())
         soft = resample_box(crop, needed.start_zyx, grid.source_shape, grid.shape, touched)
-        found = _prompt_map(touched, soft > 0.5, grid)
-        if found is not None:
-            return found
+        prompt = _prompt_map(touched, soft > 0.5, grid)
+        if prompt is not None:
+            return prompt
     return _nearest_voxels(np.argwhere(valid) + np.asarray(inside.start_zyx), grid)
 
 
 def _nearest_voxels(indices: npt.NDArray[np.int64], grid: NetworkGrid) -> PromptMap | None:
-    """The network voxels that hold the centres of source voxels (N, 3)."""
+    """The network voxels that contain the centres of source voxels (N, 3)."""
     scale = np.asarray(grid.shape) / np.asarray(grid.source_shape)
     targets = np.minimum(((indices + 0.5) * scale).astype(np.int64), np.asarray(grid.shape) - 1)
     low = targets.min(0)
@@ -223,7 +258,7 @@ def _nearest_voxels(indices: npt.NDArray[np.int64], grid: NetworkGrid) -> Prompt
 
 
 def _prompt_map(box: Box, voxels: npt.NDArray[np.bool_], grid: NetworkGrid) -> PromptMap | None:
-    """What of a map lies inside the image, in its smallest box; None when nothing does."""
+    """Crop a map over a box to the bounding box of its true voxels in the image; None if there are none."""
     inside = box.intersection(grid.whole)
     if inside.is_empty:
         return None
@@ -235,7 +270,18 @@ def _prompt_map(box: Box, voxels: npt.NDArray[np.bool_], grid: NetworkGrid) -> P
 
 
 def encode_prompted(scan: Scan, prompt: PromptMap, grid: NetworkGrid, patch: Box, plan: Plan) -> FloatVolume:
-    """The channels of one patch with its prompt, float32 [2, *patch] in the order of `PROMPT_CHANNELS`."""
+    """Encode one patch of a scan and its prompt as input channels of the single-time-point network.
+
+    Args:
+        scan: CT in HU.
+        prompt: prompt on the network grid.
+        grid: network grid of the scan.
+        patch: patch on the network grid, may extend beyond the image.
+        plan: of the network.
+
+    Returns:
+        float32 [2, *patch] in the order of `PROMPT_CHANNELS`, in network axes.
+    """
     channel = np.zeros(patch.shape_zyx, np.float32)
     common = prompt.box.intersection(patch)
     if not common.is_empty:

@@ -10,13 +10,19 @@ from .plan import CtNormalization
 
 
 def normalize_ct(voxels: Array, scheme: CtNormalization) -> npt.NDArray[np.float32]:
-    """HU -> the network's intensities: clipped, minus the mean, divided by the standard deviation.
+    """Normalise HU to the network's intensities: clip, subtract the mean, divide by the standard deviation.
 
-    Voxels that are NaN or infinite become the lower clip value, as air does. Any shape, any number type;
-    returns a new float32 array.
+    Voxels that are NaN or infinite become the lower clip value, as air does.
+
+    Args:
+        voxels: HU, any shape and number type.
+        scheme: clip values, mean and standard deviation in HU.
+
+    Returns:
+        New float32 array of the same shape.
     """
     low, high = np.float32(scheme.lower), np.float32(scheme.upper)
-    if voxels.dtype == np.float64:  # clipped first: not every double is a float32
+    if voxels.dtype == np.float64:  # clipped first: float64 has values beyond the range of float32
         voxels = np.clip(voxels, float(low), float(high), where=np.isfinite(voxels), out=voxels.copy())
     values = voxels.astype(np.float32)
     if not np.issubdtype(voxels.dtype, np.integer):

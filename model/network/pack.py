@@ -1,4 +1,4 @@
-"""Weights made small and safe to read: safetensors, without what only training needs."""
+"""Packing weights as safetensors, without optimizer state."""
 
 from __future__ import annotations
 
@@ -29,9 +29,18 @@ from .weights import (
 
 
 def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "fp32") -> list[Path]:
-    """Write each fold of a model as safetensors, without optimizer state, beside its plan.
+    """Write each fold of a model as safetensors without optimizer state, and copy its plan.
 
-    Returns the files written. WeightsError for anything that cannot be loaded.
+    Args:
+        source: folder of the model.
+        target: folder to write to; may be the same.
+        dtype: type of the stored tensors.
+
+    Returns:
+        The files of the folds.
+
+    Raises:
+        WeightsError: there are no folds, a fold cannot be loaded, or its values do not fit the type.
     """
     folder = find_weights(source)
     folds = sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdigit())
@@ -40,7 +49,7 @@ def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "f
     target.mkdir(parents=True, exist_ok=True)
     written = []
     for fold in folds:
-        weights = load_fold(fold_file(folder, fold, (PICKLED, PACKED)))  # from the original where it is
+        weights = load_fold(fold_file(folder, fold, (PICKLED, PACKED)))  # from the original if it exists
         written.append(_pack_fold(weights, target / f"fold_{fold}" / PACKED, dtype))
     for name in (PLANS_FILE, DATASET_FILE):
         if (folder / name).is_file() and folder.resolve() != target.resolve():

@@ -1,8 +1,8 @@
-"""Where a lesion's patches lie, how they are cut from the scans, and how the answer goes back.
+"""Patches: their placement, extraction from the scans, and pasting predictions back.
 
-"Network axes" are a scan's array axes as the plan orders them (`transpose_forward`), with a baseline's
-axis signs brought to its follow-up's; the "network grid" is the scan resampled to the plan's spacing in
-these axes. It is never computed as a whole.
+"Network axes" are a scan's array axes in the plan's order (`transpose_forward`), where a baseline takes on
+the axis signs of its follow-up. The "network grid" is the scan resampled to the plan's spacing in these axes;
+it is never computed as a whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from .resample import FloatVolume, resample_box, resampled_index, resampled_shap
 
 @dataclass(frozen=True, slots=True)
 class NetworkGrid:
-    """A scan in network axes: its shape as stored, and its shape at the plan's spacing."""
+    """A scan in network axes: original shape and spacing, and shape at the plan's spacing.
+
+    All values but ``axial_shape_zyx`` are along network axes; shapes in voxels.
+    """
 
     axes: AxisMap  # from the scan's axial array to network axes
     axial_shape_zyx: Index
@@ -34,21 +37,29 @@ class NetworkGrid:
 
     @property
     def whole(self) -> Box:
+        """The box of all voxels of the network grid."""
         return Box.of_shape(self.shape)
 
     def index(self, point_zyx: Sequence[float]) -> Index:
-        """The network voxel of a voxel index on the axial scan (docs/model_recipe.md, step 3)."""
+        """The network voxel of a point (docs/model_recipe.md, step 3).
+
+        Args:
+            point_zyx: voxel index (z, y, x) on the axial scan.
+
+        Returns:
+            Integer voxel index on the network grid.
+        """
         point = self.axes.point(point_zyx, self.axial_shape_zyx)
         return resampled_index(point, self.source_spacing_mm, self.target_spacing_mm, self.shape)
 
 
 def network_grid(axial: Geometry, plan: Plan, like: Geometry | None = None) -> NetworkGrid:
-    """The grid on which the network sees a scan.
+    """The network grid of a scan.
 
     Args:
         axial: geometry of the scan in axial order (`Scan.geometry`).
-        plan: gives the order of the axes and the spacing (mm) of the network.
-        like: axial geometry of the follow-up whose axis signs a baseline takes on; None keeps the signs.
+        plan: determines the order of the axes and the spacing (mm).
+        like: axial geometry of the follow-up whose axis signs a baseline takes on; None keeps its signs.
     """
     signs = axial.sign_map(like) if like is not None else AxisMap()
     axes = signs.then(AxisMap(plan.transpose_forward))
@@ -66,7 +77,7 @@ def network_grid(axial: Geometry, plan: Plan, like: Geometry | None = None) -> N
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Both patches of a lesion on their network grids; they may reach beyond the images."""
+    """The two patches and points of a lesion on their network grids; patches may extend beyond the images."""
 
     followup: Box
     baseline: Box
@@ -74,11 +85,22 @@ class Placement:
     baseline_index: Index
 
     def at(self, followup: Box) -> Placement:
-        """Another pair of patches of the same lesion: the same points, the same way between the scans."""
+        """Another pair of patches of the lesion, with the same points and offset between the scans.
+
+        Args:
+            followup: patch on the follow-up's network grid.
+        """
         return replace(self, followup=followup, baseline=followup.shifted(self._to_baseline))
 
     def to_followup(self, baseline: Box) -> Box:
-        """Where a box of the baseline's network grid lies on the follow-up's, by the two points."""
+        """Shift a box by the offset of the two points.
+
+        Args:
+            baseline: box on the baseline's network grid.
+
+        Returns:
+            Box on the follow-up's network grid.
+        """
         return baseline.shifted([-step for step in self._to_baseline])
 
     @property
@@ -89,11 +111,16 @@ class Placement:
 def place_patches(
     followup_index: Index, baseline_index: Index, followup_shape: Index, patch_size: Index
 ) -> Placement:
-    """Put the follow-up patch round its point, and the baseline patch so that the points coincide.
+    """Centre the follow-up patch on its point, and shift the baseline patch so that the points coincide.
 
-    The follow-up patch stays inside an image that is larger than it, and is centred on one that is
-    smaller (of an odd difference the low side gets one voxel more). The baseline patch is not clamped
-    (docs/model_recipe.md, step 6).
+    The follow-up patch stays inside a larger image and is centred on a smaller one, with one voxel more on
+    the low side if the difference is odd. The baseline patch is not clamped (docs/model_recipe.md, step 6).
+
+    Args:
+        followup_index: voxel of the point on the follow-up's network grid.
+        baseline_index: voxel of the point on the baseline's network grid.
+        followup_shape: shape of the follow-up's network grid.
+        patch_size: in network voxels.
     """
     start = [
         (n - p) // 2 if n < p else min(max(f - p // 2, 0), n - p)
@@ -105,12 +132,32 @@ def place_patches(
 
 
 def extract_ct(scan: Scan, grid: NetworkGrid, box: Box, scheme: CtNormalization) -> FloatVolume:
-    """The CT in a patch: normalised, resampled, and 0 (the mean HU) beyond the image (recipe, steps 4, 6)."""
+    """Extract the CT of a patch, normalised and resampled (docs/model_recipe.md, steps 4 and 6).
+
+    Args:
+        scan: CT in HU.
+        grid: network grid of the scan.
+        box: patch on the network grid, may extend beyond the image.
+        scheme: normalisation of the plan.
+
+    Returns:
+        float32 of the box's shape in network axes; 0 (the mean HU) beyond the image.
+    """
     return _extract(grid.axes.array(scan.ct), grid, box, lambda crop: normalize_ct(crop, scheme))
 
 
 def extract_mask(scan: Scan, lesion_id: int, grid: NetworkGrid, box: Box) -> FloatVolume:
-    """A lesion's mask in a patch as 0 and 1: interpolated, then > 0.5 (docs/model_recipe.md, step 5)."""
+    """Extract a lesion's mask of a patch: interpolated, then thresholded (docs/model_recipe.md, step 5).
+
+    Args:
+        scan: scan with a labelmap; without one the mask is empty.
+        lesion_id: label value of the lesion.
+        grid: network grid of the scan.
+        box: patch on the network grid, may extend beyond the image.
+
+    Returns:
+        float32 of the box's shape in network axes, 1 where the interpolated mask exceeds 0.5, otherwise 0.
+    """
     if scan.mask is None:
         return np.zeros(box.shape_zyx, np.float32)
     soft = _extract(
@@ -122,7 +169,7 @@ def extract_mask(scan: Scan, lesion_id: int, grid: NetworkGrid, box: Box) -> Flo
 def _extract(
     source: Array, grid: NetworkGrid, box: Box, convert: Callable[[Array], FloatVolume]
 ) -> FloatVolume:
-    """Convert only the source voxels that the patch needs, then resample them."""
+    """Convert and resample only the source voxels that the patch needs."""
     inside = box.intersection(grid.whole)
     if inside.is_empty:
         return np.zeros(box.shape_zyx, np.float32)
@@ -133,7 +180,16 @@ def _extract(
 
 
 def pad_to_box(values: FloatVolume, inside: Box, box: Box) -> FloatVolume:
-    """Values of a box, with zeros round them, as values of a larger box."""
+    """Pad the values of a box with zeros to a larger box.
+
+    Args:
+        values: float32 of the shape of ``inside``.
+        inside: box of the values.
+        box: box that contains ``inside``, on the same grid.
+
+    Returns:
+        float32 of the shape of ``box``.
+    """
     if inside == box:
         return values
     padded: FloatVolume = crop_and_pad_nd(values, box.relative_to(inside).bounds())
@@ -141,20 +197,21 @@ def pad_to_box(values: FloatVolume, inside: Box, box: Box) -> FloatVolume:
 
 
 def paste_back(probability: FloatVolume, box: Box, grid: NetworkGrid) -> tuple[Box, npt.NDArray[np.float32]]:
-    """Bring foreground probabilities back to the scan's axial voxels (docs/model_recipe.md, step 11).
+    """Resample a patch of foreground probabilities to the axial scan (docs/model_recipe.md, step 11).
 
-    Outside of the patch the foreground is 0. Only voxels that the patch touches are computed.
+    Outside the patch the probability is 0. Only voxels that the patch touches are computed.
 
     Args:
         probability: float32 of the patch's shape, in network axes.
-        box: the patch on the network grid; may reach beyond the image.
+        box: the patch on the network grid; may extend beyond the image.
+        grid: network grid of the scan.
 
     Returns:
-        The box of touched voxels on the axial scan, and its probabilities (z, y, x).
+        The box of touched voxels on the axial scan, and their probabilities (z, y, x), float32.
     """
     inside = box.intersection(grid.whole)
     touched = touched_box(grid.shape, grid.source_shape, inside)
-    if touched.is_empty:  # slices thicker than the patch is deep can lie on either side of it
+    if touched.is_empty:  # the patch can fit between two thick slices
         return Box.of_shape((1, 1, 1)), np.zeros((1, 1, 1), np.float32)
     needed = source_box(grid.shape, grid.source_shape, touched)
     valid = probability[inside.relative_to(box).slices]

@@ -1,7 +1,7 @@
-"""The network's recipe, read from a published `plans.json`: spacing, patch, normalisation, topology.
+"""The network's plan, read from a published `plans.json`: spacing, patch size, normalisation, topology.
 
-Nothing of it is hard-coded elsewhere. Per-axis values are in the plan's own axis order, which is the
-array's (z, y, x) after `transpose_forward`.
+Nothing of it is hard-coded elsewhere. Per-axis values are in the plan's own axis order, which is (z, y, x)
+permuted by `transpose_forward`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 @dataclass(frozen=True, slots=True)
 class CtNormalization:
-    """HU are clipped to [lower, upper], then standardised with mean and std."""
+    """Normalisation of HU: clipped to [lower, upper], then standardised with mean and std."""
 
     lower: float
     upper: float
@@ -37,7 +37,7 @@ class CtNormalization:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Topology of the residual-encoder U-Net, stage by stage from full resolution down."""
+    """Topology of the residual-encoder U-Net; one entry per stage, full resolution first."""
 
     features_per_stage: tuple[int, ...]
     kernel_sizes: tuple[Index, ...]
@@ -52,7 +52,7 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything about the network that is not its weights."""
+    """Everything about the network except its weights; spacing in mm, patch size in voxels."""
 
     configuration: str
     spacing_zyx: Vector
@@ -64,7 +64,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class PlannedBatch:
-    """What a plan says of the batches to train on: how many patches, and whether Dice is summed over them."""
+    """A plan's training batches: number of patches, and whether Dice is computed over the whole batch."""
 
     size: int
     sums_dice: bool
@@ -76,7 +76,7 @@ class _NormKwargs(BaseModel):
 
 
 class _NonlinKwargs(BaseModel):
-    # Torch's own default, which published plans leave unsaid.
+    # Torch's default, which published plans omit.
     negative_slope: Annotated[_Finite, Field(ge=0)] = 0.01
 
 
@@ -230,8 +230,8 @@ def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
     """Read one configuration of a `plans.json`; configurations that inherit from another are resolved.
 
     Raises:
-        WeightsError: the file is missing or malformed, lacks the configuration, or asks for what this
-            network is not.
+        WeightsError: the file is missing or malformed, lacks the configuration, or describes another
+            network.
     """
     plans, settings = _read(path, configuration, _Configuration)
     intensities = plans.foreground_intensity_properties_per_channel["0"]
@@ -248,17 +248,17 @@ def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
 
 
 def read_batch(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> PlannedBatch:
-    """Read what a `plans.json` says of batches, which inference does not need.
+    """Read the training batches from a `plans.json`; inference does not need them.
 
     Raises:
-        WeightsError: as `read_plan`, or when it does not say it.
+        WeightsError: as `read_plan`, or if they are missing.
     """
     _, settings = _read(path, configuration, _Batch)
     return PlannedBatch(settings.batch_size, settings.batch_dice)
 
 
 def _read(path: Path, configuration: str, kind: type[_Settings]) -> tuple[_Plans, _Settings]:
-    """The whole plan, and of one of its configurations what is asked for."""
+    """The whole plan, and one of its configurations validated as ``kind``."""
     try:
         plans = _Plans.model_validate(json.loads(path.read_text(encoding="utf-8")))
         return plans, kind.model_validate(_resolved(path, plans.configurations, configuration))
@@ -273,17 +273,17 @@ def _read(path: Path, configuration: str, kind: type[_Settings]) -> tuple[_Plans
 
 
 def _first_fault(error: ValidationError, configuration: str) -> str:
-    """Where a plan is wrong and what was expected; a plan that is wrong in one place often is in more."""
+    """The first validation error of a plan; further ones are often its consequence."""
     fault = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in fault["loc"]) or configuration
     message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "value_error":  # our own checks say what they expect
+    if fault["type"] == "value_error":  # our own checks name what they expect
         return f"{where}: {message}"
     return f"{where}: {message[:1].lower()}{message[1:]}; expected a plan of nnU-Net 2.4 or later"
 
 
 def _resolved(path: Path, configurations: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    """A configuration with all that it inherits."""
+    """A configuration merged with those that it inherits from."""
     chain, wanted = [], name
     while True:
         if wanted not in configurations:

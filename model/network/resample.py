@@ -1,8 +1,8 @@
-"""Trilinear resampling of boxes, with the numbers of a full-volume torch interpolation.
+"""Trilinear resampling of boxes, equal to torch's interpolation of the whole volume.
 
-Only the voxels that a patch needs are ever resampled. On CPUs with fused multiply-add the result equals
-``torch.nn.functional.interpolate(mode="trilinear", align_corners=False)`` of the whole volume, cropped,
-bit for bit; the published model was run with that function (recipe, steps 3, 4, 5 and 11).
+Only the voxels that a patch needs are resampled. On CPUs with fused multiply-add the result equals the crop
+of ``torch.nn.functional.interpolate(mode="trilinear", align_corners=False)`` of the whole volume bit for bit;
+the published model was run with that function (docs/model_recipe.md, steps 3, 4, 5 and 11).
 """
 
 from __future__ import annotations
@@ -20,7 +20,16 @@ FloatVolume = npt.NDArray[np.float32]
 
 
 def resampled_shape(shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float]) -> Index:
-    """The shape after resampling; halves round to even, and no axis vanishes. Same axes in and out."""
+    """The shape of an image after resampling.
+
+    Args:
+        shape: of the image, in voxels.
+        spacing_mm: of the image, along the same axes.
+        target_mm: spacing after resampling, along the same axes.
+
+    Returns:
+        Shape along the same axes, at least 1; halves are rounded to even.
+    """
     a, b, c = (max(1, round(s / t * n)) for n, s, t in zip(shape, spacing_mm, target_mm, strict=True))
     return (a, b, c)
 
@@ -28,10 +37,19 @@ def resampled_shape(shape: Sequence[int], spacing_mm: Sequence[float], target_mm
 def resampled_index(
     point: Sequence[float], spacing_mm: Sequence[float], target_mm: Sequence[float], shape: Sequence[int]
 ) -> Index:
-    """The voxel of the resampled image (of the given shape) for a voxel index of the file.
+    """The voxel of the resampled image that belongs to a point of the original one.
 
-    As the model was trained: multiplied, then divided, then truncated, without a half-voxel correction.
-    Kept inside the image, which rounding of the shape can make a voxel shorter than the point needs.
+    As in training, the index is multiplied, divided and truncated, without a half-voxel correction. It is
+    clipped to the image, since rounding can make the resampled shape one voxel too short for the point.
+
+    Args:
+        point: voxel index on the original image.
+        spacing_mm: of the original image, along the same axes.
+        target_mm: spacing of the resampled image.
+        shape: of the resampled image, in voxels.
+
+    Returns:
+        Integer voxel index on the resampled image, along the same axes.
     """
     a, b, c = (
         min(max(int(p * s / t), 0), n - 1)
@@ -42,7 +60,7 @@ def resampled_index(
 
 @dataclass(frozen=True, eq=False)
 class _AxisSamples:
-    """For the output voxels [start, stop) of one axis: both input neighbours and the upper one's weight."""
+    """Both input neighbours of each output voxel along one axis, and the weight of the upper one."""
 
     lower: npt.NDArray[np.int64]
     upper: npt.NDArray[np.int64]
@@ -51,7 +69,7 @@ class _AxisSamples:
 
 def _axis_samples(n_in: int, n_out: int, start: int, stop: int) -> _AxisSamples:
     scale = np.float64(np.float32(n_in) / np.float32(n_out))
-    # The product and the subtraction are one fused operation in torch: exact in double, rounded once.
+    # Torch fuses the product and the subtraction: exact in float64, rounded once.
     centre = ((np.arange(start, stop) + 0.5) * scale - 0.5).astype(np.float32)
     position = np.maximum(centre, np.float32(0))
     lower = np.minimum(position.astype(np.int64), n_in - 1)
@@ -60,7 +78,16 @@ def _axis_samples(n_in: int, n_out: int, start: int, stop: int) -> _AxisSamples:
 
 
 def source_box(shape_in: Sequence[int], shape_out: Sequence[int], box_out: Box) -> Box:
-    """The input voxels that the output voxels of a box are interpolated from."""
+    """The input voxels from which the output voxels of a box are interpolated.
+
+    Args:
+        shape_in: shape of the whole image before resampling.
+        shape_out: shape of the whole image after resampling, along the same axes.
+        box_out: non-empty box of output voxels inside the image.
+
+    Returns:
+        Box of input voxels.
+    """
     bounds = []
     for n_in, n_out, start, stop in zip(
         shape_in, shape_out, box_out.start_zyx, box_out.stop_zyx, strict=True
@@ -72,7 +99,16 @@ def source_box(shape_in: Sequence[int], shape_out: Sequence[int], box_out: Box) 
 
 
 def touched_box(shape_in: Sequence[int], shape_out: Sequence[int], box_in: Box) -> Box:
-    """The output voxels that take any part of their value from the input voxels of a box."""
+    """The output voxels whose interpolation uses any input voxel of a box.
+
+    Args:
+        shape_in: shape of the whole image before resampling.
+        shape_out: shape of the whole image after resampling, along the same axes.
+        box_in: box of input voxels.
+
+    Returns:
+        Box of output voxels, empty if there are none.
+    """
     bounds = []
     for n_in, n_out, start, stop in zip(shape_in, shape_out, box_in.start_zyx, box_in.stop_zyx, strict=True):
         samples = _axis_samples(n_in, n_out, 0, n_out)
@@ -92,12 +128,14 @@ def resample_box(
     """Interpolate the output voxels of a box.
 
     Args:
-        source: the input voxels of `source_box` (or more), float32.
-        source_start: index of the source's first voxel on the whole input image.
-        shape_in, shape_out: shapes of the whole images before and after resampling.
+        source: input voxels, at least those of `source_box`; taken as float32.
+        source_start: voxel index of the source's first voxel on the whole input image.
+        shape_in: shape of the whole image before resampling.
+        shape_out: shape of the whole image after resampling, along the same axes.
+        box_out: box of output voxels inside the image.
 
     Returns:
-        float32 of the box's shape.
+        float32 array of the box's shape.
     """
     volume = torch.from_numpy(np.ascontiguousarray(source, dtype=np.float32))
     if tuple(shape_in) != tuple(shape_out):
@@ -117,5 +155,5 @@ def _interpolate_axis(volume: torch.Tensor, axis: int, samples: _AxisSamples, st
     upper_weight = torch.from_numpy(samples.weight).view(view)
     lower = volume.index_select(axis, torch.from_numpy(samples.lower - start))
     upper = volume.index_select(axis, torch.from_numpy(samples.upper - start))
-    # In this order of operands torch's own kernel fuses; any other differs in the last bit.
+    # The order of operands in which torch's own kernel fuses; any other differs in the last bit.
     return torch.addcmul(upper.mul_(upper_weight), lower, 1 - upper_weight)

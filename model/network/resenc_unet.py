@@ -1,8 +1,8 @@
-"""The residual-encoder U-Net (ResEncL preset), shaped by a plan's architecture.
+"""The residual-encoder U-Net (ResEncL preset, [Isensee2024]) with the topology of a plan.
 
 Residual blocks as in ResNet-D (He et al. 2019, "Bag of tricks for image classification"): the skip is an
-average pooling and a 1x1x1 convolution. State-dict names are those of the published checkpoints, whose
-wrapper prefix and doubled entries `load_state_dict` takes away, so that they load unchanged.
+average pooling and a 1x1x1 convolution. State-dict names are those of the published checkpoints, which load
+unchanged: `load_state_dict` removes their wrapper prefix and duplicate entries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..case.geometry import Index
 from .plan import Architecture
 
 STEM = "encoder.stem.convs.0.conv.weight"
-"""The tensor whose shape tells how many channels a network takes."""
+"""The tensor [features, channels, z, y, x] that gives the number of input channels."""
 
 _WRAPPERS = ("module.", "_orig_mod.", "backbone.")
 # The decoder lists the encoder a second time, and each convolution block lists its parts a second time.
@@ -27,10 +27,16 @@ _PARTS = {"0": ".conv.", "1": ".norm."}
 
 
 def canonical_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a published checkpoint under the names of `ResEncUNet`, each tensor once.
+    """Rename the state dict of a published checkpoint to the names of `ResEncUNet`, each tensor once.
+
+    Args:
+        state: name -> tensor of any shape, possibly with wrapper prefixes and duplicates.
+
+    Returns:
+        Canonical name -> tensor, not copied.
 
     Raises:
-        ValueError: the two entries of one tensor differ.
+        ValueError: two entries of one tensor differ.
     """
     canonical: dict[str, Tensor] = {}
     for key, tensor in state.items():
@@ -44,7 +50,7 @@ def canonical_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _same(one: Tensor, other: Tensor) -> bool:
     if (one.shape, one.dtype) != (other.shape, other.dtype):
         return False
-    # As a rule both share their memory: nothing is read then, which counts for a file that is only mapped.
+    # Usually both share their memory; then nothing is read, which saves time for memory-mapped files.
     shared = one.device.type != "meta" and one.data_ptr() == other.data_ptr()
     return (shared and one.stride() == other.stride()) or torch.equal(one, other)
 
@@ -167,7 +173,7 @@ class _DecoderStage(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """From the deepest stage up; `seg_layers` gives logits at every resolution, the last at full size."""
+    """Stages from the deepest up; `seg_layers` gives logits at every resolution, full resolution last."""
 
     def __init__(self, classes: int, plan: Architecture) -> None:
         super().__init__()
@@ -187,7 +193,7 @@ class _Decoder(nn.Module):
         self.seg_layers = nn.ModuleList(nn.Conv3d(features[stage], classes, 1) for stage in rising)
 
     def forward(self, skips: list[Tensor], all_scales: bool) -> list[Tensor]:
-        """Logits, full resolution first; only those unless all scales are asked for. Empties ``skips``."""
+        """Logits, full resolution first; the others only with ``all_scales``. Empties ``skips``."""
         x = skips.pop()
         logits = []
         for transpconv, stage, seg_layer in zip(self.transpconvs, self.stages, self.seg_layers, strict=True):
@@ -199,10 +205,9 @@ class _Decoder(nn.Module):
 
 
 class ResEncUNet(nn.Module):
-    """Logits [B, classes, *patch] from channels [B, inputs, *patch].
+    """Residual-encoder U-Net: logits [B, classes, *patch] from channels [B, inputs, *patch].
 
-    With `deep_supervision` set (training) the answer is the list of logits of all decoder stages, full
-    resolution first.
+    With ``deep_supervision`` (training) it returns the logits of all decoder stages, full resolution first.
     """
 
     def __init__(self, inputs: int, classes: int, plan: Architecture, deep_supervision: bool = False) -> None:
@@ -213,7 +218,7 @@ class ResEncUNet(nn.Module):
         self.negative_slope = plan.negative_slope
 
     def initialize(self) -> None:
-        """Fresh weights for training (He et al. 2015, for the leaky ReLU); biases start at 0."""
+        """Initialise the weights for training (He et al. 2015, for the leaky ReLU); biases start at 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.kaiming_normal_(module.weight, a=self.negative_slope)
@@ -221,9 +226,17 @@ class ResEncUNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, channels: Tensor) -> Tensor | list[Tensor]:
+        """Compute logits.
+
+        Args:
+            channels: float tensor [B, inputs, z, y, x] of the plan's patch size, in network axes.
+
+        Returns:
+            Logits [B, classes, z, y, x]; with deep supervision a list, full resolution first.
+        """
         logits = self.decoder(self.encoder(channels), self.deep_supervision)
         return logits if self.deep_supervision else logits[0]
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """Take a state dict of this network or, unchanged, of a published checkpoint."""
+        """Load a state dict of this network or, unchanged, of a published checkpoint."""
         return super().load_state_dict(canonical_state(dict(state_dict)), strict=strict, assign=assign)

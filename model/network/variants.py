@@ -1,4 +1,4 @@
-"""Which network a checkpoint holds: told by its stem's channels and its trainer's name."""
+"""Variants of networks, identified by the input channels of the stem and the name of the trainer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PROMPT_TRAINERS = ("LesionLocatorTrainerSegment", "LesionLocatorTrainerTrack")
 
 
 class InputVariant(Enum):
-    """Which of the channels that its patches are encoded with a network takes, in order.
+    """The encoded channels that a network takes, in order.
 
-    `PROMPT` is the single-time-point network's, which counts its own two (`prompts.PROMPT_CHANNELS`); the
-    others are those of the longitudinal trainer family and count `prompts.CHANNELS`.
+    `PROMPT` is the single-time-point network's and refers to `encoding.PROMPT_CHANNELS`; the others are those
+    of the longitudinal trainer family and refer to `encoding.CHANNELS`.
     """
 
     LONGITUDINAL = (0, 1, 2, 3, 4)
@@ -28,22 +28,22 @@ class InputVariant(Enum):
 
     @property
     def channels(self) -> tuple[int, ...]:
+        """Indices into the encoded channels."""
         return self.value
 
 
 class Family(Enum):
-    """Which networks are meant where weights are asked for; the other ones are refused."""
+    """Family of networks; weights of another family than the requested one are refused."""
 
     LONGITUDINAL = "longitudinal"
     SINGLE_TIME_POINT = "single time point"
 
 
 class PromptNetwork(StrEnum):
-    """The single-time-point networks, by the folder in which LesionLocator publishes each ([Rokuss2025]).
+    """The single-time-point networks, by the folder in which LesionLocator publishes them ([Rokuss2025]).
 
-    Of `TRACK` only the segmenting U-Net is used, which takes masks of the time point before, warped to the
-    scan. The registration network that its checkpoints also hold is left out: registration is this
-    project's own.
+    Of `TRACK` only the segmentation U-Net is used, which takes masks of the previous time point warped to the
+    scan. The registration network in the same checkpoints is not used: this project has its own registration.
     """
 
     POINT = "LesionLocatorSeg/point_optimized"
@@ -52,7 +52,16 @@ class PromptNetwork(StrEnum):
 
 
 def longitudinal_variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant:
-    """The stem's channel count decides; the trainer's name must not contradict it, else WeightsError."""
+    """Identify a network of the longitudinal family by its stem's input channels.
+
+    Args:
+        path: of the checkpoint, for messages.
+        state: state dict under canonical names; the stem has the shape [features, channels, z, y, x].
+        trainer: name of the trainer, which must agree with the number of channels.
+
+    Raises:
+        WeightsError: another architecture or family, or an unknown number of channels.
+    """
     if "DiffWeighting" in trainer:
         raise WeightsError(f"{path}: {trainer} is another architecture; expected a ResidualEncoderUNet")
     if trainer in _PROMPT_TRAINERS:
@@ -65,14 +74,14 @@ def longitudinal_variant(path: Path, state: dict[str, Tensor], trainer: str) -> 
     count = state[STEM].shape[1]
     family = (InputVariant.LONGITUDINAL, InputVariant.POINT_MASK, InputVariant.POINT)
     variant = next((variant for variant in family if len(variant.channels) == count), None)
-    known = variant is not None
+    agrees = variant is not None
     if "CrossSecPoint" in trainer:
-        known = variant is InputVariant.POINT
+        agrees = variant is InputVariant.POINT
     elif "CrossSecMask" in trainer:
-        known = variant is InputVariant.POINT_MASK
+        agrees = variant is InputVariant.POINT_MASK
     elif variant is not InputVariant.LONGITUDINAL:
-        known = False  # others with two or three channels have prompts of another kind
-    if variant is None or not known:
+        agrees = False  # others with two or three channels have prompts of another kind
+    if variant is None or not agrees:
         raise WeightsError(
             f"{path}: trainer {trainer or '(unnamed)'} with {count} input channels is unknown; expected 5 "
             "(longitudinal), 3 (cross-sectional with point and mask) or 2 (cross-sectional with point)"
@@ -81,7 +90,15 @@ def longitudinal_variant(path: Path, state: dict[str, Tensor], trainer: str) -> 
 
 
 def prompt_variant(path: Path, trainer: str) -> InputVariant:
-    """Any trainer's, unless its name says that its two channels are of another kind: WeightsError."""
+    """The variant of the single-time-point network.
+
+    Args:
+        path: of the checkpoint, for messages.
+        trainer: name of the trainer.
+
+    Raises:
+        WeightsError: the trainer is known to use two channels of another kind.
+    """
     if "CrossSec" in trainer or "DiffWeighting" in trainer:
         raise WeightsError(
             f"{path}: {trainer} trains no network for a CT and a prompt; expected one of "
@@ -91,17 +108,22 @@ def prompt_variant(path: Path, trainer: str) -> InputVariant:
 
 
 def prompt_unet_state(path: Path, raw: RawCheckpoint) -> dict[str, Tensor]:
-    """The tensors of a checkpoint's U-Net that takes a CT and a prompt, under whatever name it stands there.
+    """Extract the U-Net that takes a CT and a prompt from a checkpoint, whatever its prefix.
 
-    Other networks in the checkpoint are passed over; whether the U-Net is whole, `weights.check_fold` tells.
-    WeightsError when there is none, or more than one.
+    Other networks in the checkpoint are ignored. `weights.check_fold` checks that the U-Net is complete.
+
+    Returns:
+        Its state dict without the prefix; the stem has the shape [features, 2, z, y, x].
+
+    Raises:
+        WeightsError: there is no such U-Net, or more than one.
     """
     prefixes = [
         key.removesuffix(STEM)
         for key, tensor in raw.state.items()
         if key.endswith(STEM) and tensor.ndim == 5 and tensor.shape[1] == len(InputVariant.PROMPT.channels)
     ]
-    # The decoder's second entry of the encoder is none of its own.
+    # The decoder lists the encoder a second time.
     prefixes = [p for p in prefixes if not p or (p.endswith(".") and not p.endswith("decoder."))]
     if len(prefixes) != 1:
         count = "several U-Nets" if prefixes else "no U-Net"

@@ -1,7 +1,7 @@
-"""Weights on disk: found, loaded, and checked against their plan.
+"""Weights on disk: finding, loading, and checking them against their plan.
 
 The layout is the published one: `plans.json`, `dataset.json`, `fold_N/checkpoint_final.pth`; a
-`checkpoint_final.safetensors` beside a `.pth` is preferred.
+`checkpoint_final.safetensors` next to a `.pth` is preferred.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _CLASSES = 2
 
 @dataclass(frozen=True, eq=False)
 class FoldWeights:
-    """One fold's tensors under canonical names, and what its checkpoint says of itself.
+    """One fold's tensors under canonical names, and the metadata of its checkpoint.
 
-    ``heat_map`` is how the points were drawn that it was trained with.
+    ``heat_map`` is the kind of heat maps that it was trained with.
     """
 
     path: Path
@@ -56,13 +56,14 @@ class FoldWeights:
 
 
 def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsManifest:
-    """The files of an ensemble."""
+    """Folder and files of an ensemble."""
 
     folder: Path
     folds: tuple[int, ...]
@@ -70,15 +71,16 @@ class WeightsManifest:
 
     @property
     def plan_file(self) -> Path:
+        """The `plans.json`."""
         return self.folder / PLANS_FILE
 
     @property
     def notice(self) -> str | None:
-        """What every user of the model is to be told, as its `dataset.json` has it; None if it has none."""
+        """Notice for all users of the model, from its `dataset.json`; None if there is none."""
         try:
             document = json.loads((self.folder / DATASET_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None  # it is not needed for inference
+            return None  # the file is not needed for inference
         notice = document.get("notice") if isinstance(document, dict) else None
         return " ".join(notice.split()) if isinstance(notice, str) and notice.strip() else None
 
@@ -86,18 +88,18 @@ class WeightsManifest:
         """SHA-256 of the plan and of every fold, by path relative to the folder.
 
         Args:
-            digest: gives that of a file; another one may remember it.
+            digest: hashes a file; a caching one may be given.
         """
         return {str(file.relative_to(self.folder)): digest(file) for file in (self.plan_file, *self.files)}
 
 
 def find_weights(explicit: Path | None = None) -> Path:
-    """The folder that holds a model: the given one, else the mounted one, else the shipped one.
+    """Find the folder of a model: the given one, otherwise the mounted one, otherwise the shipped one.
 
-    A model may also lie one folder down, as an unpacked archive leaves it.
+    The model may also lie one folder further down, as in an unpacked archive.
 
     Raises:
-        WeightsError: none holds a `plans.json`.
+        WeightsError: no folder holds a `plans.json`.
     """
     candidates = [explicit] if explicit is not None else [MOUNTED_WEIGHTS, SHIPPED_WEIGHTS]
     for candidate in candidates:
@@ -119,14 +121,15 @@ def _model_folder(folder: Path) -> Path | None:
 
 
 def find_prompt_network(root: Path, network: PromptNetwork) -> Path | None:
-    """The folder of a single-time-point network; None when it is not there.
+    """Find the folder of a single-time-point network; None if it is missing.
 
     Args:
         root: the folder of the published archive (`LesionLocatorCheckpoint`), the one above or below it,
             or the network's own.
+        network: which network.
 
     Raises:
-        WeightsError: it is there more than once.
+        WeightsError: it exists more than once.
     """
     parts = Path(network.value)
     places = [root / parts, root / parts.name, *sorted(root.glob(f"*/{parts}"))]
@@ -140,12 +143,20 @@ def find_prompt_network(root: Path, network: PromptNetwork) -> Path | None:
 
 
 def inspect_weights(folder: Path, folds: Sequence[int]) -> WeightsManifest:
-    """Name the file of each fold. WeightsError for a fold that is missing."""
+    """Find the file of each fold.
+
+    Raises:
+        WeightsError: a fold is missing.
+    """
     return WeightsManifest(folder, tuple(folds), tuple(fold_file(folder, fold) for fold in folds))
 
 
 def fold_file(folder: Path, fold: int, names: Sequence[str] = (PACKED, PICKLED)) -> Path:
-    """The first of the names that a fold has; what is packed comes first. WeightsError when it has none."""
+    """The first existing file of a fold, by default the packed one if there is one.
+
+    Raises:
+        WeightsError: there is none.
+    """
     for name in names:
         if (folder / f"fold_{fold}" / name).is_file():
             return folder / f"fold_{fold}" / name
@@ -153,16 +164,19 @@ def fold_file(folder: Path, fold: int, names: Sequence[str] = (PACKED, PICKLED))
 
 
 def load_plan(manifest: WeightsManifest) -> Plan:
-    """The plan, in the configuration that the first fold's checkpoint names."""
+    """Read the plan in the configuration named by the first fold's checkpoint."""
     return read_plan(manifest.plan_file, read_checkpoint(manifest.files[0]).configuration)
 
 
 def load_fold(path: Path, family: Family = Family.LONGITUDINAL) -> FoldWeights:
-    """Read one fold, without its optimizer state. Tensors keep the type they are stored in.
+    """Read one fold without its optimizer state. Tensors keep their stored type.
+
+    Args:
+        path: the checkpoint.
+        family: the expected family of networks.
 
     Raises:
-        WeightsError: unreadable, refused as unsafe, not finite, or a kind of network that was not asked
-            for.
+        WeightsError: unreadable, refused as unsafe, not finite, or of another family.
     """
     raw = read_checkpoint(path)
     if family is Family.SINGLE_TIME_POINT:
@@ -172,7 +186,7 @@ def load_fold(path: Path, family: Family = Family.LONGITUDINAL) -> FoldWeights:
         state = _canonical(path, raw.state)
         variant = longitudinal_variant(path, state, raw.trainer_name)
     name = first_not_finite(state)
-    if name is not None:  # it would make every answer empty, and nothing would say so
+    if name is not None:  # every prediction would silently be empty
         raise WeightsError(f"{path}: is corrupt, {name} holds NaN or infinity; expected finite weights")
     return FoldWeights(
         path, state, raw.trainer_name, raw.configuration, raw.mirror_axes, variant, raw.heat_map
@@ -187,13 +201,23 @@ def _canonical(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def first_not_finite(state: dict[str, Tensor]) -> str | None:
-    """The first tensor with a NaN or infinity; a sum finds both in one pass without a second array."""
+    """Name of the first tensor with NaN or infinity, None if all are finite.
+
+    Sums detect both in one pass, without a second array.
+
+    Args:
+        state: state dict with tensors of any shape.
+    """
     sums = ((name, float(tensor.sum(dtype=torch.float32))) for name, tensor in state.items())
     return next((name for name, total in sums if not math.isfinite(total)), None)
 
 
 def load_folds(manifest: WeightsManifest, family: Family = Family.LONGITUDINAL) -> Iterator[FoldWeights]:
-    """All folds in order. WeightsError for one that takes other channels or heat maps than the first."""
+    """Read all folds in order.
+
+    Raises:
+        WeightsError: as `load_fold`, or a fold takes other channels or heat maps than the first.
+    """
     first: FoldWeights | None = None
     for file in manifest.files:
         fold = load_fold(file, family)
@@ -212,9 +236,12 @@ def load_folds(manifest: WeightsManifest, family: Family = Family.LONGITUDINAL) 
 
 
 def build_network(plan: Plan, weights: FoldWeights, device: str = "cpu") -> ResEncUNet:
-    """The network of a plan with a fold's weights, float32, in eval mode.
+    """Build the network of a plan with a fold's weights, float32, in eval mode.
 
-    On the CPU it shares the tensors that were loaded. WeightsError as `check_fold`.
+    On the CPU it shares the loaded tensors if they are float32.
+
+    Raises:
+        WeightsError: as `check_fold`.
     """
     network = check_fold(plan, weights)
     network.load_state_dict({k: v.to(device).float() for k, v in weights.state.items()}, assign=True)
@@ -222,18 +249,21 @@ def build_network(plan: Plan, weights: FoldWeights, device: str = "cpu") -> ResE
 
 
 def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
-    """The plan's network without memory for its weights, after a look at whether the fold's would fit.
+    """Check that a fold's weights fit the plan's network.
+
+    Returns:
+        The network, without memory for its weights (on torch's meta device).
 
     Raises:
         WeightsError: plan and checkpoint disagree; the first difference is named.
     """
-    with torch.device("meta"):  # no memory and no time for values that are replaced at once
+    with torch.device("meta"):  # values are replaced at once: no memory and time for them
         network = ResEncUNet(len(weights.variant.channels), _CLASSES, plan.architecture)
-    wanted = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    for name in sorted(wanted.keys() | weights.state.keys()):
+    planned = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    for name in sorted(planned.keys() | weights.state.keys()):
         given = weights.state.get(name)
-        if name not in wanted or given is None or given.shape != wanted[name]:
-            in_plan = list(wanted[name]) if name in wanted else "nothing"
+        if name not in planned or given is None or given.shape != planned[name]:
+            in_plan = list(planned[name]) if name in planned else "nothing"
             in_file = list(given.shape) if given is not None else "nothing"
             raise WeightsError(
                 f"{weights.path}: does not fit its plan: {name} is {in_file}; expected {in_plan}"

@@ -1,8 +1,8 @@
-"""Points out of masks: which voxel of a lesion stands for it, and which of several candidates may.
+"""Sampling point prompts from lesion masks, and filtering the candidates.
 
-Points are voxel indices (z, y, x) and always lie on a voxel of the mask. The ways of sampling and of
-filtering are those of LinGuinE ([Garibli2025]): candidates drawn from the source mask, kept by their HU or by
-what the model says without a prompt.
+Points are voxel indices (z, y, x) and always lie on a voxel of the mask. Sampling and filtering follow
+LinGuinE ([Garibli2025]): candidates are drawn from the source mask, and kept by their HU or by the model's
+probability without a prompt.
 """
 
 from __future__ import annotations
@@ -21,25 +21,26 @@ from ..case.labelmaps import bounding_box
 
 BoolArray = npt.NDArray[np.bool_]
 
-# Depths of equal voxels differ by the rounding of a square root.
+# Equal depths differ by the rounding of a square root.
 _TIE_MM = 1e-6
 
 
 class Sampling(StrEnum):
-    """How several points are taken from a mask."""
+    """Method of sampling points from a mask."""
 
-    UNIFORM = "uniform"  # every voxel as likely
-    DISTANCE = "distance"  # as likely as it is deep
+    UNIFORM = "uniform"  # all voxels with the same probability
+    DISTANCE = "distance"  # probability proportional to depth
     DISTANCE_SQUARED = "distance-squared"
-    FIXED_NUMBER = "fixed-number"  # a regular grid of so many points per axis
-    FIXED_DISTANCE = "fixed-distance"  # a regular grid of so many mm
+    FIXED_NUMBER = "fixed-number"  # a regular grid with a number of points per axis
+    FIXED_DISTANCE = "fixed-distance"  # a regular grid with a distance in mm
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingOptions:
-    """``count`` is the most points of any method; grids keep their deepest ones.
+    """Options of sampling points from a mask.
 
-    ``per_axis`` is for FIXED_NUMBER (3 x 3 x 3 over the mask's box), ``distance_mm`` for FIXED_DISTANCE.
+    ``count`` limits the number of points of any method; grids keep their deepest ones. ``per_axis`` is for
+    FIXED_NUMBER (3 x 3 x 3 over the mask's box), ``distance_mm`` for FIXED_DISTANCE.
     """
 
     method: Sampling = Sampling.DISTANCE
@@ -50,10 +51,10 @@ class SamplingOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceOptions:
-    """Candidates and what they must meet; without limits each candidate may stay.
+    """Options of sampling and filtering candidates; None for no filter.
 
-    ``hu_window`` is the lowest and highest mean HU in a ball of ``hu_radius_mm`` round the point (0: of the
-    voxel itself), ``min_probability`` what the model must give the voxel without a prompt.
+    ``hu_window`` is the range of the mean HU in a ball of ``hu_radius_mm`` around the point (0 for the voxel
+    alone), ``min_probability`` the least probability of the voxel without a prompt.
     """
 
     sampling: SamplingOptions = SamplingOptions()
@@ -64,20 +65,25 @@ class ChoiceOptions:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Points in the order of their rank. ``is_fallback``: none met the filter, and all of them stayed."""
+    """Points (z, y, x), best first. ``is_fallback``: none passed the filter, so that all were kept."""
 
     points: tuple[Vector, ...]
     is_fallback: bool = False
 
 
 Probability = npt.NDArray[np.float32] | Callable[[Sequence[Vector]], Sequence[float]]
-"""What the model says without a prompt: a volume (z, y, x), or a callable that is asked for points."""
+"""The model's probability without a prompt: a volume (z, y, x), or a function of points (z, y, x)."""
 
 
 def depth_mm(mask: BoolArray, spacing_zyx: Vector) -> FloatArray:
-    """How far each voxel (z, y, x) of a mask lies from the nearest voxel outside, 0 outside of the mask.
+    """Distance of each voxel of a mask to the nearest voxel outside.
 
-    What lies beyond the array counts as outside.
+    Args:
+        mask: booleans (z, y, x); voxels beyond the array count as outside.
+        spacing_zyx: mm.
+
+    Returns:
+        mm, float64 of the mask's shape, 0 outside the mask.
     """
     padded = np.pad(mask, 1)
     distances = ndimage.distance_transform_edt(padded, sampling=spacing_zyx)
@@ -85,14 +91,18 @@ def depth_mm(mask: BoolArray, spacing_zyx: Vector) -> FloatArray:
 
 
 def deepest_point(mask: BoolArray, box: Box, spacing_zyx: Vector) -> Vector:
-    """The voxel that lies deepest inside a mask: on it even where its centre of gravity is not.
+    """The deepest voxel of a mask, which lies on it even if its centre of gravity does not.
 
-    Of equally deep voxels the one nearest to the centre of gravity, then the first in the array's order.
+    Of equally deep voxels the one nearest to the centre of gravity is taken, then the first in (z, y, x)
+    order.
 
     Args:
-        mask: booleans (z, y, x) over ``box``.
-        box: where the mask lies; the point is counted as it is. Beyond the box there is no lesion.
+        mask: booleans (z, y, x) over ``box``; there is no lesion beyond it.
+        box: box of the mask on its image.
         spacing_zyx: mm.
+
+    Returns:
+        Voxel index (z, y, x) on the grid of the box.
 
     Raises:
         ValueError: the mask is empty.
@@ -113,11 +123,18 @@ def sample_points(
     rng: np.random.Generator,
     box: Box | None = None,
 ) -> list[Vector]:
-    """Points on a mask (z, y, x), none twice; fewer than asked for where the mask has fewer.
+    """Sample distinct points on a mask, at most as many as it has voxels.
 
-    Random ones come in the order in which they were drawn, those of a grid the deepest first. A grid that
-    misses the mask gives the deepest voxel. They are counted from the start of the array, or as the
-    ``box`` is over which the mask lies.
+    Args:
+        mask: booleans (z, y, x).
+        spacing_zyx: mm.
+        options: method and number of points.
+        rng: for the random methods.
+        box: box of the mask on its image; None if the array is the image.
+
+    Returns:
+        Voxel indices (z, y, x) on the image: random points in the order of drawing, those of a grid by
+        decreasing depth. A grid without any node on the mask gives the deepest voxel.
 
     Raises:
         ValueError: the mask is empty.
@@ -137,7 +154,16 @@ def sample_points(
 def weighted_voxels(
     mask: BoolArray, spacing_zyx: Vector, method: Sampling
 ) -> tuple[npt.NDArray[np.intp], FloatArray]:
-    """All voxels (N, 3) of a mask, and how likely a random method takes each, (N,), sum 1."""
+    """The voxels of a mask and their probabilities for a random method.
+
+    Args:
+        mask: booleans (z, y, x), not empty.
+        spacing_zyx: mm.
+        method: a random method.
+
+    Returns:
+        Voxel indices (N, 3) in the order (z, y, x), and probabilities (N,) with the sum 1.
+    """
     voxels = np.argwhere(mask)
     if method is Sampling.UNIFORM:
         weights = np.ones(len(voxels))
@@ -149,10 +175,10 @@ def weighted_voxels(
 
 
 def _on_grid(lesion: BoolArray, spacing_zyx: Vector, options: SamplingOptions) -> npt.NDArray[np.intp]:
-    """The nodes of a regular grid that lie on a mask, (N, 3), the deepest first.
+    """The nodes of a regular grid that lie on a mask, (N, 3), by decreasing depth.
 
-    The grid fills the mask's box: its nodes are the middles of equal parts, or are laid so far apart, in mm,
-    with the same rest at both sides.
+    The grid fills the mask's bounding box: its nodes are the middles of equal parts, or have a given distance
+    in mm with equal margins on both sides.
     """
     axes = []
     for length, step_mm in zip(lesion.shape, spacing_zyx, strict=True):
@@ -162,7 +188,7 @@ def _on_grid(lesion: BoolArray, spacing_zyx: Vector, options: SamplingOptions) -
             step = options.distance_mm / step_mm
             rest = (length - 1) % step
             nodes = np.arange(int((length - 1) / step) + 1) * step + rest / 2
-        # A grid finer than the voxels has each of them once.
+        # Each voxel is used once, even if the grid is finer.
         axes.append(np.unique(np.clip(np.floor(nodes + 0.5).astype(np.intp), 0, length - 1)))
     nodes_zyx = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     on_mask = nodes_zyx[lesion[tuple(nodes_zyx.T)]]
@@ -180,9 +206,14 @@ def filter_by_hu(
     window: tuple[float, float],
     radius_mm: float = 0.0,
 ) -> Candidates:
-    """The points, in their order, where the CT (z, y, x) lies in a window of HU, both ends included.
+    """Keep the points whose mean HU lies in a window.
 
-    It is the mean in a ball round the point, without voxels that are no number; radius 0 is the voxel alone.
+    Args:
+        points: voxel indices (z, y, x) on the CT.
+        ct: HU (z, y, x).
+        spacing_zyx: mm.
+        window: lowest and highest mean HU, both included.
+        radius_mm: of the ball around the point whose finite voxels are averaged; 0 for the voxel alone.
     """
     low, high = window
     kept = [point for point in points if low <= _mean_hu(ct, point, spacing_zyx, radius_mm) <= high]
@@ -192,15 +223,22 @@ def filter_by_hu(
 def filter_by_probability(
     points: Sequence[Vector], probability: Probability, threshold: float = 0.5
 ) -> Candidates:
-    """The points where the unprompted model reaches a probability, the surest first; ties as they came.
+    """Keep the points with at least a given probability without a prompt, the most probable first.
 
-    Where none reaches it all stay, ranked the same way. A probability that is no number is the least.
+    If there are none, all are kept, ranked the same way. Ties keep their order; NaN ranks last.
+
+    Args:
+        points: voxel indices (z, y, x) on the scan.
+        probability: volume (z, y, x) of the scan, or function of points.
+        threshold: least probability.
     """
     if callable(probability):
-        given = np.asarray(probability(points), np.float64)
+        predicted = np.asarray(probability(points), np.float64)
     else:
-        given = np.asarray([probability[_voxel(point, probability.shape)] for point in points], np.float64)
-    values = np.where(np.isfinite(given), given, -np.inf)
+        predicted = np.asarray(
+            [probability[_voxel(point, probability.shape)] for point in points], np.float64
+        )
+    values = np.where(np.isfinite(predicted), predicted, -np.inf)
     ranked = np.argsort(-values, kind="stable")
     kept = [points[index] for index in ranked if values[index] >= threshold]
     return _kept_or_all(kept, [points[index] for index in ranked])
@@ -214,21 +252,29 @@ def choose_points(
     ct: Array | None = None,
     probability: Probability | None = None,
 ) -> Candidates:
-    """Candidates of a lesion on its scan's grid, sampled, filtered and ranked: the first is the prompt.
+    """Sample, filter and rank candidate points of a lesion; the first one is the prompt.
 
-    A filter that no candidate meets is left out. ``ct`` and ``probability`` (z, y, x) cover the whole scan;
-    they are needed where the options ask for them.
+    A filter that no candidate passes is skipped.
+
+    Args:
+        lesion: mask (z, y, x) of the lesion over a box of the scan.
+        spacing_zyx: mm.
+        options: sampling and filters.
+        rng: for the random methods.
+        ct: HU (z, y, x) of the whole scan; needed for a window of HU.
+        probability: volume (z, y, x) of the whole scan, or function of points; needed for a least
+            probability.
     """
-    found = tuple(sample_points(lesion.voxels, spacing_zyx, options.sampling, rng, lesion.box))
-    candidates, is_fallback = found, False
+    sampled = tuple(sample_points(lesion.voxels, spacing_zyx, options.sampling, rng, lesion.box))
+    candidates, is_fallback = sampled, False
     if options.hu_window is not None:
         assert ct is not None
         by_hu = filter_by_hu(candidates, ct, spacing_zyx, options.hu_window, options.hu_radius_mm)
         candidates, is_fallback = by_hu.points, by_hu.is_fallback
     if options.min_probability is not None:
         assert probability is not None
-        surest = filter_by_probability(candidates, probability, options.min_probability)
-        candidates, is_fallback = surest.points, is_fallback or surest.is_fallback
+        probable = filter_by_probability(candidates, probability, options.min_probability)
+        candidates, is_fallback = probable.points, is_fallback or probable.is_fallback
     return Candidates(candidates, is_fallback)
 
 
@@ -248,7 +294,7 @@ def _mean_hu(ct: Array, point: Vector, spacing_zyx: Vector, radius_mm: float) ->
 
 
 def _voxel(point: Vector, shape_zyx: Sequence[int]) -> tuple[int, int, int]:
-    """The voxel of an image that a point lies on, or the nearest one."""
+    """The voxel of an image that contains a point, or the nearest one."""
     z, y, x = np.clip(np.floor(np.asarray(point) + 0.5).astype(int), 0, np.asarray(shape_zyx) - 1)
     return (int(z), int(y), int(x))
 

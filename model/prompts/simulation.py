@@ -1,9 +1,8 @@
-"""Prompts as users would give them, drawn from masks: simulated clicks and boxes.
+"""Simulated user prompts: clicks and boxes drawn from lesion masks.
 
-Only lesions are clicked, one point for each and draw, as in the longitudinal task of autoPET/CT IV. Its files
-hold centres of gravity; its click simulation takes the deepest voxel first and voxels of the border after
-that. Each draw of each lesion has random numbers of its own, so that more draws, or more lesions, leave the
-others as they are.
+Each draw has one click per lesion, as in the longitudinal task of autoPET/CT IV, whose files hold centres of
+gravity and whose click simulation takes the deepest voxel first and voxels of the border after that. Each
+draw of each lesion has its own random numbers, so that further draws or lesions do not change the others.
 """
 
 from __future__ import annotations
@@ -21,20 +20,23 @@ from .sampling import BoolArray, Sampling, deepest_point, weighted_voxels
 
 
 class ClickRule(StrEnum):
-    """Where a lesion is clicked."""
+    """Rule for the position of a click on a lesion."""
 
-    DEEPEST = "deepest"  # the voxel that lies deepest inside
-    CENTRE = "centre"  # the centre of gravity, in fractions of voxels; may miss a ring or a sickle
+    DEEPEST = "deepest"  # the voxel farthest from the border
+    CENTRE = "centre"  # the centre of gravity in fractions of voxels; may miss a ring or a sickle
     UNIFORM = "uniform"  # any voxel of the lesion
-    WEIGHTED = "weighted"  # any voxel, as likely as it is deep
-    BORDER = "border"  # any voxel with a face to the outside
-    CHALLENGE = "challenge"  # the first draw the deepest voxel, the others at the border
+    WEIGHTED = "weighted"  # any voxel, with a probability proportional to its depth
+    BORDER = "border"  # any voxel that shares a face with the outside
+    CHALLENGE = "challenge"  # the deepest voxel in the first draw, border voxels in the others
 
 
 @dataclass(frozen=True, slots=True)
 class SimulationOptions:
-    """``perturbation`` is in whole voxels, along each axis: points move by up to so much to either side,
-    each side of a box moves outwards by up to so much."""
+    """Options of simulated prompts.
+
+    ``perturbation`` is the largest random shift in whole voxels along each axis: of points to either side, of
+    the sides of boxes outwards.
+    """
 
     rule: ClickRule = ClickRule.CHALLENGE
     draws: int = 1
@@ -48,23 +50,30 @@ def simulate_clicks(
     spacing_zyx: Vector,
     options: SimulationOptions,
 ) -> list[dict[int, Vector]]:
-    """For each draw lesion id -> point (z, y, x), a voxel index on the image of the given shape.
+    """Simulate clicks on lesions. Perturbed points may leave their lesion, but not the image.
 
-    Perturbed points may leave their lesion, but never the image.
+    Args:
+        lesions: lesion id and mask (z, y, x) of each lesion.
+        shape_zyx: shape of the image, in voxels.
+        spacing_zyx: mm.
+        options: rule, number of draws, seed and perturbation.
+
+    Returns:
+        For each draw, lesion id -> voxel index (z, y, x) on the image.
     """
     draws: list[dict[int, Vector]] = [{} for _ in range(options.draws)]
     for lesion_id, lesion in lesions:
-        places: dict[ClickRule, tuple[FloatArray, FloatArray]] = {}
+        positions: dict[ClickRule, tuple[FloatArray, FloatArray]] = {}
         for number, clicks in enumerate(draws):
             rule = _rule(options.rule, number)
-            if rule not in places:
-                places[rule] = _places(lesion, spacing_zyx, rule)
-            points, weights = places[rule]
+            if rule not in positions:
+                positions[rule] = _positions(lesion, spacing_zyx, rule)
+            points, weights = positions[rule]
             rng = _generator(options.seed, number, lesion_id)
             point = points[rng.choice(len(points), p=weights)]
             reach = options.perturbation
-            moved = point + rng.integers(-reach, reach, 3, endpoint=True)
-            z, y, x = np.clip(moved, 0, np.asarray(shape_zyx) - 1)
+            perturbed = point + rng.integers(-reach, reach, 3, endpoint=True)
+            z, y, x = np.clip(perturbed, 0, np.asarray(shape_zyx) - 1)
             clicks[lesion_id] = (float(z), float(y), float(x))
     return draws
 
@@ -72,7 +81,16 @@ def simulate_clicks(
 def simulate_boxes(
     boxes: Iterable[tuple[int, Box]], shape_zyx: Sequence[int], options: SimulationOptions
 ) -> list[dict[int, Box]]:
-    """For each draw lesion id -> the box with each of its six sides moved outwards, inside of the image."""
+    """Simulate boxes around lesions, with each of the six sides shifted outwards at random.
+
+    Args:
+        boxes: lesion id and bounding box (z, y, x) of each lesion.
+        shape_zyx: shape of the image, in voxels.
+        options: number of draws, seed and perturbation.
+
+    Returns:
+        For each draw, lesion id -> box (z, y, x) inside the image.
+    """
     draws: list[dict[int, Box]] = [{} for _ in range(options.draws)]
     for lesion_id, box in boxes:
         for number, drawn in enumerate(draws):
@@ -83,7 +101,17 @@ def simulate_boxes(
 
 
 def enlarge_box(box: Box, start_zyx: Sequence[int], stop_zyx: Sequence[int], shape_zyx: Sequence[int]) -> Box:
-    """A box with so many voxels more before its start and after its stop, as far as the image goes."""
+    """Enlarge a box, clipped to its image.
+
+    Args:
+        box: box (z, y, x) on the image.
+        start_zyx: voxels added before the start along each axis.
+        stop_zyx: voxels added after the stop along each axis.
+        shape_zyx: shape of the image, in voxels.
+
+    Returns:
+        The larger box (z, y, x).
+    """
     start = box.shifted([-n for n in start_zyx]).start_zyx
     return Box(start, box.shifted(stop_zyx).stop_zyx).intersection(Box.of_shape(shape_zyx))
 
@@ -98,8 +126,8 @@ def _generator(seed: int, draw: int, lesion_id: int) -> np.random.Generator:
     return np.random.default_rng([seed, draw, lesion_id])
 
 
-def _places(lesion: MaskPrompt, spacing_zyx: Vector, rule: ClickRule) -> tuple[FloatArray, FloatArray]:
-    """Where a rule may click (N, 3), on the image's grid, and how likely each place is (N,), sum 1."""
+def _positions(lesion: MaskPrompt, spacing_zyx: Vector, rule: ClickRule) -> tuple[FloatArray, FloatArray]:
+    """Possible points (N, 3) of a rule on the image's grid, and their probabilities (N,) with the sum 1."""
     mask = lesion.voxels
     if rule is ClickRule.DEEPEST:
         return np.asarray([deepest_point(mask, lesion.box, spacing_zyx)]), np.ones(1)
@@ -113,5 +141,5 @@ def _places(lesion: MaskPrompt, spacing_zyx: Vector, rule: ClickRule) -> tuple[F
 
 
 def _border(mask: BoolArray) -> BoolArray:
-    """The voxels of a mask with a face to the outside; what lies beyond the array is outside."""
+    """The voxels of a mask that share a face with the outside or the border of the array."""
     return np.asarray(mask & ~ndimage.binary_erosion(mask, border_value=0))

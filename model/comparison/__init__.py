@@ -1,1 +1,1 @@
-"""A comparison like [Kirchhoff2025]'s Table 1: rows, their runs within a budget, and the table."""
+"""The command `train table`: train and compare the variants of [Kirchhoff2025]'s Table 1 within a budget."""

@@ -1,10 +1,12 @@
-"""What a table is made from, opened and checked before anything is trained."""
+"""A comparison's data sets, settings and output folder, checked before anything is trained."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ..crossval.pairs import EvaluationPair, data_set_pairs, evaluation_pairs
 from ..data.provenance import digest
@@ -12,21 +14,60 @@ from ..errors import InputError
 from ..network.plan import Plan
 from ..training.checkpoint import FINAL
 from ..training.fold_provenance import provenance_difference
-from ..training.job import Say
 from ..training.leakage import excluded_patients, overlap_line
 from ..training.prepared_data import PreparedData, open_prepared
-from ..training.stages import EnsembleJob, check_plans, fold_stages, patient_overlap
-from .finished import pretraining_folder
-from .layout import Layout
-from .ledger import Ledger
-from .steps import EvaluationPairs
+from ..training.stages import (
+    PRETRAINING_FOLDER,
+    SHARED,
+    EnsembleJob,
+    check_plans,
+    fold_stages,
+    patient_overlap,
+)
 from .test_set_check import check_unseen
-from .variants import ROWS, Row, Stages, folds_of
+from .variants import ROWS, Row, RowConfigs, row_configs
+
+log = logging.getLogger(__name__)
+
+Patients = Literal["held-out", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFolder:
+    """Where everything is written::
+
+    ledger.json, table.md, table.csv, paired.csv, noise.png
+    test_survey/                 facts about the test scans, so that their files are read once
+    runs/<row>/                  a model folder, as `train run` writes it
+    runs/<row>/held_out/<point setting>/fold_N/    predictions for the fold's held-out patients, and records
+    runs/<row>/test/<point setting>/fold_N/, ensemble_N-M-.../    the same for the test patients
+    """
+
+    root: Path
+
+    def model(self, row: Row) -> Path:
+        """The model folder of a row."""
+        return self.root / "runs" / row.name
+
+    def final(self, row: Row, fold: str) -> Path:
+        """The weights of a fold, which exist once it is finished."""
+        return self.model(row) / f"fold_{fold}" / FINAL
+
+    def pretraining(self, row: Row, fold: str) -> Path:
+        """The pretraining of a fold: the shared one if only that exists, otherwise the fold's own."""
+        folder = self.model(row) / PRETRAINING_FOLDER
+        own, shared = folder / f"fold_{fold}", folder / f"fold_{SHARED}"
+        return shared if shared.is_dir() and not own.is_dir() else own
+
+    def predictions(self, row: Row, patients: Patients, setting: str, folds: tuple[str, ...]) -> Path:
+        """Predictions by a fold, or an ensemble of several, at a point setting (by its name)."""
+        name = f"fold_{folds[0]}" if len(folds) == 1 else f"ensemble_{'-'.join(folds)}"
+        return self.model(row) / patients.replace("-", "_") / setting / name
 
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """Who is in a data set; ``digest`` stands for the patients, scans and lesions, and for the folds."""
+    """The size of a data set; ``digest`` identifies its patients, scans, lesions and folds."""
 
     path: Path
     patients: int
@@ -35,148 +76,124 @@ class DataSet:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """``pairs`` are those who are asked about. ``shares_pretraining``: one pretraining serves all folds, as
-    it has none of their patients; ``kept_out`` are lines that say who of it is kept out of which fold's."""
+@dataclass(frozen=True, eq=False)
+class ComparisonContext:
+    """What all steps share; picklable, as steps may run in other processes.
 
+    ``configs`` are the settings by row name. ``held_out`` are the pairs of scans of each fold's validation
+    patients, ``tested`` those of the test set, None without one. ``shares_pretraining``: one pretraining
+    serves all folds, as it shows none of their patients.
+    """
+
+    folder: OutputFolder
+    configs: Mapping[str, RowConfigs]
+    device: str
     plan: Plan
     data: DataSet
     pretraining: DataSet | None
     test: DataSet | None
-    pairs: EvaluationPairs
+    held_out: tuple[tuple[EvaluationPair, ...], ...]
+    tested: tuple[EvaluationPair, ...] | None
     shares_pretraining: bool
-    kept_out: tuple[str, ...] = ()
 
     @property
-    def folds(self) -> int:
-        """How many the splits have."""
-        return len(self.pairs.held_out)
+    def fold_count(self) -> int:
+        """The number of folds of the data set."""
+        return len(self.held_out)
 
 
-def open_inputs(
+def open_context(
     data: Path,
     pretraining: Path | None,
     test: Path | None,
-    rows: Sequence[Row],
-    stages: Mapping[str, Stages],
-    layout: Layout,
-    say: Say,
-) -> Inputs:
-    """Open and check the data sets.
-
-    Args:
-        rows: those that are to be trained.
-        stages: the settings of all rows, by name.
+    output: Path,
+    rows: Sequence[Row] = ROWS,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+) -> ComparisonContext:
+    """Open and check the data sets, and log which patients are excluded from pretraining.
 
     Raises:
-        InputError: something is missing, does not go together, the test set is not unseen, or what is
-            trained there was made of other data.
+        InputError: a setting is wrong, a data set that ``rows`` need is missing, data sets do not fit each
+            other, a test patient is not unseen, or an existing fold was trained on other data.
     """
-    needing = [row.name for row in rows if row.is_pretrained]
+    folder, configs = OutputFolder(output), {row.name: row_configs(row, overrides) for row in ROWS}
+    needing = ", ".join(row.name for row in rows if row.is_pretrained)
     if needing and pretraining is None:
         raise InputError(
-            f"--pretrain: is missing; expected prepared synthetic follow-ups for {', '.join(needing)} "
+            f"--pretrain: is missing; expected prepared synthetic follow-ups for {needing} "
             "(--rows names the rows to run)"
         )
     real = open_prepared(data, False)
     if not real.splits:
         raise InputError(f"{data}: has no folds; expected those of 'train prepare --folds K'")
-    asked = evaluation_pairs(data)
+    pairs = evaluation_pairs(data)
     first = open_prepared(pretraining, False) if pretraining is not None else None
     if first is not None:
         check_plans(real, first)
     tested = None
     if test is not None:
-        tested = data_set_pairs(test, surveys=layout.surveys, say=say)
+        tested = data_set_pairs(test, surveys=output / "test_survey", say=log.info)
         check_unseen(tested, [real, *([first] if first is not None else [])])
-    _check_trained_on(real, first, stages, layout)
-    held_out = tuple(
-        tuple(pair for pair in asked if pair.patient_id in split.validation) for split in real.splits
-    )
-    return Inputs(
+    _check_existing_folds(folder, configs, real, first)
+    if needing and first is not None:
+        _log_exclusions(real, first)
+    return ComparisonContext(
+        folder=folder,
+        configs=configs,
+        device=device,
         plan=real.plan,
-        data=_data_set(data, asked, repr(real.splits)),
-        pretraining=_prepared_set(first) if first is not None else None,
-        test=_data_set(test, tested) if test is not None and tested is not None else None,
-        pairs=EvaluationPairs(held_out, tested),
+        data=_evaluated_set(data, pairs, repr(real.splits)),
+        pretraining=_pretraining_set(first) if first is not None else None,
+        test=_evaluated_set(test, tested) if test is not None and tested is not None else None,
+        held_out=tuple(tuple(p for p in pairs if p.patient_id in s.validation) for s in real.splits),
+        tested=tested,
         shares_pretraining=first is not None and not patient_overlap(real, first),
-        kept_out=_told(real, first) if first is not None and needing else (),
     )
 
 
-def _told(data: PreparedData, pretraining: PreparedData) -> tuple[str, ...]:
-    """Who is kept out of a pretraining, in a line for each fold."""
+def _log_exclusions(data: PreparedData, pretraining: PreparedData) -> None:
     overlap = patient_overlap(data, pretraining)
     if not overlap:
-        return (overlap_line({}, {}),)
-    return tuple(
-        f"fold {fold}: {overlap_line(overlap, excluded_patients(overlap, split.validation))}"
-        for fold, split in enumerate(data.splits)
-    )
+        log.info(overlap_line({}, {}))
+        return
+    for fold, split in enumerate(data.splits):
+        log.info("fold %d: %s", fold, overlap_line(overlap, excluded_patients(overlap, split.validation)))
 
 
-def _check_trained_on(
-    data: PreparedData, pretraining: PreparedData | None, stages: Mapping[str, Stages], layout: Layout
+def _check_existing_folds(
+    folder: OutputFolder,
+    configs: Mapping[str, RowConfigs],
+    data: PreparedData,
+    pretraining: PreparedData | None,
 ) -> None:
-    """Raises InputError where a fold, or its pretraining, is there and was made of other data or weights."""
-    for row in (row for row in ROWS if layout.run(row.name).is_dir()):
-        for fold in folds_of(row, len(data.splits)):
-            job = EnsembleJob(data, layout.run(row.name), stages[row.name].config)
+    """Raise InputError if an existing fold, or its pretraining, had other data or initial weights."""
+    for row in (row for row in ROWS if folder.model(row).is_dir()):
+        for fold in row.fold_names(len(data.splits)):
+            job = EnsembleJob(data, folder.model(row), configs[row.name].training)
             if row.is_pretrained and pretraining is not None:
-                first = stages[row.name].pretraining
+                first = configs[row.name].pretraining
                 job = replace(job, pretraining=pretraining, pretraining_config=first)
-            elif row.is_pretrained:  # by whatever data, these are its weights
-                job = replace(job, initial=pretraining_folder(layout, row, fold) / FINAL)
+            elif row.is_pretrained:  # whatever it was trained on, the fold began with these weights
+                job = replace(job, initial=folder.pretraining(row, fold) / FINAL)
             for stage in fold_stages(job, fold):
-                if (other := provenance_difference(stage)) is not None:
-                    raise InputError(f"{stage.folder}: {other}; expected the same, or another -o")
+                if (difference := provenance_difference(stage)) is not None:
+                    raise InputError(f"{stage.folder}: {difference}; expected the same, or another -o")
 
 
-def _patients(data: PreparedData) -> set[str]:
-    return {pair.patient_id for pair in data.pairs}
+def _evaluated_set(path: Path, pairs: Sequence[EvaluationPair], folds: str = "") -> DataSet:
+    lesions = sorted(
+        (p.patient_id, p.name, one.lesion_id, one.followup_ids) for p in pairs for one in p.lesions
+    )
+    patients = {pair.patient_id for pair in pairs}
+    return DataSet(path, len(patients), len(pairs), len(lesions), digest([[*lesions, folds]])[:16])
 
 
-def _prepared_set(data: PreparedData) -> DataSet:
-    """A set that nobody is asked about needs no original files."""
-    who = [
+def _pretraining_set(data: PreparedData) -> DataSet:
+    lesions = sorted(
         (pair.patient_id, pair.baseline.scan_id, pair.followup.scan_id, lesion.lesion_id)
         for pair in data.pairs
         for lesion in pair.lesions
-    ]
-    return DataSet(data.folder, len(_patients(data)), len(data.pairs), len(who), _short_digest(sorted(who)))
-
-
-def _data_set(path: Path, pairs: Sequence[EvaluationPair], folds: str = "") -> DataSet:
-    who = [
-        (pair.patient_id, pair.name, lesion.lesion_id, lesion.followup_ids)
-        for pair in pairs
-        for lesion in pair.lesions
-    ]
-    patients = {pair.patient_id for pair in pairs}
-    return DataSet(path, len(patients), len(pairs), len(who), _short_digest([*sorted(who), folds]))
-
-
-def _short_digest(values: Sequence[object]) -> str:
-    return digest([values])[:16]
-
-
-def fitted(ledger: Ledger, inputs: Inputs, layout: Layout) -> Ledger:
-    """The ledger with the fingerprints of the inputs; those that are not given now stay.
-
-    Raises:
-        InputError: it is the ledger of other data.
-    """
-    updates = {}
-    for name in ("data", "pretraining", "test"):
-        given: DataSet | None = getattr(inputs, name)
-        if given is None:
-            continue
-        before = getattr(ledger, name)
-        if before not in (None, given.digest):
-            raise InputError(
-                f"{layout.ledger}: is that of another data set than {given.path}; expected the same "
-                "patients, lesions and folds, or another -o"
-            )
-        updates[name] = given.digest
-    return ledger.model_copy(update=updates)
+    )
+    patients = {pair.patient_id for pair in data.pairs}
+    return DataSet(data.folder, len(patients), len(data.pairs), len(lesions), digest([lesions])[:16])

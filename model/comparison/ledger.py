@@ -1,7 +1,7 @@
-"""The ledger: what was run, how long it took, and what came out.
+"""The ledger: the state, duration and score of every step.
 
-What is finished is in the run folders and in nothing else; each call reads it from there. The ledger tells
-it in one place, and keeps what the folders do not say: the minutes of each call and of the answers.
+The run folders alone decide what is finished; each call reads them again. The ledger shows it in one place
+and keeps what the folders lack: the minutes of calls and predictions.
 """
 
 from __future__ import annotations
@@ -10,33 +10,35 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..case.lesion_json import write_json
 from ..crossval.scores import Score
-from ..errors import InputError
+from ..errors import InputError, one_line
+from .inputs import ComparisonContext, DataSet, Patients
+from .variants import Row
 
+LEDGER_FILE = "ledger.json"
 State = Literal["not run", "begun", "finished", "collapsed"]
-AskedAbout = Literal["held-out", "test"]
 
 
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
 
-class Training(_Entry):
-    """One fold of a row. Minutes are those of the epochs that count; ``reason`` is why it has collapsed.
+class TrainingEntry(_Entry):
+    """One fold of a row; ``minutes`` counts the epochs in its log, ``reason`` says why it collapsed.
 
-    ``pretraining_minutes`` of a pretraining that serves all folds stand at each of them, and
-    ``shares_pretraining`` says so. ``in_pretraining``: it was that which has collapsed.
+    ``shares_pretraining``: one pretraining serves all folds of the row; each has its minutes.
+    ``in_pretraining``: the pretraining collapsed.
     """
 
     row: str
     fold: str
-    state: State
-    epochs: int
-    of_epochs: int
-    minutes: float
+    state: State = "not run"
+    epochs: int = 0
+    of_epochs: int = 0
+    minutes: float = 0.0
     pretraining_minutes: float = 0.0
     shares_pretraining: bool = False
     in_pretraining: bool = False
@@ -44,59 +46,65 @@ class Training(_Entry):
 
 
 class PredictionEntry(_Entry):
-    """The answers of a network, or of an ensemble of folds, to one question, and their score.
+    """Predictions by a fold, or an ensemble of folds, at one point setting, and their score.
 
-    ``minutes`` are those of all calls as far as they are known: answers to several questions that were given
-    in one go have equal parts. ``failed`` has a line for each lesion without an answer.
+    ``minutes`` are summed over calls, None if unknown; settings predicted together have equal shares.
+    ``failed`` has a line for each lesion without a prediction.
     """
 
     row: str
-    asked: AskedAbout
-    question: str
+    patients: Patients = Field(validation_alias="asked", serialization_alias="asked")
+    setting: str = Field(validation_alias="question", serialization_alias="question")
     folds: tuple[str, ...]
-    state: State
+    state: State = "not run"
     minutes: float | None = None
     score: Score | None = None
     failed: tuple[str, ...] = ()
 
     @property
-    def key(self) -> tuple[str, str, str, tuple[str, ...]]:
-        return (self.row, self.asked, self.question, self.folds)
+    def key(self) -> tuple[str, Patients, str, tuple[str, ...]]:
+        """Network, patients and point setting."""
+        return (self.row, self.patients, self.setting, self.folds)
 
 
 class Call(_Entry):
-    """One call of the command: its wall minutes, and the budget it had."""
+    """One call of the command: its start (UTC, ISO 8601), budget, and minutes by the clock."""
 
-    begun: str  # UTC, ISO 8601
+    begun: str
     budget_minutes: float
     minutes: float
 
 
 class Ledger(_Entry):
-    """``data``, ``pretraining`` and ``test`` are fingerprints of who is in them; None where nobody told."""
+    """All entries; ``data``, ``pretraining`` and ``test`` are digests of the data sets, None until given."""
 
     data: str | None = None
     pretraining: str | None = None
     test: str | None = None
     calls: tuple[Call, ...] = ()
-    trainings: tuple[Training, ...] = ()
-    answers: tuple[PredictionEntry, ...] = ()
+    trainings: tuple[TrainingEntry, ...] = ()
+    predictions: tuple[PredictionEntry, ...] = Field(
+        default=(), validation_alias="answers", serialization_alias="answers"
+    )
 
-    def training(self, row: str, fold: str) -> Training | None:
-        return next((entry for entry in self.trainings if (entry.row, entry.fold) == (row, fold)), None)
+    def training(self, row: Row, fold: str) -> TrainingEntry:
+        """The entry of a fold; "not run" if there is none."""
+        entries = (entry for entry in self.trainings if (entry.row, entry.fold) == (row.name, fold))
+        return next(entries, TrainingEntry(row=row.name, fold=fold))
 
-    def answer(
-        self, row: str, asked: AskedAbout, question: str, folds: tuple[str, ...]
-    ) -> PredictionEntry | None:
-        key = (row, asked, question, folds)
-        return next((entry for entry in self.answers if entry.key == key), None)
+    def prediction(
+        self, row: Row, patients: Patients, setting: str, folds: tuple[str, ...]
+    ) -> PredictionEntry:
+        """The entry of predictions at a point setting (by its name); "not run" if there is none."""
+        missing = PredictionEntry(row=row.name, patients=patients, setting=setting, folds=folds)
+        return next((entry for entry in self.predictions if entry.key == missing.key), missing)
 
 
 def read_ledger(path: Path) -> Ledger:
-    """The ledger of earlier calls; an empty one where there is none.
+    """Read the ledger of earlier calls; an empty one if there is no file.
 
     Raises:
-        InputError: it is there, but cannot be read.
+        InputError: the file cannot be read.
     """
     if not path.exists():
         return Ledger()
@@ -104,15 +112,30 @@ def read_ledger(path: Path) -> Ledger:
         return Ledger.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot be read ({' '.join(str(error).split())[:120]}); expected the ledger of the "
+            f"{path}: cannot be read ({one_line(error)[:120]}); expected the ledger of the "
             "table (without it only the minutes of calls and answers are lost)"
         ) from error
 
 
 def write_ledger(path: Path, ledger: Ledger) -> None:
-    """Write it whole or not at all.
+    """Write the ledger atomically. OutputError if it cannot be written."""
+    write_json(path, ledger.model_dump(mode="json", by_alias=True), decimals=None)
+
+
+def with_digests(ledger: Ledger, context: ComparisonContext) -> Ledger:
+    """The ledger with the digests of the data sets; those of data sets not given in this call are kept.
 
     Raises:
-        OutputError: it cannot be written.
+        InputError: the ledger belongs to other data.
     """
-    write_json(path, ledger.model_dump(mode="json"), decimals=None)
+    updates = {}
+    for name in ("data", "pretraining", "test"):
+        given: DataSet | None = getattr(context, name)
+        if given is not None and getattr(ledger, name) not in (None, given.digest):
+            raise InputError(
+                f"{context.folder.root / LEDGER_FILE}: is that of another data set than {given.path}; "
+                "expected the same patients, lesions and folds, or another -o"
+            )
+        if given is not None:
+            updates[name] = given.digest
+    return ledger.model_copy(update=updates)

@@ -1,131 +1,61 @@
-"""The table as Markdown, for people, and as CSV, a line for each line of it; paired rows have their own."""
+"""The table as Markdown and CSV, and the noise curves as a picture."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
 
-from ..case.atomic_files import write_text
+from ..case.atomic_files import atomic_write, write_text
 from ..crossval.scores import Score
-from .grid import NOT_RUN, NOTHING, Column, cell, grid, run_of
-from .layout import Layout
-from .paired import PairedLine
-from .paired_text import PAIRED_WORDS, paired_csv_text, paired_grid
-from .results import Line, Section
+from ..evaluation.averages import Average
+from .results import PairedLine, ResultLine, Section
+from .steps import NOISE_SETTINGS
 from .variants import HEAT_MAP_ROWS
+
+_MISSING, _NOT_RUN = "–", "not run"
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The lines, and what is said of them: ``heading`` are paragraphs above them."""
+    """All lines, and the paragraphs above them."""
 
-    lines: tuple[Line, ...]
+    lines: tuple[ResultLine, ...]
     heading: tuple[str, ...] = ()
     paired: tuple[PairedLine, ...] = ()
 
-    def of(self, section: Section) -> tuple[Line, ...]:
+    def section(self, section: Section) -> tuple[ResultLine, ...]:
+        """The lines of one section."""
         return tuple(line for line in self.lines if line.section == section)
 
 
-def _of_score(show: Callable[[Score], str]) -> Callable[[Line], str]:
-    return lambda line: NOTHING if line.score is None else show(line.score)
+def write_report(table: Table, folder: Path) -> None:
+    """Write `table.md`, `table.csv`, `paired.csv` and, if there are any, the noise curves in `noise.png`.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    write_text(folder / "table.md", table_markdown(table))
+    write_text(folder / "table.csv", table_csv(table.lines))
+    write_text(folder / "paired.csv", paired_csv(table.paired))
+    _draw_noise_curves(noise_curves(table), folder / "noise.png")
 
 
-def _percent(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:.2f}"
-
-
-def _number(decimals: int) -> Callable[[float | None], str]:
-    return lambda value: NOTHING if value is None else f"{value:.{decimals}f}"
-
-
-_voxels, _ml = _number(0), _number(2)
-
-
-def _interval(score: Score) -> str:
-    if score.dice_low is None or score.dice_high is None:
-        return NOTHING
-    return f"{_percent(score.dice_low)} to {_percent(score.dice_high)}"
-
-
-def _dice(line: Line) -> str:
-    if line.score is not None:
-        return _percent(line.score.dice)
-    return "collapsed" if line.collapsed and not line.not_run else NOT_RUN
-
-
-def _minutes(line: Line) -> str:
-    if line.minutes is None:
-        return NOTHING
-    first = f"{line.pretraining_minutes:.0f} + " if line.pretraining_minutes else ""
-    return f"{first}{line.minutes:.0f}"
-
-
-def folds_text(line: Line) -> str:
-    """Such as "0-4", or "0, 2 (1 collapsed; 3, 4 not run)"."""
-    missing = [
-        f"{run_of(names)} {what}"
-        for names, what in ((line.collapsed, "collapsed"), (line.not_run, NOT_RUN))
-        if names
-    ]
-    if not line.folds:
-        return "; ".join(missing) or NOTHING
-    return run_of(line.folds) + (f" ({'; '.join(missing)})" if missing else "")
-
-
-_SCORES = (
-    Column("Dice ↑", _dice),
-    Column("95 % interval", _of_score(_interval)),
-    Column("FNvol ↓ (voxels)", _of_score(lambda score: _voxels(score.fn_voxels))),
-    Column("FPvol ↓ (voxels)", _of_score(lambda score: _voxels(score.fp_voxels))),
-    Column("FNvol ↓ (ml)", _of_score(lambda score: _ml(score.fn_ml))),
-    Column("FPvol ↓ (ml)", _of_score(lambda score: _ml(score.fp_ml))),
-)
-_COUNTS = (
-    Column("lesions", _of_score(lambda score: str(score.lesions))),
-    Column("patients", _of_score(lambda score: str(score.patients))),
-)
-_SETTING: Column[Line] = Column("Setting", lambda line: line.title)
-_FOLDS = Column("folds", folds_text)
-_MORE = (
-    Column("recall", _of_score(lambda score: _percent(score.recall))),
-    Column("precision", _of_score(lambda score: _percent(score.precision))),
-    Column("NSD 2 mm", _of_score(lambda score: _percent(score.nsd))),
-    Column("vanished found", _of_score(lambda score: f"{score.vanished_found} of {score.vanished}")),
-    Column("failed", _of_score(lambda score: str(score.failed))),
-)
-_TRAINED = Column("minutes trained", _minutes)
-_QUESTION: Column[Line] = Column("points", lambda line: line.question)
-_ASKED = (_SETTING, _FOLDS, _QUESTION, *_SCORES, *_COUNTS)
-
-
-def markdown(table: Table) -> str:
-    """All sections; those that nothing belongs to are left out."""
-    full = (_SETTING, _FOLDS, *_SCORES, *_COUNTS)
-    maps = tuple(line for line in table.of("points") if line.row in HEAT_MAP_ROWS)
-    sections = (
-        ("Rows", "", table.of("rows"), (*full, _TRAINED)),
-        ("Rows with collapsed folds", _COLLAPSED, table.of("collapsed"), full),
-        ("More of the same rows", "", table.of("rows"), (_SETTING, _FOLDS, *_MORE)),
-        ("Single folds", "", table.of("folds"), (*full, _TRAINED)),
-        ("Propagated against given points", _POINTS, table.of("points"), _ASKED),
-        ("Noise of the follow-up point", _NOISE, table.of("noise"), _ASKED),
-        ("Gaussians of unit peak against unit volume", "", maps, _ASKED),
-        ("Ensemble against single folds", _TEST, table.of("ensemble"), (_SETTING, _QUESTION, *full[2:])),
-    )
-    parts = [*table.heading]
-    for title, words, lines, columns in sections:
-        if lines:
-            parts += [f"## {title}", *([words] if words else []), grid(lines, columns)]
-        if title == "Rows" and table.paired:
-            parts += ["## Rows against each other", PAIRED_WORDS, paired_grid(table.paired)]
-    return "\n\n".join(parts) + "\n"
-
+_VOLUMES = ("FNvol ↓ (voxels)", "FPvol ↓ (voxels)", "FNvol ↓ (ml)", "FPvol ↓ (ml)")
+_SCORES = ("Dice ↑", "95 % interval", *_VOLUMES, "lesions", "patients")
+_FULL = ("Setting", "folds", *_SCORES)
+_BY_POINTS = ("Setting", "folds", "points", *_SCORES)
+_MORE = ("Setting", "folds", "recall", "precision", "NSD 2 mm", "vanished found", "failed")
 
 _COLLAPSED = (
     "As above, but folds that have collapsed count as if they had drawn nothing. Above they are left out."
+)
+_PAIRED = (
+    "Paired by lesion, averaged as above, on the folds that both have; p by Wilcoxon's signed-rank test over "
+    "patients, for one comparison alone."
 )
 _POINTS = (
     "A propagated point comes from a registration of both scans, a given one is the true one. A lesion "
@@ -138,37 +68,182 @@ _NOISE = (
 _TEST = "About patients who are in no fold and no pretraining."
 
 
-_OF_LINE = (
-    "section",
-    "row",
-    "title",
-    "question",
-    "folds",
-    "not_run",
-    "collapsed",
-    "pretraining_minutes",
-    "minutes",
-)
+def table_markdown(table: Table) -> str:
+    """All sections that have lines."""
+    points = table.section("points")
+    heat_maps = tuple(line for line in points if line.row in HEAT_MAP_ROWS)
+    timed = (*_FULL, "minutes trained")
+    parts = [
+        *table.heading,
+        *_section("Rows", "", table.section("rows"), timed),
+        *_paired_section(table.paired),
+        *_section("Rows with collapsed folds", _COLLAPSED, table.section("collapsed"), _FULL),
+        *_section("More of the same rows", "", table.section("rows"), _MORE),
+        *_section("Single folds", "", table.section("folds"), timed),
+        *_section("Propagated against given points", _POINTS, points, _BY_POINTS),
+        *_section("Noise of the follow-up point", _NOISE, table.section("noise"), _BY_POINTS),
+        *_section("Gaussians of unit peak against unit volume", "", heat_maps, _BY_POINTS),
+        *_section(
+            "Ensemble against single folds", _TEST, table.section("ensemble"), ("Setting", "points", *_SCORES)
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
-def csv_text(table: Table) -> str:
-    """All lines with all numbers as they are: shares from 0 to 1, empty where there is none."""
+def _section(title: str, text: str, lines: Sequence[ResultLine], columns: Sequence[str]) -> list[str]:
+    if not lines:
+        return []
+    return [f"## {title}", *([text] if text else []), _grid(map(_cells, lines), columns)]
+
+
+def _paired_section(lines: Sequence[PairedLine]) -> list[str]:
+    if not lines:
+        return []
+    cells = [_paired_cells(line) for line in lines]
+    return ["## Rows against each other", _PAIRED, _grid(cells, tuple(cells[0]))]
+
+
+def _grid(lines: Iterable[Mapping[str, str]], columns: Sequence[str]) -> str:
+    """A Markdown table whose columns are padded to one width."""
+    rows = [[*columns], *([line[name] for name in columns] for line in lines)]
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in padded)
+
+
+def _cells(line: ResultLine) -> dict[str, str]:
+    """All columns of a line."""
+    score = line.score
+
+    def number(name: str, decimals: int = 0, scale: float = 1) -> str:
+        value = None if score is None else getattr(score, name)
+        return _MISSING if value is None else f"{scale * value:.{decimals}f}"
+
+    without_score = "collapsed" if line.collapsed and not line.not_run else _NOT_RUN
+    pretraining = f"{line.pretraining_minutes:.0f} + " if line.pretraining_minutes else ""
+    found = None if score is None else f"{score.vanished_found} of {score.vanished}"
+    low, high = number("dice_low", 2, 100), number("dice_high", 2, 100)
+    return {
+        "Setting": line.title,
+        "folds": folds_text(line),
+        "points": line.setting,
+        "Dice ↑": without_score if score is None else number("dice", 2, 100),
+        "95 % interval": _MISSING if _MISSING in (low, high) else f"{low} to {high}",
+        "FNvol ↓ (voxels)": number("fn_voxels"),
+        "FPvol ↓ (voxels)": number("fp_voxels"),
+        "FNvol ↓ (ml)": number("fn_ml", 2),
+        "FPvol ↓ (ml)": number("fp_ml", 2),
+        "lesions": number("lesions"),
+        "patients": number("patients"),
+        "recall": number("recall", 2, 100),
+        "precision": number("precision", 2, 100),
+        "NSD 2 mm": number("nsd", 2, 100),
+        "vanished found": found or _MISSING,
+        "failed": number("failed"),
+        "minutes trained": _MISSING if line.minutes is None else f"{pretraining}{line.minutes:.0f}",
+    }
+
+
+def folds_text(line: ResultLine) -> str:
+    """The folds of a line in words, e.g. "0-4" or "0, 2 (1 collapsed; 3, 4 not run)"."""
+    missing = "; ".join(
+        f"{_fold_range(names)} {state}"
+        for names, state in ((line.collapsed, "collapsed"), (line.not_run, _NOT_RUN))
+        if names
+    )
+    if not line.folds:
+        return missing or _MISSING
+    return _fold_range(line.folds) + (f" ({missing})" if missing else "")
+
+
+def _fold_range(names: Sequence[str]) -> str:
+    """Folds as "0, 1", or "0-4" if three or more follow each other."""
+    numbers = [int(name) for name in names]
+    if len(numbers) > 2 and numbers == [*range(numbers[0], numbers[-1] + 1)]:
+        return f"{names[0]}-{names[-1]}"
+    return ", ".join(names)
+
+
+def _paired_cells(line: PairedLine) -> dict[str, str]:
+    """All columns of a paired line; differences in percent points."""
+    mean = interval = better = patients = _MISSING
+    if (dice := line.dice) is not None:
+        mean, low, high = (
+            _MISSING if value is None else f"{100 * value:+.2f}" for value in (dice.mean, dice.low, dice.high)
+        )
+        interval = _MISSING if dice.low is None else f"{low} to {high}"
+        better, patients = f"{line.better}, {line.worse}", str(dice.patients)
+    return {
+        "Setting": line.title,
+        "less": line.other_title,
+        "folds": _fold_range(line.folds) if line.folds else _NOT_RUN,
+        "Dice": mean,
+        "95 % interval": interval,
+        "lesions better, worse": better,
+        "p": _MISSING if line.p_patients is None else f"{line.p_patients:.3f}",
+        "patients": patients,
+    }
+
+
+def table_csv(lines: Iterable[ResultLine]) -> str:
+    """All lines with all numbers as they are; shares from 0 to 1, empty cells for missing numbers."""
+    return _csv(lines, ResultLine, "score", Score)
+
+
+def paired_csv(lines: Iterable[PairedLine]) -> str:
+    """All paired lines with all numbers as they are; differences of shares from -1 to 1."""
+    return _csv(lines, PairedLine, "dice", Average, prefix="dice_")
+
+
+def _csv(
+    lines: Iterable[ResultLine | PairedLine], kind: type, part: str, part_kind: type, prefix: str = ""
+) -> str:
+    """The fields of each line, followed by those of its ``part``."""
+    own = [field.name for field in fields(kind) if field.name != part]
+    numbers = [field.name for field in fields(part_kind)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    scores = [field.name for field in fields(Score)]
-    writer.writerow([*_OF_LINE, *scores])
-    for line in table.lines:
-        found = [getattr(line.score, name) if line.score is not None else None for name in scores]
-        writer.writerow([cell(value) for value in (*(getattr(line, name) for name in _OF_LINE), *found)])
+    header = ["question" if name == "setting" else name for name in own]
+    writer.writerow([*header, *(prefix + name for name in numbers)])
+    for line in lines:
+        values = asdict(line)
+        of_part = values[part] or dict.fromkeys(numbers)
+        writer.writerow(map(_csv_cell, (*(values[n] for n in own), *(of_part[n] for n in numbers))))
     return text.getvalue()
 
 
-def write_table(table: Table, layout: Layout) -> None:
-    """Write all files.
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return " ".join(value)
+    return "" if value is None else str(value)
 
-    Raises:
-        OutputError: one cannot be written.
-    """
-    write_text(layout.markdown, markdown(table))
-    write_text(layout.csv, csv_text(table))
-    write_text(layout.paired_csv, paired_csv_text(table.paired))
+
+def noise_curves(table: Table) -> dict[str, list[tuple[int, float]]]:
+    """(noise in voxels, Dice) of each row and its folds, if there are two points or more."""
+    noise = {setting.name: setting.noise_voxels for setting in NOISE_SETTINGS}
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for line in table.section("noise"):
+        if line.score is not None and line.score.dice is not None:
+            curve = curves.setdefault(f"{line.title}, folds {', '.join(line.folds)}", [])
+            curve.append((noise[line.setting], line.score.dice))
+    return {title: curve for title, curve in curves.items() if len(curve) > 1}
+
+
+def _draw_noise_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
+    """Draw the curves, if there are any and matplotlib is installed."""
+    if not curves:
+        return
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for title, points in curves.items():
+        axes.plot([noise for noise, _ in points], [100 * dice for _, dice in points], marker="o", label=title)
+    axes.set(xlabel="noise of the follow-up point in voxels, uniform from -n to n", ylabel="Dice in percent")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")

@@ -1,147 +1,194 @@
-"""The lines of the table: which network, which folds, which question, what came out."""
+"""The lines of the table, and the paired lines that compare two rows lesion by lesion."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
-from ..crossval.scores import Score, score_of
-from ..evaluation.records import RECORDS_NAME, LesionRecord, read_records
-from .layout import Layout
-from .ledger import Ledger, Training
-from .steps import MAIN_QUESTIONS, NOISE_QUESTIONS
-from .variants import HEADLINE, ROWS, Row, folds_of
-
-MAIN_QUESTION, GIVEN_QUESTION = (question.name for question in MAIN_QUESTIONS)
+from ..crossval.point_setting import PointSetting
+from ..crossval.scores import DEFINITION, Score, score_of
+from ..evaluation.averages import Average
+from ..evaluation.compare_runs import compare_runs
+from ..evaluation.metrics import Metric
+from ..evaluation.records import RECORDS_NAME, LesionRecord, Scope, read_records
+from .inputs import ComparisonContext
+from .ledger import Ledger
+from .steps import MAIN_SETTINGS, NOISE_SETTINGS, PROPAGATED
+from .variants import HEADLINE, PAIRED_ROWS, ROWS, Row
 
 Section = Literal["rows", "collapsed", "folds", "points", "noise", "ensemble"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a section; ``score`` is None as long as nothing was asked.
+class ResultLine:
+    """A line of a section; ``score`` is None until there are predictions.
 
-    Of the folds that it should have: ``folds`` are those that it has, ``not_run`` those that are not trained
-    or not asked yet, ``collapsed`` those that have collapsed. The latter are left out of the score, except in
-    the section "collapsed", where they count as if they had drawn nothing. Minutes are those of training.
+    ``folds`` are those with predictions, ``not_run`` those without, ``collapsed`` those that collapsed.
+    Collapsed folds are left out of the score; in the section "collapsed" they count as empty predictions.
+    ``pretraining_minutes`` and ``minutes`` are spent on training.
     """
 
     section: Section
     row: str
     title: str
-    question: str
+    setting: str
     folds: tuple[str, ...]
     not_run: tuple[str, ...] = ()
     collapsed: tuple[str, ...] = ()
-    score: Score | None = None
-    minutes: float | None = None
     pretraining_minutes: float | None = None
+    minutes: float | None = None
+    score: Score | None = None
 
 
-def lines_of(ledger: Ledger, layout: Layout, fold_count: int) -> tuple[Line, ...]:
-    """All lines, from the ledger and the records of the answers."""
-    return tuple(_Lines(ledger, layout, fold_count).all())
+@dataclass(frozen=True, slots=True)
+class PairedLine:
+    """The Dice of a row less that of the ``other`` one, on the ``folds`` that both have.
+
+    ``dice`` is None if there are none. ``better`` and ``worse`` count lesions; ``p_patients`` is that of a
+    two-sided Wilcoxon signed-rank test over patients.
+    """
+
+    row: str
+    title: str
+    other: str
+    other_title: str
+    setting: str
+    folds: tuple[str, ...]
+    better: int | None = None
+    worse: int | None = None
+    p_patients: float | None = None
+    dice: Average | None = None
 
 
-class _Lines:
-    def __init__(self, ledger: Ledger, layout: Layout, fold_count: int) -> None:
-        self._ledger, self._layout, self._fold_count = ledger, layout, fold_count
+@dataclass(frozen=True)
+class Results:
+    """Makes the lines from the ledger and the records of predictions."""
 
-    def all(self) -> Iterator[Line]:
-        for row, folds in self._compared(ROWS):
-            yield self._line("rows", row, MAIN_QUESTION, folds)
-        for row, folds in self._compared(ROWS):
-            line = self._line("collapsed", row, MAIN_QUESTION, folds)
+    context: ComparisonContext
+    ledger: Ledger
+
+    def lines(self) -> Iterator[ResultLine]:
+        """All lines of the table, section after section."""
+        for row, folds in self._comparable(ROWS):
+            yield self._line("rows", row, PROPAGATED, folds)
+        for row, folds in self._comparable(ROWS):
+            line = self._line("collapsed", row, PROPAGATED, folds)
             if line.collapsed:
                 yield self._with_collapsed(line, row)
         for row in ROWS:
-            for fold in folds_of(row, self._fold_count):
-                yield self._line("folds", row, MAIN_QUESTION, (fold,))
-        for row, folds in self._compared(ROWS):
-            for question in (MAIN_QUESTION, GIVEN_QUESTION):
-                yield self._line("points", row, question, folds)
-        for row, folds in self._compared([row for row in ROWS if row.is_moved]):
-            for asked in NOISE_QUESTIONS:
-                yield self._line("noise", row, asked.name, folds)
-        yield from self._of_test()
+            for fold in row.fold_names(self.context.fold_count):
+                yield self._line("folds", row, PROPAGATED, (fold,))
+        for row, folds in self._comparable(ROWS):
+            for setting in MAIN_SETTINGS:
+                yield self._line("points", row, setting, folds)
+        for row, folds in self._comparable([row for row in ROWS if row.has_noise]):
+            for setting in NOISE_SETTINGS:
+                yield self._line("noise", row, setting, folds)
+        for setting in MAIN_SETTINGS:
+            yield from self._test_lines(setting)
 
-    def _compared(self, rows: Sequence[Row]) -> Iterator[tuple[Row, tuple[str, ...]]]:
-        """Each row with its folds; one that has more than others stands there with theirs as well."""
-        few = min((folds_of(row, self._fold_count) for row in rows), key=len)
+    def paired_lines(self) -> Iterator[PairedLine]:
+        """A line for each of `PAIRED_ROWS`.
+
+        Patients differ by more than networks do: the intervals of two rows may overlap although their
+        difference is clear.
+        """
+        rows = {row.name: row for row in ROWS}
+        for row, other in ((rows[name], rows[other]) for name, other in PAIRED_ROWS):
+            names = row.fold_names(self.context.fold_count)
+            folds = tuple(f for f in names if self._is_sound(row, f) and self._is_sound(other, f))
+            line = PairedLine(row.name, row.title, other.name, other.title, PROPAGATED.name, folds)
+            yield self._compared(line, row, other) if folds else line
+
+    def _comparable(self, rows: Sequence[Row]) -> Iterator[tuple[Row, tuple[str, ...]]]:
+        """Each row with its folds; rows with more folds than others also with the folds of the others."""
+        few = min((row.fold_names(self.context.fold_count) for row in rows), key=len)
         for row in rows:
-            folds = folds_of(row, self._fold_count)
+            folds = row.fold_names(self.context.fold_count)
             yield row, folds
             if folds != few:
                 yield row, few
 
-    def _line(self, section: Section, row: Row, question: str, folds: Sequence[str]) -> Line:
-        trainings = [self._training(row, fold) for fold in folds]
-        collapsed = tuple(t.fold for t in trainings if t.state == "collapsed")
-        there = tuple(fold for fold in folds if self._is_there(row, question, fold) and fold not in collapsed)
-        records = [record for fold in there for record in self._records(row, question, fold)]
-        counted = [t for t in trainings if t.fold in there]
-        first = [t.pretraining_minutes for t in counted]
-        shared = any(t.shares_pretraining for t in counted)
-        return Line(
+    def _line(self, section: Section, row: Row, setting: PointSetting, names: Sequence[str]) -> ResultLine:
+        trainings = [self.ledger.training(row, fold) for fold in names]
+        collapsed = tuple(entry.fold for entry in trainings if entry.state == "collapsed")
+        folds = tuple(f for f in names if self._is_finished(row, f, setting.name) and f not in collapsed)
+        line = ResultLine(
             section=section,
             row=row.name,
             title=row.title,
-            question=question,
-            folds=there,
-            not_run=tuple(fold for fold in folds if fold not in (*there, *collapsed)),
+            setting=setting.name,
+            folds=folds,
+            not_run=tuple(fold for fold in names if fold not in (*folds, *collapsed)),
             collapsed=collapsed,
-            score=score_of(records) if there else None,
-            minutes=sum(t.minutes for t in counted) if there else None,
-            pretraining_minutes=(max(first) if shared else sum(first)) if there else None,
+        )
+        if not folds:
+            return line
+        counted = [entry for entry in trainings if entry.fold in folds]
+        pretraining = [entry.pretraining_minutes for entry in counted]
+        is_shared = any(entry.shares_pretraining for entry in counted)
+        return replace(
+            line,
+            pretraining_minutes=max(pretraining) if is_shared else sum(pretraining),
+            minutes=sum(entry.minutes for entry in counted),
+            score=score_of(self._records(row, folds, setting.name)),
         )
 
-    def _training(self, row: Row, fold: str) -> Training:
-        known = self._ledger.training(row.name, fold)
-        return known or Training(row=row.name, fold=fold, state="not run", epochs=0, of_epochs=0, minutes=0.0)
+    def _with_collapsed(self, line: ResultLine, row: Row) -> ResultLine:
+        """The line with collapsed folds as empty predictions, for lesions known from another row.
 
-    def _is_there(self, row: Row, question: str, fold: str) -> bool:
-        answer = self._ledger.answer(row.name, "held-out", question, (fold,))
-        return answer is not None and answer.state == "finished"
-
-    def _records(self, row: Row, question: str, fold: str) -> tuple[LesionRecord, ...]:
-        return read_records(self._layout.held_out(row.name, question, fold) / RECORDS_NAME)
-
-    def _with_collapsed(self, line: Line, row: Row) -> Line:
-        """The same where folds that have collapsed draw nothing: their lesions are known from other rows.
-
-        Without a score as long as no other row was asked about them.
+        Its score is None if no other row has predictions yet.
         """
-        records = [r for fold in line.folds for r in self._records(row, line.question, fold)]
+        records = self._records(row, line.folds, line.setting)
         for fold in line.collapsed:
-            other = next((o for o in ROWS if self._is_there(o, line.question, fold)), None)
+            other = next((one for one in ROWS if self._is_finished(one, fold, line.setting)), None)
             if other is None:
                 return replace(line, score=None)
-            records += undrawn(self._records(other, line.question, fold))
+            records += empty_predictions(self._records(other, (fold,), line.setting))
         return replace(line, score=score_of(records))
 
-    def _of_test(self) -> Iterator[Line]:
-        for question in (MAIN_QUESTION, GIVEN_QUESTION):
-            folds = folds_of(HEADLINE, self._fold_count)
-            sound = tuple(f for f in folds if self._training(HEADLINE, f).state != "collapsed")
-            for group in (*((fold,) for fold in folds), *((sound,) if len(sound) > 1 else ())):
-                answer = self._ledger.answer(HEADLINE.name, "test", question, group)
-                is_there = answer is not None and answer.state == "finished"
-                collapsed = tuple(fold for fold in group if fold not in sound)
-                yield Line(
-                    section="ensemble",
-                    row=HEADLINE.name,
-                    title=f"Ensemble of {len(group)}" if len(group) > 1 else f"Fold {group[0]}",
-                    question=question,
-                    folds=group if is_there else (),
-                    not_run=() if is_there or collapsed else group,
-                    collapsed=collapsed,
-                    score=answer.score if answer is not None else None,
-                )
+    def _test_lines(self, setting: PointSetting) -> Iterator[ResultLine]:
+        """The folds of the headline row, and their ensemble, on the test patients."""
+        names = HEADLINE.fold_names(self.context.fold_count)
+        sound = tuple(f for f in names if self.ledger.training(HEADLINE, f).state != "collapsed")
+        for group in (*((fold,) for fold in names), *((sound,) if len(sound) > 1 else ())):
+            entry = self.ledger.prediction(HEADLINE, "test", setting.name, group)
+            is_finished, collapsed = entry.state == "finished", tuple(f for f in group if f not in sound)
+            yield ResultLine(
+                section="ensemble",
+                row=HEADLINE.name,
+                title=f"Ensemble of {len(group)}" if len(group) > 1 else f"Fold {group[0]}",
+                setting=setting.name,
+                folds=group if is_finished else (),
+                not_run=() if is_finished or collapsed else group,
+                collapsed=collapsed,
+                score=entry.score,
+            )
+
+    def _compared(self, line: PairedLine, row: Row, other: Row) -> PairedLine:
+        records, others = (self._records(one, line.folds, line.setting) for one in (row, other))
+        metrics = compare_runs(records, others, Path(other.name), DEFINITION).metrics
+        dice = next(m for m in metrics if m.metric is Metric.DICE and m.scope is Scope.LESION)
+        return replace(
+            line, dice=dice.difference, better=dice.better, worse=dice.worse, p_patients=dice.p_patients
+        )
+
+    def _is_finished(self, row: Row, fold: str, setting: str) -> bool:
+        return self.ledger.prediction(row, "held-out", setting, (fold,)).state == "finished"
+
+    def _is_sound(self, row: Row, fold: str) -> bool:
+        is_collapsed = self.ledger.training(row, fold).state == "collapsed"
+        return self._is_finished(row, fold, PROPAGATED.name) and not is_collapsed
+
+    def _records(self, row: Row, folds: Sequence[str], setting: str) -> list[LesionRecord]:
+        folders = (self.context.folder.predictions(row, "held-out", setting, (fold,)) for fold in folds)
+        return [record for folder in folders for record in read_records(folder / RECORDS_NAME)]
 
 
-def undrawn(records: Sequence[LesionRecord]) -> list[LesionRecord]:
-    """The records of the same lesions by a network that draws nothing."""
+def empty_predictions(records: Sequence[LesionRecord]) -> list[LesionRecord]:
+    """The records of the same lesions for a network that predicts nothing."""
     return [
         replace(
             record,

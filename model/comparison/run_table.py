@@ -1,37 +1,39 @@
-"""The table from its first step to the last that the budget allows; called again, it goes on."""
+"""Run a comparison as far as the budget goes, and write the table; called again, it continues."""
 
 from __future__ import annotations
 
+import logging
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import LongilesionError
-from ..training.job import Say
-from .inputs import fitted, open_inputs
-from .layout import Layout
-from .ledger import Call, Ledger, read_ledger, write_ledger
-from .paired import paired_lines
-from .picture import draw_noise
-from .pool import executor
-from .progress import ComparisonContext, renewed
-from .report import Table, write_table
-from .report_header import heading_of
-from .results import lines_of
-from .scheduler import Schedule
-from .step_execution import StepContext, Work, carry_out
-from .steps import Step, steps_of
-from .variants import ROWS, TWO_CORES, Row, TablePreset, stages_of
+from ..data.workers import process_pool
+from ..errors import LongilesionError, MemoryExhaustedError, one_line
+from ..training.checkpoint import FINAL
+from ..training.stages import SHARED
+from .inputs import open_context
+from .ledger import LEDGER_FILE, Call, Ledger, read_ledger, with_digests, write_ledger
+from .report import Table, write_report
+from .report_header import report_header
+from .results import Results
+from .run_folders import refreshed
+from .steps import RunStep, Step, TrainStep, all_steps, is_done, run_step, steps_left, without_collapsed
+from .variants import ROWS, Row
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class TableJob:
-    """What to compare, on what, and for how long.
+    """The data to compare variants on, and the budget.
 
-    ``rows`` are the names of those that are worked on; None: all. The table shows all rows in any case.
-    ``work`` and ``clock`` (seconds) are others in tests alone.
+    ``rows`` are the rows to work on; the table shows all rows in any case. Only tests replace ``run_step``
+    and ``clock`` (seconds).
     """
 
     data: Path
@@ -39,87 +41,164 @@ class TableJob:
     test: Path | None
     output: Path
     budget_minutes: float
-    rows: tuple[str, ...] | None = None
+    rows: tuple[Row, ...] = ROWS
     jobs: int = 1
     overrides: tuple[str, ...] = ()
     device: str = "auto"
-    preset: TablePreset = TWO_CORES
-    work: Work = carry_out
+    run_step: RunStep = run_step
     clock: Callable[[], float] = time.monotonic
 
 
-def run_table(job: TableJob, say: Say = print) -> Table:
-    """Do what is not done yet, as far as the budget goes, and write the table.
+def run_table(job: TableJob) -> Table:
+    """Run what is left, as far as the budget goes, and write ledger and table.
 
-    The budget ends a training after its epoch, and asking after a pair of scans; both go on at the next call.
-    A fold that collapses stands so in the table, and a lesion without an answer, which the next call asks
-    about again. Says whom the pretraining keeps out, and a line for each step, when it ends.
+    The budget ends a training after its epoch, and predictions after a pair of scans; the next call continues
+    them. Collapsed folds and failed lesions appear in the table; failed lesions are predicted again by the
+    next call. Logs a line for each step that ends.
 
     Raises:
-        InputError: data, settings or what is there already do not go together.
-        LongilesionError: of a step that could not be done; what others have done is kept.
+        InputError: data, settings and existing runs do not fit each other.
+        LongilesionError: a step failed; the results of the others are kept.
     """
-    begun, start = datetime.now(UTC).isoformat(timespec="seconds"), job.clock()
-    rows = [row for row in ROWS if job.rows is None or row.name in job.rows]
-    stages = {row.name: stages_of(row, job.preset, job.overrides) for row in ROWS}
-    layout = Layout(job.output)
-    known = read_ledger(layout.ledger)
-    inputs = open_inputs(job.data, job.pretraining, job.test, rows, stages, layout, say)
-    for line in inputs.kept_out:
-        say(line)
-    site = ComparisonContext(layout, stages, inputs.pairs)
-    ledger = renewed(site, fitted(known, inputs, layout))
+    table_run, pool = TableRun(job), step_executor(job.jobs)
+    try:
+        table_run.run_steps(pool)
+    except LongilesionError:
+        table_run.write_table()  # with the results of the other steps
+        raise
+    finally:
+        pool.shutdown(wait=False)  # nothing runs any more; processes take their time to end
+    return table_run.write_table()
 
-    def keep(now: Ledger) -> Ledger:
-        minutes = (job.clock() - start) / 60
-        call = Call(begun=begun, budget_minutes=job.budget_minutes, minutes=minutes)
-        kept = now.model_copy(update={"calls": (*known.calls, call)})
-        write_ledger(layout.ledger, kept)
-        return kept
 
-    def scheduled(ledger: Ledger, rows: Sequence[Row]) -> Schedule:
-        return Schedule(
-            site=site,
-            place=StepContext(
-                layout, job.data, job.pretraining, inputs.pairs, job.preset, job.overrides, job.device
-            ),
-            ledger=ledger,
-            steps=steps_of(rows, inputs.folds, job.test is not None),
-            keep=keep,
-            until=start + 60 * job.budget_minutes,
-            work=job.work,
-            shares_pretraining=inputs.shares_pretraining,
-            clock=job.clock,
+class TableRun:
+    """One call of the command: runs steps in order, several at a time, and keeps the ledger up to date."""
+
+    def __init__(self, job: TableJob) -> None:
+        self._begun, self._start = datetime.now(UTC).isoformat(timespec="seconds"), job.clock()
+        self._job, self._until = job, self._start + 60 * job.budget_minutes
+        earlier = read_ledger(job.output / LEDGER_FILE)
+        self._earlier_calls = earlier.calls
+        self._context = open_context(
+            job.data, job.pretraining, job.test, job.output, job.rows, job.overrides, job.device
         )
+        self.ledger = refreshed(self._context, with_digests(earlier, self._context))
+        self._save()
+        self._waiting = self.steps_left(job.rows)
+        self._total, self._ended = len(self._waiting), 0
 
-    schedule = scheduled(ledger, rows)
+    def steps_left(self, rows: Sequence[Row]) -> list[Step]:
+        """The steps of some rows that are not done."""
+        steps = all_steps(rows, self._context.fold_count, self._context.tested is not None)
+        return steps_left(steps, self.ledger)
 
-    def written() -> Table:
-        ledger = keep(renewed(site, schedule.ledger))
-        lines = lines_of(ledger, layout, inputs.folds)
-        left = scheduled(ledger, ROWS).left  # also of rows that this call was not to work on
-        heading = heading_of(inputs, job.preset, job.overrides, stages, ledger, len(left))
-        table = Table(lines, heading, paired_lines(ledger, layout, inputs.folds))
-        write_table(table, layout)
-        draw_noise(lines, layout.noise_picture)
+    def run_steps(self, pool: Executor) -> None:
+        """Run what can be run. After an error no step begins, and running ones are waited for.
+
+        Raises:
+            MemoryExhaustedError: a process was killed.
+            LongilesionError: the error of the first step that failed.
+        """
+        running: dict[Future[float], Step] = {}
+        failure: LongilesionError | None = None
+        while True:
+            while (
+                failure is None and len(running) < self._job.jobs and (step := self._next(running.values()))
+            ):
+                running[pool.submit(self._job.run_step, step, self._context, self._until)] = step
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                step = running.pop(future)
+                try:
+                    self._finish(step, _minutes(step, future))
+                except LongilesionError as error:
+                    log.info("%s: failed: %s", step, one_line(error))
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+        left = self.steps_left(self._job.rows)
+        steps = "1 step is" if len(left) == 1 else f"{len(left)} steps are"
+        todo = f"{steps} left, beginning with {left[0]}; the same command goes on" if left else ""
+        log.info(todo or "all steps are done")
+
+    def write_table(self) -> Table:
+        """Write ledger and table from what the run folders hold."""
+        self.ledger = refreshed(self._context, self.ledger)
+        self._save()
+        left = len(self.steps_left(ROWS))  # also of rows that this call does not work on
+        results = Results(self._context, self.ledger)
+        header = report_header(self._context, self._job.overrides, self.ledger, left)
+        table = Table(tuple(results.lines()), header, tuple(results.paired_lines()))
+        write_report(table, self._job.output)
         return table
 
-    keep(ledger)
-    if schedule.left:
-        pool = executor(job.jobs)
-        try:
-            schedule.run(pool, job.jobs, say)
-        except LongilesionError:
-            written()  # with what was done before the step that failed
-            raise
-        finally:
-            pool.shutdown(wait=False)  # nothing runs any more; processes take their time to end
-    say(_last_line(scheduled(schedule.ledger, rows).left))
-    return written()
+    def _save(self) -> None:
+        minutes = (self._job.clock() - self._start) / 60
+        call = Call(begun=self._begun, budget_minutes=self._job.budget_minutes, minutes=minutes)
+        self.ledger = self.ledger.model_copy(update={"calls": (*self._earlier_calls, call)})
+        write_ledger(self._job.output / LEDGER_FILE, self.ledger)
+
+    def _next(self, running: Iterable[Step]) -> Step | None:
+        """Take the first waiting step that can begin now."""
+        if self._job.clock() >= self._until:
+            return None
+        for number, waiting in enumerate(self._waiting):
+            step = without_collapsed(waiting, self.ledger)
+            if step is not None and not is_done(step, self.ledger) and self._can_begin(step, running):
+                del self._waiting[number]
+                return step
+        return None
+
+    def _can_begin(self, step: Step, running: Iterable[Step]) -> bool:
+        if not isinstance(step, TrainStep):
+            return all(self.ledger.training(step.row, fold).state == "finished" for fold in step.folds)
+        if not (step.row.is_pretrained and self._context.shares_pretraining):
+            return True
+        # Only one fold trains the shared pretraining; the others wait for it.
+        is_running = any(isinstance(one, TrainStep) and one.row is step.row for one in running)
+        return not is_running or (self._context.folder.pretraining(step.row, SHARED) / FINAL).is_file()
+
+    def _finish(self, step: Step, minutes: float) -> None:
+        self.ledger = refreshed(self._context, self.ledger, step, minutes)
+        self._save()
+        self._ended += 1
+        summary = _summary(step, self.ledger, minutes)
+        log.info("[%d/%d] %s: %s", self._ended, self._total, step, summary)
 
 
-def _last_line(left: Sequence[Step]) -> str:
-    if not left:
-        return "all steps are done"
-    steps = "1 step is" if len(left) == 1 else f"{len(left)} steps are"
-    return f"{steps} left, beginning with {left[0]}; the same command goes on"
+def _summary(step: Step, ledger: Ledger, minutes: float) -> str:
+    if isinstance(step, TrainStep):
+        entry = ledger.training(step.row, step.fold)
+        after = f"stopped by the budget after {entry.epochs} of {entry.of_epochs} epochs"
+        state = entry.state if entry.state in ("finished", "collapsed") else after
+        return f"{state}, {minutes:.1f} min" + (f" ({entry.reason})" if entry.reason else "")
+    entries = step.entries(ledger)
+    is_finished = all(entry.state == "finished" for entry in entries)
+    text = f"{'finished' if is_finished else 'stopped by the budget'}, {minutes:.1f} min"
+    if failed := [f"{entry.setting}, {line}" for entry in entries for line in entry.failed]:
+        text += f"; {len(failed)} lesions have NO ANSWER, get the worst score, and are asked about again "
+        text += f"by the next call: {'; '.join(failed)}"
+    return text
+
+
+def _minutes(step: Step, future: Future[float]) -> float:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise MemoryExhaustedError(
+            f"{step}: its process was ended, as it happens when memory is short; expected fewer --jobs, or "
+            "more memory (the same command goes on)"
+        ) from error
+
+
+def step_executor(jobs: int) -> Executor:
+    """An executor for steps: processes that share the cores, or a thread of this process for a single job."""
+    if jobs == 1:
+        return ThreadPoolExecutor(1)
+    return process_pool(jobs, threads_per_process(jobs), ignore_interrupt=True)
+
+
+def threads_per_process(jobs: int) -> int:
+    """The number of torch threads for each of ``jobs`` processes."""
+    return max(1, (os.cpu_count() or 1) // jobs)

@@ -1,30 +1,39 @@
-"""What there is to do for the table, in order, and what of it can be begun."""
+"""The steps of a comparison, trainings and predictions: their order, their state, and how they are run."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from ..crossval.pairs import EvaluationPair
 from ..crossval.point_setting import PointSetting
-from .layout import Layout
-from .variants import HEADLINE, NOISE_VOXELS, Row, folds_of
+from ..crossval.predict import predict_pairs
+from ..training.health import CollapsedFoldError
+from ..training.job import BudgetSpentError
+from ..training.prepared_data import PreparedData, open_prepared
+from ..training.stages import EnsembleJob
+from ..training.train_ensemble import train_ensemble
+from .inputs import ComparisonContext, Patients
+from .ledger import Ledger, PredictionEntry
+from .variants import HEADLINE, Row
 
-MAIN_QUESTIONS = (PointSetting("propagated"), PointSetting("given"))
-NOISE_QUESTIONS = tuple(PointSetting("propagated", noise) for noise in NOISE_VOXELS)
+PROPAGATED = PointSetting("propagated")
+MAIN_SETTINGS = (PROPAGATED, PointSetting("given"))
+# The point shifts along each axis by a whole number of voxels of the network's grid, up to so many.
+NOISE_SETTINGS = tuple(PointSetting("propagated", noise) for noise in (0, 2, 4, 6, 8))
 
 
 @dataclass(frozen=True, slots=True)
 class TrainStep:
-    """Train a fold of a row, with its pretraining."""
+    """Train one fold of a row, after its pretraining."""
 
     row: Row
     fold: str
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ()
 
     def __str__(self) -> str:
         return f"{self.row.name}: training of fold {self.fold}"
@@ -32,80 +41,139 @@ class TrainStep:
 
 @dataclass(frozen=True, slots=True)
 class PredictStep:
-    """Ask a fold about its own held-out patients."""
-
-    row: Row
-    fold: str
-    questions: tuple[PointSetting, ...]
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.fold,)
-
-    def __str__(self) -> str:
-        return f"{self.row.name}: fold {self.fold} asked about its held-out patients ({_names(self)})"
-
-
-@dataclass(frozen=True, slots=True)
-class TestStep:
-    """Ask a fold, or several as an ensemble, about patients that none of them knows."""
+    """Predict with a fold, or an ensemble of several, at some point settings."""
 
     row: Row
     folds: tuple[str, ...]
-    questions: tuple[PointSetting, ...]
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return self.folds
+    patients: Patients
+    settings: tuple[PointSetting, ...]
 
     def __str__(self) -> str:
-        who = f"fold {self.folds[0]}" if len(self.folds) == 1 else f"ensemble of {len(self.folds)} folds"
-        return f"{self.row.name}: {who} asked about the test patients ({_names(self)})"
+        folds = f"fold {self.folds[0]}" if len(self.folds) == 1 else f"ensemble of {len(self.folds)} folds"
+        patients = "its held-out patients" if self.patients == "held-out" else "the test patients"
+        settings = ", ".join(setting.name for setting in self.settings)
+        return f"{self.row.name}: {folds} asked about {patients} ({settings})"
+
+    def pairs(self, context: ComparisonContext) -> tuple[EvaluationPair, ...] | None:
+        """The pairs of scans to predict; None for test patients if there is no test set."""
+        is_test = self.patients == "test"
+        return context.tested if is_test else context.held_out[int(self.folds[0])]
+
+    def output(self, context: ComparisonContext, setting: PointSetting) -> Path:
+        """The folder of the predictions at one of the point settings."""
+        return context.folder.predictions(self.row, self.patients, setting.name, self.folds)
+
+    def entries(self, ledger: Ledger) -> list[PredictionEntry]:
+        """The ledger's entries, one for each point setting."""
+        return [ledger.prediction(self.row, self.patients, one.name, self.folds) for one in self.settings]
 
 
-Step = TrainStep | PredictStep | TestStep
+Step = TrainStep | PredictStep
 
 
-@dataclass(frozen=True, eq=False)
-class EvaluationPairs:
-    """Who is asked about: the pairs of each fold's held-out patients, and those of the test set, if any."""
-
-    held_out: tuple[tuple[EvaluationPair, ...], ...]
-    test: tuple[EvaluationPair, ...] | None = None
-
-    def of(self, step: PredictStep | TestStep) -> tuple[EvaluationPair, ...] | None:
-        """Whom a step asks about; None where nobody says who they are."""
-        return self.held_out[int(step.fold)] if isinstance(step, PredictStep) else self.test
-
-
-def _names(step: PredictStep | TestStep) -> str:
-    return ", ".join(question.name for question in step.questions)
-
-
-def steps_of(rows: Sequence[Row], fold_count: int, has_test: bool) -> tuple[Step, ...]:
-    """All steps in the order of their worth: first what the table's lines need, row after row."""
+def all_steps(rows: Sequence[Row], fold_count: int, has_test: bool) -> tuple[Step, ...]:
+    """All steps, the most important first: the main lines row after row, then test set and noise."""
     steps: list[Step] = []
     for row in rows:
-        folds = folds_of(row, fold_count)
+        folds = row.fold_names(fold_count)
         steps += [TrainStep(row, fold) for fold in folds]
-        steps += [PredictStep(row, fold, MAIN_QUESTIONS) for fold in folds]
+        steps += [PredictStep(row, (fold,), "held-out", MAIN_SETTINGS) for fold in folds]
     for row in rows:
+        folds = row.fold_names(fold_count)
         if row is HEADLINE and has_test:
-            folds = folds_of(row, fold_count)
-            steps += [TestStep(row, group, MAIN_QUESTIONS) for group in test_groups(folds)]
-        if row.is_moved:
-            moved = tuple(question for question in NOISE_QUESTIONS if question.noise_voxels)
-            steps += [PredictStep(row, fold, moved) for fold in folds_of(row, fold_count)]
+            groups = [*((fold,) for fold in folds), *((folds,) if len(folds) > 1 else ())]
+            steps += [PredictStep(row, group, "test", MAIN_SETTINGS) for group in groups]
+        if row.has_noise:
+            steps += [PredictStep(row, (fold,), "held-out", NOISE_SETTINGS[1:]) for fold in folds]
     return tuple(steps)
 
 
-def test_groups(folds: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Each fold alone, then all of them together."""
-    return (*((fold,) for fold in folds), *((folds,) if len(folds) > 1 else ()))
+def without_collapsed(step: Step, ledger: Ledger) -> Step | None:
+    """The step without folds that collapsed; None if too few remain."""
+    if isinstance(step, TrainStep):
+        return step
+    sound = tuple(fold for fold in step.folds if ledger.training(step.row, fold).state != "collapsed")
+    is_other = len(sound) == 1 < len(step.folds)  # an ensemble of one fold is that fold
+    return replace(step, folds=sound) if sound and not is_other else None
 
 
-def answer_folders(step: PredictStep | TestStep, layout: Layout) -> list[tuple[PointSetting, Path]]:
-    """Each question of a step with the folder of its answers."""
-    if isinstance(step, PredictStep):
-        return [(q, layout.held_out(step.row.name, q.name, step.fold)) for q in step.questions]
-    return [(q, layout.test(step.row.name, q.name, step.folds)) for q in step.questions]
+def steps_left(steps: Sequence[Step], ledger: Ledger) -> list[Step]:
+    """The steps that are not done, without collapsed folds."""
+    possible = (without_collapsed(step, ledger) for step in steps)
+    return [step for step in possible if step is not None and not is_done(step, ledger)]
+
+
+def is_done(step: Step, ledger: Ledger) -> bool:
+    """Whether nothing is left to do; lesions without a prediction are predicted again by the next call."""
+    if isinstance(step, TrainStep):
+        return ledger.training(step.row, step.fold).state in ("finished", "collapsed")
+    return all(entry.state == "finished" and not entry.failed for entry in step.entries(ledger))
+
+
+RunStep = Callable[[Step, ComparisonContext, float], float]
+
+
+def run_step(step: Step, context: ComparisonContext, until: float) -> float:
+    """Carry out a step, or what is left of it; the folders show how far it got, and whether it collapsed.
+
+    Args:
+        step: what to train or predict.
+        context: what all steps share.
+        until: a time of `time.monotonic` after which no further epoch and no further pair of scans begins.
+
+    Returns:
+        The minutes it took.
+
+    Raises:
+        LongilesionError: the step cannot be carried out.
+    """
+    start = time.monotonic()
+    with contextlib.suppress(CollapsedFoldError, BudgetSpentError):
+        if isinstance(step, TrainStep):
+            _train(step, context, until)
+        else:
+            _predict(step, context, until)
+    return (time.monotonic() - start) / 60
+
+
+def _train(step: TrainStep, context: ComparisonContext, until: float) -> None:
+    configs, pretraining = context.configs[step.row.name], None
+    if configs.pretraining is not None and context.pretraining is not None:
+        with_tables = configs.pretraining.sampling == "pretraining"
+        pretraining = _opened(context.pretraining.path, with_tables)
+    job = EnsembleJob(
+        data=_opened(context.data.path, configs.training.sampling == "pretraining"),
+        output=context.folder.model(step.row),
+        config=configs.training,
+        folds=(step.fold,),
+        pretraining=pretraining,
+        pretraining_config=configs.pretraining,
+        device=context.device,
+        until=until,
+    )
+    train_ensemble(job, lambda line: None)
+
+
+def _predict(step: PredictStep, context: ComparisonContext, until: float) -> None:
+    pairs, model = step.pairs(context), context.folder.model(step.row)
+    assert pairs is not None, "there are steps for test patients only if there is a test set"
+    outputs = [(setting, step.output(context, setting)) for setting in step.settings]
+    with _only_errors():
+        predict_pairs(pairs, model, step.folds, outputs, context.device, lambda line: None, until)
+
+
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+    """Keep the package from logging details of a step, for which the scheduler logs one line."""
+    log = logging.getLogger(__name__.partition(".")[0])
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+@lru_cache(maxsize=4)  # a process runs several steps on the same data
+def _opened(folder: Path, with_tables: bool) -> PreparedData:
+    return open_prepared(folder, with_tables)

@@ -1,4 +1,4 @@
-"""Runs and answers as they lie on disk, without a network behind them."""
+"""Run folders and predictions as they lie on disk, without a network behind them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.comparison.finished import pretraining_folder
-from model.comparison.layout import Layout
-from model.comparison.progress import ComparisonContext
-from model.comparison.step_execution import Outcome, StepContext
-from model.comparison.steps import (
-    MAIN_QUESTIONS,
-    NOISE_QUESTIONS,
-    EvaluationPairs,
-    PredictStep,
-    Step,
-    TestStep,
-    TrainStep,
-    answer_folders,
-)
-from model.comparison.variants import ROWS, TWO_CORES, Row, Stages, stages_of
+from model.comparison.inputs import ComparisonContext, DataSet, OutputFolder
+from model.comparison.steps import MAIN_SETTINGS, NOISE_SETTINGS, PredictStep, Step, TrainStep
+from model.comparison.variants import ROWS, Row, row_configs
 from model.crossval.pairs import EvaluationPair
 from model.crossval.prediction_store import (
     cache_entry,
@@ -35,19 +23,27 @@ from model.data.dataset import RawLesion, RawScan
 from model.evaluation.records import LesionRecord, Scope, write_records
 from model.training.config import TrainingConfig, to_plain
 
-SETTINGS = ("epochs=4", "pretrain.epochs=2")
-MINUTES_OF_EPOCH = 1.5
-QUESTIONS = {question.name: question for question in (*MAIN_QUESTIONS, *NOISE_QUESTIONS)}
+from .training_phantoms import plan
+
+OVERRIDES = ("epochs=4", "pretrain.epochs=2")
+MINUTES_PER_EPOCH = 1.5
+SETTINGS = {setting.name: setting for setting in (*MAIN_SETTINGS, *NOISE_SETTINGS)}
 
 
-def stages() -> dict[str, Stages]:
-    return {row.name: stages_of(row, TWO_CORES, SETTINGS) for row in ROWS}
-
-
-def site(folder: Path, folds: int = 3) -> ComparisonContext:
-    """Fold N holds back patient pN; patient t is tested."""
-    held_out = tuple((pair(folder, f"p{number}"),) for number in range(folds))
-    return ComparisonContext(Layout(folder), stages(), EvaluationPairs(held_out, (pair(folder, "t"),)))
+def context_of(folder: Path, folds: int = 3) -> ComparisonContext:
+    """Fold N holds out patient pN; the test set is patient t."""
+    return ComparisonContext(
+        folder=OutputFolder(folder),
+        configs={row.name: row_configs(row, OVERRIDES) for row in ROWS},
+        device="cpu",
+        plan=plan(),
+        data=DataSet(Path("real"), 5, 6, 30, "d1"),
+        pretraining=DataSet(Path("syn"), 1, 1, 1, "p1"),
+        test=DataSet(Path("x"), 1, 1, 2, "t1"),
+        held_out=tuple((pair(folder, f"p{number}"),) for number in range(folds)),
+        tested=(pair(folder, "t"),),
+        shares_pretraining=False,
+    )
 
 
 def pair(folder: Path, patient: str) -> EvaluationPair:
@@ -62,12 +58,7 @@ def pair(folder: Path, patient: str) -> EvaluationPair:
         scans.append(RawScan(f"{patient}_{order}", patient, order, image, labels))
     point = (1.0, 2.0, 3.0)
     lesion = RawLesion(1, scans[0].scan_id, scans[1].scan_id, (1,), point, point)
-    return EvaluationPair(patient, f"{patient}-1", *scans, (lesion,))
-
-
-def place(where: ComparisonContext) -> StepContext:
-    root = where.layout.root
-    return StepContext(where.layout, root, root, where.pairs, TWO_CORES, SETTINGS, "cpu")
+    return EvaluationPair(patient, f"{patient}-1", scans[0], scans[1], (lesion,))
 
 
 def write_stage(folder: Path, config: TrainingConfig, epochs: int, state: str = "finished") -> None:
@@ -78,7 +69,7 @@ def write_stage(folder: Path, config: TrainingConfig, epochs: int, state: str = 
     with (folder / "log.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["epoch", "training_seconds", "validation_seconds"])
-        writer.writerows([n, 60 * MINUTES_OF_EPOCH - 10, 10] for n in range(epochs))
+        writer.writerows([n, 60 * MINUTES_PER_EPOCH - 10, 10] for n in range(epochs))
     if state == "finished":
         (folder / "checkpoint_final.pth").write_bytes(b"weights")
     if state == "collapsed":
@@ -86,15 +77,15 @@ def write_stage(folder: Path, config: TrainingConfig, epochs: int, state: str = 
 
 
 def write_fold(
-    where: ComparisonContext, row: Row, fold: str, state: str = "finished", epochs: int | None = None
+    context: ComparisonContext, row: Row, fold: str, state: str = "finished", epochs: int | None = None
 ) -> None:
     """A fold with its pretraining, which is finished whatever the fold's state is."""
-    of_row = where.stages[row.name]
+    of_row = context.configs[row.name]
     if of_row.pretraining is not None:
-        folder = pretraining_folder(where.layout, row, fold)
+        folder = context.folder.pretraining(row, fold)
         write_stage(folder, of_row.pretraining, of_row.pretraining.epochs)
-    done = of_row.config.epochs if epochs is None else epochs
-    write_stage(where.layout.final(row.name, fold).parent, of_row.config, done, state)
+    done = of_row.training.epochs if epochs is None else epochs
+    write_stage(context.folder.final(row, fold).parent, of_row.training, done, state)
 
 
 def record(patient: str, lesion: int = 1, common: int = 50, reference: int = 100) -> LesionRecord:
@@ -125,31 +116,29 @@ def record(patient: str, lesion: int = 1, common: int = 50, reference: int = 100
     )
 
 
-def write_answers(
-    where: ComparisonContext,
-    step: PredictStep | TestStep,
-    common: int = 50,
-    failed: Mapping[int, str] | None = None,
+def write_predictions(
+    context: ComparisonContext, step: PredictStep, common: int = 50, failed: Mapping[int, str] | None = None
 ) -> None:
-    """Answers about all pairs of a step, which nobody has scored yet."""
-    pairs = where.pairs.of(step)
+    """Predictions for all pairs of a step, not scored yet."""
+    pairs = step.pairs(context)
     assert pairs is not None
-    for question, folder in answer_folders(step, where.layout):
-        asked = new_manifest(question, where.layout.run(step.row.name), step.needs)
+    for setting in step.settings:
+        folder = step.output(context, setting)
+        manifest = new_manifest(setting, context.folder.model(step.row), step.folds)
         for one in pairs:
             write_records(records_path(folder, one), [record(one.patient_id, common=common)])
             labelmap_path(folder, one).touch()
-            asked = asked.with_prediction(one, cache_entry(one), failed or {})
-        write_prediction_manifest(folder, asked)
+            manifest = manifest.with_prediction(one, cache_entry(one), failed or {})
+        write_prediction_manifest(folder, manifest)
 
 
-def asking(row: Row, question: str, fold: str) -> PredictStep:
-    return PredictStep(row, fold, (QUESTIONS[question],))
+def held_out_step(row: Row, setting: str, fold: str) -> PredictStep:
+    return PredictStep(row, (fold,), "held-out", (SETTINGS[setting],))
 
 
 @dataclass
 class Clock:
-    """Seconds, which pass when somebody works."""
+    """Seconds, which pass while a step runs."""
 
     now: float = 0.0
 
@@ -158,27 +147,25 @@ class Clock:
 
 
 @dataclass
-class Worker:
-    """Does each step in ten minutes, unless it collapses or the budget ends it."""
+class StepRunner:
+    """Runs each step in ten minutes, unless it collapses or the budget ends it."""
 
-    where: ComparisonContext
+    context: ComparisonContext
     clock: Clock = field(default_factory=Clock)
     collapsing: frozenset[tuple[str, str]] = frozenset()
     stopping: bool = False
-    failed: Mapping[int, str] = field(default_factory=dict)  # lesions without an answer, in all questions
+    failed: Mapping[int, str] = field(default_factory=dict)  # lesions without a prediction, in all settings
     done: list[str] = field(default_factory=list)
 
-    def __call__(self, step: Step, place: StepContext, until: float) -> Outcome:
+    def __call__(self, step: Step, context: ComparisonContext, until: float) -> float:
         self.done.append(str(step))
         self.clock.now += 600
         if not isinstance(step, TrainStep):
-            write_answers(self.where, step, failed=self.failed)
-            return Outcome("finished", 10.0)
-        if (step.row.name, step.fold) in self.collapsing:
-            write_fold(self.where, step.row, step.fold, "collapsed", 3)
-            return Outcome("collapsed", 10.0, "fold has collapsed: all background")
-        if self.stopping and self.clock() >= until:
-            write_fold(self.where, step.row, step.fold, "begun", 1)
-            return Outcome("begun", 10.0)
-        write_fold(self.where, step.row, step.fold)
-        return Outcome("finished", 10.0)
+            write_predictions(self.context, step, failed=self.failed)
+        elif (step.row.name, step.fold) in self.collapsing:
+            write_fold(self.context, step.row, step.fold, "collapsed", 3)
+        elif self.stopping and self.clock() >= until:
+            write_fold(self.context, step.row, step.fold, "begun", 1)
+        else:
+            write_fold(self.context, step.row, step.fold)
+        return 10.0

@@ -29,7 +29,7 @@ ALLOWED = {
     "synthesis": {"errors", "case", "propagation", "data"},
     "training": {"errors", "case", "network", "data"},
     "crossval": {"errors", "case", "network", "inference", "evaluation", "data", "training"},
-    "comparison": {"errors", "case", "network", "evaluation", "data", "training", "crossval", "cli"},
+    "comparison": {"errors", "case", "network", "evaluation", "data", "training", "crossval"},
     "cli": {
         "errors",
         "timing",

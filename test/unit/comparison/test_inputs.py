@@ -1,18 +1,18 @@
-"""Data sets that are opened, and what is there already, which must be made of them."""
+"""Opening data sets, and refusing output of other data."""
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
 import pytest
 
 from model.case.images import write_image
-from model.comparison.inputs import Inputs, open_inputs
-from model.comparison.layout import Layout
+from model.comparison.inputs import ComparisonContext, OutputFolder, open_context
 from model.comparison.ledger import read_ledger, write_ledger
-from model.comparison.variants import HEADLINE, ROWS
+from model.comparison.variants import HEADLINE, ROWS, row_configs
 from model.data.planning.planner import PlanOptions
 from model.data.prepare import PrepareOptions, prepare
 from model.errors import InputError
@@ -22,7 +22,7 @@ from model.training.job import FoldJob, data_digest
 from model.training.prepared_data import open_prepared
 from model.training.stages import EnsembleJob, fold_stages
 
-from ...helpers.comparison_stand_ins import stages
+from ...helpers.comparison_stand_ins import OVERRIDES
 from ...helpers.data_sets import GRID, labelmap, manifest_of_pairs
 from ...helpers.earlier_run import write_earlier_run
 
@@ -39,7 +39,7 @@ def _prepare(work: Path, raw: str, output: str, is_first: bool = False) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data of four patients, a pretraining that shows one of them, and a test set."""
     work = tmp_path_factory.mktemp("inputs") / "work"
     manifest_of_pairs(work / "raw", {name: [BEFORE, AFTER] for name in "ABCD"})
@@ -50,23 +50,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def work(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "work")
+def work(data_sets: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(data_sets, tmp_path / "work")
 
 
-def _open(work: Path, pretraining: bool = True) -> Inputs:
+def _open(work: Path, pretraining: bool = True) -> ComparisonContext:
     first = work / "synthetic" if pretraining else None
     rows = ROWS if pretraining else ROWS[1:2]
-    return open_inputs(work / "real", first, None, rows, stages(), Layout(work / "out"), lambda line: None)
+    return open_context(work / "real", first, None, work / "out", rows, OVERRIDES)
 
 
 def _stages(work: Path, row: int, fold: str = "0") -> tuple[FoldJob, ...]:
     """What the table would train."""
-    name, of_row = ROWS[row].name, stages()[ROWS[row].name]
-    pretraining = open_prepared(work / "synthetic", False) if of_row.pretraining is not None else None
-    run = Layout(work / "out").run(name)
+    configs = row_configs(ROWS[row], OVERRIDES)
+    pretraining = open_prepared(work / "synthetic", False) if configs.pretraining is not None else None
     job = EnsembleJob(
-        open_prepared(work / "real", False), run, of_row.config, (fold,), pretraining, of_row.pretraining
+        open_prepared(work / "real", False),
+        OutputFolder(work / "out").model(ROWS[row]),
+        configs.training,
+        (fold,),
+        pretraining,
+        configs.pretraining,
     )
     return fold_stages(job, fold)
 
@@ -82,21 +86,26 @@ def _finish(work: Path, row: int) -> None:
         (stage.folder / FINAL).write_bytes(b"weights %d" % number)
 
 
-def test_who_is_asked_and_who_is_kept_out(work: Path) -> None:
-    inputs = _open(work)
-    asked = [{pair.patient_id for pair in pairs} for pairs in inputs.pairs.held_out]
-    assert asked == [set(split.validation) for split in open_prepared(work / "real", False).splits]
-    assert inputs.pairs.test is None and inputs.folds == 2 and not inputs.shares_pretraining
-    assert len(inputs.kept_out) == 2
-    (held,) = [line for line in inputs.kept_out if "keeps out" in line]
-    assert held.endswith(": pretraining keeps out A, on whom the fold is validated")
-    assert _open(work, pretraining=False).kept_out == ()
+def test_held_out_pairs_and_patients_excluded_from_pretraining(
+    work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "model.comparison.inputs")
+    context = _open(work)
+    patients = [{pair.patient_id for pair in pairs} for pairs in context.held_out]
+    assert patients == [set(split.validation) for split in open_prepared(work / "real", False).splits]
+    assert context.tested is None and context.fold_count == 2 and not context.shares_pretraining
+    assert len(caplog.messages) == 2
+    (excluded,) = [line for line in caplog.messages if "keeps out" in line]
+    assert excluded.endswith(": pretraining keeps out A, on whom the fold is validated")
+    caplog.clear()
+    _open(work, pretraining=False)
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("row", [0, 1])
-def test_what_was_trained_on_the_same_stands(work: Path, row: int) -> None:
+def test_folds_trained_on_the_same_data_are_kept(work: Path, row: int) -> None:
     _finish(work, row)
-    assert _open(work).folds == _open(work, pretraining=False).folds == 2
+    assert _open(work).fold_count == _open(work, pretraining=False).fold_count == 2
 
 
 def _correct(folder: Path, lesion: tuple[tuple[int, int, int], int]) -> None:
@@ -104,7 +113,7 @@ def _correct(folder: Path, lesion: tuple[tuple[int, int, int], int]) -> None:
         write_image(path, labelmap({1: lesion}), GRID, verify=False)
 
 
-def test_a_corrected_labelmap_is_told(work: Path) -> None:
+def test_folds_trained_before_a_labelmap_was_corrected_are_refused(work: Path) -> None:
     _finish(work, 1)
     _correct(work / "raw", ((7, 11, 12), 2))
     _prepare(work, "raw", "real")
@@ -112,7 +121,7 @@ def test_a_corrected_labelmap_is_told(work: Path) -> None:
         _open(work)
 
 
-def test_another_pretraining_is_told(work: Path) -> None:
+def test_folds_of_another_pretraining_are_refused(work: Path) -> None:
     _finish(work, 0)
     _correct(work / "other", ((7, 10, 12), 3))
     _prepare(work, "other", "synthetic")
@@ -121,7 +130,7 @@ def test_another_pretraining_is_told(work: Path) -> None:
 
 
 @pytest.mark.parametrize("pretraining", [False, True])
-def test_other_weights_of_the_pretraining_are_told(work: Path, pretraining: bool) -> None:
+def test_folds_that_began_with_other_weights_are_refused(work: Path, pretraining: bool) -> None:
     _finish(work, 0)
     (_stages(work, 0)[0].folder / FINAL).write_bytes(b"trained anew")
     with pytest.raises(InputError, match=rf"{HEADLINE.name}/fold_0: began with other weights than "):
@@ -130,9 +139,9 @@ def test_other_weights_of_the_pretraining_are_told(work: Path, pretraining: bool
 
 def test_the_ledger_of_an_earlier_version_is_that_of_its_data(tmp_path: Path) -> None:
     write_earlier_run(tmp_path)
-    data, layout = tmp_path / "prepared", Layout(tmp_path / "table")
-    inputs = open_inputs(data, None, None, ROWS[1:2], stages(), layout, lambda line: None)
-    ledger = read_ledger(layout.ledger)
-    assert inputs.data.digest == ledger.data
+    table = tmp_path / "table"
+    context = open_context(tmp_path / "prepared", None, None, table, ROWS[1:2], OVERRIDES)
+    ledger = read_ledger(table / "ledger.json")
+    assert context.data.digest == ledger.data
     write_ledger(tmp_path / "again.json", ledger)
-    assert (tmp_path / "again.json").read_bytes() == layout.ledger.read_bytes()
+    assert (tmp_path / "again.json").read_bytes() == (table / "ledger.json").read_bytes()

@@ -1,4 +1,4 @@
-"""Test patients must not be known, by name, by file or by what their scans show."""
+"""Test patients must be unseen: by name, by file and by the voxels of their scans."""
 
 from __future__ import annotations
 
@@ -55,19 +55,19 @@ def _pair(baseline: RawScan, followup: RawScan) -> EvaluationPair:
     )
 
 
-def test_others_pass(tmp_path: Path, prepared: PreparedData) -> None:
+def test_unseen_patients_pass(tmp_path: Path, prepared: PreparedData) -> None:
     check_unseen([_pair(_new(tmp_path, 0), _new(tmp_path, 1))], [prepared])
 
 
 @pytest.mark.parametrize("patient", ["anna", "dora"])
-def test_a_known_name_is_refused(tmp_path: Path, prepared: PreparedData, patient: str) -> None:
+def test_a_patient_of_the_data_is_refused(tmp_path: Path, prepared: PreparedData, patient: str) -> None:
     pair = _pair(_new(tmp_path, 0, patient), _new(tmp_path, 1, patient))
     message = f"--test: patient {patient} is in .*prepared too, by name or by a scan; expected patients that"
     with pytest.raises(InputError, match=message):
         check_unseen([pair], [prepared])
 
 
-def test_a_known_file_is_refused_by_any_path(tmp_path: Path, prepared: PreparedData) -> None:
+def test_a_file_of_the_data_is_refused_by_any_path(tmp_path: Path, prepared: PreparedData) -> None:
     link = tmp_path / "link.nii.gz"
     link.symlink_to(_raw(prepared, "dora_0_ct.nii.gz"))
     with pytest.raises(InputError, match="patient ben is in .*prepared too as dora, by name or by a scan"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model.comparison.variants import HEADLINE, ROW_NAMES, ROWS, TWO_CORES, Row, folds_of, stages_of
+from model.comparison.variants import HEADLINE, ROWS, Row, row_configs
 from model.errors import InputError
 from model.training.config import TrainingConfig, first_difference
 
@@ -13,38 +13,42 @@ def _row(name: str) -> Row:
     return next(row for row in ROWS if row.name == name)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=ROW_NAMES)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_settings_of_a_row_are_settings(row: Row) -> None:
-    stages = stages_of(row, TWO_CORES)
-    assert isinstance(stages.config, TrainingConfig)
-    assert (stages.config.epochs, stages.config.iterations, stages.config.batch_size) == (15, 100, 2)
-    assert (stages.config.precision, stages.config.workers, stages.config.sampling) == ("bf16", 1, "pairs")
-    assert stages.config.checkpoint_every == 1
-    assert (stages.pretraining is not None) == row.is_pretrained
-    if stages.pretraining is not None:
-        assert (stages.pretraining.epochs, stages.pretraining.sampling) == (15, "pretraining")
-        assert stages.pretraining.reverse_pairs and not stages.config.reverse_pairs
-        assert stages.pretraining.variant == stages.config.variant
-        assert stages.config.learning_rate < stages.pretraining.learning_rate
+    configs = row_configs(row)
+    assert isinstance(configs.training, TrainingConfig)
+    assert (configs.training.epochs, configs.training.iterations, configs.training.batch_size) == (15, 100, 2)
+    assert (configs.training.precision, configs.training.workers, configs.training.sampling) == (
+        "bf16",
+        1,
+        "pairs",
+    )
+    assert configs.training.checkpoint_every == 1
+    assert (configs.pretraining is not None) == row.is_pretrained
+    if configs.pretraining is not None:
+        assert (configs.pretraining.epochs, configs.pretraining.sampling) == (15, "pretraining")
+        assert configs.pretraining.reverse_pairs and not configs.training.reverse_pairs
+        assert configs.pretraining.variant == configs.training.variant
+        assert configs.training.learning_rate < configs.pretraining.learning_rate
 
 
-def test_rows_differ_in_what_they_are_about_alone() -> None:
-    assert len(set(ROW_NAMES)) == len(ROWS)
-    longitudinal = stages_of(_row("longitudinal"), TWO_CORES).config
-    other = stages_of(_row("longitudinal-unit-volume"), TWO_CORES).config
+def test_rows_differ_in_one_respect() -> None:
+    assert len({row.name for row in ROWS}) == len(ROWS)
+    longitudinal = row_configs(_row("longitudinal")).training
+    other = row_configs(_row("longitudinal-unit-volume")).training
     assert (longitudinal.heat_map, other.heat_map) == ("unit-peak", "unit-volume")
     assert first_difference(longitudinal, other) == "heat_map"
-    assert stages_of(_row("point"), TWO_CORES).config.variant == "point"
-    assert stages_of(_row("mask-and-point-pretrained"), TWO_CORES).config.variant == "mask-and-point"
+    assert row_configs(_row("point")).training.variant == "point"
+    assert row_configs(_row("mask-and-point-pretrained")).training.variant == "mask-and-point"
 
 
-def test_overrides_hold_for_all_rows_and_pretrain_for_their_first_stage() -> None:
+def test_overrides_apply_to_all_rows_and_pretrain_ones_to_pretraining() -> None:
     overrides = ("epochs=3", "seed=5", "pretrain.epochs=7", "learning_rate=0.5")
-    stages = stages_of(HEADLINE, TWO_CORES, overrides)
-    assert stages.pretraining is not None
-    assert (stages.config.epochs, stages.pretraining.epochs) == (3, 7)
-    assert (stages.config.seed, stages.pretraining.seed) == (5, 5)
-    assert (stages.config.learning_rate, stages.pretraining.learning_rate) == (0.5, 0.01)
+    configs = row_configs(HEADLINE, overrides)
+    assert configs.pretraining is not None
+    assert (configs.training.epochs, configs.pretraining.epochs) == (3, 7)
+    assert (configs.training.seed, configs.pretraining.seed) == (5, 5)
+    assert (configs.training.learning_rate, configs.pretraining.learning_rate) == (0.5, 0.01)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +60,13 @@ def test_overrides_hold_for_all_rows_and_pretrain_for_their_first_stage() -> Non
         ("pretrain.epoch=3", "epoch: is an unknown setting"),
     ],
 )
-def test_wrong_settings_are_told_for_every_row(text: str, message: str) -> None:
+def test_wrong_settings_fail_for_every_row(text: str, message: str) -> None:
     for row in ROWS:
         with pytest.raises(InputError, match=message):
-            stages_of(row, TWO_CORES, (text,))
+            row_configs(row, (text,))
 
 
 def test_folds() -> None:
-    assert folds_of(HEADLINE, 5) == ("0", "1", "2", "3", "4")
-    assert all(folds_of(row, 5) == ("0", "1") for row in ROWS if row is not HEADLINE)
-    assert folds_of(ROWS[1], 1) == ("0",)
+    assert HEADLINE.fold_names(5) == ("0", "1", "2", "3", "4")
+    assert all(row.fold_names(5) == ("0", "1") for row in ROWS if row is not HEADLINE)
+    assert ROWS[1].fold_names(1) == ("0",)

@@ -1,6 +1,62 @@
 """Promptable longitudinal lesion segmentation in whole-body CT.
 
-Importing this package imports neither torch nor SimpleITK.
+The public names below are the Python API (docs/python_api.md). They are imported when they are first used:
+importing this package imports neither torch nor SimpleITK nor numpy.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .api import (
+        Lesion,
+        PairRegistration,
+        Segmentation,
+        evaluate,
+        load_model,
+        read_scan,
+        register,
+        segment,
+        track,
+    )
+    from .case.case import Scan
+    from .errors import LongilesionError
+    from .inference.user_segmenter import SegmentRequest
+
+__all__ = [
+    "Lesion",
+    "LongilesionError",
+    "PairRegistration",
+    "Scan",
+    "SegmentRequest",
+    "Segmentation",
+    "__version__",
+    "evaluate",
+    "load_model",
+    "read_scan",
+    "register",
+    "segment",
+    "track",
+]
+
+_ELSEWHERE = {
+    "Scan": ".case.case",
+    "LongilesionError": ".errors",
+    "SegmentRequest": ".inference.user_segmenter",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_ELSEWHERE.get(name, ".api"), __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -243,15 +243,29 @@ def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = Tru
     Raises:
         OutputError: it cannot be written, or does not read back with the same grid and voxels.
     """
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    image.SetSpacing(geometry.spacing_xyz)
-    image.SetOrigin(geometry.origin_xyz)
-    image.SetDirection(geometry.direction)
+    image = to_sitk(array, geometry)
     with atomic_write(path, "".join(path.suffixes[-2:]), _reason) as temporary:
         sitk.WriteImage(image, str(temporary), useCompression=True)
         del image  # before the file is read back: one copy less at peak memory
         if verify:
             _verify(temporary, path, array, geometry)
+
+
+def to_sitk(array: Array, geometry: Geometry) -> sitk.Image:
+    """Make a SimpleITK image of an array.
+
+    Args:
+        array: voxels (z, y, x) with the axes of the grid.
+        geometry: spacing, origin and direction of the image.
+
+    Returns:
+        An image with voxels of its own.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    image.SetSpacing(geometry.spacing_xyz)
+    image.SetOrigin(geometry.origin_xyz)
+    image.SetDirection(geometry.direction)
+    return image
 
 
 def _verify(temporary: Path, path: Path, array: Array, geometry: Geometry) -> None:

@@ -26,7 +26,7 @@ from .options import DEFAULT_BOOST, CaseOptions, ModelOptions
 from .segmenter import LesionFailure, LesionSegmenter, Segmenter
 from .single_timepoint import SingleTimePointSegmenter
 from .unprompted import unprompted_longitudinal, unprompted_single_timepoint
-from .user_segmenter import FunctionSegmenter, load_function
+from .user_segmenter import FunctionSegmenter, SegmentRequest, load_function
 
 log = logging.getLogger(__name__)
 
@@ -213,9 +213,7 @@ def make_segmenter(options: SegmenterOptions) -> RobustSegmenter:
         InputError: an unknown name, a user's module that fails, or a GPU that does not exist.
     """
     if ":" in options.name:
-        function = load_function(options.name)
-        segmenter = FunctionSegmenter(function, options.name, options.robust.needs_support)
-        return RobustSegmenter(segmenter, options.robust, {"name": options.name})
+        return function_segmenter(load_function(options.name), options.robust, options.name)
     if options.name == LONGITUDINAL:
         return _longitudinal(options)
     if options.name == SINGLE:
@@ -227,10 +225,25 @@ def make_segmenter(options: SegmenterOptions) -> RobustSegmenter:
 
 
 def _longitudinal(options: SegmenterOptions) -> RobustSegmenter:
-    model = load_model(options.weights_dir, options.model)
-    segmenter = Segmenter(model.plan, model.ensemble, keep_support=options.robust.needs_support)
-    notes = {"name": options.name, "folds": list(options.model.folds), "weights": str(model.manifest.folder)}
-    return RobustSegmenter(segmenter, options.robust, notes, unprompted_longitudinal(model))
+    return longitudinal_segmenter(load_model(options.weights_dir, options.model), options.robust)
+
+
+def longitudinal_segmenter(model: LoadedModel, options: RobustOptions) -> RobustSegmenter:
+    """Build the robust segmenter of a series from a loaded longitudinal model."""
+    segmenter = Segmenter(model.plan, model.ensemble, keep_support=options.needs_support)
+    notes = {
+        "name": LONGITUDINAL,
+        "folds": list(model.ensemble.options.folds),
+        "weights": str(model.manifest.folder),
+    }
+    return RobustSegmenter(segmenter, options, notes, unprompted_longitudinal(model))
+
+
+def function_segmenter(
+    function: Callable[[SegmentRequest], Any], options: RobustOptions, name: str = "the segmenter"
+) -> RobustSegmenter:
+    """Build a robust segmenter around a user's function, which ``name`` stands for in messages."""
+    return RobustSegmenter(FunctionSegmenter(function, name, options.needs_support), options, {"name": name})
 
 
 def _single(options: SegmenterOptions) -> RobustSegmenter:

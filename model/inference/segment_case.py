@@ -29,6 +29,7 @@ from .report import point_words
 
 if TYPE_CHECKING:  # torch is imported with the model, while the images are read
     from .load import LoadedModel
+    from .robust import RobustSegmenter
     from .segmenter import LesionFailure, LesionSegmenter
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class PredictedLesions:
 
 def segment_case(
     case: Case,
-    model: LoadedModel | Callable[[], LoadedModel],
+    model: LoadedModel | RobustSegmenter | Callable[[], LoadedModel],
     options: CaseOptions | None = None,
     *,
     on_lesion: OnLesion | None = None,
@@ -58,8 +59,8 @@ def segment_case(
 
     Args:
         case: scans with masks and clicks, e.g. from `read_case`.
-        model: the loaded model, or a function that returns it; it is called after the lesions are located,
-            so that loading may overlap with reading and locating.
+        model: the loaded model, or any robust segmenter; or a function that returns the model, which is called
+            after the lesions are located, so that loading may overlap with reading and locating.
         options: how lesions are located, segmented and merged; None takes the defaults.
         on_lesion: called after each lesion, from the calling thread.
         registrations: cache with the registration back end; None makes one from the options, which
@@ -77,7 +78,8 @@ def segment_case(
     """
     options = options or CaseOptions()
     if registrations is None:
-        device = "auto" if callable(model) else model.ensemble.options.registration_device
+        ensemble = getattr(model, "ensemble", None)
+        device = ensemble.options.registration_device if ensemble is not None else "auto"
         registrations = RegistrationCache(LazyBackend(options.backend, device))
     return CaseSegmentation(case, options, registrations, timings).run(model, on_lesion)
 
@@ -158,7 +160,7 @@ class CaseSegmentation:
         self._finished = PredictedLesions()
 
     def run(
-        self, model: LoadedModel | Callable[[], LoadedModel], on_lesion: OnLesion | None = None
+        self, model: LoadedModel | RobustSegmenter | Callable[[], LoadedModel], on_lesion: OnLesion | None = None
     ) -> CaseResult:
         """Locate, predict and merge; see `segment_case`."""
         self.locate()
@@ -173,16 +175,20 @@ class CaseSegmentation:
             self.located = self._locator.locate()
         return self.located
 
-    def predict(self, model: LoadedModel, on_lesion: OnLesion | None = None) -> None:
+    def predict(self, model: LoadedModel | RobustSegmenter, on_lesion: OnLesion | None = None) -> None:
         """Segment every located lesion.
 
         Raises:
             MemoryExhaustedError: out of memory on every rung of the memory ladder.
             AllLesionsFailedError: there are lesions, and none of them could be segmented.
         """
-        from .robust import case_segmenter
+        from .robust import RobustSegmenter, case_segmenter
 
-        self.model = model
+        if isinstance(model, RobustSegmenter):
+            segmenter = model
+        else:
+            self.model = model
+            segmenter = case_segmenter(model, self.options, self.timings)
 
         def keep(lesion: LesionResult | LesionFailure, done: int, total: int) -> None:
             self._keep(lesion)
@@ -190,7 +196,7 @@ class CaseSegmentation:
             if on_lesion is not None:
                 on_lesion(lesion, done, total)
 
-        predict_lesions(self.located.prompts, case_segmenter(model, self.options, self.timings), keep)
+        predict_lesions(self.located.prompts, segmenter, keep)
         reasons = [one_line(failure.error) for failure in self._finished.failures]
         reasons += [lesion.reason for lesion in self.located.failures]
         if reasons and not self._finished.results:

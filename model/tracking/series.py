@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -158,6 +158,21 @@ def read_series(files: PatientFiles, source: str | None = None, units: ClickUnit
     return Series(
         files.patient, tuple(time_points), _source_index(files.patient, time_points, source), tuple(warnings)
     )
+
+
+def make_series(patient: str, scans: Sequence[Scan], source: str | None = None) -> Series:
+    """Make a series of scans in memory.
+
+    Args:
+        patient: name of the patient.
+        scans: one per time point, the earliest first, with names of time points that differ.
+        source: name of the time point to start from; None as in `read_series`.
+
+    Raises:
+        InputError: there is no such time point, or no scan has a lesion.
+    """
+    time_points = [SeriesTimePoint(scan.time_point, (scan,)) for scan in scans]
+    return Series(patient, tuple(time_points), _source_index(patient, time_points, source))
 
 
 def _source_index(patient: str, time_points: list[SeriesTimePoint], name: str | None) -> int:

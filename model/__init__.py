@@ -6,23 +6,17 @@ importing this package imports neither torch nor SimpleITK nor numpy.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent unless logging is set up
+
 if TYPE_CHECKING:
-    from .api import (
-        Lesion,
-        PairRegistration,
-        Segmentation,
-        evaluate,
-        load_model,
-        read_scan,
-        register,
-        segment,
-        track,
-    )
+    from .api import evaluate, load_model, read_scan, register, segment, track
+    from .api_results import Lesion, PairRegistration, Segmentation
     from .case.case import Scan
     from .errors import LongilesionError
     from .inference.user_segmenter import SegmentRequest
@@ -44,6 +38,9 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "Lesion": ".api_results",
+    "PairRegistration": ".api_results",
+    "Segmentation": ".api_results",
     "Scan": ".case.case",
     "LongilesionError": ".errors",
     "SegmentRequest": ".inference.user_segmenter",

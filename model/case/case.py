@@ -60,6 +60,33 @@ class Click:
     point_zyx: Vector
 
 
+def make_clicks(
+    points: Mapping[int, Sequence[float]], axes: AxisMap, shape_zyx: Sequence[int]
+) -> tuple[Click, ...]:
+    """Make clicks of points in memory.
+
+    Args:
+        points: lesion id -> voxel index (z, y, x) on the array or file, may be a fraction.
+        axes: from the axes of the array or file to axial order.
+        shape_zyx: shape of the array.
+
+    Returns:
+        One click per lesion, in axial order.
+
+    Raises:
+        InputError: an id or a point cannot be used.
+    """
+    expected = "three finite numbers, a voxel index (z, y, x)"
+    checked = {
+        checked_lesion_id("clicks", lesion_id): checked_triple(f"clicks[{lesion_id}]", point, expected)
+        for lesion_id, point in points.items()
+    }
+    depth, height, width = shape_zyx
+    return tuple(
+        Click(lesion_id, axes.point(point, (depth, height, width))) for lesion_id, point in checked.items()
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ScanFiles:
     """The files of one scan, not decoded. ``clicks`` is None if no click file was given."""
@@ -144,11 +171,6 @@ class Scan:
                 messages.append(f"{slot}-{time_point}: the lesion mask is empty")
         for message in messages:
             log.warning("%s", message)
-        expected = "three finite numbers, a voxel index (z, y, x)"
-        points = {
-            checked_lesion_id("clicks", lesion_id): checked_triple(f"clicks[{lesion_id}]", point, expected)
-            for lesion_id, point in (clicks or {}).items()
-        }
         return cls(
             time_point=time_point,
             slot=Slot(slot),
@@ -157,9 +179,7 @@ class Scan:
             axes=axes,
             ct=axes.array(ct),
             mask=labelmap,
-            clicks=tuple(
-                Click(lesion_id, axes.point(point, ct.shape)) for lesion_id, point in points.items()
-            ),
+            clicks=make_clicks(clicks or {}, axes, ct.shape),
         )
 
     @property

@@ -59,7 +59,7 @@ def segment_case(
 
     Args:
         case: scans with masks and clicks, e.g. from `read_case`.
-        model: the loaded model, or any robust segmenter; or a function that returns the model, which is called
+        model: the loaded model, or any robust segmenter; or a function that returns the model and is called
             after the lesions are located, so that loading may overlap with reading and locating.
         options: how lesions are located, segmented and merged; None takes the defaults.
         on_lesion: called after each lesion, from the calling thread.
@@ -160,7 +160,9 @@ class CaseSegmentation:
         self._finished = PredictedLesions()
 
     def run(
-        self, model: LoadedModel | RobustSegmenter | Callable[[], LoadedModel], on_lesion: OnLesion | None = None
+        self,
+        model: LoadedModel | RobustSegmenter | Callable[[], LoadedModel],
+        on_lesion: OnLesion | None = None,
     ) -> CaseResult:
         """Locate, predict and merge; see `segment_case`."""
         self.locate()

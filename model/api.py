@@ -91,7 +91,8 @@ def read_scan(
             raise InputError("mask: is an image, but the CT is a file; expected a file as well")
         click_file = Path(clicks) if isinstance(clicks, str | Path) else None
         files = ScanFiles(Slot.PRIMARY, Path(ct), Path(mask) if mask is not None else None, click_file)
-        (scan,), _ = read_scans([("scan", files)])
+        (scan,), warnings = read_scans([("scan", files)])
+        scan = replace(scan, warnings=tuple(warnings))
         if clicks is None or isinstance(clicks, str | Path):
             return scan
         return replace(scan, clicks=make_clicks(clicks, scan.axes, scan.file_geometry.shape_zyx))
@@ -139,6 +140,7 @@ def segment(
     case = Case(
         TimePoint(TimePointName.BASELINE, (replace(baseline, time_point="baseline", slot=Slot.PRIMARY),)),
         TimePoint(TimePointName.FOLLOWUP, (replace(followup, time_point="followup", slot=Slot.PRIMARY),)),
+        (*baseline.warnings, *followup.warnings),
     )
     options = CaseOptions(overlap, backend, _checked_boost(boost))
     on_lesion = None if progress is None else lambda _lesion, done, total: progress(done, total)
@@ -227,7 +229,7 @@ def evaluate(
     prediction: npt.ArrayLike,
     *,
     spacing_zyx: Sequence[float],
-    definition: str | None = None,
+    definition: str = "challenge",
 ) -> ArrayEvaluation:
     """Compare a predicted labelmap with the true one, lesion by lesion.
 
@@ -235,18 +237,17 @@ def evaluate(
         reference: true lesion ids (z, y, x).
         prediction: predicted lesion ids (z, y, x) of the same shape.
         spacing_zyx: voxel size in mm.
-        definition: what counts and how it is averaged, see docs/evaluation.md; None takes the default.
+        definition: ``challenge``, ``longitudinal`` or ``tracking``, see docs/evaluation.md.
 
     Returns:
-        One record per lesion, and the scores.
+        Scores of each lesion and of all of them as one foreground, and their means.
 
     Raises:
         InputError: arrays or a spacing that cannot be compared.
     """
     from .evaluation.evaluate_arrays import evaluate_arrays
 
-    options = {} if definition is None else {"definition": definition}
-    return evaluate_arrays(reference, prediction, spacing_zyx=spacing_zyx, **options)
+    return evaluate_arrays(reference, prediction, spacing_zyx=spacing_zyx, definition=definition)
 
 
 def _checked_boost(boost: str) -> str:

@@ -212,7 +212,7 @@ def segmentation_of_time_point(tracked: TrackedTimePoint) -> Segmentation:
     return Segmentation(
         tracked.labelmaps[scan.slot],
         {lesion.lesion_id: _tracked_lesion(lesion) for lesion in tracked.lesions},
-        (*tracked.warnings, *lesion_warnings),
+        (*scan.warnings, *tracked.warnings, *lesion_warnings),
         tracked.name,
         scan.file_geometry,
     )

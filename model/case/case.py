@@ -112,7 +112,8 @@ class Scan:
 
     ``time_point`` is a `TimePointName` in a case, and any name in a series. ``ct`` (HU) and ``mask`` (lesion
     ids) are (z, y, x) in the file's number type; ``axes`` maps the array as the file stores it to the axial
-    one. ``path`` is None for a scan that was not read from a file.
+    one. ``path`` is None for a scan that was not read from a file; ``warnings`` are about unusual
+    voxels of a scan that was made in memory.
     """
 
     time_point: str
@@ -123,6 +124,7 @@ class Scan:
     ct: Array
     mask: Array | None = None
     clicks: tuple[Click, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def from_array(
@@ -180,6 +182,7 @@ class Scan:
             ct=axes.array(ct),
             mask=labelmap,
             clicks=make_clicks(clicks or {}, axes, ct.shape),
+            warnings=tuple(messages),
         )
 
     @property

@@ -82,6 +82,15 @@ def test_an_unclicked_lesion_is_propagated() -> None:
     assert np.array_equal(result.mask(7), lesion)
 
 
+def test_unusual_voxels_are_reported_in_the_result() -> None:
+    hu = HU.astype(np.float32)
+    hu[0, 0, 0] = np.nan
+    scan = ll.Scan.from_array(hu, SPACING, mask=LESION, clicks={1: (12, 20, 24)})
+    assert any("NaN" in warning for warning in ll.segment(_bright, scan, BARE, backend="identity").warnings)
+    tracked = ll.track(_bright, [scan, BARE], backend="identity")
+    assert any("NaN" in warning for warning in tracked[0].warnings)
+
+
 def test_flipped_and_permuted_axes_keep_their_order() -> None:
     """A sagittal, left-right mirrored array: points and labelmap come back on its own axes."""
     hu, lesion = _hu((13, 22, 22))

@@ -20,7 +20,7 @@ from ..case.geometry import Array, Geometry
 from ..errors import InputError, OutputError, WeightsError
 from ..inference.case_result import CaseResult
 from ..inference.lazy_backend import LazyBackend
-from ..inference.report import RunRecord, lesion_table, write_extras
+from ..inference.run_report import RunRecord, lesion_table, write_extras
 from ..inference.segment_case import CaseSegmentation
 from ..propagation.pair_registrations import RegistrationCache
 from ..propagation.register import DEFAULT_BACKEND

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from ..errors import WeightsError, one_line
 from ..network.encoding import HeatMap
+from ..network.input_variants import InputVariant
 from ..network.plan import Plan
 from ..network.resample import FloatVolume
 from ..network.resenc_unet import ResEncUNet
-from ..network.variants import InputVariant
 from ..network.weights import FoldWeights, build_network, check_fold
 from .memory import first_rung, is_narrow, is_out_of_memory, next_rung, release_memory
 from .options import ModelOptions

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import WeightsError
+from ..network.input_variants import Family, PromptNetwork
 from ..network.plan import Plan
-from ..network.variants import Family, PromptNetwork
 from ..network.weights import (
     WeightsManifest,
     find_prompt_network,

@@ -25,7 +25,7 @@ from .lazy_backend import LazyBackend
 from .locate import LocatedLesions, Locator
 from .merge import label_dtype, merge
 from .options import CaseOptions, OverlapRule
-from .report import point_words
+from .run_report import point_words
 
 if TYPE_CHECKING:  # torch is imported with the model, while the images are read
     from .load import LoadedModel

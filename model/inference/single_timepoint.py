@@ -18,10 +18,10 @@ from ..case.geometry import Box, Index
 from ..case.labelmaps import bounding_box
 from ..errors import InputError
 from ..network.encoding import PromptMap, ball_prompt, box_prompt, encode_prompted, mask_prompt
+from ..network.input_variants import PromptNetwork
 from ..network.patches import NetworkGrid, network_grid
 from ..network.plan import Plan
 from ..network.tiles import centred_tile, window_tiles
-from ..network.variants import PromptNetwork
 from ..timing import Timings
 from .load import LoadedModel
 from .segmenter import LesionFailure, TiledLesion, segment_tiles

@@ -18,10 +18,10 @@ from ..case.case import LesionPrompt, PointSource, PromptPoint, Scan
 from ..case.geometry import Box, Vector, voxel_at
 from ..errors import MemoryExhaustedError, one_line
 from ..network.encoding import CHANNELS, encode_patches, place_lesion
+from ..network.input_variants import PromptNetwork
 from ..network.patches import extract_ct, network_grid, place_patches
 from ..network.plan import Plan
 from ..network.resample import FloatVolume
-from ..network.variants import PromptNetwork
 from ..timing import Timings
 from .ensemble import Ensemble
 from .load import LoadedModel

@@ -19,9 +19,7 @@ from torch import Tensor
 from ..errors import WeightsError
 from .checkpoint_file import read_checkpoint
 from .encoding import HeatMap
-from .plan import PLANS_FILE, Plan, read_plan
-from .resenc_unet import ResEncUNet, canonical_state
-from .variants import (
+from .input_variants import (
     Family,
     InputVariant,
     PromptNetwork,
@@ -29,6 +27,8 @@ from .variants import (
     prompt_unet_state,
     prompt_variant,
 )
+from .plan import PLANS_FILE, Plan, read_plan
+from .resenc_unet import ResEncUNet, canonical_state
 
 DATASET_FILE = "dataset.json"
 MOUNTED_WEIGHTS = Path("/opt/ml/model")

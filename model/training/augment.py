@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from ..case.geometry import AxisMap, Box, Index
 from ..network.encoding import CHANNELS, HeatMap, heat_map
+from ..network.input_variants import InputVariant
 from ..network.patches import NetworkGrid
 from ..network.resample import FloatVolume
-from ..network.variants import InputVariant
 from .augment_intensity import change_intensities
 from .augment_spatial import Spatial, draw_spatial, identity, is_flat
 from .config import TrainingConfig, Variant

@@ -20,8 +20,8 @@ import torch
 
 from model.inference.ensemble import Ensemble
 from model.inference.options import ModelOptions
+from model.network.input_variants import InputVariant
 from model.network.plan import Plan, read_plan
-from model.network.variants import InputVariant
 from model.network.weights import FoldWeights
 
 from .network import REAL_SIZE_PLANS, random_network

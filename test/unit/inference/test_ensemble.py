@@ -19,8 +19,8 @@ from model.inference import ensemble as module
 from model.inference.ensemble import Ensemble
 from model.inference.memory import Rung
 from model.inference.options import ModelOptions
+from model.network.input_variants import InputVariant
 from model.network.resenc_unet import ResEncUNet
-from model.network.variants import InputVariant
 from model.network.weights import FoldWeights, build_network, inspect_weights, load_folds, load_plan
 from test.helpers.paths import GOLDEN_MODEL
 

@@ -16,10 +16,10 @@ from model.inference.ensemble import Ensemble
 from model.inference.options import ModelOptions
 from model.inference.segmenter import LesionFailure, Segmenter
 from model.network.encoding import HeatMap
+from model.network.input_variants import InputVariant
 from model.network.normalize import normalize_ct
 from model.network.plan import Architecture, CtNormalization, Plan
 from model.network.resenc_unet import ResEncUNet
-from model.network.variants import InputVariant
 from model.network.weights import FoldWeights, build_network
 
 PATCH = (12, 16, 16)

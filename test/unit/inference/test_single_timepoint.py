@@ -38,8 +38,8 @@ from model.inference.options import ModelOptions
 from model.inference.segmenter import LesionFailure
 from model.inference.single_timepoint import SingleTimePointSegmenter, prompt_tiles
 from model.network.encoding import PromptMap, ball_prompt, box_prompt, mask_prompt
+from model.network.input_variants import PromptNetwork
 from model.network.patches import network_grid
-from model.network.variants import PromptNetwork
 from model.network.weights import find_prompt_network
 
 POINT, BOX, TRACK = PromptNetwork.POINT, PromptNetwork.BOX, PromptNetwork.TRACK

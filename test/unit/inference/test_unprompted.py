@@ -17,9 +17,9 @@ from model.inference.prediction import Encode, Prediction
 from model.inference.robust import RobustSegmenter, SegmenterOptions
 from model.inference.unprompted import UnpromptedModel, unprompted_longitudinal, unprompted_single_timepoint
 from model.inference.user_segmenter import FunctionSegmenter
+from model.network.input_variants import PromptNetwork
 from model.network.plan import Architecture, CtNormalization, Plan
 from model.network.resample import FloatVolume
-from model.network.variants import PromptNetwork
 from model.prompts.sampling import ChoiceOptions, Sampling, SamplingOptions
 from model.tracking.series import TrackingOptions
 from model.tracking.tracker import track_time_points

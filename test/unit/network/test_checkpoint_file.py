@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from model.errors import WeightsError
 from model.network.encoding import HeatMap
+from model.network.input_variants import InputVariant
 from model.network.pack import pack_weights
-from model.network.variants import InputVariant
 from model.network.weights import load_fold
 
 from ...helpers.checkpoints import (

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from model.errors import WeightsError
+from model.network.input_variants import InputVariant
 from model.network.pack import pack_weights
 from model.network.plan import read_plan
-from model.network.variants import InputVariant
 from model.network.weights import build_network, load_fold
 from model.training.augment import VARIANTS
 from model.training.checkpoint import Progress, RunIdentity, network_checkpoint, write_checkpoint

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from model.network.input_variants import Family, InputVariant
 from model.network.plan import read_plan
-from model.network.variants import Family, InputVariant
 from model.network.weights import build_network, load_fold
 
 from ...helpers.checkpoints import MODEL, Checkpoint, refusal, save_checkpoint, with_channels

@@ -1,4 +1,4 @@
-"""Small cases on disk, written by the interface, and runs of the real command line on them."""
+"""Small cases on disk in the interface's layout, and runs of the command line on them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a run left behind."""
+    """Exit code, output streams and folders of a finished run."""
 
     code: int
     stdout: str
@@ -87,14 +87,14 @@ def ball(shape: tuple[int, ...], centre: tuple[float, ...], radius: float) -> np
 
 @dataclass
 class CaseOnDisk:
-    """A case folder whose files the tests then spoil."""
+    """A case folder whose files the tests may modify."""
 
     folder: Path
     ids: tuple[int, ...] = (1, 2)
     grids: dict[str, Grid] = field(default_factory=dict)
 
     def write(self, slot: str = "primary", mask: npt.NDArray[Any] | None = None) -> CaseOnDisk:
-        """Both time points of a slot, all ids clicked in both."""
+        """Write both time points of a slot, with all ids clicked in both."""
         self.write_scan(slot, "baseline", mask=mask)
         self.write_scan(slot, "followup")
         return self
@@ -136,7 +136,7 @@ class CaseOnDisk:
         return path
 
     def run(self, *arguments: str, driver: str | None = None) -> Finished:
-        """The real command line; `driver` is Python that is run before, to inject a fault."""
+        """Run the command line; `driver` is Python code run before it, to inject a fault."""
         output, extras = self.folder.parent / "output", self.folder.parent / "extras"
         options = [
             "--input",

@@ -1,4 +1,4 @@
-"""The tests' own model, and its checkpoints changed or spoilt."""
+"""The small model of the tests, and modified or corrupted checkpoints of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from model.errors import WeightsError
 from test.helpers.paths import GOLDEN_MODEL
 
-# The model that ships may change.
+# Not the shipped model, which may change.
 MODEL = GOLDEN_MODEL
 FOLD = MODEL / "fold_0" / "checkpoint_final.pth"
 Checkpoint = dict[str, Any]
@@ -21,13 +21,13 @@ Change = Callable[[Checkpoint], None]
 
 
 def load_published() -> Checkpoint:
-    """A fold's checkpoint as published, free to be changed."""
+    """Load a fold's checkpoint as published, for modification."""
     checkpoint: Checkpoint = torch.load(FOLD, weights_only=True)
     return checkpoint
 
 
 def save_checkpoint(path: Path, change: Change | None = None, **options: Any) -> Path:
-    """A fold's checkpoint, changed, under the name of one."""
+    """Save a fold's checkpoint, modified if ``change`` is given, to a path."""
     checkpoint = load_published()
     if change is not None:
         change(checkpoint)
@@ -37,7 +37,7 @@ def save_checkpoint(path: Path, change: Change | None = None, **options: Any) ->
 
 
 def with_channels(count: int, trainer: str) -> Change:
-    """Another number of input channels: every copy of the stem's weight is cut."""
+    """A change of the trainer and of the number of input channels, in every copy of the stem's weight."""
 
     def change(checkpoint: Checkpoint) -> None:
         checkpoint["trainer_name"] = trainer
@@ -49,7 +49,7 @@ def with_channels(count: int, trainer: str) -> Change:
 
 
 def with_heat_map(kind: object, in_settings: bool = False) -> Change:
-    """Trained with another kind of heat map; its settings alone say so in the first ones of `train run`."""
+    """A change of the kind of heat maps; early checkpoints of `train run` have it in their settings only."""
 
     def change(checkpoint: Checkpoint) -> None:
         (checkpoint.setdefault("training_config", {}) if in_settings else checkpoint)["heat_map"] = kind
@@ -58,7 +58,7 @@ def with_heat_map(kind: object, in_settings: bool = False) -> Change:
 
 
 def small_model(folder: Path) -> Path:
-    """A small model of two folds, free to be spoilt."""
+    """Copy a small model of two folds to a folder, for modification."""
     for fold in (0, 1):
         (folder / f"fold_{fold}").mkdir(parents=True)
         shutil.copyfile(FOLD, folder / f"fold_{fold}" / FOLD.name)
@@ -68,7 +68,7 @@ def small_model(folder: Path) -> Path:
 
 
 def refusal(action: Callable[[], Any], *parts: str) -> str:
-    """The action's WeightsError as one line that holds all the parts."""
+    """Check that an action raises a WeightsError in one line that contains all parts, and return it."""
     with pytest.raises(WeightsError) as raised:
         action()
     message = str(raised.value)

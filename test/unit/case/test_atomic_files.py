@@ -1,4 +1,4 @@
-"""What is written is there as a whole, or what was there before is."""
+"""Atomic writing: a file is complete, or unchanged if writing fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model.case.atomic_files import atomic_write, write_text
 from model.errors import OutputError
 
 
-def test_a_text_is_written_for_any_reader(tmp_path: Path) -> None:
+def test_written_text_is_readable_by_everyone(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.csv"
     write_text(path, "one\r\ntwo\n")
     assert path.read_bytes() == b"one\r\ntwo\n" and path.stat().st_mode & 0o777 == 0o644
@@ -20,21 +20,21 @@ def test_a_text_is_written_for_any_reader(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [OSError(28, "No space left on device"), RuntimeError("no\nway"), KeyError("x")]
 )
-def test_what_goes_wrong_leaves_what_was_there(tmp_path: Path, error: Exception) -> None:
+def test_a_failed_write_keeps_the_existing_file(tmp_path: Path, error: Exception) -> None:
     path = tmp_path / "a"
     path.write_text("before")
     expected = KeyError if isinstance(error, KeyError) else OutputError
-    with pytest.raises(expected) as told, atomic_write(path, ".x") as temporary:
+    with pytest.raises(expected) as raised, atomic_write(path, ".x") as temporary:
         assert temporary.suffix == ".x" and temporary.parent == tmp_path
         temporary.write_text("half")
         raise error
     assert path.read_text() == "before" and [file.name for file in tmp_path.iterdir()] == ["a"]
     if expected is OutputError:
-        said = "No space left on device" if isinstance(error, OSError) else "no way"
-        assert str(told.value) == f"{path}: cannot be written ({said}); expected a writable folder"
+        reason = "No space left on device" if isinstance(error, OSError) else "no way"
+        assert str(raised.value) == f"{path}: cannot be written ({reason}); expected a writable folder"
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         write_text(tmp_path / "file" / "a", "")

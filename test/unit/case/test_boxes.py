@@ -44,7 +44,9 @@ def _scan(grid: Geometry) -> Scan:
 
 @given(st.dictionaries(st.integers(1, 65_535), boxes(), max_size=5), st.sampled_from(["voxel", "world"]))
 @same_file
-def test_files_and_grids_there_and_back(tmp_path: Path, given_boxes: dict[int, Box], units: str) -> None:
+def test_boxes_round_trip_through_files_and_grids(
+    tmp_path: Path, given_boxes: dict[int, Box], units: str
+) -> None:
     path = tmp_path / "boxes.json"
     for axes in ORIENTATIONS[::11]:
         scan = _scan(GRID.reoriented(axes))
@@ -53,7 +55,7 @@ def test_files_and_grids_there_and_back(tmp_path: Path, given_boxes: dict[int, B
 
 
 @pytest.mark.parametrize("axes", ORIENTATIONS, ids=str)
-def test_a_world_box_holds_the_same_voxels_on_every_grid(axes: AxisMap) -> None:
+def test_a_world_box_holds_the_same_voxels_in_every_orientation(axes: AxisMap) -> None:
     world = box_to_corners(Box((1, 2, 3), (4, 4, 8)), GRID, "world")
     assert world[0] == pytest.approx(GRID.voxel_to_world((2.5, 1.5, 0.5)))
     assert world[1] == pytest.approx(GRID.voxel_to_world((7.5, 3.5, 3.5)))
@@ -64,7 +66,7 @@ def test_a_world_box_holds_the_same_voxels_on_every_grid(axes: AxisMap) -> None:
     assert np.array_equal(turned, axes.array(marked))
 
 
-def test_voxel_boxes_are_the_files_own(tmp_path: Path) -> None:
+def test_voxel_boxes_are_on_the_grid_of_the_file(tmp_path: Path) -> None:
     """A file that stores x as its slowest axis: its box moves with the array's axes."""
     scan = _scan(GRID.reoriented(AxisMap((2, 1, 0))))
     assert not scan.axes.is_identity
@@ -72,13 +74,13 @@ def test_voxel_boxes_are_the_files_own(tmp_path: Path) -> None:
     assert box == Box((0, 1, 2), (1, 3, 6))  # file (x, y, z) is the axial (z, y, x) here
 
 
-def test_on_an_oblique_grid_the_box_is_the_one_round_it() -> None:
+def test_on_an_oblique_grid_the_box_encloses_the_rotated_one() -> None:
     box = Box((2, 3, 4), (3, 5, 6))
     back = corners_to_box(box_to_corners(box, OBLIQUE, "world"), OBLIQUE, "world")
     assert back.intersection(box) == box and back.shape_zyx[0] == 1
 
 
-def test_a_box_of_part_voxels_holds_all_that_it_touches() -> None:
+def test_a_box_with_fractional_corners_holds_all_voxels_that_it_touches() -> None:
     assert corners_to_box(((0.5, 1, 2.9), (1.1, 2, 3.0)), GRID, "voxel") == Box((2, 1, 0), (3, 2, 2))
 
 
@@ -110,9 +112,7 @@ def test_the_written_file(tmp_path: Path) -> None:
         (1, ((1, 2, 3), (2, float("inf"), 4))),
     ],
 )
-def test_what_could_not_be_read_again_is_not_written(
-    tmp_path: Path, lesion_id: int, corners: Corners
-) -> None:
+def test_unreadable_boxes_are_not_written(tmp_path: Path, lesion_id: int, corners: Corners) -> None:
     with pytest.raises(OutputError, match="expected"):
         write_boxes(tmp_path / "boxes.json", {lesion_id: corners})
     assert not list(tmp_path.iterdir())
@@ -129,7 +129,7 @@ def _line(path: Path, document: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"start": [1, 2]}, "boxes.1.start is not three finite numbers"),
         ({"stop": [1, 2, "3"]}, "boxes.1.stop is not three finite numbers"),
@@ -144,10 +144,10 @@ def _line(path: Path, document: object) -> str:
     ],
     ids=str,
 )
-def test_faulty_boxes(tmp_path: Path, change: dict[str, object], told: str) -> None:
+def test_invalid_boxes(tmp_path: Path, change: dict[str, object], message: str) -> None:
     good = {"name": "Lesion 1", "start": [1, 2, 3], "stop": [9, 9, 9]}
     line = _line(tmp_path / "boxes.json", {"boxes": [good, good | {"name": "2"} | change]})
-    assert told in line
+    assert message in line
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_faulty_boxes(tmp_path: Path, change: dict[str, object], told: str) -> N
     [[], None, "", "{", {}, {"boxes": {}}, {"boxes": [{"name": "1", "start": [1, 2, 3]}]}],
     ids=str,
 )
-def test_what_is_no_box_file(tmp_path: Path, document: object) -> None:
+def test_malformed_box_files(tmp_path: Path, document: object) -> None:
     _line(tmp_path / "boxes.json", document)
 
 
-def test_two_boxes_of_one_lesion(tmp_path: Path) -> None:
+def test_two_boxes_of_one_lesion_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "boxes.json"
     first = {"name": "7", "start": [1, 2, 3], "stop": [9, 9, 9]}
     assert "lesion 7 has two different boxes" in _line(path, {"boxes": [first, first | {"stop": [8, 9, 9]}]})
@@ -167,6 +167,6 @@ def test_two_boxes_of_one_lesion(tmp_path: Path) -> None:
     assert read_boxes(path) == {7: ((1, 2, 3), (9, 9, 9))}
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read .*; expected a box JSON"):
         read_boxes(tmp_path / "gone.json")

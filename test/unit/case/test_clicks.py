@@ -1,4 +1,4 @@
-"""Click files: every way to name a lesion, and one line for every way to get it wrong."""
+"""Click files: lesion ids in names, round trips, and errors in one line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_round_trip(tmp_path: Path, points: dict[int, tuple[float, float, float]
 
 @given(st.text(max_size=8))
 @same_file
-def test_any_name_gives_its_last_digits_or_an_error(tmp_path: Path, name: str) -> None:
+def test_the_lesion_id_is_the_last_digits_of_any_name(tmp_path: Path, name: str) -> None:
     path = tmp_path / "clicks.json"
     path.write_text(json.dumps({"points": [{"name": name, "point": [1, 2, 3]}]}))
     match = re.search(r"([0-9]+)\s*$", name)
@@ -54,7 +54,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes) -> None:
         assert str(path) in str(error) and "expected" in str(error)
 
 
-def test_the_same_point_twice_is_one_click(tmp_path: Path) -> None:
+def test_duplicate_points_are_one_click(tmp_path: Path) -> None:
     path = tmp_path / "clicks.json"
     entry = {"name": "7", "point": [1.5, 2, 3]}
     path.write_text(json.dumps({"points": [entry, entry]}))
@@ -83,7 +83,7 @@ def _line(path: Path, document: object) -> str:
         ("65535", 65_535),
     ],
 )
-def test_names(tmp_path: Path, name: str, lesion_id: int) -> None:
+def test_lesion_ids_of_names(tmp_path: Path, name: str, lesion_id: int) -> None:
     path = tmp_path / "clicks.json"
     path.write_text(json.dumps({"points": [{"name": name, "point": [0, 0.5, 1e3]}]}))
     assert read_clicks(path) == {lesion_id: (0, 0.5, 1000)}
@@ -140,17 +140,17 @@ def test_points_that_are_not_three_finite_numbers(tmp_path: Path, point: object)
     ],
     ids=lambda document: str(document)[:30],
 )
-def test_what_is_no_click_file(tmp_path: Path, document: object) -> None:
+def test_malformed_click_files(tmp_path: Path, document: object) -> None:
     _line(tmp_path / "clicks.json", document)
 
 
-def test_two_points_of_one_lesion_are_both_named(tmp_path: Path) -> None:
+def test_two_points_of_one_lesion_are_refused(tmp_path: Path) -> None:
     entries = [{"name": "Lesion 7", "point": [1, 2, 3]}, {"name": "7", "point": [1, 2, 3.5]}]
     line = _line(tmp_path / "clicks.json", {"points": entries})
     assert "lesion 7" in line and "3.0]" in line and "3.5]" in line
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file(tmp_path: Path) -> None:
     for path in (tmp_path / "gone.json", tmp_path):
         with pytest.raises(InputError, match="cannot be read"):
             read_clicks(path)
@@ -170,7 +170,7 @@ def test_written_clicks_read_back(tmp_path: Path, points: dict[int, tuple[float,
         assert read[lesion_id] == pytest.approx(point, abs=1e-4)
 
 
-def test_the_written_file_is_the_platforms(tmp_path: Path) -> None:
+def test_the_written_file_has_the_platforms_format(tmp_path: Path) -> None:
     path = tmp_path / "new" / "clicks.json"
     write_clicks(path, {7: (1.23456, -0.00001, 3), 65_535: (0, 0, 0)})
     assert json.loads(path.read_text()) == {
@@ -183,7 +183,7 @@ def test_the_written_file_is_the_platforms(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["clicks.json"]
 
 
-def test_extra_keys_are_written_and_not_read(tmp_path: Path) -> None:
+def test_extra_keys_are_written_and_ignored_by_the_reader(tmp_path: Path) -> None:
     path = tmp_path / "clicks.json"
     extra = {
         "confidence_mm": float("nan"),
@@ -210,7 +210,7 @@ def test_extra_keys_are_written_and_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lesion_id", "point"), [(0, (1, 2, 3)), (65_536, (1, 2, 3)), (1, (1, float("nan"), 3))]
 )
-def test_what_could_not_be_read_again_is_not_written(
+def test_unreadable_clicks_are_not_written(
     tmp_path: Path, lesion_id: int, point: tuple[float, float, float]
 ) -> None:
     path = tmp_path / "clicks.json"

@@ -57,7 +57,7 @@ def test_voxel_to_world_and_back(grid: Geometry, point: tuple[float, float, floa
 
 
 @given(geometries())
-def test_axial_order_is_found_and_kept(grid: Geometry) -> None:
+def test_the_axial_map_leads_to_axial_order(grid: Geometry) -> None:
     axial = grid.reoriented(grid.axial_map())
     assert axial.axial_map().order == (0, 1, 2)
     diagonal = np.abs(np.diag(np.reshape(axial.direction, (3, 3)))).sum()
@@ -67,7 +67,7 @@ def test_axial_order_is_found_and_kept(grid: Geometry) -> None:
 
 
 @given(geometries(), geometries())
-def test_signs_are_brought_to_the_others(first: Geometry, second: Geometry) -> None:
+def test_the_sign_map_leads_to_the_axis_signs_of_the_other_grid(first: Geometry, second: Geometry) -> None:
     first, second = first.reoriented(first.axial_map()), second.reoriented(second.axial_map())
     turned = first.reoriented(first.sign_map(second))
     assert turned.axis_signs_zyx() == second.axis_signs_zyx()
@@ -114,7 +114,7 @@ def test_boxes_at_and_beyond_borders(
     assert box.relative_to(box).start_zyx == (0, 0, 0) and box.shifted((1, 1, 1)).shape_zyx == size
 
 
-def test_voxel_to_world_is_that_of_itk() -> None:
+def test_voxel_to_world_agrees_with_itk() -> None:
     direction = Rotation.from_euler("zyx", (20, -50, 8), degrees=True).as_matrix()
     grid = Geometry((4, 5, 6), (0.5, 1.5, 3.0), (7.0, -8.0, 9.0), tuple(direction.ravel().tolist()))
     image = sitk.Image(4, 5, 6, sitk.sitkInt16)
@@ -128,7 +128,9 @@ def test_voxel_to_world_is_that_of_itk() -> None:
 @pytest.mark.parametrize("axes", ORIENTATIONS, ids=str)
 @pytest.mark.parametrize("axis", "xyz")
 @pytest.mark.parametrize("degrees", [-44, 0, 44])
-def test_a_tilted_scan_counts_by_its_nearest_axes(axes: AxisMap, axis: str, degrees: float) -> None:
+def test_a_tilted_scan_gets_the_axial_order_of_its_nearest_axes(
+    axes: AxisMap, axis: str, degrees: float
+) -> None:
     stored = Geometry((5, 4, 3), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0)).reoriented(axes)
     tilt = Rotation.from_euler(axis, degrees, degrees=True).as_matrix()
     tilted = replace(stored, direction=tuple((tilt @ np.reshape(stored.direction, (3, 3))).ravel()))
@@ -137,7 +139,7 @@ def test_a_tilted_scan_counts_by_its_nearest_axes(axes: AxisMap, axis: str, degr
     assert axes.then(to_axial).order == (0, 1, 2)
 
 
-def test_half_way_between_two_orders_nothing_is_permuted() -> None:
+def test_no_permutation_at_45_degrees() -> None:
     tilt = Rotation.from_euler("x", 45, degrees=True).as_matrix()
     assert Geometry((4, 4, 4), (1, 1, 1), (0, 0, 0), tuple(tilt.ravel())).axial_map().is_identity
 
@@ -165,7 +167,7 @@ def test_a_cropped_grid_starts_at_its_box(
 
 @given(geometries(), st.integers(0, 2))
 @settings(deadline=None)
-def test_a_turned_or_mirrored_grid_is_another(grid: Geometry, axis: int) -> None:
+def test_a_rotated_or_mirrored_grid_differs(grid: Geometry, axis: int) -> None:
     assert grid.same_grid(grid)
     turn = Rotation.from_euler("xyz"[axis], 0.5, degrees=True).as_matrix()
     turned = tuple((turn @ np.reshape(grid.direction, (3, 3))).ravel())
@@ -174,6 +176,6 @@ def test_a_turned_or_mirrored_grid_is_another(grid: Geometry, axis: int) -> None
     assert not grid.same_grid(grid.reoriented(AxisMap(flipped=flips)))
 
 
-def test_the_voxel_that_holds_a_point() -> None:
+def test_the_voxel_of_a_point() -> None:
     assert voxel_at((2.5, 3.49, -0.5)) == (3, 3, 0)
     assert voxel_at((1.5, -0.51, 7.0)) == (2, -1, 7)

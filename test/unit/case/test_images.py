@@ -1,4 +1,4 @@
-"""What `read_image` gives."""
+"""Lifetime and access of the voxels that `read_image` returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _stored(path: Path) -> np.ndarray:
     return array
 
 
-def test_the_voxels_outlive_the_image_that_they_were_read_with(tmp_path: Path) -> None:
+def test_voxels_outlive_their_image(tmp_path: Path) -> None:
     array = _stored(tmp_path / "ct.mha")
     held = [read_image(tmp_path / "ct.mha").array for _ in range(50)]  # freed memory would be taken again
     views = [read_image(tmp_path / "ct.mha").array[1:, ::2] for _ in range(50)]

@@ -29,8 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(point=st.tuples(whole, whole, whole))
-def test_a_world_click_is_in_the_voxel_that_was_clicked(folder: Path, point: tuple[int, int, int]) -> None:
-    """Truncating it afterwards must not take it to the voxel before."""
+def test_a_world_click_lies_in_its_voxel(folder: Path, point: tuple[int, int, int]) -> None:
+    """Truncation afterwards must not move it to the previous voxel."""
     document = {
         "name": "Points of interest",
         "type": "Multiple points",
@@ -54,7 +54,7 @@ def _image(array: np.ndarray, spacing_xyz: tuple[float, ...] = (0.8, 0.9, 2.0)) 
     return image
 
 
-def test_a_scan_from_images_is_that_of_their_files(tmp_path: Path) -> None:
+def test_a_scan_from_images_equals_that_of_their_files(tmp_path: Path) -> None:
     ct, mask = _image(HU), _image((HU % 7 == 0).astype(np.uint8))
     sitk.WriteImage(ct, str(tmp_path / "ct.mha"))
     sitk.WriteImage(mask, str(tmp_path / "mask.mha"))

@@ -1,4 +1,4 @@
-"""Files of weights: what is read, what is refused as unsafe, and what is spoilt."""
+"""Checkpoint files: reading, refusal of unsafe ones, and corruption."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_torchs_old_format_is_read(tmp_path: Path) -> None:
     assert all(torch.equal(old.state[key], tensor) for key, tensor in load_fold(FOLD).state.items())
 
 
-def test_numpy_numbers_of_a_training_log_are_let_through(tmp_path: Path) -> None:
+def test_numpy_numbers_of_a_training_log_are_allowed(tmp_path: Path) -> None:
     kinds = (np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_)
 
     def change(checkpoint: Checkpoint) -> None:
@@ -56,7 +56,7 @@ def test_numpy_numbers_of_a_training_log_are_let_through(tmp_path: Path) -> None
     assert load_fold(path).state.keys() == load_fold(FOLD).state.keys()
 
 
-def test_numpy_1_names_are_let_through(tmp_path: Path) -> None:
+def test_numpy_1_names_are_allowed(tmp_path: Path) -> None:
     path = save_checkpoint(
         tmp_path / "np1.pth",
         lambda checkpoint: checkpoint.update(_best_ema=np.float64(0.7)),
@@ -112,14 +112,14 @@ def test_a_truncated_checkpoint(tmp_path: Path, part: float) -> None:
 @pytest.mark.parametrize(
     "content", [b"version https://git-lfs.github.com/spec/v1\n", b"PK\x03\x04", b"\0" * 99]
 )
-def test_what_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+def test_malformed_checkpoints(tmp_path: Path, content: bytes) -> None:
     for name in ("x.pth", "x.safetensors"):
         path = tmp_path / name
         path.write_bytes(content)
         refusal(lambda path=path: load_fold(path), str(path))  # type: ignore[misc]
 
 
-def test_flipped_bytes_never_end_in_another_error(tmp_path: Path) -> None:
+def test_flipped_bytes_raise_no_other_error(tmp_path: Path) -> None:
     content, path, rng = FOLD.read_bytes(), tmp_path / "flipped.pth", np.random.default_rng(1)
     for _ in range(60):
         spoilt = bytearray(content)
@@ -145,13 +145,13 @@ def test_flipped_bytes_never_end_in_another_error(tmp_path: Path) -> None:
     ],
     ids=["none", "a list", "no tensors", "empty", "axes text", "axis 3", "axes a number"],
 )
-def test_a_checkpoint_of_another_kind(tmp_path: Path, change: Change) -> None:
+def test_other_kinds_of_checkpoints_are_refused(tmp_path: Path, change: Change) -> None:
     path = save_checkpoint(tmp_path / "x.pth", change)
     refusal(lambda: load_fold(path), str(path))
 
 
 @pytest.mark.parametrize("kind", ["value", "shape", "type"])
-def test_twins_that_differ(tmp_path: Path, kind: str) -> None:
+def test_duplicate_tensors_that_differ_are_refused(tmp_path: Path, kind: str) -> None:
     def change(checkpoint: Checkpoint) -> None:
         state = checkpoint["network_weights"]
         twin = "backbone.decoder.encoder.stem.convs.0.conv.weight"
@@ -162,7 +162,7 @@ def test_twins_that_differ(tmp_path: Path, kind: str) -> None:
 
 
 def test_folds_load_in_parallel() -> None:
-    """The allow-list is global in torch: one thread's end must not take it from another."""
+    """The allow-list is global in torch: a thread that ends must not reset it for another."""
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -183,12 +183,12 @@ def test_folds_load_in_parallel() -> None:
 # --- heat maps -------------------------------------------------------------------------------------------
 
 
-def test_published_weights_name_no_heat_map() -> None:
+def test_published_weights_have_unit_peak_heat_maps() -> None:
     assert "heat_map" not in load_published() and load_fold(FOLD).heat_map is HeatMap.UNIT_PEAK
 
 
 @pytest.mark.parametrize("kind", ["unit-length", 1, ["unit-peak"]])
-def test_an_unknown_kind_of_heat_map(tmp_path: Path, kind: object) -> None:
+def test_an_unknown_kind_of_heat_map_is_refused(tmp_path: Path, kind: object) -> None:
     path = save_checkpoint(tmp_path / "x.pth", with_heat_map(kind))
     refusal(lambda: load_fold(path), str(path), repr(kind), "unit-peak or unit-volume")
 
@@ -215,7 +215,7 @@ def test_truncated_packed_weights(tmp_path: Path, part: float) -> None:
         {"heat_map": "unit-length"},
     ],
 )
-def test_packed_weights_with_wrong_notes(tmp_path: Path, metadata: dict[str, str]) -> None:
+def test_packed_weights_with_wrong_metadata(tmp_path: Path, metadata: dict[str, str]) -> None:
     path = tmp_path / "x.safetensors"
     notes = {"trainer_name": "AutoPETTrainer", "channels": "5", "mirror_axes": "[0]"} | metadata
     save_file({key: tensor.clone() for key, tensor in load_fold(FOLD).state.items()}, path, notes)

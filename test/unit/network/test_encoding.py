@@ -1,4 +1,4 @@
-"""Heat maps by the plain recipe, and which channel holds what."""
+"""Heat maps against a literal implementation, prompts, and the content of channels."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def places(draw: st.DrawFn) -> tuple[Index, Box, Index]:
 
 
 def _plain(shape: Index, box: Box, point: Index) -> npt.NDArray[np.float32]:
-    """Step 7 of the recipe as it is told: filter the whole valid part, then pad."""
+    """docs/model_recipe.md, step 7, literally: filter the whole valid part, then pad."""
     valid = box.intersection(Box.of_shape(shape))
     values = np.zeros(valid.shape_zyx, np.float32)
     peak = tuple(np.subtract(point, valid.start_zyx))
@@ -62,7 +62,7 @@ def _plain(shape: Index, box: Box, point: Index) -> npt.NDArray[np.float32]:
 
 @given(places())
 @settings(deadline=None, max_examples=200)
-def test_a_heat_map_is_that_of_the_whole_valid_part(place: tuple[Index, Box, Index]) -> None:
+def test_a_heat_map_equals_that_of_the_whole_valid_part(place: tuple[Index, Box, Index]) -> None:
     shape, box, point = place
     got = heat_map(point, box, _grid(shape))
     assert got.dtype == np.float32 and got.shape == box.shape_zyx
@@ -72,7 +72,7 @@ def test_a_heat_map_is_that_of_the_whole_valid_part(place: tuple[Index, Box, Ind
 
 @given(places())
 @settings(deadline=None, max_examples=50)
-def test_a_heat_map_of_unit_volume_is_the_same_blob(place: tuple[Index, Box, Index]) -> None:
+def test_a_unit_volume_heat_map_is_the_scaled_unit_peak_one(place: tuple[Index, Box, Index]) -> None:
     shape, box, point = place
     peak, volume = heat_map(point, box, _grid(shape)), heat_map(point, box, _grid(shape), HeatMap.UNIT_VOLUME)
     assert volume.dtype == np.float32 and float(volume.sum()) == pytest.approx(1, abs=1e-5)
@@ -81,16 +81,16 @@ def test_a_heat_map_of_unit_volume_is_the_same_blob(place: tuple[Index, Box, Ind
 
 @pytest.mark.parametrize("kind", HeatMap)
 @pytest.mark.parametrize("point", [(4, 12, 12), (12, 15, 12), (12, 12, 40)])
-def test_a_patch_beside_the_point_has_no_blob(point: Index, kind: HeatMap) -> None:
+def test_the_heat_map_of_a_patch_without_the_point_is_zero(point: Index, kind: HeatMap) -> None:
     box = Box.of_shape((10, 10, 10), (5, 5, 5))
     assert not heat_map(point, box, _grid((30, 30, 45)), kind).any()
 
 
-def test_a_patch_beside_the_image_has_no_blob() -> None:
+def test_the_heat_map_of_a_patch_outside_the_image_is_zero() -> None:
     assert not heat_map((5, 5, 5), Box.of_shape((8, 8, 8), (20, 0, 0)), _grid((9, 9, 9))).any()
 
 
-def test_the_blob_is_reflected_at_the_images_border() -> None:
+def test_the_heat_map_is_reflected_at_the_border_of_the_image() -> None:
     box = Box.of_shape((21, 21, 21), (-10, 0, 0))
     blob = heat_map((0, 10, 10), box, _grid((30, 30, 30)))
     assert not blob[:10].any()
@@ -114,7 +114,7 @@ def _scan(time_point: TimePointName, value: int, labels: tuple[int, ...] = ()) -
 
 
 @pytest.mark.parametrize("lesion_id", [7, 300])
-def test_each_channel_holds_what_it_is_named_for(lesion_id: int) -> None:
+def test_channels_have_the_content_of_their_names(lesion_id: int) -> None:
     followup, baseline = _scan(TimePointName.FOLLOWUP, 100), _scan(TimePointName.BASELINE, -200, (7, 300))
     prompt = LesionPrompt(
         lesion_id,
@@ -141,7 +141,7 @@ def test_each_channel_holds_what_it_is_named_for(lesion_id: int) -> None:
 # --- prompts of the single-time-point network ---
 
 
-def test_a_ball_is_cut_at_the_images_border() -> None:
+def test_a_ball_prompt_is_cropped_to_the_image() -> None:
     ball = ball_prompt((1.4, 9.0, 19.6), _grid((20, 20, 20)))
     assert ball is None  # the last voxel ends at 19.5
     ball = ball_prompt((1.4, 9.0, 19.4), _grid((20, 20, 20)))
@@ -150,7 +150,7 @@ def test_a_ball_is_cut_at_the_images_border() -> None:
     np.testing.assert_array_equal(ball.voxels, np.linalg.norm(offsets, axis=-1) <= 5.5)
 
 
-def test_a_box_gets_a_voxel_more_on_each_side_after_resampling() -> None:
+def test_a_box_prompt_gets_one_voxel_more_on_each_side() -> None:
     grid = NetworkGrid(AxisMap(), (10, 10, 10), (10, 10, 10), (1, 1, 1), (1, 1, 1), (10, 15, 5))
     shown = box_prompt(Box((3, 3, 3), (4, 6, 8)), grid)
     assert shown is not None and shown.voxels.all()
@@ -164,7 +164,7 @@ def test_the_centre_of_a_prompt() -> None:
     assert PromptMap(Box((10, 0, 0), (19, 1, 1)), lopsided).centre == (13, 0, 0)
 
 
-def test_a_patch_shows_its_part_of_the_prompt() -> None:
+def test_a_patch_contains_its_part_of_the_prompt() -> None:
     scan = _scan(TimePointName.FOLLOWUP, 100)
     grid = _grid((16, 80, 80))
     shown = mask_prompt(MaskPrompt(Box((4, 20, 20), (8, 30, 30)), np.ones((4, 10, 10), bool)), grid)

@@ -1,4 +1,4 @@
-"""Which network a checkpoint holds, and those that are refused."""
+"""Variants of networks in checkpoints, and those that are refused."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ from ...helpers.checkpoints import MODEL, Checkpoint, refusal, save_checkpoint, 
         (2, "AutoPETTrainerCrossSecPoint", InputVariant.POINT),
     ],
 )
-def test_the_checkpoint_says_what_it_is(
-    tmp_path: Path, count: int, trainer: str, variant: InputVariant
-) -> None:
+def test_the_variant_of_a_checkpoint(tmp_path: Path, count: int, trainer: str, variant: InputVariant) -> None:
     fold = load_fold(save_checkpoint(tmp_path / "x.pth", with_channels(count, trainer)))
     assert fold.variant is variant
     assert len(variant.channels) == count
@@ -39,7 +37,7 @@ def test_the_checkpoint_says_what_it_is(
         assert network(torch.zeros(1, count, 8, 16, 16)).shape == (1, 2, 8, 16, 16)
 
 
-def test_the_variants_channels() -> None:
+def test_channels_of_the_variants() -> None:
     assert InputVariant.LONGITUDINAL.channels == (0, 1, 2, 3, 4)
     assert InputVariant.POINT_MASK.channels == (0, 2, 3)
     assert InputVariant.POINT.channels == (0, 3)
@@ -61,7 +59,7 @@ def test_the_variants_channels() -> None:
         (5, "LongiSegTrainerTrackingDiffWeighting"),
     ],
 )
-def test_a_contradiction_or_another_family(tmp_path: Path, count: int, trainer: str) -> None:
+def test_contradictions_and_other_families_are_refused(tmp_path: Path, count: int, trainer: str) -> None:
     refusal(lambda: load_fold(save_checkpoint(tmp_path / "x.pth", with_channels(count, trainer))), trainer)
 
 
@@ -76,7 +74,7 @@ def _single(path: Path) -> Callable[[], Any]:
 @pytest.mark.parametrize(
     "trainer", ["LesionLocatorTrainerSegment", "LesionLocatorTrainerTrack", "SomebodysOwnTrainer"]
 )
-def test_a_single_time_point_network_is_found_whatever_it_is_called(
+def test_a_single_time_point_network_is_found_under_any_prefix(
     tmp_path: Path, prefix: str, trainer: str
 ) -> None:
     def change(checkpoint: Checkpoint) -> None:
@@ -103,11 +101,13 @@ def test_a_single_time_point_network_is_found_whatever_it_is_called(
         (2, "LongiSegTrainerTrackingDiffWeighting"),
     ],
 )
-def test_what_is_no_single_time_point_network(tmp_path: Path, count: int, trainer: str) -> None:
+def test_other_networks_are_refused_as_single_time_point_ones(
+    tmp_path: Path, count: int, trainer: str
+) -> None:
     refusal(_single(save_checkpoint(tmp_path / "x.pth", with_channels(count, trainer))), trainer)
 
 
-def test_two_networks_that_could_be_meant(tmp_path: Path) -> None:
+def test_ambiguous_networks_are_refused(tmp_path: Path) -> None:
     def change(checkpoint: Checkpoint) -> None:
         with_channels(2, "LesionLocatorTrainerTrack")(checkpoint)
         state = checkpoint["network_weights"]

@@ -1,4 +1,4 @@
-"""The plan's CT normalisation, and voxels that are no numbers."""
+"""The plan's CT normalisation, with NaN and infinite voxels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOWEST = (np.float32(-831) - np.float32(SCHEME.mean)) / np.float32(SCHEME.std)
 
 
 @pytest.mark.parametrize("kind", [np.int16, np.int32, np.uint16, np.float32, np.float64])
-def test_clipped_and_standardised_in_single_precision(kind: Any) -> None:
+def test_hu_are_clipped_and_standardised_in_single_precision(kind: Any) -> None:
     voxels = np.arange(0, 900, 7).reshape(3, -1).astype(kind)
     if np.issubdtype(kind, np.signedinteger):
         voxels = voxels * 3 - 1400
@@ -30,7 +30,7 @@ def test_clipped_and_standardised_in_single_precision(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_what_is_no_number_becomes_the_lower_clip_value(kind: Any) -> None:
+def test_nan_and_infinity_become_the_lower_clip_value(kind: Any) -> None:
     voxels = np.array([np.nan, np.inf, -np.inf, 100], kind)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -45,12 +45,12 @@ def test_extreme_integers_are_clipped() -> None:
     assert high == (np.float32(437) - np.float32(SCHEME.mean)) / np.float32(SCHEME.std)
 
 
-def test_a_deviation_of_zero_does_not_divide_by_zero() -> None:
+def test_a_standard_deviation_of_zero() -> None:
     got = normalize_ct(np.array([5, 6]), CtNormalization(0, 10, 5, 0))
     assert got[0] == 0 and np.isfinite(got).all()
 
 
-def test_a_read_only_view_is_enough() -> None:
+def test_read_only_views_are_normalised() -> None:
     voxels = np.ones((2, 2, 2), np.float32)
     voxels.flags.writeable = False
     assert normalize_ct(voxels, SCHEME).flags.writeable

@@ -1,4 +1,4 @@
-"""Packed weights: the same numbers in a file that is safe to read; and the command."""
+"""Packed weights: the same numbers in safetensors; and the command."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ...helpers.checkpoints import (
 )
 
 
-def test_packed_weights_are_preferred_and_the_same(tmp_path: Path) -> None:
+def test_packed_weights_are_preferred_and_equal(tmp_path: Path) -> None:
     written = pack_weights(small_model(tmp_path / "m"), tmp_path / "packed")
     assert [file.parent.name for file in written] == ["fold_0", "fold_1"]
     assert not list((tmp_path / "packed").rglob("*writing*"))
@@ -41,7 +41,7 @@ def test_packed_weights_are_preferred_and_the_same(tmp_path: Path) -> None:
     assert read_plan(tmp_path / "packed" / "plans.json") == read_plan(MODEL / "plans.json")
 
 
-def test_packing_in_place_makes_the_loader_prefer_what_it_wrote(tmp_path: Path) -> None:
+def test_packing_in_place(tmp_path: Path) -> None:
     model = small_model(tmp_path / "m")
     written = pack_weights(model, model)
     assert inspect_weights(model, (0, 1)).files == tuple(written)
@@ -56,7 +56,7 @@ def test_packing_again_starts_from_the_checkpoint(tmp_path: Path) -> None:
     assert all(torch.equal(packed.state[key], tensor) for key, tensor in original.state.items())
 
 
-def test_half_precision_is_half_the_size_and_computed_in_single(tmp_path: Path) -> None:
+def test_half_precision_weights_have_half_the_size(tmp_path: Path) -> None:
     single, _ = pack_weights(small_model(tmp_path / "m"), tmp_path / "single")
     half, _ = pack_weights(tmp_path / "m", tmp_path / "half", "fp16")
     assert half.stat().st_size < 0.55 * single.stat().st_size
@@ -67,7 +67,7 @@ def test_half_precision_is_half_the_size_and_computed_in_single(tmp_path: Path) 
         torch.testing.assert_close(loaded, tensor, rtol=2**-11, atol=2**-25)
 
 
-def test_weights_beyond_half_precision_are_not_packed(tmp_path: Path) -> None:
+def test_weights_beyond_the_range_of_half_precision_are_refused(tmp_path: Path) -> None:
     model = small_model(tmp_path / "m")
 
     def change(checkpoint: Checkpoint) -> None:
@@ -78,7 +78,7 @@ def test_weights_beyond_half_precision_are_not_packed(tmp_path: Path) -> None:
     assert not list((tmp_path / "p").rglob("*.safetensors"))
 
 
-def test_nothing_to_pack(tmp_path: Path) -> None:
+def test_packing_a_model_without_folds(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     shutil.copyfile(MODEL / "plans.json", tmp_path / "m" / "plans.json")
     refusal(lambda: pack_weights(tmp_path / "m", tmp_path / "p"), "no folds")
@@ -96,7 +96,7 @@ def test_the_kind_of_heat_map_is_read_and_packed(tmp_path: Path, in_settings: bo
     assert {fold.heat_map for fold in (*pickled, *packed)} == {HeatMap.UNIT_VOLUME}
 
 
-def test_the_command_packs_and_tells_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_packs_and_logs_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = small_model(tmp_path / "m"), tmp_path / "p"
     assert cli.main(["weights", "pack", str(source), str(target), "--dtype", "fp16"]) == 0
     lines = capsys.readouterr().out.splitlines()

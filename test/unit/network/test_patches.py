@@ -1,4 +1,4 @@
-"""Patches cut and pasted back, against the recipe taken literally on whole volumes."""
+"""Patches extracted and pasted back, against a literal implementation on whole volumes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _grid(source: tuple[int, int, int], target: tuple[int, int, int]) -> Network
 def test_extract_and_paste_back(
     source: tuple[int, int, int], target: tuple[int, int, int], start: tuple[int, int, int], seed: int
 ) -> None:
-    """Patches that leave the image, and images smaller than the patch, as on whole padded volumes."""
+    """Patches beyond the image, and images smaller than the patch, against whole padded volumes."""
     rng = np.random.default_rng(seed)
     grid, patch = _grid(source, target), Box.of_shape((8, 9, 10), start)
     labels = rng.integers(0, 3, source).astype(np.uint8)
@@ -87,7 +87,7 @@ def test_extract_and_paste_back(
     ("point", "shape", "expected"),
     [(50, 100, 34), (3, 100, 0), (98, 100, 68), (5, 23, -5), (5, 32, 0)],  # inner, borders, smaller, equal
 )
-def test_place(point: int, shape: int, expected: int) -> None:
+def test_start_of_a_placed_patch(point: int, shape: int, expected: int) -> None:
     placement = place_patches((point,) * 3, (point + 7,) * 3, (shape,) * 3, (32,) * 3)
     assert placement.followup == Box.of_shape((32,) * 3, (expected,) * 3)
     assert placement.baseline == Box.of_shape((32,) * 3, (expected + 7,) * 3)
@@ -113,7 +113,7 @@ def _scan(
 
 @st.composite
 def situations(draw: st.DrawFn) -> tuple[Scan, Scan, Plan, Box]:
-    """A scan, another one whose signs it takes on, a plan in some order of axes, and a patch anywhere."""
+    """A scan, another one whose axis signs it takes on, a plan with any order of axes, and any patch."""
     rng = np.random.default_rng(draw(seeds))
     shape = draw(st.tuples(*[st.integers(1, 12)] * 3))
     spacing = draw(st.tuples(*[st.sampled_from([0.8, 1.0, 1.3, 2.5, 5.0])] * 3))
@@ -131,7 +131,7 @@ def situations(draw: st.DrawFn) -> tuple[Scan, Scan, Plan, Box]:
 
 @given(situations())
 @settings(deadline=None, max_examples=150)
-def test_signs_first_then_the_plans_order_there_and_back(situation: tuple[Scan, Scan, Plan, Box]) -> None:
+def test_network_axes_are_flipped_then_permuted(situation: tuple[Scan, Scan, Plan, Box]) -> None:
     scan, like, plan, box = situation
     grid = network_grid(scan.geometry, plan, like.geometry if like else None)
     pairs = zip(scan.geometry.axis_signs_zyx(), like.geometry.axis_signs_zyx(), strict=True)
@@ -162,7 +162,9 @@ def test_signs_first_then_the_plans_order_there_and_back(situation: tuple[Scan, 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("flipped", FLIPS)
-def test_a_point_goes_with_its_voxel(order: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> None:
+def test_the_index_of_a_point_is_that_of_its_voxel(
+    order: tuple[int, int, int], flipped: tuple[bool, bool, bool]
+) -> None:
     scan = _scan(np.arange(60).reshape(3, 4, 5), (2.0, 1.0, 3.0), flipped)
     plan = replace(PLAN, spacing_zyx=AxisMap(order).triple((2.0, 1.0, 3.0)), transpose_forward=order)
     grid = network_grid(scan.geometry, plan, like=_scan(np.zeros((1, 1, 1)), (1, 1, 1)).geometry)
@@ -176,7 +178,7 @@ sizes = st.tuples(*[st.integers(1, 50)] * 3)
 
 @given(triples, triples, sizes, sizes)
 @settings(deadline=None)
-def test_both_points_share_their_place_in_the_patch(
+def test_both_points_have_the_same_position_in_their_patches(
     followup: tuple[int, ...],
     baseline: tuple[int, int, int],
     shape: tuple[int, int, int],
@@ -195,7 +197,7 @@ def test_both_points_share_their_place_in_the_patch(
             assert -start - (stop - n) in (0, 1)
 
 
-def test_other_pairs_are_as_far_apart_as_the_points() -> None:
+def test_other_pairs_of_patches_have_the_offset_of_the_points() -> None:
     usual = place_patches((20, 30, 5), (24, 27, 5), (40, 40, 9), (16, 16, 16))
     other = usual.at(Box.of_shape((16, 16, 16), (0, 10, -3)))
     assert other.followup.start_zyx == (0, 10, -3) and other.baseline.start_zyx == (4, 7, -3)
@@ -204,7 +206,7 @@ def test_other_pairs_are_as_far_apart_as_the_points() -> None:
     assert usual.to_followup(other.baseline) == other.followup
 
 
-def test_a_patch_that_no_slice_passes_through() -> None:
+def test_a_patch_between_two_thick_slices() -> None:
     scan = _scan(np.zeros((2, 64, 64), np.int16), (200.0, 1.2, 1.2))
     grid = network_grid(scan.geometry, PLAN)
     box = place_patches(grid.index((0, 9, 9)), (0, 0, 0), grid.shape, PLAN.patch_size_zyx).followup

@@ -1,4 +1,4 @@
-"""`plans.json`: what is read from it, and the one line for each way in which it can be unusable."""
+"""Reading `plans.json`, and errors in one line for unusable ones."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _arch(document: Document) -> Document:
     return kwargs
 
 
-def test_a_published_plan_is_read_whole() -> None:
+def test_a_published_plan() -> None:
     plan = read_plan(PUBLISHED)
     assert plan.configuration == "3d_fullres"
     assert plan.spacing_zyx == (2.4, 1.2, 1.2)
@@ -56,7 +56,7 @@ def test_a_published_plan_is_read_whole() -> None:
     assert (architecture.norm_eps, architecture.negative_slope) == (1e-5, 0.01)
 
 
-def test_single_numbers_stand_for_all_stages_and_axes(tmp_path: Path, document: Document) -> None:
+def test_single_numbers_apply_to_all_stages_and_axes(tmp_path: Path, document: Document) -> None:
     _arch(document).update(
         features_per_stage=8,
         kernel_sizes=3,
@@ -72,7 +72,7 @@ def test_single_numbers_stand_for_all_stages_and_axes(tmp_path: Path, document: 
     assert architecture.decoder_convs_per_stage == (1, 1, 1)
 
 
-def test_a_configuration_inherits_over_two_steps(tmp_path: Path, document: Document) -> None:
+def test_a_configuration_inherits_through_two_levels(tmp_path: Path, document: Document) -> None:
     document["configurations"]["large"] = {"inherits_from": "3d_fullres", "batch_size": 24}
     document["configurations"]["larger"] = {"inherits_from": "large", "patch_size": [64, 64, 64]}
     plan, parent = read_plan(_write(tmp_path, document), "larger"), read_plan(PUBLISHED)
@@ -116,7 +116,7 @@ def test_malformed_json(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [[], {}, 3, "plans", {"configurations": []}])
-def test_json_that_is_no_plan(tmp_path: Path, content: Any) -> None:
+def test_json_of_another_kind(tmp_path: Path, content: Any) -> None:
     _line(_write(tmp_path, content))
 
 
@@ -130,7 +130,7 @@ def test_missing_parent_configuration(tmp_path: Path, document: Document) -> Non
     assert "'gone'" in _line(_write(tmp_path, document))
 
 
-def test_inheritance_in_a_circle(tmp_path: Path, document: Document) -> None:
+def test_circular_inheritance(tmp_path: Path, document: Document) -> None:
     document["configurations"]["a"] = {"inherits_from": "b"}
     document["configurations"]["b"] = {"inherits_from": "a"}
     assert "inherits from itself" in _line(_write(tmp_path, document), "a")
@@ -175,7 +175,7 @@ FAULTS: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("place", "value", "named"), FAULTS)
-def test_what_this_network_is_not(
+def test_plans_of_other_networks_are_refused(
     tmp_path: Path, document: Document, place: str, value: Any, named: str
 ) -> None:
     changed = copy.deepcopy(document)

@@ -1,4 +1,4 @@
-"""Resampled boxes: the numbers of torch's interpolation of the whole volume, and no voxel too few."""
+"""Resampled boxes against torch's interpolation of the whole volume."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _volume(seed: int, shape: Index) -> Volume:
 
 
 def _whole(volume: Volume, shape: Index) -> Volume:
-    """The published way."""
+    """Torch's interpolation of the whole volume, as published."""
     tensor = torch.from_numpy(volume)[None, None]
     resampled: Volume = torch.nn.functional.interpolate(tensor, shape, mode="trilinear")[0, 0].numpy()
     return resampled
@@ -42,7 +42,9 @@ def _whole(volume: Volume, shape: Index) -> Volume:
 
 @given(shapes_and_boxes(), seeds)
 @settings(deadline=None, max_examples=300)
-def test_a_box_equals_the_whole_volumes_part(case: tuple[Index, Index, Box], seed: int) -> None:
+def test_a_resampled_box_equals_the_crop_of_the_whole_volume(
+    case: tuple[Index, Index, Box], seed: int
+) -> None:
     before, after, box = case
     volume = _volume(seed, before)
     needed = source_box(before, after, box)
@@ -54,9 +56,7 @@ def test_a_box_equals_the_whole_volumes_part(case: tuple[Index, Index, Box], see
 
 @given(shapes_and_boxes(), seeds)
 @settings(deadline=None)
-def test_voxels_outside_of_the_source_box_count_for_nothing(
-    case: tuple[Index, Index, Box], seed: int
-) -> None:
+def test_voxels_outside_the_source_box_have_no_effect(case: tuple[Index, Index, Box], seed: int) -> None:
     before, after, box = case
     volume, needed = _volume(seed, before), source_box(before, after, box)
     other = _volume(seed + 1, before)
@@ -66,7 +66,7 @@ def test_voxels_outside_of_the_source_box_count_for_nothing(
 
 @given(shapes_and_boxes(), seeds)
 @settings(deadline=None, max_examples=300)
-def test_outside_of_the_touched_box_all_is_exactly_zero(case: tuple[Index, Index, Box], seed: int) -> None:
+def test_voxels_outside_the_touched_box_are_exactly_zero(case: tuple[Index, Index, Box], seed: int) -> None:
     after, before, box = case  # here the box is one of the volume that is resampled
     volume = np.zeros(before, np.float32)
     volume[box.slices] = np.abs(_volume(seed, before)[box.slices]) + 0.1
@@ -88,7 +88,7 @@ def test_outside_of_the_touched_box_all_is_exactly_zero(case: tuple[Index, Index
         (8, 2.0, 2.0, 8),
     ],
 )
-def test_shape_rounds_halves_to_even_and_never_vanishes(
+def test_the_resampled_shape_rounds_halves_to_even(
     n: int, spacing: float, target: float, expected: int
 ) -> None:
     assert resampled_shape((n, 7, n), (spacing, 1, spacing), (target, 1, target)) == (expected, 7, expected)

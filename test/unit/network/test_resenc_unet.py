@@ -1,4 +1,4 @@
-"""Our network against dynamic-network-architectures, the published one's own library."""
+"""Our network against dynamic-network-architectures, the library of the published one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.network.resenc_unet import ResEncUNet, canonical_state
 
 
 def _plan(stages: int, kind: str, rng: np.random.Generator) -> Architecture:
-    """A small random topology with as many stages; `kind` says where it is anisotropic."""
+    """A small random topology with a number of stages; `kind` names its anisotropic stages."""
     flat = {"isotropic": 0, "first-flat": 1, "two-flat": 2, "last-flat": 1}[kind]
     strides = [(1, 1, 1)] + [(1, 2, 2) if s <= flat else (2, 2, 2) for s in range(1, stages)]
     if kind == "last-flat":
@@ -54,7 +54,9 @@ def _oracle(inputs: int, plan: Architecture, deep_supervision: bool) -> Residual
 @pytest.mark.parametrize("stages", [4, 5, 6, 7])
 @pytest.mark.parametrize("kind", ["isotropic", "first-flat", "two-flat", "last-flat"])
 @pytest.mark.parametrize("deep_supervision", [False, True])
-def test_equals_the_oracle_on_random_plans(stages: int, kind: str, deep_supervision: bool) -> None:
+def test_the_network_equals_the_reference_on_random_plans(
+    stages: int, kind: str, deep_supervision: bool
+) -> None:
     rng = np.random.default_rng([stages, len(kind), deep_supervision])
     plan, inputs = _plan(stages, kind, rng), int(rng.integers(2, 6))
     # The deepest features keep two voxels on an axis: instance norm of a single voxel is an error.
@@ -78,12 +80,12 @@ def _state() -> dict[str, torch.Tensor]:
     return {f"backbone.{k}": v for k, v in _oracle(5, plan, True).state_dict().items()}
 
 
-def test_each_tensor_is_kept_once_under_the_networks_own_names() -> None:
+def test_canonical_names_hold_each_tensor_once() -> None:
     network = ResEncUNet(5, 2, _plan(4, "first-flat", np.random.default_rng(0)))
     assert canonical_state(_state()).keys() == network.state_dict().keys()
 
 
-def test_twins_that_differ_are_refused() -> None:
+def test_duplicate_tensors_that_differ() -> None:
     state = _state()
     key = next(key for key in state if "decoder.encoder" in key)
     state[key] = state[key] + 1
@@ -91,14 +93,14 @@ def test_twins_that_differ_are_refused() -> None:
         canonical_state(state)
 
 
-def test_a_missing_tensor_is_refused() -> None:
+def test_a_state_dict_with_a_missing_tensor() -> None:
     network = ResEncUNet(5, 2, _plan(4, "first-flat", np.random.default_rng(0)))
     state = {key: value for key, value in _state().items() if "seg_layers.0" not in key}
     with pytest.raises(RuntimeError, match="seg_layers"):
         network.load_state_dict(state)
 
 
-def test_fresh_weights_are_finite_and_train() -> None:
+def test_initial_weights_are_finite_and_trainable() -> None:
     network = ResEncUNet(5, 2, _plan(4, "isotropic", np.random.default_rng(0)))
     network.initialize()
     network(torch.randn(1, 5, 16, 16, 16)).mean().backward()

@@ -1,4 +1,4 @@
-"""Tiles: what they cover, how they are weighted, and when a lesion needs more than one."""
+"""Tiles: coverage, weights, blending, and the number of patches of a lesion."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def extents(draw: st.DrawFn) -> tuple[Index, Index, Index, Box]:
 
 @given(extents())
 @settings(max_examples=200, deadline=None)
-def test_the_first_patch_and_others_cover_an_extent(situation: tuple[Index, Index, Index, Box]) -> None:
+def test_tiles_cover_an_extent(situation: tuple[Index, Index, Index, Box]) -> None:
     shape, patch, point, extent = situation
     first = place_patches(point, point, shape, patch).followup
     tiles = cover(extent, first, shape)
@@ -89,7 +89,7 @@ def test_the_first_patch_and_others_cover_an_extent(situation: tuple[Index, Inde
 
 @given(extents())
 @settings(max_examples=100, deadline=None)
-def test_the_sliding_windows_tiles(situation: tuple[Index, Index, Index, Box]) -> None:
+def test_tiles_of_the_sliding_window(situation: tuple[Index, Index, Index, Box]) -> None:
     shape, patch, _, extent = situation
     tiles = window_tiles(extent, shape, patch)
     assert _covered(tiles, shape)[extent.slices].all()
@@ -99,7 +99,7 @@ def test_the_sliding_windows_tiles(situation: tuple[Index, Index, Index, Box]) -
     assert [tile for tile in everywhere if not tile.intersection(extent).is_empty] == tiles
 
 
-def test_a_tiles_weight() -> None:
+def test_tile_weights() -> None:
     weight = tile_weight((16, 24, 9))
     assert weight.dtype == np.float32 and (weight > 0).all()
     assert weight[8, 12, 4] == weight.max() == 1
@@ -107,7 +107,7 @@ def test_a_tiles_weight() -> None:
     assert weight[8, 15, 4] == pytest.approx(np.exp(-0.5), rel=1e-6)
 
 
-def test_blended_margins_equal_the_plain_average() -> None:
+def test_blended_margins_equal_the_weighted_average() -> None:
     rng = np.random.default_rng(1)
     tiles = [Box.of_shape((6, 8, 8), start) for start in ((-2, 0, 0), (2, 3, 0), (2, 3, 12))]
     margins = [rng.normal(0, 9, (6, 8, 8)).astype(np.float32) for _ in tiles]
@@ -130,7 +130,7 @@ def test_blended_margins_equal_the_plain_average() -> None:
 
 @given(extents())
 @settings(max_examples=100, deadline=None)
-def test_the_one_patch_holds_its_extent(situation: tuple[Index, Index, Index, Box]) -> None:
+def test_a_centred_tile_contains_its_extent(situation: tuple[Index, Index, Index, Box]) -> None:
     shape, patch, point, extent = situation
     tile = centred_tile(point, extent, shape, patch)
     assert tile.shape_zyx == patch
@@ -149,7 +149,7 @@ def test_the_one_patch_holds_its_extent(situation: tuple[Index, Index, Index, Bo
 
 
 def _scan(mask: np.ndarray, time_point: str, flipped: tuple[bool, bool, bool] = (False,) * 3) -> Scan:
-    """A CT of noise with a mask; the axes run against the world's where told."""
+    """A CT of noise with a mask; axes run against the world's if flipped."""
     stored = Geometry(flip_order(mask.shape), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
     ct = np.random.default_rng(3).integers(-500, 500, mask.shape).astype(np.int16)
     axes = AxisMap(flipped=flipped)
@@ -202,12 +202,12 @@ def _pairs(
     return pairs
 
 
-def test_one_pair_while_the_mask_fits() -> None:
+def test_one_pair_of_patches_for_a_mask_that_fits() -> None:
     assert len(_pairs(_mask(Box((12, 22, 22), (28, 38, 38))), (20, 30, 30), (20, 30, 30))) == 1
 
 
 @pytest.mark.parametrize("flipped", [(False,) * 3, (True, False, True)])
-def test_a_larger_mask_is_covered_where_it_lies_in_the_followup(flipped: tuple[bool, bool, bool]) -> None:
+def test_tiles_cover_a_larger_mask_in_the_followup(flipped: tuple[bool, bool, bool]) -> None:
     lesion = Box((10, 15, 20), (34, 45, 34))
     pairs = _pairs(_mask(lesion), (20, 30, 27), (18, 33, 31), flipped=flipped)
     seen = _covered([pair.followup for pair in pairs], (40, 60, 60))
@@ -215,7 +215,7 @@ def test_a_larger_mask_is_covered_where_it_lies_in_the_followup(flipped: tuple[b
     assert 1 < len(pairs) <= 1 + 3 * 4  # on the last axis the usual patch holds it
 
 
-def test_what_the_followup_does_not_show_is_not_covered() -> None:
+def test_tiles_do_not_cover_what_is_out_of_view() -> None:
     lesion = _mask(Box((2, 22, 22), (24, 38, 38)))
     whole = _pairs(lesion, (16, 30, 30), (16, 30, 30))
     assert len(whole) > 1
@@ -230,7 +230,7 @@ def test_an_image_smaller_than_the_patch_needs_no_tiles_on_that_axis() -> None:
     assert {pair.followup.start_zyx[0] for pair in pairs} == {-4}
 
 
-def test_pairs_without_any_of_the_mask_are_left_out() -> None:
+def test_pairs_without_voxels_of_the_mask_are_left_out() -> None:
     ends = _mask(Box((18, 4, 4), (22, 12, 12)), Box((18, 48, 48), (22, 56, 56)))
     pairs = _pairs(ends, (20, 8, 8), (20, 8, 8))
     assert all(ends[pair.baseline.slices].any() for pair in pairs)
@@ -238,14 +238,14 @@ def test_pairs_without_any_of_the_mask_are_left_out() -> None:
     assert seen[ends == 5].all() and not seen[20, 30, 30]
 
 
-def test_a_point_off_its_mask_keeps_its_one_pair() -> None:
+def test_a_point_off_its_mask_gets_one_pair() -> None:
     mask = _mask(Box((18, 4, 4), (22, 12, 12)))
     assert len(_pairs(mask, (20, 30, 30), (20, 30, 30))) == 1
     assert len(_pairs(mask, (20, 16, 16), (20, 16, 16))) == 1  # beyond the margin
     assert len(_pairs(mask, (20, 15, 15), (20, 15, 15))) == 2  # within it, and cut by the usual patch
 
 
-def test_heat_maps_are_where_their_points_are() -> None:
+def test_heat_maps_of_tiles_are_at_their_points() -> None:
     pairs = _pairs(_mask(Box((18, 4, 20), (22, 56, 36))), (20, 30, 28), (20, 30, 28))
     prompt_scan = _scan(_mask(Box((18, 4, 20), (22, 56, 36))), TimePointName.BASELINE)
     point = PromptPoint((20.0, 30.0, 28.0), PointSource.GIVEN)

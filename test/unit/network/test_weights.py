@@ -1,4 +1,4 @@
-"""Weights: found, loaded, checked against their plan; and each way to fail."""
+"""Weights: finding, loading, checks against their plan, notices, and errors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 import torch
 
+from model.inference.load import load_model
+from model.inference.options import ModelOptions
 from model.network import weights
 from model.network.pack import pack_weights
 from model.network.plan import read_plan
 from model.network.weights import (
+    DATASET_FILE,
+    SHIPPED_WEIGHTS,
+    WeightsManifest,
     build_network,
     find_weights,
     inspect_weights,
@@ -36,7 +41,7 @@ from ...helpers.checkpoints import (
 # --- finding ---------------------------------------------------------------------------------------------
 
 
-def test_the_given_folder_comes_first(tmp_path: Path) -> None:
+def test_the_given_folder_is_preferred(tmp_path: Path) -> None:
     assert find_weights(small_model(tmp_path / "mine")) == tmp_path / "mine"
 
 
@@ -45,7 +50,7 @@ def test_a_model_one_folder_down_is_found(tmp_path: Path) -> None:
     assert find_weights(tmp_path) == nested
 
 
-def test_the_mounted_model_comes_before_the_shipped_one(
+def test_the_mounted_model_is_preferred_to_the_shipped_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "MOUNTED_WEIGHTS", tmp_path)
@@ -55,7 +60,7 @@ def test_the_mounted_model_comes_before_the_shipped_one(
     assert find_weights() == tmp_path / "model"
 
 
-def test_nothing_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_model_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refusal(lambda: find_weights(tmp_path), str(tmp_path), "holds no model")
     refusal(lambda: find_weights(tmp_path / "gone"), "gone", "holds no model")
     monkeypatch.setattr(weights, "MOUNTED_WEIGHTS", tmp_path)
@@ -84,7 +89,7 @@ def test_a_missing_fold(tmp_path: Path) -> None:
     refusal(lambda: inspect_weights(model, (0, 1, 2)), str(model / "fold_2"), "missing")
 
 
-def test_hashes_name_every_file(tmp_path: Path) -> None:
+def test_hashes_of_all_files(tmp_path: Path) -> None:
     hashes = inspect_weights(MODEL, (0, 4)).hashes()
     assert set(hashes) == {"plans.json", "fold_0/checkpoint_final.pth", "fold_4/checkpoint_final.pth"}
     assert all(len(value) == 64 for value in hashes.values())
@@ -149,14 +154,14 @@ def test_a_missing_tensor(tmp_path: Path) -> None:
     refusal(_built(path), str(path), "decoder.seg_layers.1.weight", "nothing", "[2, 16, 1, 1, 1]")
 
 
-def test_a_tensor_too_many(tmp_path: Path) -> None:
+def test_an_unexpected_tensor(tmp_path: Path) -> None:
     path = save_checkpoint(
         tmp_path / "x.pth", lambda checkpoint: _renamed(checkpoint, "transpconvs.2", "transpconvs.9")
     )
     refusal(_built(path), str(path), "decoder.transpconvs")
 
 
-def test_another_shape(tmp_path: Path) -> None:
+def test_a_tensor_of_another_shape(tmp_path: Path) -> None:
     document = json.loads((MODEL / "plans.json").read_text())
     arch = document["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     arch["features_per_stage"] = [8, 16, 24, 32]
@@ -166,9 +171,37 @@ def test_another_shape(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(tmp_path: Path, value: float) -> None:
+def test_weights_with_nan_or_infinity_are_refused(tmp_path: Path, value: float) -> None:
     def change(checkpoint: Checkpoint) -> None:
         checkpoint["network_weights"]["backbone.decoder.seg_layers.2.bias"][0] = value
 
     path = save_checkpoint(tmp_path / "x.pth", change)
     refusal(_built(path), str(path), "decoder.seg_layers.2.bias")
+
+
+# --- notices ---------------------------------------------------------------------------------------------
+
+
+def test_the_notice_of_the_shipped_weights_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    model = load_model(SHIPPED_WEIGHTS, ModelOptions(device="cpu", folds=(0,)))
+    (warning,) = model.warnings
+    assert "demonstration weights, not for clinical use" in warning and str(SHIPPED_WEIGHTS) in warning
+    assert [record.getMessage() for record in caplog.records].count(warning) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "notice"),
+    [
+        (json.dumps({"notice": "research\n  only"}), "research only"),
+        (json.dumps({"notice": ""}), None),
+        (json.dumps({"notice": 3}), None),
+        (json.dumps({"labels": {}}), None),
+        ("[]", None),
+        ("{broken", None),
+        (None, None),
+    ],
+)
+def test_notices_of_models(tmp_path: Path, text: str | None, notice: str | None) -> None:
+    if text is not None:
+        (tmp_path / DATASET_FILE).write_text(text)
+    assert WeightsManifest(tmp_path, (), ()).notice == notice

@@ -1,4 +1,4 @@
-"""Points of masks: always on the mask, as deep as can be, and filtered as asked."""
+"""Points sampled from masks: on the mask, deepest points, weights and filters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNIT = (1.0, 1.0, 1.0)
 
 
 def _brute_depth(mask: np.ndarray, spacing: Vector) -> np.ndarray:
-    """Of each voxel of the mask the distance to every voxel outside, one by one."""
+    """Depth of each voxel of the mask by brute force over the voxels outside."""
     outside = np.argwhere(~np.pad(mask, 1)) - 1
     depth = np.zeros(mask.shape)
     for voxel in np.argwhere(mask):
@@ -58,7 +58,9 @@ def _sickle() -> np.ndarray:
 
 
 @given(masks, spacings, offsets)
-def test_no_voxel_is_deeper(mask: np.ndarray, spacing: Vector, offset: tuple[int, int, int]) -> None:
+def test_the_deepest_point_is_the_deepest_voxel(
+    mask: np.ndarray, spacing: Vector, offset: tuple[int, int, int]
+) -> None:
     box = Box.of_shape(mask.shape, offset)
     point = deepest_point(mask, box, spacing)
     depth = _brute_depth(mask, spacing)
@@ -73,7 +75,9 @@ def test_no_voxel_is_deeper(mask: np.ndarray, spacing: Vector, offset: tuple[int
 
 
 @given(masks, spacings, st.sampled_from(ORIENTATIONS))
-def test_turned_arrays_give_points_as_deep(mask: np.ndarray, spacing: Vector, axes: AxisMap) -> None:
+def test_the_depth_of_the_deepest_point_is_the_same_in_every_orientation(
+    mask: np.ndarray, spacing: Vector, axes: AxisMap
+) -> None:
     turned, turned_spacing = axes.array(mask), axes.triple(spacing)
     point = deepest_point(turned, Box.of_shape(turned.shape), turned_spacing)
     back = axes.inverse().point(point, turned.shape)
@@ -82,14 +86,14 @@ def test_turned_arrays_give_points_as_deep(mask: np.ndarray, spacing: Vector, ax
 
 
 @pytest.mark.parametrize("mask", [_ring(), _sickle()], ids=["ring", "sickle"])
-def test_lesions_whose_centre_of_gravity_lies_outside(mask: np.ndarray) -> None:
+def test_deepest_points_of_hollow_lesions(mask: np.ndarray) -> None:
     centre = np.round(np.argwhere(mask).mean(axis=0)).astype(int)
     assert not mask[tuple(centre)]
     z, y, x = deepest_point(mask, Box.of_shape(mask.shape), UNIT)
     assert mask[int(z), int(y), int(x)]
 
 
-def test_the_middle_of_a_ball_and_of_a_rod() -> None:
+def test_deepest_points_of_a_ball_and_a_rod() -> None:
     z, y, x = _grid((11, 11, 11))
     ball = z**2 + y**2 + x**2 <= 16
     assert deepest_point(ball, Box.of_shape((11, 11, 11), (100, 0, 7)), UNIT) == (105, 5, 12)
@@ -98,14 +102,14 @@ def test_the_middle_of_a_ball_and_of_a_rod() -> None:
     assert deepest_point(rod, Box.of_shape(rod.shape), UNIT) == (1, 1, 4)
 
 
-def test_beyond_the_image_is_outside() -> None:
-    """A block cut off by the image's first slice: its depth counts from that face too."""
+def test_voxels_beyond_the_image_are_outside_the_mask() -> None:
+    """A block at the first slice of the image: its depth counts from that face too."""
     block = np.ones((3, 9, 9), bool)
     assert deepest_point(block, Box.of_shape(block.shape), UNIT) == (1, 4, 4)
 
 
 def test_depth_is_in_mm() -> None:
-    """A T of a thick slab along z and a wide plate: which is deeper depends on the spacing."""
+    """A T of a thick slab along z and a wide plate: the deeper one depends on the spacing."""
     mask = np.zeros((9, 9, 20), bool)
     mask[:, 3:6, :3] = True
     mask[4:5, :, 6:] = True
@@ -152,9 +156,9 @@ def test_every_sampled_point_lies_on_the_mask(
         assert len(points) == min(count, mask.sum())
 
 
-def test_likelihoods() -> None:
+def test_weights_of_the_random_methods() -> None:
     row = np.ones((1, 1, 5), bool)
-    wide = (100.0, 100.0, 1.0)  # only x tells
+    wide = (100.0, 100.0, 1.0)  # only x matters
     for method, expected in (
         (Sampling.UNIFORM, [1, 1, 1, 1, 1]),
         (Sampling.DISTANCE, [1, 2, 3, 2, 1]),
@@ -165,7 +169,7 @@ def test_likelihoods() -> None:
         assert weights == pytest.approx(np.asarray(expected) / sum(expected))
 
 
-def test_likelihoods_are_what_is_drawn() -> None:
+def test_samples_follow_their_weights() -> None:
     row = np.ones((1, 1, 5), bool)
     options = SamplingOptions(Sampling.DISTANCE, 1)
     rng = np.random.default_rng(1)
@@ -173,7 +177,7 @@ def test_likelihoods_are_what_is_drawn() -> None:
     assert np.bincount(np.asarray(drawn, int)) == pytest.approx(np.asarray([1, 2, 3, 2, 1]) * 100, abs=45)
 
 
-def test_a_fixed_number_per_axis() -> None:
+def test_a_grid_with_a_fixed_number_of_points_per_axis() -> None:
     cube = np.zeros((20, 20, 20), bool)
     cube[5:14, 5:14, 5:14] = True
     options = SamplingOptions(Sampling.FIXED_NUMBER)
@@ -183,7 +187,7 @@ def test_a_fixed_number_per_axis() -> None:
     assert few == [(9, 9, 9)]
 
 
-def test_a_fixed_distance() -> None:
+def test_a_grid_with_a_fixed_distance() -> None:
     block = np.ones((5, 17, 17), bool)
     options = SamplingOptions(Sampling.FIXED_DISTANCE, distance_mm=8.0)
     points = sample_points(block, (4.0, 1.0, 1.0), options, np.random.default_rng(0))
@@ -197,7 +201,7 @@ def test_a_grid_that_misses_a_ring_gives_its_deepest_voxel() -> None:
     assert points == [deepest_point(ring, Box.of_shape(ring.shape), UNIT)]
 
 
-def test_hu_of_the_voxel_and_of_a_ball() -> None:
+def test_filter_by_the_hu_of_a_voxel_and_of_a_ball() -> None:
     ct = np.full((9, 9, 9), -800, np.int16)
     ct[3:6, 3:6, 3:6] = 40
     ct[7, 7, 7] = 40
@@ -210,7 +214,7 @@ def test_hu_of_the_voxel_and_of_a_ball() -> None:
     assert filter_by_hu([(3, 4, 4)], ct, UNIT, (40, 40), radius_mm=1.0).is_fallback
 
 
-def test_hu_at_the_border_of_the_image_and_beside_what_is_no_number() -> None:
+def test_filter_by_hu_at_the_border_and_beside_nan() -> None:
     ct = np.full((3, 3, 3), 10.0)
     ct[0, 0, 1] = np.nan
     assert filter_by_hu([(0, 0, 0), (2, 2, 2.6)], ct, UNIT, (10, 10), radius_mm=1.0) == Candidates(
@@ -219,7 +223,7 @@ def test_hu_at_the_border_of_the_image_and_beside_what_is_no_number() -> None:
     assert filter_by_hu([(0, 0, 1)], ct, UNIT, (-1e9, 1e9)) == Candidates(((0, 0, 1),), is_fallback=True)
 
 
-def test_no_candidate_left_brings_all_back_with_a_flag() -> None:
+def test_all_candidates_are_kept_if_none_passes_the_filter() -> None:
     ct = np.zeros((3, 3, 3), np.int16)
     points = [(0.0, 0.0, 0.0), (1.0, 1.0, 1.0)]
     assert filter_by_hu(points, ct, UNIT, (50, 60)) == Candidates(tuple(points), is_fallback=True)
@@ -229,19 +233,20 @@ def test_no_candidate_left_brings_all_back_with_a_flag() -> None:
     assert filter_by_probability(points, probability) == Candidates(tuple(points[::-1]), is_fallback=True)
 
 
-def test_the_surest_candidate_leads() -> None:
+def test_candidates_are_ranked_by_probability() -> None:
     points = [(0.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 2.0), (0.0, 0.0, 3.0)]
     probability = np.asarray([[[0.6, 0.4, 0.9, np.nan]]], np.float32)
     expected = Candidates((points[2], points[0]))
     assert filter_by_probability(points, probability) == expected
     assert (
-        filter_by_probability(points, lambda asked: [probability[0, 0, int(p[2])] for p in asked]) == expected
+        filter_by_probability(points, lambda candidates: [probability[0, 0, int(p[2])] for p in candidates])
+        == expected
     )
     assert filter_by_probability(points, np.full((1, 1, 4), 0.7, np.float32)).points == tuple(points)
 
 
-def test_choosing_filters_what_was_sampled() -> None:
-    """A lesion half in lung and half in soft tissue, which the model knows best at one end."""
+def test_sampled_points_are_filtered_and_ranked() -> None:
+    """A lesion half in lung and half in soft tissue, with the highest probability at one end."""
     lesion = MaskPrompt(Box((2, 2, 2), (3, 3, 12)), np.ones((1, 1, 10), bool))
     ct = np.full((5, 5, 14), -800, np.int16)
     ct[..., 7:] = 30

@@ -1,4 +1,4 @@
-"""Simulated prompts: where each rule clicks, and that a seed says it all."""
+"""Simulated prompts: positions by each rule, and reproducibility by seed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _clicks(
 
 
 @given(labelmaps, st.sampled_from(ON_THE_LESION), st.integers(0, 2**40))
-def test_every_click_lies_on_its_lesion(labels: np.ndarray, rule: ClickRule, seed: int) -> None:
+def test_clicks_lie_on_their_lesion(labels: np.ndarray, rule: ClickRule, seed: int) -> None:
     options = SimulationOptions(rule, draws=3, seed=seed)
     draws = _clicks(labels, options)
     assert draws == _clicks(labels, options)
@@ -51,7 +51,7 @@ def test_every_click_lies_on_its_lesion(labels: np.ndarray, rule: ClickRule, see
 
 
 @given(labelmaps, st.sampled_from(ClickRule), st.integers(1, 4))
-def test_more_draws_and_more_lesions_leave_the_others(
+def test_further_draws_and_lesions_do_not_change_the_others(
     labels: np.ndarray, rule: ClickRule, perturbation: int
 ) -> None:
     few = _clicks(labels, SimulationOptions(rule, 2, 5, perturbation))
@@ -61,14 +61,14 @@ def test_more_draws_and_more_lesions_leave_the_others(
     assert alone == [{key: value for key, value in clicks.items() if key == 3} for clicks in few]
 
 
-def test_the_centre_of_gravity_keeps_its_fraction() -> None:
+def test_clicks_at_the_centre_of_gravity_are_fractional() -> None:
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[1, 1, 0] = labels[1, 1, 1] = labels[1, 1, 3] = 9
     (clicks,) = _clicks(labels, SimulationOptions(ClickRule.CENTRE))
     assert clicks[9] == pytest.approx((1, 1, 4 / 3))
 
 
-def test_the_deepest_voxel() -> None:
+def test_clicks_at_the_deepest_voxel() -> None:
     (clicks,) = _clicks(_ball(), SimulationOptions(ClickRule.DEEPEST))
     assert clicks == {1: (5, 6, 7)}
     mask = _ball() == 1
@@ -90,7 +90,7 @@ def test_clicks_at_the_border() -> None:
         assert labels[z, y, x] and not all(cross)
 
 
-def test_the_challenges_scheme() -> None:
+def test_clicks_by_the_rule_of_the_challenge() -> None:
     """The first click is the deepest voxel, further ones lie at the border."""
     first, *others = _clicks(_ball(), SimulationOptions(ClickRule.CHALLENGE, draws=6))
     assert first == {1: (5, 6, 7)}
@@ -98,7 +98,7 @@ def test_the_challenges_scheme() -> None:
     assert len({clicks[1] for clicks in others}) > 1
 
 
-def test_deep_voxels_are_likelier() -> None:
+def test_weighted_clicks_prefer_deep_voxels() -> None:
     def mean_distance(rule: ClickRule) -> float:
         draws = _clicks(_ball(), SimulationOptions(rule, draws=300))
         return float(np.mean([np.linalg.norm(np.subtract(clicks[1], (5, 6, 7))) for clicks in draws]))
@@ -137,7 +137,7 @@ def test_simulated_boxes_hold_their_lesion(
             assert box.stop_zyx[axis] - tight.stop_zyx[axis] <= perturbation
 
 
-def test_an_enlarged_box_ends_with_the_image() -> None:
+def test_an_enlarged_box_is_clipped_to_the_image() -> None:
     box = enlarge_box(Box((1, 5, 5), (3, 6, 7)), (2, 2, 2), (3, 3, 3), (5, 20, 8))
     assert box == Box((0, 3, 3), (5, 9, 8))
 
@@ -148,7 +148,7 @@ def test_without_lesions_every_draw_is_empty() -> None:
     assert simulate_boxes([], (3, 3, 3), options) == [{}, {}]
 
 
-def test_places_are_counted_on_the_image() -> None:
+def test_clicks_are_on_the_grid_of_the_image() -> None:
     lesion = MaskPrompt(Box((10, 20, 30), (11, 21, 31)), np.ones((1, 1, 1), bool))
     for rule in ClickRule:
         (clicks,) = simulate_clicks([(1, lesion)], (50, 50, 50), UNIT, SimulationOptions(rule))

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 
+# Packages that inference does not need: the extra "train".
+_TRAIN_PACKAGES = frozenset({"batchgeneratorsv2", "blosc2", "tqdm"})
+
 
 class _SignalReceived(BaseException):
     """Raised in the main thread by SIGTERM and SIGINT."""
@@ -161,6 +164,11 @@ def _report(error: BaseException) -> int:
     if isinstance(error, MemoryError):
         error = MemoryExhaustedError(
             f"out of memory outside of the network ({one_line(error)}); expected more"
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name in _TRAIN_PACKAGES:
+        error = LongilesionError(
+            f"{error.name}: is not installed, but training needs it; expected the extra 'train' "
+            "(pip install 'longilesion[train]', in a checkout: pip install -r requirements-train.txt)"
         )
     if isinstance(error, LongilesionError):
         log.debug("", exc_info=error)

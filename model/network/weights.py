@@ -107,7 +107,14 @@ def find_weights(explicit: Path | None = None) -> Path:
         if folder is not None:
             return folder
     names = " or ".join(str(candidate) for candidate in candidates)
-    raise WeightsError(f"{names}: holds no model; expected {PLANS_FILE} and fold_0 ... fold_4 in it")
+    expected = f"expected {PLANS_FILE} and fold_0 ... fold_4 in it"
+    if explicit is None and not SHIPPED_WEIGHTS.exists():
+        expected = (
+            "an installed package has no weights; expected the folder of a model, named with --weights or "
+            "load_model(folder): resources/weights of the repository is a demonstration, the published ones "
+            "are Zenodo record 17027189"
+        )
+    raise WeightsError(f"{names}: holds no model; {expected}")
 
 
 def _model_folder(folder: Path) -> Path | None:

@@ -103,3 +103,11 @@ def test_a_closed_stdout() -> None:
     words = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", program]
     done = subprocess.run(words, capture_output=True, text=True, cwd=CHECKOUT)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_missing_package_of_training_is_named_with_its_extra() -> None:
+    program = f"{BEGIN}sys.modules['blosc2'] = None\ndef work():\n    import model.data.store\n{END}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT)
+    assert done.returncode == ExitCode.FAULT
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("blosc2: is not installed") and "longilesion[train]" in line

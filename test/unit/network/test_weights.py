@@ -65,7 +65,7 @@ def test_no_model_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     refusal(lambda: find_weights(tmp_path / "gone"), "gone", "holds no model")
     monkeypatch.setattr(weights, "MOUNTED_WEIGHTS", tmp_path)
     monkeypatch.setattr(weights, "SHIPPED_WEIGHTS", tmp_path / "shipped")
-    refusal(find_weights, str(tmp_path), "shipped")
+    refusal(find_weights, str(tmp_path), "shipped", "--weights", "Zenodo record")
 
 
 def test_two_models_in_one_folder(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""How long `evaluate` takes for a whole-body labelmap, and how much memory.
+"""Time and memory of `evaluate` for a whole-body labelmap.
 
     python -m test.benchmark.evaluation [--size 512,512,600] [--lesions 40] [--seed 0]
 
-Lesions of 4 to 60 mm on voxels of 0.8 x 0.8 x 2 mm; the prediction is the reference moved by a voxel or two,
+Lesions of 4 to 60 mm on voxels of 0.8 x 0.8 x 2 mm; the prediction is the reference shifted by up to a voxel,
 with a few stray voxels far from the lesions. Prints a line of seconds, peak memory and mean Dice.
 """
 

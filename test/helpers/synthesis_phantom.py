@@ -34,7 +34,7 @@ DIRECTION = (
 )
 GRID = Geometry((64, 60, 30), (1.0, 1.1, 2.5), (-30.0, 55.0, 120.0), DIRECTION)
 
-# Nothing but growth: what a test looks at is switched on again.
+# Nothing but growth; each test switches on what it examines.
 STILL = SynthesisSettings(
     GrowthSettings(),
     EventSettings(p_vanish=0, p_merge=0, p_split=0, new_mean=0),
@@ -77,11 +77,11 @@ def scan(with_lesions: bool = True, with_small: bool = True) -> Baseline:
 def made(
     baseline: Baseline, settings: SynthesisSettings, seed: int = 0, number: int = 1
 ) -> tuple[FollowupDraw, Followup]:
-    facts = find_scan_lesions(
+    lesions = find_scan_lesions(
         baseline.labels, baseline.geometry.spacing_zyx, settings.events.merge_max_gap_mm
     )
-    draw = draw_followup(facts, settings, seed, "phantom", number)
-    return draw, compose_followup(baseline, facts, draw, settings)
+    draw = draw_followup(lesions, settings, seed, "phantom", number)
+    return draw, compose_followup(baseline, lesions, draw, settings)
 
 
 def voxels(labels: np.ndarray, lesion_id: int) -> int:

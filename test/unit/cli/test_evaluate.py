@@ -1,4 +1,4 @@
-"""The command `evaluate` from files to tables."""
+"""Command `evaluate`, from files to tables."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _metrics(summary: dict[str, Any], scope: str = "lesion", step: int = 1) -> d
     return {name: entry["mean"] for name, entry in found["metrics"].items()}
 
 
-def test_hand_made_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Lesion 1 of 16 voxels, half of it found; lesion 300 not found; label 65 535 where there is nothing."""
+def test_metrics_of_a_hand_made_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lesion 1 of 16 voxels, half of it found; lesion 300 missed; label 65 535 is a false positive."""
     reference = write(tmp_path / "ref/p.mha", block(1), block(300, z=8))
     prediction = write(tmp_path / "pred/p.nii.gz", block(1, x=4), block(65535, z=8, y=10))
     summary = _summary(
@@ -78,10 +78,12 @@ def test_the_challenge_scores_the_foreground_of_a_scan(
     assert "med_mm" not in _metrics(summary, "scan")
 
 
-@pytest.mark.parametrize(("mine", "theirs"), [(1, 1), (1, 255), (255, 1), (255, 255)])
-def test_binary_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str], mine: int, theirs: int) -> None:
-    reference = write(tmp_path / "ref.mha", block(mine), dtype=np.uint8)
-    prediction = write(tmp_path / "pred.mha", block(theirs), dtype=np.float32)
+@pytest.mark.parametrize(("reference_value", "prediction_value"), [(1, 1), (1, 255), (255, 1), (255, 255)])
+def test_binary_masks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], reference_value: int, prediction_value: int
+) -> None:
+    reference = write(tmp_path / "ref.mha", block(reference_value), dtype=np.uint8)
+    prediction = write(tmp_path / "pred.mha", block(prediction_value), dtype=np.float32)
     summary = _summary(capsys, "--reference", reference, "--prediction", prediction)
     assert _metrics(summary)["dice"] == 1.0 and not summary["warnings"]
 
@@ -147,7 +149,7 @@ def test_a_false_mask_in_the_other_scan_has_not_vanished(tmp_path: Path) -> None
     assert _metrics(summary)["dice"] == pytest.approx((1 + 0.5) / 2)
 
 
-def test_the_area_over_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_area_under_the_curve_over_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reference = write(tmp_path / "ref.mha", block(1))
     steps = [write(tmp_path / f"step{x}.mha", block(1, x=x)) for x in (6, 4, 2)]  # Dice 0, 0.5, 1
     given = [part for step in steps for part in ("--prediction", step)]
@@ -158,16 +160,18 @@ def test_the_area_over_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert curve["metrics"]["fn_volume_voxels"]["mean"] == pytest.approx(8)
 
 
-def test_missing_predictions_count_loudly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_predictions_are_scored_and_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("a", "b"):
         write(tmp_path / f"ref/{name}.mha", block(1))
     write(tmp_path / "pred/a.mha", block(1))
     command("--reference", tmp_path / "ref", "--prediction", tmp_path / "pred", "-o", tmp_path / "out")
-    told = capsys.readouterr()
-    assert "warning:" in told.err and "MISSING" in told.err and "b.mha" in told.err
-    assert "FPvol, volume change, Dice@25 and MED are left out" in told.err
-    assert "| fp_volume_voxels | 0 | – | 0 | 0 | 0 | 1 | 1 |" in told.out
-    assert "MISSING predictions, counted with the worst score: 1" in told.out
+    printed = capsys.readouterr()
+    assert "warning:" in printed.err and "MISSING" in printed.err and "b.mha" in printed.err
+    assert "FPvol, volume change, Dice@25 and MED are left out" in printed.err
+    assert "| fp_volume_voxels | 0 | – | 0 | 0 | 0 | 1 | 1 |" in printed.out
+    assert "MISSING predictions, counted with the worst score: 1" in printed.out
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["missing_predictions"] == [{"patient": "b", "scan": "b", "step": 1}]
     metrics = _metrics(summary)
@@ -175,7 +179,7 @@ def test_missing_predictions_count_loudly(tmp_path: Path, capsys: pytest.Capture
     assert metrics["hd95_mm"] == pytest.approx(np.linalg.norm((20, 32, 30)) / 2)
 
 
-def test_a_missing_file_does_not_see_that_a_lesion_vanished(tmp_path: Path) -> None:
+def test_a_missing_prediction_does_not_count_as_a_found_vanished_lesion(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / f"ref/{name}.mha")
         write(tmp_path / f"bl/{name}.mha", block(1))
@@ -199,7 +203,7 @@ def test_a_missing_file_does_not_see_that_a_lesion_vanished(tmp_path: Path) -> N
 
 
 def test_merged_lesions_of_a_tracking_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Lesions 1 and 2 are one in the reference, the prediction drew each of them; lesion 3 has vanished."""
+    """Lesions 1 and 2 are one in the reference, the prediction separates them; lesion 3 has vanished."""
     lesion = {"bl_point": [1, 1, 1], "img_bl": 0, "img_fu": 0}
     ids = {"1": [1], "2": [1], "3": [0]}
     document = {"p": {name: lesion | {"merged_lesions": merged} for name, merged in ids.items()}}
@@ -230,7 +234,7 @@ def test_merged_lesions_of_a_tracking_file(tmp_path: Path, capsys: pytest.Captur
     assert "tracking.json" in summary["notes"][0]
 
 
-def test_lesions_that_map_and_masks_do_not_share_are_told(
+def test_lesions_only_in_map_or_masks_are_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reference = write(tmp_path / "ref.mha", block(1), block(5, z=8))
@@ -243,7 +247,7 @@ def test_lesions_that_map_and_masks_do_not_share_are_told(
     assert "does not list ref" in _summary(capsys, *given)["warnings"][0]
 
 
-def test_255_is_1_where_all_masks_are_binary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_255_is_read_as_1_if_all_masks_are_binary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty, one = write(tmp_path / "ref.mha"), write(tmp_path / "one.mha", block(1))
     high = write(tmp_path / "pred.mha", block(255), dtype=np.uint8)
     summary = _summary(capsys, "--reference", empty, "--prediction", high, "--baseline", one)
@@ -255,7 +259,7 @@ def test_255_is_1_where_all_masks_are_binary(tmp_path: Path, capsys: pytest.Capt
     assert "holds 255 alone" in _summary(capsys, "--reference", high, "--prediction", ids)["warnings"][0]
 
 
-def test_lesions_of_one_name_keep_apart(tmp_path: Path) -> None:
+def test_lesions_with_the_same_id_get_different_names(tmp_path: Path) -> None:
     (tmp_path / "map.csv").write_text("baseline_id,followup_ids\n3,5\n,3\n")
     reference = write(tmp_path / "ref.mha", block(5), block(3, z=8))
     prediction, empty = write(tmp_path / "pred.mha", block(3)), write(tmp_path / "empty.mha")
@@ -289,7 +293,7 @@ def test_labels_of_the_other_scan_are_not_lacking(tmp_path: Path, capsys: pytest
     assert all("(6); they count as vanished" in w or "(8); they are new" in w for w in warnings) and warnings
 
 
-def test_a_lesion_of_the_baseline_that_the_map_hides_is_told(
+def test_a_baseline_lesion_whose_id_the_map_reuses_is_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "map.csv").write_text("baseline_id,followup_ids\n2,4\n")
@@ -377,7 +381,7 @@ def test_another_grid_names_both_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, float("nan"), -1.0, 70_000.0])
-def test_what_is_no_labelmap_is_refused(tmp_path: Path, value: float) -> None:
+def test_values_that_are_not_lesion_ids_are_refused(tmp_path: Path, value: float) -> None:
     reference = write(tmp_path / "ref.mha", block(1))
     array = labels(block(1)).astype(np.float32)
     array[0, 0, 0] = value
@@ -386,7 +390,7 @@ def test_what_is_no_labelmap_is_refused(tmp_path: Path, value: float) -> None:
         command("--reference", reference, "--prediction", tmp_path / "pred.mha")
 
 
-def test_nothing_at_all_has_no_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_labelmaps_have_no_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = write(tmp_path / "ref.mha")
     for definition in ("challenge", "longitudinal", "tracking"):
         summary = _summary(capsys, "--reference", empty, "--prediction", empty, "--definition", definition)
@@ -395,7 +399,7 @@ def test_nothing_at_all_has_no_scores(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "| dice | – |" in capsys.readouterr().out
 
 
-def test_an_output_that_cannot_be_written_is_told_first(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     reference = write(tmp_path / "ref.mha", block(1))
     (tmp_path / "out").touch()
     with pytest.raises(OutputError, match="no folder"):
@@ -416,7 +420,7 @@ def test_heavy_libraries_are_not_imported(module: str, absent: tuple[str, ...]) 
 
 
 def test_the_challenges_release_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two patients, a CSV each beside their masks; of one two lesions have merged into its mask 1."""
+    """Two patients, each with a CSV beside the masks; two lesions of the first have merged into mask 1."""
     release = tmp_path / "release"
     for patient in ("aaaaaaaaaa", "bbbbbbbbbb"):
         write(release / f"{patient}_BL_mask_BL_img_00.nii.gz", block(1), block(2, z=8))

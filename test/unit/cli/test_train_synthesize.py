@@ -1,4 +1,4 @@
-"""The command `train synthesize`: files, tables, seeds, workers, resuming, and what it refuses."""
+"""Command `train synthesize`: files, tables, seeds, workers, resumed runs, and errors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_each_followup_has_its_files(two: Path) -> None:
     assert read_image(two / "ct_baseline/followup-001/labels.mha").array.dtype == np.uint16
 
 
-def test_the_record_tells_everything(two: Path) -> None:
+def test_the_record_holds_everything_drawn_and_measured(two: Path) -> None:
     record = json.loads((two / "ct_baseline/followup-002/record.json").read_text())
     assert record["seed"] == 5 and record["number"] == 2
     assert record["settings"]["growth"]["amplitudes_mm2"] == [-22, -18, 15, 25]
@@ -94,7 +94,7 @@ def test_more_followups_and_more_workers_change_nothing(
     assert len(set(firsts.values())) == 3
 
 
-def test_finished_followups_are_kept_and_broken_ones_made_again(
+def test_finished_followups_are_kept_and_damaged_ones_made_again(
     files: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -123,16 +123,16 @@ def test_finished_followups_are_kept_and_broken_ones_made_again(
         ),
     ],
 )
-def test_followups_of_a_scan_are_of_one_seed_and_of_the_same_settings(
+def test_followups_of_a_scan_have_one_seed_and_the_same_settings(
     files: tuple[Path, Path], two: Path, tmp_path: Path, options: tuple[object, ...], has: str, wants: str
 ) -> None:
     out = tmp_path / "out"
     shutil.copytree(two, out)
     shutil.rmtree(out / "ct_baseline" / "followup-001")  # also where it would not be overwritten
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as caught:
         _run("--ct", files[0], "--labels", files[1], "-o", out, *options)
-    assert str(told.value) == (
+    assert str(caught.value) == (
         f"{out / 'ct_baseline'}: holds follow-ups with {has} (followup-002), not {wants}; "
         "expected the same seed and settings, or another --output"
     )
@@ -198,8 +198,8 @@ def test_a_data_set_of_scans_with_and_without_lesions(files: tuple[Path, Path], 
     assert not np.array_equal(first, second)  # the scan's name is part of the seed
 
 
-def test_every_scan_follows_its_own_baseline(files: tuple[Path, Path], tmp_path: Path) -> None:
-    """Of three real scans, the last a follow-up of the first; points, links and pairs stay as they were."""
+def test_the_manifest_keeps_the_baseline_of_every_scan(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of three real scans, the last a follow-up of the first; points, links and pairs are kept."""
     for name in ("first", "second"):
         write_clicks(tmp_path / f"{name}.json", {BIG: (20, 20, 20)})
     (tmp_path / "set.csv").write_text(
@@ -237,9 +237,7 @@ def _write_ct(path: Path, shift: int, like: Path) -> Path:
     return path
 
 
-def test_runs_into_one_folder_add_up_and_never_mix_two_sources(
-    files: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_runs_into_one_folder_add_up_but_never_mix_sources(files: tuple[Path, Path], tmp_path: Path) -> None:
     ct, labels = files
     out = tmp_path / "out"
     first, other = (_write_ct(tmp_path / name / "ct.mha", n, ct) for n, name in enumerate("ab"))
@@ -264,7 +262,7 @@ def test_runs_into_one_folder_add_up_and_never_mix_two_sources(
     assert len(cohort.pairs) == 3
     rows = list(csv.DictReader((out / "lesions.csv").open()))
     assert len({(row["patient"], row["followup"]) for row in rows}) == 3
-    # A follow-up that is no longer whole is no longer listed.
+    # A follow-up that is no longer complete is no longer listed.
     (out / "other_baseline/followup-001/labels.mha").write_bytes(b"cut")
     _run("--ct", first, "--labels", labels, "-o", out, "--count", 1)
     assert len(read_manifest(out / "manifest.csv").pairs) == 2
@@ -276,7 +274,7 @@ def test_a_table_of_others_is_not_overwritten(files: tuple[Path, Path], tmp_path
         _run("--ct", files[0], "--labels", files[1], "-o", tmp_path)
 
 
-def test_a_bad_labelmap_does_not_end_the_others(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_bad_labelmap_does_not_stop_the_others(files: tuple[Path, Path], tmp_path: Path) -> None:
     wrong = read_image(files[1]).array.astype(np.float32)
     wrong[0, 0, 0] = 0.5
     write_image(tmp_path / "bad.mha", wrong, GRID)
@@ -289,7 +287,7 @@ def test_a_bad_labelmap_does_not_end_the_others(files: tuple[Path, Path], tmp_pa
     assert [pair.followup for pair in pairs] == ["B_t0-synthetic-001"]
 
 
-def test_points_out_of_the_scan_are_no_clicks(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_propagated_points_outside_the_scan_are_not_clicks(files: tuple[Path, Path], tmp_path: Path) -> None:
     far = ("--set", "motion.translation_mm=60,60", "--set", "events.p_vanish=0", "--set", "events.new_mean=0")
     _run("--ct", files[0], "--labels", files[1], "-o", tmp_path, *far)
     folder = tmp_path / "ct_baseline" / "followup-001"
@@ -321,7 +319,7 @@ def test_a_scan_has_the_name_of_its_file_or_of_its_patient(
     assert named.folder.isascii() and named.ct == plain.ct
 
 
-def test_what_is_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
+def test_invalid_options_and_files_are_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
     ct, labels = files
     other = tmp_path / "other.mha"
     write_image(other, np.zeros((4, 4, 4), np.uint8), GRID.cropped(_box()))
@@ -356,7 +354,7 @@ def _box():  # type: ignore[no-untyped-def]
     return Box((0, 0, 0), (4, 4, 4))
 
 
-def test_settings_are_overridden_by_name() -> None:
+def test_settings_are_changed_by_name() -> None:
     changed = SynthesisSettings().with_overrides(
         ["growth.amplitudes_mm2=25", "growth.is_per_lesion=true", "events.new_max=1", "voxel_mm=0.8"]
     )

@@ -1,4 +1,4 @@
-"""What empty masks and missing predictions count: every rule of every definition, by hand-made records."""
+"""Scores of empty masks and missing predictions: every rule of every definition, by hand-made records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MISSING = record(10, 0, fn=10, is_missing=True)
 MISSING_EMPTY = record(0, 0, is_missing=True)
 CASES = (BOTH_EMPTY, REFERENCE_EMPTY, PREDICTION_EMPTY, MISSING, MISSING_EMPTY)
 
-# Of both empty, reference empty, prediction empty, no file for a lesion, no file for a vanished one.
+# For: both empty, reference empty, prediction empty, no file for a lesion, no file for a vanished one.
 LEFT_OUT_OR_ZERO = (None, None, 0.0, 0.0, None)
 PAIRS = {
     Metric.DICE: LEFT_OUT_OR_ZERO,
@@ -51,7 +51,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("metric", Metric)
 @pytest.mark.parametrize("name", DEFINITIONS)
-def test_every_rule(name: str, metric: Metric) -> None:
+def test_every_rule_for_empty_masks(name: str, metric: Metric) -> None:
     values = tuple(DEFINITIONS[name].value(metric, case) for case in CASES)
     assert values == pytest.approx(EXPECTED[name][metric])
 
@@ -78,8 +78,8 @@ def test_change_in_volume_is_measured_against_the_baseline(
 @pytest.mark.parametrize("metric", Metric)
 @pytest.mark.parametrize("existed", [None, False])
 @pytest.mark.parametrize("name", DEFINITIONS)
-def test_a_label_of_another_step_counts_nowhere(name: str, existed: bool | None, metric: Metric) -> None:
-    """It is no lesion: to draw nothing is no merit."""
+def test_a_label_of_another_step_is_left_out(name: str, existed: bool | None, metric: Metric) -> None:
+    """It is no lesion, so that an empty prediction is not rewarded."""
     assert DEFINITIONS[name].value(metric, record(0, 0, existed=existed)) is None
 
 
@@ -92,18 +92,18 @@ def test_centres_match_within_25_mm(distance: float, matched: float) -> None:
     assert tracking.value(Metric.DICE, case) == 0.4
 
 
-def test_fates_are_counted_of_lesions_that_were_there() -> None:
+def test_vanished_lesions_are_counted_among_those_of_the_baseline() -> None:
     records = [*CASES, record(10, 10, 5), record(0, 0, existed=False), record(0, 9, existed=None)]
     counts = vanished_counts(records)
     assert counts is not None
-    # Gone in both; drawn, and without a file; both there; drawn empty, and without a file.
+    # Vanished in both; predicted, and without a file; present in both; not predicted, and without a file.
     assert (counts.found, counts.missed, counts.kept, counts.lost) == (1, 2, 1, 2)
     assert counts.sensitivity == pytest.approx(1 / 3) and counts.specificity == pytest.approx(1 / 3)
     assert vanished_counts([record(10, 10, existed=None)]) is None
 
 
 def test_the_command_names_the_definitions() -> None:
-    """It keeps its own list so as to import nothing heavy."""
+    """The command has its own list so that it imports nothing heavy."""
     assert DEFINITIONS.keys() == set(DEFINITION_NAMES) and DEFAULT_DEFINITION in DEFINITION_NAMES
     assert DEFINITIONS["challenge"].scopes[0] is Scope.SCAN
 

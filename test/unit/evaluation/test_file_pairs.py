@@ -1,4 +1,4 @@
-"""Which files belong together, in plain folders, the platform's layout and folders of training data."""
+"""Pairing of files in plain folders, in the platform's layout and in folders of training data."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_plain_reference_is_the_cases_primary_scan(tmp_path: Path) -> None:
     assert not _pair(reference, prediction).warnings
 
 
-def test_one_case_or_file_pairs_whatever_it_is_called(tmp_path: Path) -> None:
+def test_a_single_case_or_file_pairs_under_any_name(tmp_path: Path) -> None:
     truth = _touch(tmp_path, "truth/lesions.mha") / "truth"
     output = _touch(tmp_path, f"run/output/images/{PRIMARY}/segmentation.mha") / "run/output"
     for given in (truth, truth / "lesions.mha"):
@@ -81,7 +81,7 @@ def test_one_case_or_file_pairs_whatever_it_is_called(tmp_path: Path) -> None:
     assert scan.baselines[0][1].name == "b.mha" and scan.patient == "lesions"
 
 
-def test_missing_predictions_are_told_by_step(tmp_path: Path) -> None:
+def test_missing_predictions_are_warned_of_by_step(tmp_path: Path) -> None:
     reference = _touch(tmp_path / "ref", "a.mha", "b.mha")
     one, two = _touch(tmp_path / "one", "a.mha", "b.mha"), _touch(tmp_path / "two", "b.mha")
     found = _pair(reference, one, two)
@@ -117,18 +117,18 @@ def test_a_follow_up_is_not_its_own_baseline(tmp_path: Path) -> None:
     assert found.scans[0].baselines == () and "no baseline" in found.warnings[0]
 
 
-def test_names_that_differ_are_told(tmp_path: Path) -> None:
+def test_pairs_with_different_names_are_warned_of(tmp_path: Path) -> None:
     one, two = _touch(tmp_path / "a", "p1.mha"), _touch(tmp_path / "b", "p2.mha")
-    told = f"{two / 'p2.mha'}: paired with {one / 'p1.mha'} although the names differ"
-    assert _pair(one / "p1.mha", two).warnings == (told,)
+    warning = f"{two / 'p2.mha'}: paired with {one / 'p1.mha'} although the names differ"
+    assert _pair(one / "p1.mha", two).warnings == (warning,)
     assert _pair(one / "p1.mha", one, baseline=two / "p2.mha").warnings == ()
-    assert _pair(one, one, baseline=two / "p2.mha").warnings == (told,)
+    assert _pair(one, one, baseline=two / "p2.mha").warnings == (warning,)
     assert _pair(one / "p1.mha", two / "p2.mha").warnings == ()
     case = _touch(tmp_path / "c", f"A/{PRIMARY}/x.mha"), _touch(tmp_path / "d", f"B/{PRIMARY}/x.mha")
     assert "although the names differ" in _pair(*case).warnings[0]
 
 
-def test_numbers_of_baselines_are_no_names_of_cases(tmp_path: Path) -> None:
+def test_baseline_numbers_of_a_map_are_not_names_of_cases(tmp_path: Path) -> None:
     reference = _touch(tmp_path / "ref", "0.mha", "1.mha")
     lesions = (MappedLesion((1,), (1,), "0", "1"), MappedLesion((2,), (2,), "x_t0", "x_t1"))
     lesion_map = LesionMap(tmp_path / "map", (PatientLesions("x", lesions),))
@@ -137,7 +137,7 @@ def test_numbers_of_baselines_are_no_names_of_cases(tmp_path: Path) -> None:
     assert len(pair_evaluation_files(named, [named], None, lesion_map).scans) == 2  # both are predicted
 
 
-def test_links_that_lead_back_end(tmp_path: Path) -> None:
+def test_symbolic_links_that_lead_back_are_not_followed(tmp_path: Path) -> None:
     folder = _touch(tmp_path / "ref", "a.mha")
     (folder / "again").symlink_to(folder)
     (tmp_path / "twice").mkdir()
@@ -147,7 +147,7 @@ def test_links_that_lead_back_end(tmp_path: Path) -> None:
     assert [s.key.scan for s in _pair(tmp_path / "twice", tmp_path / "twice").scans] == ["x/a", "y/a"]
 
 
-def test_what_cannot_be_paired_is_refused(tmp_path: Path) -> None:
+def test_files_that_cannot_be_paired_are_refused(tmp_path: Path) -> None:
     reference = _touch(tmp_path / "ref", "a.mha", "b.mha")
     prediction = _touch(tmp_path / "pred", "q.mha", "r.mha")
     with pytest.raises(

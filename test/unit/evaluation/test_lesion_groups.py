@@ -50,7 +50,7 @@ def _dice(record: LesionRecord) -> float:
 
 
 @pytest.mark.parametrize(
-    ("drawn", "dice"),
+    ("predicted", "dice"),
     [
         ((SMALL, block(1, z=8, width=8)), 1.0),  # both parts, as what became of lesion 1
         ((SMALL, LARGE), 1.0),
@@ -65,13 +65,13 @@ def _dice(record: LesionRecord) -> float:
 def test_a_lesion_that_has_split_is_scored_as_one(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    drawn: tuple[Block, ...],
+    predicted: tuple[Block, ...],
     dice: float,
     held: int | None,
 ) -> None:
-    """It goes by the id that the baseline holds, else by the lowest; 32 voxels of 5 mm³ in the baseline."""
+    """Its name is the id that the baseline holds, else the lowest; 32 voxels of 5 mm³ in the baseline."""
     before = () if held is None else ((block(held, depth=4),),)
-    (record,), warnings = _evaluated(tmp_path, capsys, SPLIT, (SMALL, LARGE), drawn, *before)
+    (record,), warnings = _evaluated(tmp_path, capsys, SPLIT, (SMALL, LARGE), predicted, *before)
     assert _dice(record) == pytest.approx(dice) and not warnings
     assert (record.lesion, record.baseline_ids) == (str(held or 1), (held or 1,))
     assert record.reference_ids == (1, 2) and record.existed
@@ -85,8 +85,8 @@ def test_a_split_lesion_whose_part_merged_with_another_one(
     rows = [*SPLIT, ("4", "3 3 3", "18 15 9"), ("3", "18 15 9", "3 3 3")]
     third = block(3, z=5, y=8)
     before = (block(1), block(4, z=8), third)
-    drawn = (SMALL, block(4, z=8, width=4), third)
-    records, warnings = _evaluated(tmp_path, capsys, rows, (SMALL, LARGE, third), drawn, before)
+    predicted = (SMALL, block(4, z=8, width=4), third)
+    records, warnings = _evaluated(tmp_path, capsys, rows, (SMALL, LARGE, third), predicted, before)
     one, other = sorted(records, key=lambda record: record.lesion)
     assert (one.lesion, other.lesion) == ("1+4", "3") and not warnings
     assert one.baseline_ids == (1, 4) and one.baseline_ml == pytest.approx(0.16)
@@ -99,7 +99,9 @@ def test_a_split_lesion_vanishes_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert record.existed and record.reference_voxels == 0 and not warnings
 
 
-def test_a_part_that_the_reference_lacks_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_split_part_that_the_reference_lacks_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (record,), (warning,) = _evaluated(tmp_path, capsys, SPLIT, (SMALL,), (SMALL,), (SMALL,))
     assert _dice(record) == 1.0 and "lacks labels that the lesion map lists (2)" in warning
 
@@ -117,7 +119,7 @@ def test_parts_are_of_one_pair_of_scans_and_have_a_centre(tmp_path: Path, row: s
 
 
 def test_split_ids_are_not_those_of_another_pair_of_scans() -> None:
-    """Lesions of two baselines bear the same ids: what 2 became of the other one is no part of this one."""
+    """Lesions of two baselines have the same ids: lesion 2 of the other baseline is not a part here."""
     mapped = (
         MappedLesion((1,), (1,), "0", "0", split_ids=(2,)),
         MappedLesion((2,), (2,), "0", "0", split_ids=(1,)),
@@ -127,7 +129,7 @@ def test_split_ids_are_not_those_of_another_pair_of_scans() -> None:
     assert [(g.name, g.reference_ids) for g in groups] == [("1", (1, 2)), ("2", (9,))]
 
 
-# --- as training has it ------------------------------------------------------------------------------------
+# --- agreement with training -------------------------------------------------------------------------
 
 A, B, C, D = ((4, 5, 5), 1), ((9, 15, 18), 1), ((4, 16, 20), 1), ((9, 5, 14), 1)
 
@@ -157,10 +159,10 @@ A, B, C, D = ((4, 5, 5), 1), ((9, 15, 18), 1), ((4, 16, 20), 1), ((9, 5, 14), 1)
         ([*SPLIT, ("3", "2 2 2", "")], {1: A, 3: B}, {1: A, 2: B, 3: C}, [("1", {1, 2}), ("3", {3})]),
     ],
 )
-def test_the_map_links_what_training_links(
+def test_the_lesion_map_links_the_same_lesions_as_training(
     tmp_path: Path, rows: Rows, before: Lesions, after: Lesions, expected: list[tuple[str, set[int]]]
 ) -> None:
-    """Training reads labelmaps and leaves out what contradicts them; in these releases nothing does."""
+    """Training drops lesions that contradict the labelmaps; in these releases none do."""
     columns = ("lesion_id", "cog_bl", "cog_fu", "cog_propagated")
     of_table = [dict(zip(columns, (*row, "9 8 5"), strict=True)) for row in rows]
     write_challenge(tmp_path, "p", of_table, before, after)

@@ -1,4 +1,4 @@
-"""Which lesions are one: maps in every format, and the groups that come of them."""
+"""Lesion maps in every format, and the groups of labels that they define."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_tracking_of_the_second_generation_has_names_and_several_pairs(tmp_path:
 
 
 def test_the_challenges_csv(tmp_path: Path) -> None:
-    """Lesions 1 and 2 share their centre; 3 has none, which leaves it to the mask; 4 is new."""
+    """Lesions 1 and 2 share their centre; 3 has none, so that the mask decides; 4 is new."""
     text = (
         "lesion_id,img_id_bl,img_id_fu,cog_bl,cog_fu,cog_propagated\n"
         '1,0,0,1 2 3,"(4, 5, 6)",1 2 3\n2,0,0,"[2, 2, 3]",4 5 6,1 2 3\n3,0,0,3 2 3,NaN,1 2 3\n4,0,0,,7 5 6,\n'
@@ -80,7 +80,7 @@ HEADER = "lesion_id,img_id_bl,img_id_fu,cog_bl,cog_fu,cog_propagated\n"
 
 
 def test_the_challenges_release_is_a_folder_of_csvs(tmp_path: Path) -> None:
-    """Each is of the patient that it is named after; other tables and hidden files do not matter."""
+    """Each has the name of its patient; other tables and hidden files are ignored."""
     (tmp_path / "deeper").mkdir()
     (tmp_path / "0123456789.csv").write_text(HEADER + "1,0,0,1 2 3,4 5 6,\n2,0,0,2 2 3,4 5 6,\n")
     (tmp_path / "deeper" / "any name.csv").write_text("\ufeff" + HEADER + '1,0,1,1 2 3,"[7, 7, 7]",\n')
@@ -113,7 +113,7 @@ def test_the_challenges_release_is_a_folder_of_csvs(tmp_path: Path) -> None:
         b"x" * 200_000,
     ],
 )
-def test_tables_of_other_columns_are_not_looked_at_whatever_they_hold(tmp_path: Path, content: bytes) -> None:
+def test_csvs_with_other_columns_are_ignored_whatever_their_content(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "p.csv").write_bytes(b'"lesion_id" , cog_fu\r1,4 5 6\r')
     (tmp_path / "clinic.csv").write_bytes(content)
     (entry,) = read_lesion_map(tmp_path).patients
@@ -137,7 +137,9 @@ def test_tables_of_other_columns_are_not_looked_at_whatever_they_hold(tmp_path: 
         ("b/q.csv", b"lesion_id,cog_fu\n1,\n", "/b/q.csv: is of patient q, like .*/a/q.csv; expected one"),
     ],
 )
-def test_folders_that_are_no_map(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+def test_folders_that_are_not_a_lesion_map_are_refused(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
     for path in (tmp_path / name, *([tmp_path / "a/q.csv"] if name == "b/q.csv" else ())):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
@@ -175,7 +177,9 @@ def test_the_plain_csv(tmp_path: Path) -> None:
         ("a.csv", "lesion_id,cog_fu\n1,1 2 x\n", "line 2: cog_fu .*three numbers"),
     ],
 )
-def test_maps_that_are_none(tmp_path: Path, name: str, text: str, reason: str) -> None:
+def test_files_that_are_not_a_lesion_map_are_refused(
+    tmp_path: Path, name: str, text: str, reason: str
+) -> None:
     with pytest.raises(InputError, match=f"{name}.*{reason}"):
         _read(tmp_path / name, text)
     with pytest.raises(InputError, match="cannot be read"):
@@ -207,31 +211,31 @@ def test_merged_and_split_lesions_are_one() -> None:
 
 
 def test_ids_of_another_lesion_are_not_taken_for_its_prediction() -> None:
-    """Lesion 3 became what the follow-up calls 4, and 4 has vanished: a predicted 4 is that of lesion 4."""
+    """Lesion 3 has the id 4 in the follow-up, and 4 has vanished: a predicted 4 belongs to lesion 4."""
     mapped = [MappedLesion((3,), (4,)), MappedLesion((4,), ())]
     third, fourth = _groups(mapped, {4}, {3, 4}, {3, 4})
     assert third == LesionGroup("3", (3,), (4,), (3,), True)
     assert fourth == LesionGroup("4", (4,), (), (4,), True)
 
 
-def test_no_two_lesions_have_one_name() -> None:
-    """Lesion 3 became 5, and the follow-up calls a new one 3; so it does 7, which the map does not list."""
+def test_names_of_lesions_are_unique() -> None:
+    """Lesion 3 became 5, and a new lesion has the id 3; likewise 7, which the map does not list."""
     groups = _groups([MappedLesion((3,), (5,)), MappedLesion((), (3,))], {3, 5}, {3}, {3})
     assert [(g.name, g.reference_ids) for g in groups] == [("3", (5,)), ("new 3", (3,))]
     groups = _groups([MappedLesion((7,), (8,))], {7, 8}, {7}, {7})
     assert [(g.name, g.reference_ids) for g in groups] == [("7", (8,)), ("new 7", (7,))]
 
 
-def test_centres_are_numbers(tmp_path: Path) -> None:
+def test_centres_in_csvs_are_parsed_as_numbers(tmp_path: Path) -> None:
     text = 'lesion_id,cog_fu\n1,2 2 2\n2,"(2.0, 2.00, 2e0)"\n3,[nan nan nan]\n'
     assert [m.followup_ids for m in _read(tmp_path / "a.csv", text)] == [(1, 2), (1, 2), (3,)]
 
 
-def test_a_map_of_one_scan_is_not_for_another(tmp_path: Path) -> None:
+def test_a_lesion_map_of_one_scan_does_not_apply_to_another(tmp_path: Path) -> None:
     _read(tmp_path / "a.csv", "baseline_id,followup_ids,patient,scan\n1,2,p,p_FU_img_01\n")
     one = read_lesion_map(tmp_path / "a.csv")
     assert one.lesions_of("p_FU_img_00") is None and one.lesions_of("p/p_FU_mask_FU_img_01") is not None
-    assert one.lesions_of("p/truth") is not None  # a name that tells nothing
+    assert one.lesions_of("p/truth") is not None  # a name that cannot be compared
     _read(tmp_path / "b.csv", "baseline_id,followup_ids,patient,scan\n1,2,p,p_t1\n")
     assert read_lesion_map(tmp_path / "b.csv").lesions_of("p_t2") is None
 
@@ -245,7 +249,7 @@ def test_image_numbers_are_the_platforms_scans(tmp_path: Path, numbers: tuple[st
         assert [m.baseline_ids for m in found.lesions_of("case", slot) or ()] == [(lesion,)]
 
 
-def test_labels_that_the_map_does_not_list_stand_for_themselves() -> None:
+def test_labels_that_the_map_does_not_list_are_lesions_of_their_own() -> None:
     listed, new, drawn = _groups([MappedLesion((1,), (1,))], {1, 2}, {1, 9}, None)
     assert listed.name == "1"
     assert new == LesionGroup("2", (), (2,), (2,), False)

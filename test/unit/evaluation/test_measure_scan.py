@@ -23,15 +23,15 @@ DIRECTIONS = {
     "coronal": (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0),
 }
 
-# Of each lesion: place and size (z, y, x) in the reference and in the prediction, and the distance.
+# Position and size (z, y, x) of each lesion in the reference and in the prediction, and the distance.
 LESIONS = {
     # 2, 10 and 20 voxels away: 6, 9 and 14 mm.
     1: ((1, 2, 2), (2, 2, 2), (3, 12, 22), (2, 2, 2), sqrt(36 + 81 + 196)),
     # 8, 5 and 4 voxels: 24, 4.5 and 2.8 mm.
     2: ((9, 20, 2), (2, 2, 2), (17, 25, 6), (2, 2, 2), sqrt(24**2 + 4.5**2 + 2.8**2)),
-    # 8, 9 and 2 voxels: 24, 8.1 and 1.4 mm, further than 25 mm though it is not in voxels.
+    # 8, 9 and 2 voxels: 24, 8.1 and 1.4 mm, more than 25 mm, but not 25 voxels.
     3: ((9, 2, 2), (2, 2, 2), (17, 11, 4), (2, 2, 2), sqrt(24**2 + 8.1**2 + 1.4**2)),
-    # 29 voxels along x: 20.3 mm, near though it is not in voxels.
+    # 29 voxels along x: 20.3 mm, less than 25 mm, but not 25 voxels.
     4: ((5, 30, 10), (1, 1, 1), (5, 30, 39), (1, 1, 1), 20.3),
     # A prediction twice as deep and three times as wide: half a voxel and one.
     5: ((13, 30, 30), (1, 2, 2), (13, 30, 30), (2, 2, 4), sqrt(1.5**2 + 0.7**2)),

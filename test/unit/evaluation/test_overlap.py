@@ -24,7 +24,7 @@ MASKS = st.integers(0, 2**32 - 1).map(
 
 
 def test_counts_of_two_blocks() -> None:
-    """24 voxels against 16, 8 in common; a block of 4 that nobody drew, and a voxel that nobody asked for."""
+    """24 voxels and 16 with 8 in common; a missed block of 4, and a false voxel."""
     reference, prediction = np.zeros((2, 6, 8, 10), bool)
     reference[0:2, 0:3, 0:4] = True
     prediction[1:3, 1:3, 0:4] = True
@@ -43,7 +43,7 @@ def test_counts_of_two_blocks() -> None:
     ) == pytest.approx(0.01)
 
 
-def test_edges_connect_and_corners_do_not() -> None:
+def test_components_connect_over_edges_but_not_over_corners() -> None:
     """A chain over an edge and then a corner: two components of 18 neighbours, one of them is touched."""
     mask, other = np.zeros((2, 4, 4, 4), bool)
     mask[0, 0, 0] = mask[0, 1, 1] = mask[1, 2, 2] = True
@@ -51,7 +51,7 @@ def test_edges_connect_and_corners_do_not() -> None:
     assert untouched_voxels(mask, other) == 1
 
 
-def test_empty_masks_have_nothing_alone() -> None:
+def test_empty_masks_have_no_untouched_voxels() -> None:
     empty, full = np.zeros((2, 2, 2), bool), np.ones((2, 2, 2), bool)
     assert measure_overlap(empty, empty) == Overlap(0, 0, 0, 0, 0)
     assert measure_overlap(full, empty) == Overlap(8, 0, 0, 8, 0)
@@ -62,15 +62,15 @@ def test_empty_masks_have_nothing_alone() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(MASKS)
-def test_against_the_oracles(masks: np.ndarray) -> None:
+def test_overlap_equals_the_oracles(masks: np.ndarray) -> None:
     reference, prediction = masks
     reference[0, 0, 0] = True
     counts = measure_overlap(reference, prediction)
-    mine = dice(counts.reference, counts.prediction, counts.common)
+    ours = dice(counts.reference, counts.prediction, counts.common)
     theirs = compute_dice(torch.from_numpy(prediction)[None, None], torch.from_numpy(reference)[None, None])
-    assert mine == pytest.approx(float(theirs), rel=1e-6)
+    assert ours == pytest.approx(float(theirs), rel=1e-6)
     matrix = calculate_confusion_matrix(reference.astype(int), prediction.astype(int), [0, 1])
-    assert mine == pytest.approx(dice_from_confusion_matrix(matrix)[1])
+    assert ours == pytest.approx(dice_from_confusion_matrix(matrix)[1])
     for one, other, count in ((reference, prediction, counts.fn), (prediction, reference, counts.fp)):
         labelled, _ = ndimage.label(one, ndimage.generate_binary_structure(3, 2))
         alone = set(np.unique(labelled)) - set(np.unique(labelled[other])) - {0}
@@ -79,7 +79,7 @@ def test_against_the_oracles(masks: np.ndarray) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(MASKS)
-def test_symmetries_and_bounds(masks: np.ndarray) -> None:
+def test_overlap_is_symmetric_and_bounded(masks: np.ndarray) -> None:
     reference, prediction = masks
     there, back = measure_overlap(reference, prediction), measure_overlap(prediction, reference)
     assert (there.fn, there.fp, there.common) == (back.fp, back.fn, back.common)

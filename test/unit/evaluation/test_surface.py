@@ -49,7 +49,7 @@ def _deepmind(reference: np.ndarray, prediction: np.ndarray, spacing: Vector) ->
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("seed", range(3))
-def test_as_the_library_of_the_definition(seed: int, spacing: Vector) -> None:
+def test_surface_distances_equal_those_of_surface_distance(seed: int, spacing: Vector) -> None:
     reference, prediction = _blob(seed), _blob(seed + 10, (1, -2, 1))
     assert _compare(reference, prediction, spacing) == pytest.approx(
         _deepmind(reference, prediction, spacing), rel=1e-6
@@ -81,9 +81,9 @@ def test_distances_near_monai_which_counts_border_voxels(spacing: Vector) -> Non
     given = {"spacing": spacing, "include_background": True}
     hd95 = compute_hausdorff_distance(_tensor(prediction), _tensor(reference), percentile=95, **given)
     assd = compute_average_surface_distance(_tensor(prediction), _tensor(reference), symmetric=True, **given)
-    mine = _compare(reference, prediction, spacing)
-    assert mine[0] == pytest.approx(float(hd95), abs=float(np.linalg.norm(spacing)))
-    assert mine[1] == pytest.approx(float(assd), abs=0.5 * float(np.linalg.norm(spacing)))
+    ours = _compare(reference, prediction, spacing)
+    assert ours[0] == pytest.approx(float(hd95), abs=float(np.linalg.norm(spacing)))
+    assert ours[1] == pytest.approx(float(assd), abs=0.5 * float(np.linalg.norm(spacing)))
 
 
 def test_two_single_voxels_apart() -> None:
@@ -95,7 +95,7 @@ def test_two_single_voxels_apart() -> None:
 
 
 def test_a_block_moved_by_one_voxel() -> None:
-    """Moved by 2 mm, the tolerance: everything is near enough. By 3 mm: what faces the shift is not."""
+    """Moved by 2 mm, the tolerance: all is within it. By 3 mm: the sides that face the shift are not."""
     reference, moved = np.zeros((2, 12, 12, 12), bool)
     reference[3:9, 3:9, 3:9] = moved[4:10, 3:9, 3:9] = True
     assert _compare(reference, moved, (2.0, 2.0, 2.0))[2] == 1.0

@@ -1,4 +1,4 @@
-"""The patient moves and is examined again; the saved displacement tells where everything went."""
+"""Motion and appearance of a follow-up, and propagation through its saved displacement."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from model.propagation.points import Direction, propagate_points
 from model.propagation.register.field import FieldTransform, jacobian_determinants
 from model.propagation.register.linear import LinearTransform
 from model.propagation.register.stored import read_transform, save_transform
-from model.synthesis import label_warp as discrete
-from model.synthesis import saved_displacement
+from model.synthesis import label_warp, saved_displacement
 from model.synthesis.appearance import apply_appearance, halo_slices
 from model.synthesis.draw_types import AppearanceDraw, MotionDraw
 from model.synthesis.motion import build_motion
@@ -54,7 +53,7 @@ def test_propagation_through_the_saved_field_finds_the_lesions(tmp_path: Path, n
         assert before[tuple(origin.T)].mean() > (0.95 if lesion_id == BIG else 0.6)
 
 
-def test_the_patient_alone_moves_rigidly() -> None:
+def test_motion_without_elastic_deformation_is_rigid() -> None:
     draw = MotionDraw((3.0, -2.0, 4.0), 1.0, (5.0, -3.0, 1.0), (0.05,) * 3, (0.0,) * 3, 0)
     motion = build_motion(draw, GRID, MotionSettings())
     assert motion.elastic is None and motion.min_jacobian == pytest.approx(1.0)
@@ -107,7 +106,7 @@ def test_the_smallest_determinant_does_not_depend_on_slabs(monkeypatch: pytest.M
             assert saved_displacement.smallest_jacobian(field) == whole
 
 
-def test_scattered_pieces_of_a_small_lesion_are_placed_near_to_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scattered_pieces_of_a_small_lesion_are_placed_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.zeros((36, 60, 60), np.uint16)
     labels[9:11, 14:17, 14:17], labels[22:25, 40:43, 41:44] = 5, 5
     spacing = (2.0, 1.5, 1.5)
@@ -117,22 +116,22 @@ def test_scattered_pieces_of_a_small_lesion_are_placed_near_to_each(monkeypatch:
         return 0.93 * positions + np.reshape((0.7, 1.1, -0.4), (3, 1))
 
     def placed(limit: int) -> np.ndarray:
-        monkeypatch.setattr(discrete, "_MAX_SAMPLED_VOXELS", limit)
+        monkeypatch.setattr(label_warp, "_MAX_SAMPLED_VOXELS", limit)
         followup = np.zeros_like(labels)
-        discrete.place_small(followup, labels, lesion, pull, spacing, lesion.voxels * 1.2)
+        label_warp.place_small(followup, labels, lesion, pull, spacing, lesion.voxels * 1.2)
         return followup
 
     whole = placed(10**9)
     assert np.count_nonzero(whole) == round(lesion.voxels * 1.2)
-    # Only of voxels filled alike others are taken: those nearer to their own piece.
-    shares = discrete._filled_shares(labels, lesion, pull, spacing, Box.of_shape(labels.shape))
+    # Only equally filled voxels may differ: those nearer to their own piece are taken.
+    shares = label_warp._filled_shares(labels, lesion, pull, spacing, Box.of_shape(labels.shape))
     near = placed(0)
     assert np.count_nonzero(near) == np.count_nonzero(whole)
     assert shares[near > 0].sum() == pytest.approx(shares[whole > 0].sum())
     assert not near[14:20].any()  # nothing between the pieces
 
 
-def test_drawn_motion_keeps_to_the_paper() -> None:
+def test_drawn_motion_has_the_published_ranges() -> None:
     scalings, angles, shifts = [], [], []
     for number in range(1, 25):
         draw, _ = _drawn(number)
@@ -149,8 +148,8 @@ def _drawn(number: int):  # type: ignore[no-untyped-def]
     from model.synthesis.random_draws import draw_followup
     from model.synthesis.scan_lesions import ScanLesions
 
-    facts = ScanLesions((), ())
-    return draw_followup(facts, SynthesisSettings(), 1, "scan", number), facts
+    lesions = ScanLesions((), ())
+    return draw_followup(lesions, SynthesisSettings(), 1, "scan", number), lesions
 
 
 def test_noise_has_the_stated_strength_and_does_not_depend_on_slabs() -> None:
@@ -164,7 +163,7 @@ def test_noise_has_the_stated_strength_and_does_not_depend_on_slabs() -> None:
     assert not hu.any()
 
 
-def test_brightness_and_contrast_are_the_papers() -> None:
+def test_brightness_and_contrast_as_published() -> None:
     chosen = AppearanceSettings()
     hu = np.asarray([[[-500.0, 40.0, 300.0]]], np.float32)
     brighter = apply_appearance(
@@ -177,7 +176,7 @@ def test_brightness_and_contrast_are_the_papers() -> None:
     np.testing.assert_allclose(stretched[0, 0], [-600.0, 40.0, 320.0])
 
 
-def test_blur_looks_beyond_its_slab() -> None:
+def test_blur_reads_beyond_its_slab() -> None:
     draw = AppearanceDraw(None, 0, (2.0, 2.0, 2.0), None, None)
     assert halo_slices(draw, (1.0, 1.0, 1.0)) == 8
     assert halo_slices(AppearanceDraw(None, 0, None, None, None), (1.0, 1.0, 1.0)) == 0

@@ -1,4 +1,4 @@
-"""Lesions vanish, appear, merge and split, and the ids say so."""
+"""Lesions vanish, appear, merge and split, and their ids and records follow."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ TOUCHING = np.ones((3, 3, 3))
 
 def _records(baseline: Baseline, settings, **options):  # type: ignore[no-untyped-def]
     draw, followup = made(baseline, settings, **options)
-    facts = find_scan_lesions(baseline.labels, SPACING, settings.events.merge_max_gap_mm)
-    return followup, {r.lesion_id: r for r in lesion_records(facts, draw, followup, GRID)}
+    lesions = find_scan_lesions(baseline.labels, SPACING, settings.events.merge_max_gap_mm)
+    return followup, {r.lesion_id: r for r in lesion_records(lesions, draw, followup, GRID)}
 
 
 def test_vanished_lesions_leave_plausible_tissue() -> None:
@@ -56,7 +56,7 @@ def test_large_lesions_do_not_vanish() -> None:
     assert records[SMALL].fate is SyntheticFate.VANISHED
 
 
-def test_near_lesions_merge_and_both_say_so() -> None:
+def test_near_lesions_merge_and_both_records_have_both_ids() -> None:
     labels = np.zeros(GRID.shape_zyx, np.uint16)
     ball(labels, (14, 28, 22), 5.0, 3)
     ball(labels, (14, 28, 37), 5.0, 8)
@@ -71,13 +71,13 @@ def test_near_lesions_merge_and_both_say_so() -> None:
     assert np.median(followup.ct[bridge]) > 75
 
 
-def test_pairs_are_found_by_their_gap() -> None:
+def test_pairs_to_merge_are_found_by_their_gap() -> None:
     labels = np.zeros((5, 5, 30), np.uint16)
     labels[2, 2, 2], labels[2, 2, 8], labels[2, 2, 29], labels[2, 2, 9] = 1, 2, 3, 4
-    facts = find_scan_lesions(labels, (1.0, 1.0, 1.0), 10.0)
-    # 2 and 4 touch: they are one thing already.
-    assert [(p.first, p.second, p.gap_mm) for p in facts.pairs] == [(1, 2, 6.0), (1, 4, 7.0)]
-    assert near_pairs(labels, facts.lesions, (1.0, 1.0, 1.0), 5.0) == ()
+    lesions = find_scan_lesions(labels, (1.0, 1.0, 1.0), 10.0)
+    # 2 and 4 touch: they are connected already.
+    assert [(p.first, p.second, p.gap_mm) for p in lesions.pairs] == [(1, 2, 6.0), (1, 4, 7.0)]
+    assert near_pairs(labels, lesions.lesions, (1.0, 1.0, 1.0), 5.0) == ()
 
 
 def test_a_split_lesion_keeps_its_id_in_parts() -> None:
@@ -92,33 +92,33 @@ def test_a_split_lesion_keeps_its_id_in_parts() -> None:
     assert records[BORDER].fate in {SyntheticFate.GROWN, SyntheticFate.SHRUNK}
 
 
-def test_parts_that_grow_together_again_are_not_told_as_split() -> None:
+def test_parts_that_grow_together_again_are_recorded_as_joined() -> None:
     baseline = scan(with_small=False)
-    facts = find_scan_lesions(baseline.labels, SPACING, 10.0)
+    lesions = find_scan_lesions(baseline.labels, SPACING, 10.0)
     draw, followup = made(baseline, growth(events(p_split=1), amplitudes_mm2=(25.0,)))
     assert draw.splitting and followup.events.split[0].parts_voxels
     joined = replace(followup, labels=baseline.labels)  # as one piece, of the old size
-    record = next(r for r in lesion_records(facts, draw, joined, GRID) if r.lesion_id == BIG)
+    record = next(r for r in lesion_records(lesions, draw, joined, GRID) if r.lesion_id == BIG)
     assert len(record.parts) == 1 and record.joined_again and record.fate is SyntheticFate.GROWN
     assert all(
         not r.joined_again
-        for r in lesion_records(facts, draw, joined, GRID)
+        for r in lesion_records(lesions, draw, joined, GRID)
         if r is not record and r.lesion_id != BIG
     )
 
 
-def test_what_neighbours_do_to_a_lesion_is_told() -> None:
-    """A lesion that grew and was squeezed by the next one: its fate and target are the labelmap's."""
+def test_fate_and_target_include_the_effect_of_neighbours() -> None:
+    """A lesion that grew and was squeezed by the next one: fate and target follow the labelmap."""
     baseline = scan(with_small=False)
-    facts = find_scan_lesions(baseline.labels, SPACING, 10.0)
+    lesions = find_scan_lesions(baseline.labels, SPACING, 10.0)
     draw, followup = made(baseline, growth(amplitudes_mm2=(25.0,)))
-    before = {r.lesion_id: r for r in lesion_records(facts, draw, followup, GRID)}
+    before = {r.lesion_id: r for r in lesion_records(lesions, draw, followup, GRID)}
     assert before[BIG].fate is SyntheticFate.GROWN and before[BIG].target_reached
 
     def squeezed(share: float) -> SyntheticLesion:
         count = round(voxels(baseline.labels, BIG) * share)
         changed = [replace(x, voxels=count) if x.lesion_id == BIG else x for x in followup.lesions]
-        found = lesion_records(facts, draw, replace(followup, lesions=tuple(changed)), GRID)
+        found = lesion_records(lesions, draw, replace(followup, lesions=tuple(changed)), GRID)
         return next(r for r in found if r.lesion_id == BIG)
 
     assert squeezed(0.7).fate is SyntheticFate.SHRUNK and not squeezed(0.7).target_reached
@@ -128,11 +128,11 @@ def test_what_neighbours_do_to_a_lesion_is_told() -> None:
     )
 
 
-def test_the_scaling_of_the_patient_is_no_growth() -> None:
+def test_scaling_of_the_patient_is_not_recorded_as_growth() -> None:
     baseline = scan(with_small=False)
     scaled = replace(STILL.motion, p_scaling=1, scaling=(1.05, 1.05))
-    wanted = growth(replace(STILL, motion=scaled), amplitudes_mm2=(25.0,), growth_ratio=(1.1, 1.1))
-    _, records = _records(baseline, wanted)
+    settings = growth(replace(STILL, motion=scaled), amplitudes_mm2=(25.0,), growth_ratio=(1.1, 1.1))
+    _, records = _records(baseline, settings)
     record = records[BIG]
     assert record.achieved_ratio is not None and record.achieved_ratio < 1
     assert record.fate is SyntheticFate.GROWN and record.target_reached
@@ -141,10 +141,10 @@ def test_the_scaling_of_the_patient_is_no_growth() -> None:
 @pytest.mark.parametrize("copied", (0.0, 1.0))
 def test_new_lesions_lie_in_tissue_and_over_no_other(copied: float) -> None:
     baseline = scan()
-    wanted = events(new_mean=50, new_max=3, p_new_copied=copied)
-    followup, records = _records(baseline, wanted)
+    settings = events(new_mean=50, new_max=3, p_new_copied=copied)
+    followup, records = _records(baseline, settings)
     new = [record for record in records.values() if record.fate is SyntheticFate.NEW]
-    # Above 65535, which the scan uses, there is nothing: the lowest free ids are taken.
+    # Above 65535, which the scan uses, no ids are left: the lowest free ones are taken.
     assert new and all(record.lesion_id < BIG for record in new)
     for record in new:
         where = followup.labels == record.lesion_id
@@ -157,8 +157,8 @@ def test_new_lesions_lie_in_tissue_and_over_no_other(copied: float) -> None:
 
 def test_fresh_ids_are_unique_to_each_followup() -> None:
     lesion = find_scan_lesions(scan().labels, SPACING, 10.0).lesions[0]
-    wanted = events(new_mean=50, new_max=2)
-    for facts in (
+    settings = events(new_mean=50, new_max=2)
+    for lesions in (
         ScanLesions((replace(lesion, lesion_id=12),), ()),
         ScanLesions((replace(lesion, lesion_id=12),), (), 40),
         ScanLesions((replace(lesion, lesion_id=MAX_LESION_ID - 1),), ()),
@@ -166,15 +166,15 @@ def test_fresh_ids_are_unique_to_each_followup() -> None:
             (replace(lesion, lesion_id=3),), (), MAX_LESION_ID, frozenset({*range(1, 6), MAX_LESION_ID})
         ),
     ):
-        drawn = [draw_followup(facts, wanted, 0, "scan", n).new for n in (1, 2, 3)]
+        drawn = [draw_followup(lesions, settings, 0, "scan", n).new for n in (1, 2, 3)]
         ids = [new.lesion_id for draws in drawn for new in draws]
         assert len(ids) == len(set(ids)) and min(ids) > 0 and max(ids) <= MAX_LESION_ID
-        assert not {lesion.lesion_id for lesion in facts.lesions} & set(ids)
-        assert not facts.patient_ids & set(ids)
-        assert facts.highest_id in (0, MAX_LESION_ID) or min(ids) > facts.highest_id
+        assert not {lesion.lesion_id for lesion in lesions.lesions} & set(ids)
+        assert not lesions.patient_ids & set(ids)
+        assert lesions.highest_id in (0, MAX_LESION_ID) or min(ids) > lesions.highest_id
 
 
-def test_other_lesions_and_followups_leave_a_draw_as_it_is() -> None:
+def test_draws_do_not_depend_on_other_lesions_or_followups() -> None:
     lesion = LabelledLesion(
         5, find_scan_lesions(scan().labels, SPACING, 1.0).lesions[0].box, (1, 1, 1), 500, 1.0
     )

@@ -46,14 +46,14 @@ def test_any_lesion_reaches_its_drawn_ratio_without_folding(
     assert grown.is_reached and grown.ratio == pytest.approx(ratio, rel=0.03)
     assert grown.min_jacobian > 0
     assert all(stage.min_jacobian >= 0.3 for stage in grown.stages)
-    # It fades to nothing at the border of its grid, so that it joins what lies round it.
+    # It fades to zero at the border of its grid.
     border = grown.field.u_mm.copy()
     border[:, 1:-1, 1:-1, 1:-1] = 0
     assert np.abs(border).max() < 1e-4
 
 
 @pytest.mark.parametrize("spacing", ((0.2, 0.2, 0.2), (0.35, 0.3, 0.3)))
-def test_lesions_between_the_nodes_of_the_working_grid_grow(spacing: tuple[float, float, float]) -> None:
+def test_growth_of_lesions_between_the_nodes_of_the_working_grid(spacing: tuple[float, float, float]) -> None:
     labels = np.zeros((12, 40, 40), np.uint16)
     labels[6, 20, 20], labels[6, 5:9, 5:9] = 1, 2
     for lesion in labelled_lesions(labels, spacing):
@@ -69,7 +69,7 @@ def test_lesions_between_the_nodes_of_the_working_grid_grow(spacing: tuple[float
         assert 1 / stretch == pytest.approx(2.5, rel=0.2)
 
 
-def test_a_lesion_that_is_not_seen_has_not_reached_its_target() -> None:
+def test_a_lesion_outside_the_scan_does_not_reach_its_growth_target() -> None:
     labels = _ball(4.0, (1.0, 1.0, 1.0))
     (lesion,) = labelled_lesions(labels, (1.0, 1.0, 1.0))
     away = LocalField((0, 0, 0), (99, 99, 99), np.full((3, 2, 2, 2), 500, np.float32), reaches_on=True)
@@ -79,7 +79,7 @@ def test_a_lesion_that_is_not_seen_has_not_reached_its_target() -> None:
     assert grown.ratio == 1 and not grown.stages and not grown.is_reached
 
 
-def test_large_lesions_take_several_moderate_stages() -> None:
+def test_large_lesions_grow_in_several_moderate_stages() -> None:
     labels = _ball(30.0, (3.0, 1.5, 1.5))
     (lesion,) = labelled_lesions(labels, (3.0, 1.5, 1.5))
     draw = GrowthDraw(1, 25.0, 2.0, 5)
@@ -91,7 +91,7 @@ def test_large_lesions_take_several_moderate_stages() -> None:
     assert all(stage.surface_mm <= limit for stage in grown.stages)
 
 
-def test_a_stage_that_folds_is_damped() -> None:
+def test_a_growth_stage_that_folds_is_damped() -> None:
     labels = _ball(12.0, (1.0, 1.0, 1.0))
     (lesion,) = labelled_lesions(labels, (1.0, 1.0, 1.0))
     wild = replace(GrowthSettings(), amplitudes_mm2=(400.0,), step=(0.8, 0.9), modulation_gain=10.0)
@@ -108,7 +108,7 @@ def test_the_modulation_makes_growth_uneven_and_gain_zero_makes_it_even() -> Non
     centre = (np.asarray(labels.shape) - 1) / 2
 
     def spread(gain: float) -> float:
-        """How much the shift of the surface varies over it."""
+        """Relative spread of the shift over the surface."""
         chosen = replace(GrowthSettings(), modulation_gain=gain)
         field = grow_lesion(labels, (1.0, 1.0, 1.0), lesion, (), GrowthDraw(1, 15.0, 1.6, 3), chosen).field
         directions = np.random.default_rng(0).normal(size=(3, 300))
@@ -119,7 +119,7 @@ def test_the_modulation_makes_growth_uneven_and_gain_zero_makes_it_even() -> Non
     assert spread(0.0) < 0.1 < spread(4.0) and spread(4.0) > 2 * spread(0.0)
 
 
-def test_sigma_follows_the_size() -> None:
+def test_sigma_follows_the_size_of_the_lesion() -> None:
     chosen = GrowthSettings()
     assert blur_sigma_mm(1.0, chosen) == 4.0 and blur_sigma_mm(60.0, chosen) == 5.5
     assert 4.0 < blur_sigma_mm(15.0, chosen) < 5.5
@@ -137,11 +137,11 @@ def test_all_lesions_of_an_image_change_alike_and_keep_their_ids(amplitude: floa
         assert np.sign(change) == np.sign(amplitude)
     for lesion in draw.growth:
         assert followup.growth[lesion.lesion_id].ratio == pytest.approx(lesion.target_ratio, rel=0.03)
-    # A voxel cannot shrink: it grows instead, and is a voxel more at least.
+    # A voxel cannot shrink: it grows instead, by at least a voxel.
     assert voxels(followup.labels, VOXEL) >= 2
 
 
-def test_labels_count_what_the_field_says() -> None:
+def test_the_labelmap_grows_as_the_field_does() -> None:
     baseline = scan(with_small=False)
     _, followup = made(baseline, growth(amplitudes_mm2=(25.0,), growth_ratio=(2.0, 2.0)))
     ratio = voxels(followup.labels, BIG) / voxels(baseline.labels, BIG)
@@ -156,7 +156,7 @@ def test_the_image_follows_the_labels() -> None:
     assert np.median(followup.ct[new]) > 90  # the lesion's HU where there was tissue
 
 
-def test_far_from_lesions_nothing_changes() -> None:
+def test_growth_changes_nothing_far_from_lesions() -> None:
     baseline = scan(with_small=False)
     _, followup = made(baseline, STILL)
     far = (slice(24, 30), slice(0, 12), slice(0, 12))
@@ -164,10 +164,10 @@ def test_far_from_lesions_nothing_changes() -> None:
 
 
 def test_amplitudes_may_be_drawn_for_each_lesion() -> None:
-    facts = find_scan_lesions(scan().labels, GRID.spacing_zyx, 1.0)
+    lesions = find_scan_lesions(scan().labels, GRID.spacing_zyx, 1.0)
 
     def signs(settings: SynthesisSettings) -> set[int]:
-        draws = (draw_followup(facts, settings, 0, "scan", number) for number in range(1, 9))
+        draws = (draw_followup(lesions, settings, 0, "scan", number) for number in range(1, 9))
         return {
             len({np.sign(d.amplitude_mm2) for d in draw.growth if d.lesion_id != VOXEL}) for draw in draws
         }

@@ -1,4 +1,4 @@
-"""The generator's parameters are the paper's, they do what they say, and what makes no sense is refused."""
+"""Parameters of the generator: published defaults, their effect, and limits."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ PAPER = {
 }
 # LesionLocator's normalisation of CT, in its plan.
 PLAN = {"appearance.mean_hu": -63.007, "appearance.std_hu": 282.36, "appearance.clip_hu": (-918, 723)}
-# Where the paper is silent: as docs/synthetic_followups.md has them.
+# Defaults that the paper does not give: as in docs/synthetic_followups.md.
 OURS = {
     "growth.sigma_radii_mm": (5, 30),
     "growth.modulation_gain": 4,
@@ -85,7 +85,7 @@ OURS = {
 LESION = LabelledLesion(
     1, find_scan_lesions(scan().labels, GRID.spacing_zyx, 1.0).lesions[0].box, (1, 1, 1), 500, 1.0
 )
-WHERE = (1.0, 1.0, 1.0)
+SPACING = (1.0, 1.0, 1.0)
 WIDE = (-1e4, 1e4)
 
 
@@ -99,13 +99,13 @@ def _draws(settings: SynthesisSettings, count: int) -> list[FollowupDraw]:
     return [draw_followup(ScanLesions((LESION,), ()), settings, 1, "scan", n) for n in range(1, count + 1)]
 
 
-def test_every_default_stands_in_a_table() -> None:
-    """Data sets and weights rest on them."""
+def test_every_default_setting_is_listed() -> None:
+    """Data sets and weights depend on them."""
     defaults = {name: attrgetter(name)(SynthesisSettings()) for name in _names(SynthesisSettings())}
     assert defaults == PAPER | PLAN | OURS
 
 
-def test_growth_draws_one_of_the_papers_amplitudes_for_an_image() -> None:
+def test_growth_draws_one_published_amplitude_per_image() -> None:
     draws = _draws(SynthesisSettings(), 200)
     drawn = Counter(growth.amplitude_mm2 for draw in draws for growth in draw.growth)
     assert drawn.keys() == {-22, -18, 15, 25} and min(drawn.values()) > 0.15 * drawn.total()
@@ -117,7 +117,7 @@ def test_growth_draws_one_of_the_papers_amplitudes_for_an_image() -> None:
     assert {one.amplitude_mm2 for draw in coarse for one in draw.growth} == {-88, -72, 60, 100}
 
 
-def test_intensities_are_drawn_as_often_and_as_far_as_the_paper_says() -> None:
+def test_intensities_are_drawn_with_published_frequencies_and_ranges() -> None:
     draws = [draw.appearance for draw in _draws(SynthesisSettings(), 500)]
     for values, share, low, high in (
         ([draw.noise_variance for draw in draws], 1.0, 0.0, 0.05),
@@ -132,7 +132,7 @@ def test_intensities_are_drawn_as_often_and_as_far_as_the_paper_says() -> None:
         assert found.mean() == pytest.approx((low + high) / 2, abs=edge)
 
 
-def test_motion_is_drawn_as_often_and_as_far_as_the_paper_says() -> None:
+def test_motion_is_drawn_with_published_frequencies_and_ranges() -> None:
     draws = [draw.motion for draw in _draws(SynthesisSettings(), 500)]
     scalings = [draw.scaling for draw in draws if draw.scaling != 1]
     assert len(scalings) / len(draws) == pytest.approx(0.5, abs=0.05)
@@ -150,7 +150,7 @@ def test_motion_is_drawn_as_often_and_as_far_as_the_paper_says() -> None:
 def test_noise_has_the_strength_that_is_set(variance: float) -> None:
     """A variance of normalised intensities, of 282.36 HU each."""
     appearance = replace(STILL.appearance, p_noise=1.0, noise_variance=(variance, variance))
-    grid = Geometry((50, 50, 20), WHERE, (0.0, 0.0, 0.0))
+    grid = Geometry((50, 50, 20), SPACING, (0.0, 0.0, 0.0))
     flat = Baseline(np.full(grid.shape_zyx, 40, np.int16), np.zeros(grid.shape_zyx, np.uint16), grid)
     ct = made(flat, replace(STILL, appearance=appearance))[1].ct
     assert ct.std() == pytest.approx(variance**0.5 * 282.36, rel=0.02)
@@ -177,7 +177,7 @@ def test_the_elastic_field_is_as_large_as_it_is_set() -> None:
     assert np.abs(elastic.u_mm).max(axis=(1, 2, 3)) == pytest.approx([0.15, 0.2, 0.15], rel=1e-5)
 
 
-def test_the_modulation_is_the_papers_field_times_the_gain() -> None:
+def test_the_modulation_is_the_published_field_times_the_gain() -> None:
     shape = (60, 60, 60)
     factor = modulation_factor(shape, 1.0, 3, GrowthSettings(), 1.0)
     paper = ndimage.gaussian_filter(np.random.default_rng(0).uniform(-3.5, 3.5, shape), 3, mode="wrap")
@@ -188,7 +188,7 @@ def test_the_modulation_is_the_papers_field_times_the_gain() -> None:
         assert alike == pytest.approx(np.exp(-(3**2) / (4 * 3**2)), abs=0.05)
 
 
-def test_sigma_is_the_papers_for_small_and_for_large_lesions() -> None:
+def test_sigma_has_the_published_range() -> None:
     sigmas = [blur_sigma_mm(radius, GrowthSettings()) for radius in (1, 5, 17.5, 30, 90)]
     assert sigmas == pytest.approx([4, 4, 4.75, 5.5, 5.5])
 
@@ -219,12 +219,12 @@ def test_sigma_is_the_papers_for_small_and_for_large_lesions() -> None:
         ("growth.is_per_lesion=2", "true or false"),
     ],
 )
-def test_values_out_of_range_are_told(text: str, expected: str) -> None:
-    with pytest.raises(InputError) as told:
+def test_values_out_of_range_are_refused(text: str, expected: str) -> None:
+    with pytest.raises(InputError) as caught:
         SynthesisSettings().with_overrides([text])
     key, _, value = text.partition("=")
     shown = repr(value) if key.endswith("is_per_lesion") else value
-    assert str(told.value) == f"--set {key}: is {shown}; expected {expected}"
+    assert str(caught.value) == f"--set {key}: is {shown}; expected {expected}"
 
 
 def test_every_setting_has_limits_and_they_can_be_set() -> None:
@@ -241,15 +241,15 @@ def test_every_setting_has_limits_and_they_can_be_set() -> None:
         )
 
 
-def test_the_kind_of_a_setting_is_not_that_of_its_last_value() -> None:
-    """Amplitudes are any number of values in any order, also after there were two of them."""
+def test_the_type_of_a_setting_does_not_depend_on_its_last_value() -> None:
+    """Amplitudes take any number of values in any order, also after two of them."""
     chosen = SynthesisSettings().with_overrides(
         ["growth.amplitudes_mm2=-22,25", "growth.amplitudes_mm2=25,-22,15", "growth.sigma_mm= 4 , 4 "]
     )
     assert chosen.growth.amplitudes_mm2 == (25, -22, 15) and chosen.growth.sigma_mm == (4, 4)
 
 
-def test_the_cohorts_settings_are_allowed() -> None:
+def test_settings_of_the_demonstration_cohort_are_allowed() -> None:
     chosen = SynthesisSettings().with_overrides(list(SEEDING))
     assert chosen.growth.growth_ratio == (1, 1) and chosen.events.new_max == 16
 

@@ -239,7 +239,8 @@ class Geometry:
         return float(np.prod(self.spacing_xyz)) / 1000.0
 
     def _matrix(self) -> FloatArray:
-        return np.asarray(self.direction, np.float64).reshape(3, 3) * np.asarray(self.spacing_xyz)
+        spacing = np.asarray(self.spacing_xyz, np.float64)
+        return np.asarray(self.direction, np.float64).reshape(3, 3) * spacing
 
     def voxel_to_world(self, points_xyz: npt.ArrayLike) -> FloatArray:
         """Convert voxel indices to world coordinates.
@@ -250,7 +251,8 @@ class Geometry:
         Returns:
             LPS mm (..., 3), float64.
         """
-        return np.asarray(points_xyz, np.float64) @ self._matrix().T + np.asarray(self.origin_xyz)
+        origin = np.asarray(self.origin_xyz, np.float64)
+        return np.asarray(points_xyz, np.float64) @ self._matrix().T + origin
 
     def world_to_voxel(self, points_mm: npt.ArrayLike) -> FloatArray:
         """Convert world coordinates to voxel indices.
@@ -261,8 +263,9 @@ class Geometry:
         Returns:
             Voxel indices (..., 3) in the order (x, y, z), float64.
         """
-        offset = np.asarray(points_mm, np.float64) - np.asarray(self.origin_xyz)
-        return offset @ np.linalg.inv(self._matrix()).T
+        offset = np.asarray(points_mm, np.float64) - np.asarray(self.origin_xyz, np.float64)
+        voxels_xyz: FloatArray = offset @ np.linalg.inv(self._matrix()).T
+        return voxels_xyz
 
     def zyx_to_world(self, point_zyx: Sequence[float]) -> Vector:
         """Convert one voxel index to world coordinates.

@@ -29,7 +29,8 @@ class InputVariant(Enum):
     @property
     def channels(self) -> tuple[int, ...]:
         """Indices into the encoded channels."""
-        return self.value
+        channels: tuple[int, ...] = self.value
+        return channels
 
 
 class Family(Enum):

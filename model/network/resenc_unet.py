@@ -234,7 +234,7 @@ class ResEncUNet(nn.Module):
         Returns:
             Logits [B, classes, z, y, x]; with deep supervision a list, full resolution first.
         """
-        logits = self.decoder(self.encoder(channels), self.deep_supervision)
+        logits: list[Tensor] = self.decoder(self.encoder(channels), self.deep_supervision)
         return logits if self.deep_supervision else logits[0]
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:

@@ -201,7 +201,8 @@ def _icosahedron() -> FloatArray:
     golden = (1 + 5**0.5) / 2
     flat = [(0.0, one, other) for one in (-1.0, 1.0) for other in (-golden, golden)]
     corners = [np.roll(corner, turn) for corner in flat for turn in range(3)]
-    return np.asarray(corners) / np.hypot(1, golden)
+    units: FloatArray = np.asarray(corners) / np.hypot(1, golden)
+    return units
 
 
 _DIRECTIONS = _icosahedron()

@@ -270,8 +270,9 @@ def _interpolated(values: FloatArray, knots: FloatArray, positions: FloatArray, 
     below = np.clip(np.floor(steps).astype(int), 0, len(knots) - 2)
     shape = [1] * values.ndim
     shape[axis] = -1
-    weight = (steps - below).reshape(shape)
-    return values.take(below, axis) * (1 - weight) + values.take(below + 1, axis) * weight
+    weight: FloatArray = (steps - below).reshape(shape)
+    start: FloatArray = values.take(below, axis)
+    return start * (1 - weight) + values.take(below + 1, axis) * weight
 
 
 def _voxels_at(points: FloatArray, grid: Geometry) -> npt.NDArray[np.int64]:

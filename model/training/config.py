@@ -269,5 +269,5 @@ def first_difference(one: TrainingConfig, other: TrainingConfig) -> str | None:
 def _is_open(name: str, value: Any) -> bool:
     """Whether a setting is left to the plan, or an origin is not known."""
     if name in _ORIGIN:
-        return value == ""
+        return bool(value == "")
     return (name == "batch_size" and value == 0) or (name == "batch_dice" and value == "auto")

@@ -70,7 +70,7 @@ class Trainer:
     def set_epoch(self, epoch: int) -> float:
         """Set the learning rate of an epoch by the polynomial schedule; returns it."""
         config = self._config
-        rate = config.learning_rate * (1 - epoch / config.epochs) ** config.poly_exponent
+        rate = config.learning_rate * float((1 - epoch / config.epochs) ** config.poly_exponent)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate

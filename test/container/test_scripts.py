@@ -1,9 +1,12 @@
 """run.sh and its environment, on a small checkout that needs no download; and the packaging."""
 
+from __future__ import annotations
+
 import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +22,7 @@ PROCESS = "import sys\nprint(*sys.argv[1:])\nsys.exit(7)\n"
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def checkout(tmp_path: Path) -> Path:
     """The scripts with empty lists of packages and a process.py that shows its arguments."""
     folder = tmp_path / "a checkout"
     folder.mkdir()
@@ -31,18 +34,18 @@ def checkout(tmp_path):
     return folder
 
 
-def call(checkout, *arguments, **variables):
+def call(checkout: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "TORCH_INDEX_URL"} | variables
-    command = [checkout / "run.sh", *arguments]
+    command = [str(checkout / "run.sh"), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
 
-def remove_pip(checkout):
+def remove_pip(checkout: Path) -> None:
     (packages,) = (checkout / ".venv" / "lib").glob("python*/site-packages")
     shutil.rmtree(packages / "pip")
 
 
-def test_environment_is_made_once_and_arguments_are_passed(checkout):
+def test_environment_is_made_once_and_arguments_are_passed(checkout: Path) -> None:
     first = call(checkout, "--input", "some folder")
     assert (first.returncode, first.stdout.splitlines()[-1]) == (7, "--input some folder")
     remove_pip(checkout)  # whoever installs now, fails
@@ -53,7 +56,7 @@ def test_environment_is_made_once_and_arguments_are_passed(checkout):
 
 
 @pytest.mark.parametrize("change", ["requirements", "index"])
-def test_a_change_makes_the_environment_anew(checkout, change):
+def test_a_change_makes_the_environment_anew(checkout: Path, change: str) -> None:
     assert call(checkout).returncode == 7
     marker = checkout / ".venv" / "marker"
     marker.touch()
@@ -65,7 +68,7 @@ def test_a_change_makes_the_environment_anew(checkout, change):
     assert not marker.exists()
 
 
-def test_a_failed_install_is_not_taken_for_a_good_one(checkout):
+def test_a_failed_install_is_not_taken_for_a_good_one(checkout: Path) -> None:
     good = (checkout / "requirements.txt").read_text()
     (checkout / "requirements.txt").write_text("./no-such-package\n")
     for _ in range(2):
@@ -76,18 +79,20 @@ def test_a_failed_install_is_not_taken_for_a_good_one(checkout):
     assert call(checkout).returncode == 7
 
 
-def test_a_machine_without_python_gets_a_clear_message(checkout, tmp_path):
+def test_a_machine_without_python_gets_a_clear_message(checkout: Path, tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("bash", "env", "dirname", "cat", "rm", "mv"):
-        (tools / name).symlink_to(shutil.which(name))
+        program = shutil.which(name)
+        assert program is not None
+        (tools / name).symlink_to(program)
     result = call(checkout, PATH=str(tools))
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     assert "no Python 3.11 or newer" in line
 
 
-def test_torch_is_pinned_in_one_place():
+def test_torch_is_pinned_in_one_place() -> None:
     places = (*REQUIREMENTS, "Dockerfile", "pyproject.toml", "environment.sh", "build.sh")
     pinned = [name for name in places if re.search(r"torch==\d", (CHECKOUT / name).read_text())]
     assert pinned == ["requirements-torch.txt"]

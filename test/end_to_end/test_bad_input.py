@@ -13,7 +13,8 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from ..helpers.cases_on_disk import CHECKOUT, SHAPE, CaseOnDisk, Finished, Grid, body
+from ..helpers.cases_on_disk import SHAPE, CaseOnDisk, Finished, Grid, body
+from ..helpers.paths import CHECKOUT
 
 CT = "primary-followup-ct"
 MASK = "primary-baseline-ct-tumor-lesion-seg"

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ..helpers.cases_on_disk import CENTRES, CHECKOUT, SHAPE, CaseOnDisk, Finished, Grid, ball, body
+from ..helpers.cases_on_disk import CENTRES, SHAPE, CaseOnDisk, Finished, Grid, ball, body
+from ..helpers.paths import CHECKOUT
 
 OUTPUT = "images/{}-followup-ct-tumor-lesion-seg/segmentation.mha"
 

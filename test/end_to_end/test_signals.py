@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ..helpers.cases_on_disk import CHECKOUT, SHAPE, CaseOnDisk
+from ..helpers.cases_on_disk import SHAPE, CaseOnDisk
+from ..helpers.paths import CHECKOUT
 
 # Long work in C code, during which Python handles no signals.
 BUSY = """

@@ -89,7 +89,10 @@ def _case(work: Path, patient: str) -> Path:
         place.mkdir(parents=True)
         (place / "image.mha").write_bytes(source.resolve().read_bytes())
     labels = read_image(mask).array
-    points = {i: tuple(float(v) for v in np.argwhere(labels == i).mean(axis=0)[::-1]) for i in (1, 2)}
+    points = {}
+    for lesion_id in (1, 2):
+        z, y, x = np.argwhere(labels == lesion_id).mean(axis=0).tolist()
+        points[lesion_id] = (x, y, z)
     for name in ("baseline", "followup"):
         write_clicks(case / f"primary-{name}-lesion-clicks.json", points)
     truth = work / "truth" / f"{patient}.mha"

@@ -20,7 +20,7 @@ Block = tuple[int, slice, slice, slice]
 
 def labels(*blocks: Block, dtype: type = np.uint16, grid: Geometry = GRID) -> np.ndarray:
     """A labelmap of blocks: id, z, y, x."""
-    array = np.zeros(grid.shape_zyx, dtype)
+    array: np.ndarray = np.zeros(grid.shape_zyx, dtype)
     for value, z, y, x in blocks:
         array[z, y, x] = value
     return array

@@ -209,6 +209,13 @@ def pair(*names: str) -> frozenset[str]:
     return frozenset(names)
 
 
+def backend_with(kind: str, *pairs: frozenset[str]) -> ShiftBackend:
+    """A back end with the pairs in one of its attributes, e.g. ``fails``."""
+    backend = ShiftBackend()
+    setattr(backend, kind, pairs)
+    return backend
+
+
 def point_of(result: SeriesResult, name: str, lesion_id: int = 1) -> Vector:
     prompt = result.at(name).lesion(lesion_id).prompt
     assert prompt is not None

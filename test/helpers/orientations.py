@@ -6,6 +6,6 @@ from itertools import permutations, product
 
 from model.case.geometry import AxisMap
 
-ORIENTATIONS = [
-    AxisMap(order, flips) for order in permutations(range(3)) for flips in product((False, True), repeat=3)
-]
+ORDERS = list(permutations(range(3), 3))
+FLIPS = list(product((False, True), (False, True), (False, True)))
+ORIENTATIONS = [AxisMap(order, flips) for order in ORDERS for flips in FLIPS]

@@ -73,14 +73,14 @@ class Registered:
         points, source, target, true_mm = self._mapping(direction)
         near = self.refined(direction)
         propagated = propagate_points(points, source, target, near.transform, direction)
-        return np.linalg.norm(target.voxel_to_world(propagated[:, ::-1]) - true_mm, axis=1)
+        return _lengths(target.voxel_to_world(propagated[:, ::-1]) - true_mm)
 
     def errors_everywhere_mm(self, direction: Direction) -> FloatArray:
         """Errors of all points without refinement, (N,) mm."""
         fixed_mm, moving_mm, transform = self.pair.fixed_mm, self.pair.moving_mm, self.registration.transform
         if direction is Direction.TO_FOLLOWUP:
-            return np.linalg.norm(transform.moving_to_fixed(moving_mm) - fixed_mm, axis=1)
-        return np.linalg.norm(transform.fixed_to_moving(fixed_mm) - moving_mm, axis=1)
+            return _lengths(transform.moving_to_fixed(moving_mm) - fixed_mm)
+        return _lengths(transform.fixed_to_moving(fixed_mm) - moving_mm)
 
     def _mapping(self, direction: Direction) -> tuple[FloatArray, Geometry, Geometry, FloatArray]:
         """Voxels of the lesions on the source, its grid, the target's grid, and the true points there, mm."""
@@ -187,8 +187,7 @@ class Deformed:
 
     def moved_mm(self) -> FloatArray:
         """Displacements of the common points by the deformation, without the couch, mm."""
-        shift = self.common.fixed_mm - (0.0, 0.0, COUCH_MM) - self.common.moving_mm
-        return np.linalg.norm(shift, axis=1)
+        return _lengths(self.common.fixed_mm - (0.0, 0.0, COUCH_MM) - self.common.moving_mm)
 
 
 def deformed(scan: RegistrationImage, options: Deformation, grid: Geometry | None = None) -> Deformed:
@@ -258,7 +257,7 @@ def _body(scan: RegistrationImage) -> sitk.Image:
     image = to_image(coarse, Geometry((nx, ny, nz), (x, y, z), g.origin_xyz, g.direction))
     opened = sitk.BinaryMorphologicalOpening(image > _BODY_HU, [2, 2, 2])
     largest = sitk.RelabelComponent(sitk.ConnectedComponent(opened), sortByObjectSize=True) == 1
-    filled = sitk.JoinSeries([sitk.BinaryFillhole(largest[:, :, z]) for z in range(nz)])
+    filled: sitk.Image = sitk.JoinSeries([sitk.BinaryFillhole(largest[:, :, z]) for z in range(nz)])
     filled.CopyInformation(image)
     return filled
 
@@ -288,7 +287,7 @@ def _random_spline(
 
 
 def _field(transform: sitk.Transform, grid: sitk.Image) -> sitk.Image:
-    return sitk.TransformToDisplacementField(
+    field: sitk.Image = sitk.TransformToDisplacementField(
         transform,
         sitk.sitkVectorFloat64,
         grid.GetSize(),
@@ -296,6 +295,12 @@ def _field(transform: sitk.Transform, grid: sitk.Image) -> sitk.Image:
         grid.GetSpacing(),
         grid.GetDirection(),
     )
+    return field
+
+
+def _lengths(vectors: FloatArray) -> FloatArray:
+    lengths: FloatArray = np.linalg.norm(vectors, axis=1)
+    return lengths
 
 
 def _resampled(grid: Geometry, scan: RegistrationImage, truth: sitk.Transform) -> RegistrationImage:

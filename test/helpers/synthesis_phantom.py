@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -43,11 +44,11 @@ STILL = SynthesisSettings(
 )
 
 
-def events(settings: SynthesisSettings = STILL, **changes: float) -> SynthesisSettings:
+def events(settings: SynthesisSettings = STILL, **changes: Any) -> SynthesisSettings:
     return replace(settings, events=replace(settings.events, **changes))
 
 
-def growth(settings: SynthesisSettings = STILL, **changes: object) -> SynthesisSettings:
+def growth(settings: SynthesisSettings = STILL, **changes: Any) -> SynthesisSettings:
     return replace(settings, growth=replace(settings.growth, **changes))
 
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,7 @@ class MemoryScan:
         return _cut(self.labels, box, -1)
 
 
-def _cut(array: npt.NDArray, box: Box, fill: int) -> npt.NDArray:
+def _cut(array: npt.NDArray[Any], box: Box, fill: int) -> npt.NDArray[Any]:
     cut = np.full(box.shape_zyx, fill, array.dtype)
     inside = box.intersection(Box.of_shape(array.shape))
     if not inside.is_empty:
@@ -178,7 +179,7 @@ def write_plan(folder: Path, one: Plan) -> Path:
 
 def config(**changes: object) -> TrainingConfig:
     """A run of seconds, without worker processes."""
-    settings: dict = {
+    settings: dict[str, Any] = {
         "epochs": 4,
         "iterations": 2,
         "validation_iterations": 1,

@@ -104,7 +104,12 @@ def main(path: Path = DEFAULT) -> None:
     focus = np.asarray(lesion.centre_zyx)
     figure, panels = plt.subplots(2, 3, figsize=(9.0, 6.3), layout="constrained")
     shrunk, grown = (followup(baseline, facts, *pair) for pair in ((-22.0, 0.4), (25.0, 2.5)))
-    for column, (title, shown) in enumerate((("shrunk", shrunk), ("baseline", baseline), ("grown", grown))):
+    columns: tuple[tuple[str, Baseline | Followup], ...] = (
+        ("shrunk", shrunk),
+        ("baseline", baseline),
+        ("grown", grown),
+    )
+    for column, (title, shown) in enumerate(columns):
         volume = np.count_nonzero(shown.labels == lesion.lesion_id) * baseline.geometry.voxel_volume_ml
         panels[0, column].set_title(f"{title}: {volume:.2f} ml", fontsize=10)
         for row in range(2):

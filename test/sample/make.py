@@ -49,8 +49,9 @@ class Volume:
 
     def points_xyz_mm(self) -> Points:
         """World points of all voxels, (z, y, x, 3)."""
-        index_xyz = np.moveaxis(np.indices(self.array.shape, dtype=np.float64)[::-1], 0, -1)
-        return index_xyz * np.asarray(self.spacing_xyz_mm) + np.asarray(self.origin_xyz_mm)
+        index_xyz: Points = np.moveaxis(np.indices(self.array.shape, dtype=np.float64)[::-1], 0, -1)
+        spacing = np.asarray(self.spacing_xyz_mm, np.float64)
+        return index_xyz * spacing + np.asarray(self.origin_xyz_mm, np.float64)
 
     def voxel_ml(self) -> float:
         """Volume of one voxel in ml."""

@@ -44,12 +44,14 @@ class Warp:
     def couch(self, points_xyz_mm: Points) -> Points:
         """Baseline-frame points to where the couch offset and the turn put them in the follow-up's world."""
         about = self.turn_about_xyz_mm
-        return (points_xyz_mm - about) @ rotation(TURN_XYZ_DEGREES).T + about + np.asarray(COUCH_XYZ_MM)
+        turned = (points_xyz_mm - about) @ rotation(TURN_XYZ_DEGREES).T
+        return turned + about + np.asarray(COUCH_XYZ_MM, np.float64)
 
     def undo_couch(self, points_xyz_mm: Points) -> Points:
         """Inverse of `couch`."""
         about = self.turn_about_xyz_mm
-        return (points_xyz_mm - about - np.asarray(COUCH_XYZ_MM)) @ rotation(TURN_XYZ_DEGREES) + about
+        offset = points_xyz_mm - about - np.asarray(COUCH_XYZ_MM, np.float64)
+        return offset @ rotation(TURN_XYZ_DEGREES) + about
 
     def breath(self, points_xyz_mm: Points) -> Points:
         """Points with the couch undone -> points with the breath undone: a sum of Gaussian pulls."""
@@ -66,7 +68,7 @@ class Warp:
         radius = np.sqrt((arm**2).sum(axis=-1))
         fade = np.clip((radius - GROWTH_INNER_MM) / (GROWTH_OUTER_MM - GROWTH_INNER_MM), 0.0, 1.0)
         # Quintic step: two continuous derivatives, so that neither end shows as an edge in the image.
-        strength = 1.0 - fade**3 * (fade * (6.0 * fade - 15.0) + 10.0)
+        strength: Points = 1.0 - fade**3 * (fade * (6.0 * fade - 15.0) + 10.0)
         return self.nodule_xyz_mm + arm * (1.0 - (1.0 - 1.0 / GROWTH_SCALE) * strength)[..., None]
 
     def to_baseline(self, points_xyz_mm: Points) -> Points:
@@ -91,7 +93,8 @@ def rotation(angles_xyz_degrees: tuple[float, float, float]) -> Points:
     about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
     about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return about_z @ about_y @ about_x
+    matrix: Points = about_z @ about_y @ about_x
+    return matrix
 
 
 def jacobian_determinant(mapped_xyz_mm: Points, spacing_xyz_mm: tuple[float, float, float]) -> Points:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,14 +29,15 @@ def read(path: Path) -> sitk.Image:
     return sitk.ReadImage(str(path))
 
 
-def facts() -> dict:
-    return json.loads((SAMPLE / "facts.json").read_text(encoding="utf-8"))
+def facts() -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((SAMPLE / "facts.json").read_text(encoding="utf-8"))
+    return facts
 
 
-def clicks(folder: Path, time_point: str) -> list[dict]:
-    return json.loads((folder / f"primary-{time_point}-lesion-clicks.json").read_text(encoding="utf-8"))[
-        "points"
-    ]
+def clicks(folder: Path, time_point: str) -> list[dict[str, Any]]:
+    text = (folder / f"primary-{time_point}-lesion-clicks.json").read_text(encoding="utf-8")
+    points: list[dict[str, Any]] = json.loads(text)["points"]
+    return points
 
 
 def volume_ml(mask: sitk.Image) -> float:

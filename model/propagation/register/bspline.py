@@ -101,7 +101,7 @@ def _deformed(linear: LinearTransform, fixed: RegistrationImage, moving: Registr
 
 def _scale(geometry: Geometry) -> float:
     volume_mm3 = float(np.prod(np.multiply(geometry.size_xyz, geometry.spacing_xyz)))
-    return max(1.0, (volume_mm3 / _VOXELS) ** (1 / 3) / _SPACING_MM)
+    return max(1.0, float((volume_mm3 / _VOXELS) ** (1 / 3)) / _SPACING_MM)
 
 
 def _optimised(
@@ -118,7 +118,7 @@ def _optimised(
         return None
     sides_mm = np.multiply(grid.GetSize(), grid.GetSpacing())
     cells = [max(1, int(np.ceil(side / (stage.control_mm * scale)))) for side in sides_mm]
-    transform = sitk.BSplineTransformInitializer(grid, cells, 3)
+    transform: sitk.Transform = sitk.BSplineTransformInitializer(grid, cells, 3)
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMeanSquares()
     method.SetMetricFixedMask(mask)
@@ -146,7 +146,8 @@ def _worth_sampling(fixed: Level, seen: sitk.Image) -> sitk.Image:
     contrast = sitk.Noise(fixed.image, [_CONTRAST_RADIUS] * 3) > _CONTRAST_HU
     inner = sitk.BinaryErode(seen, [_BORDER_VOXELS] * 3, sitk.sitkBall, 0, 1, False)
     inner = sitk.Resample(inner, fixed.image, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    return sitk.And(sitk.And(fixed.body, contrast), inner)
+    mask: sitk.Image = sitk.And(sitk.And(fixed.body, contrast), inner)
+    return mask
 
 
 def _normalised(image: sitk.Image, seen: sitk.Image) -> sitk.Image:

@@ -59,7 +59,7 @@ class FieldTransform:
         last = np.subtract(self.geometry.size_xyz, 1)
         inside = np.clip(voxels, 0, last)
         outside_mm = np.linalg.norm((voxels - inside) * self.geometry.spacing_xyz, axis=1)
-        weight = np.clip(1.0 - outside_mm / FADE_MM, 0.0, 1.0)
+        weight: FloatArray = np.clip(1.0 - outside_mm / FADE_MM, 0.0, 1.0)
         reached = np.flatnonzero(weight)
         places = np.ascontiguousarray(inside[reached, ::-1].T)
         values = np.zeros((len(voxels), 3))

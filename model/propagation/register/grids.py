@@ -83,7 +83,7 @@ def _block_means(block: Array, sides: tuple[int, int, int, int]) -> tuple[FloatV
 def _mean(values: FloatVolume, axis: int) -> FloatVolume:
     """Mean over a short axis; adding strided slices is several times as fast as ``ndarray.mean``."""
     first, *others = np.moveaxis(values, axis, 0)
-    total = first.copy()
+    total: FloatVolume = first.copy()
     for part in others:
         total += part
     total /= values.shape[axis]
@@ -151,7 +151,8 @@ def body_mask(image: sitk.Image) -> sitk.Image:
     # Slice by slice, because the lungs are cut open at the ends of a scan.
     filled = sitk.JoinSeries([sitk.BinaryFillhole(largest[:, :, z]) for z in range(image.GetSize()[2])])
     filled.CopyInformation(image)
-    return sitk.BinaryDilate(filled, [max(1, round(_BODY_MARGIN_MM / s)) for s in spacing])
+    mask: sitk.Image = sitk.BinaryDilate(filled, [max(1, round(_BODY_MARGIN_MM / s)) for s in spacing])
+    return mask
 
 
 def body_box_mm(scan: RegistrationImage) -> tuple[FloatArray, FloatArray]:

@@ -78,7 +78,7 @@ def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
 
 def _at_zero(image: sitk.Image) -> sitk.Image:
     """A float copy with its origin at zero, as the filter counts shifts in voxels."""
-    copy = sitk.Cast(image, sitk.sitkFloat32)
+    copy: sitk.Image = sitk.Cast(image, sitk.sitkFloat32)
     copy.SetOrigin([0.0] * 3)
     return copy
 

@@ -105,9 +105,9 @@ def image_geometry(image: sitk.Image) -> Geometry:
 
 def _at(image: sitk.Image, voxels: FloatArray, order: int) -> FloatArray:
     """Values at voxel indices (3, N), 0 outside."""
-    return map_coordinates(
-        sitk.GetArrayViewFromImage(image), voxels, np.float64, order=order, mode="constant"
-    )
+    view = sitk.GetArrayViewFromImage(image)
+    values: FloatArray = map_coordinates(view, voxels, np.float64, order=order, mode="constant")
+    return values
 
 
 def correlation(first: FloatArray, second: FloatArray) -> float:

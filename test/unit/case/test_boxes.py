@@ -21,6 +21,7 @@ from model.case.boxes import (
 )
 from model.case.case import Scan, Slot
 from model.case.geometry import AxisMap, Box, Geometry
+from model.case.scans import ClickUnits
 from model.errors import InputError, OutputError
 from test.helpers.orientations import ORIENTATIONS
 
@@ -45,7 +46,7 @@ def _scan(grid: Geometry) -> Scan:
 @given(st.dictionaries(st.integers(1, 65_535), boxes(), max_size=5), st.sampled_from(["voxel", "world"]))
 @same_file
 def test_boxes_round_trip_through_files_and_grids(
-    tmp_path: Path, given_boxes: dict[int, Box], units: str
+    tmp_path: Path, given_boxes: dict[int, Box], units: ClickUnits
 ) -> None:
     path = tmp_path / "boxes.json"
     for axes in ORIENTATIONS[::11]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ MASK = (HU % 7 == 0).astype(np.uint8) * 3
 
 
 def test_a_scan_from_arrays_views_them() -> None:
-    scan = Scan.from_array(HU, SPACING_ZYX, mask=MASK, clicks={7: (1, 2.5, 3), np.int64(8): [0, 0, 0]})
+    clicks: dict[Any, Sequence[float]] = {7: (1, 2.5, 3), np.int64(8): [0, 0, 0]}
+    scan = Scan.from_array(HU, SPACING_ZYX, mask=MASK, clicks=clicks)
     assert np.shares_memory(scan.ct, HU) and np.array_equal(scan.ct, HU) and scan.ct.dtype == HU.dtype
     assert scan.mask is not None and np.shares_memory(scan.mask, MASK) and np.array_equal(scan.mask, MASK)
     assert scan.geometry == scan.file_geometry == Geometry((6, 5, 4), (0.8, 0.9, 2.0), (0.0, 0.0, 0.0))

@@ -26,7 +26,8 @@ SECONDARY = "images/secondary-followup-ct-tumor-lesion-seg/segmentation.mha"
 
 def _summary(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:
     command(*arguments, "--json")
-    return json.loads(capsys.readouterr().out)
+    summary: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return summary
 
 
 def _metrics(summary: dict[str, Any], scope: str = "lesion", step: int = 1) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def test_the_platforms_layout_with_two_scans(tmp_path: Path, capsys: pytest.Capt
         "tracking",
     )
     records = read_records(tmp_path / "out/lesions.csv")
-    found = [(r.scan, r.lesion, r.existed, r.baseline_ml) for r in records if r.lesion != "all"]
+    found: list[Any] = [(r.scan, r.lesion, r.existed, r.baseline_ml) for r in records if r.lesion != "all"]
     assert found == [
         ("case/primary", "1", True, pytest.approx(0.08)),
         ("case/secondary", "2", True, pytest.approx(0.08)),
@@ -226,10 +227,8 @@ def test_merged_lesions_of_a_tracking_file(tmp_path: Path, capsys: pytest.Captur
     )
     assert _metrics(summary)["dice"] == 1.0 and not summary["warnings"]
     records = read_records(tmp_path / "out/lesions.csv")
-    assert [(r.lesion, r.patient, r.baseline_ml) for r in records[:2]] == [
-        ("1+2", "p", pytest.approx(0.16)),
-        ("3", "p", pytest.approx(0.08)),
-    ]
+    found: list[Any] = [(r.lesion, r.patient, r.baseline_ml) for r in records[:2]]
+    assert found == [("1+2", "p", pytest.approx(0.16)), ("3", "p", pytest.approx(0.08))]
     assert summary["steps"][0]["vanished"]["found"] == 1
     assert "tracking.json" in summary["notes"][0]
 

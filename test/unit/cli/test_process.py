@@ -52,8 +52,8 @@ def test_evaluate_with_an_unread_stdout(tmp_path: Path, options: tuple[str, ...]
     labels[1:3, 1:4, 2:5] = 1
     path = tmp_path / "mask.nii.gz"
     write_image(path, labels, Geometry((6, 5, 4), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
-    words = ("-m", "model", "evaluate", "--reference", path, "--prediction", path, *options)
-    assert _run_unread(*words, "-o", tmp_path / "out") == (UNREAD_STDOUT, "")
+    words = ("-m", "model", "evaluate", "--reference", path, "--prediction", path)
+    assert _run_unread(*words, *options, "-o", tmp_path / "out") == (UNREAD_STDOUT, "")
     assert (tmp_path / "out" / "summary.json").is_file()
 
 

@@ -59,7 +59,7 @@ def test_clicks_are_deepest_voxels_by_default(tmp_path: Path, capsys: pytest.Cap
     labels, output = _labels(), tmp_path / "out.json"
     _run(_mask(tmp_path, labels), output)
     clicks = read_clicks(output)
-    assert clicks[7] == (5, 5, 3) and list(clicks) == [7, 65_535]
+    assert clicks[7] == (5.0, 5.0, 3.0) and list(clicks) == [7, 65_535]
     for lesion_id, (x, y, z) in clicks.items():
         assert labels[int(z), int(y), int(x)] == lesion_id
     assert capsys.readouterr().out == f"{output}: 2 clicks\n"
@@ -97,7 +97,7 @@ def test_box_margins_are_clipped_to_the_image(tmp_path: Path, capsys: pytest.Cap
     output = tmp_path / "out.json"
     _run(_mask(tmp_path, _labels()), output, "--type", "box", "--margin", "3")
     start, stop = (flip_order(corner) for corner in read_boxes(output)[7])
-    assert start == (0, 0, 0) and stop == (8, 11, 12)
+    assert start == (0.0, 0.0, 0.0) and stop == (8.0, 11.0, 12.0)
     assert capsys.readouterr().out == f"{output}: 2 boxes\n"
 
 
@@ -294,8 +294,18 @@ def test_sampled_points_ranked_by_unprompted_probability(tmp_path: Path) -> None
     sample = CHECKOUT / "test" / "sample" / "input" / "images"
     (ct,) = (sample / "primary-baseline-ct").glob("*.mha")
     (mask,) = (sample / "primary-baseline-ct-tumor-lesion-seg").glob("*.mha")
-    words = ("--sample", "uniform", "--samples", "4", "--scan", str(ct), "--device", "cpu")
-    words = (*words, "--weights", str(weights))
+    words = (
+        "--sample",
+        "uniform",
+        "--samples",
+        "4",
+        "--scan",
+        str(ct),
+        "--device",
+        "cpu",
+        "--weights",
+        str(weights),
+    )
     _run(mask, tmp_path / "drawn.json", *words, "--simulate", "4")
     _run(mask, tmp_path / "ranked.json", *words, "--simulate", "4", "--sample-probability", "0")
     drawn, ranked = (

@@ -18,7 +18,7 @@ from model.cli import track
 from model.cli.point_options import SAMPLINGS
 from model.errors import InputError, WeightsError
 from model.inference.boost_options import Boosting
-from model.inference.options import ModelOptions
+from model.inference.options import BOOSTS, ModelOptions
 from model.prompts.sampling import Sampling
 from model.tracking.patients import TrackRunOptions
 from model.tracking.series import DEFAULT_CONFIDENCE, ConfidenceRule, PromptKind, Topology
@@ -50,7 +50,8 @@ def _record(folder: Path) -> dict[str, Any]:
 
 
 def _found(folder: Path, name: str, lesion_id: int) -> np.ndarray[Any, Any]:
-    return read_image(folder / name / "primary.mha").array == lesion_id
+    found: np.ndarray[Any, Any] = read_image(folder / name / "primary.mha").array == lesion_id
+    return found
 
 
 # --- options ---------------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ def _found(folder: Path, name: str, lesion_id: int) -> np.ndarray[Any, Any]:
 
 def test_defaults_and_choices_match_the_library() -> None:
     assert _options() == TrackRunOptions(Path("in"), Path("out"))
-    assert tuple(Topology) == track.TOPOLOGIES and tuple(Boosting) == track.BOOSTS
+    assert tuple(Topology) == track.TOPOLOGIES and tuple(Boosting) == BOOSTS
     assert tuple(Sampling) == SAMPLINGS and tuple(ConfidenceRule) == track.CONFIDENCES
     assert track.CONFIDENCES[0] == DEFAULT_CONFIDENCE
 
@@ -138,11 +139,11 @@ def test_every_option_is_passed_on() -> None:
         True,
         PromptKind.BOX,
     )
-    assert tracking.choice is not None and tracking.choice.hu_window == (-50, 200) and tracking.seed == 9
+    assert tracking.choice is not None and tracking.choice.hu_window == (-50.0, 200.0) and tracking.seed == 9
     assert tracking.choice.min_probability == 0.4
     assert (tracking.choice.sampling.method, tracking.choice.sampling.count) == (Sampling.UNIFORM, 5)
     assert (tracking.confidence, tracking.confidence_options.flag_mm) == (ConfidenceRule.SPREAD, 6)
-    assert tracking.overlap == "max-id" and tracking.fate.hu_window == (-100, 300)
+    assert tracking.overlap == "max-id" and tracking.fate.hu_window == (-100.0, 300.0)
     assert (tracking.fate.min_probability, tracking.fate.min_mean_probability) == (0.7, 0.5)
     assert (tracking.fate.min_volume_ml, tracking.fate.min_diameter_mm) == (0.1, 5)
     assert (segmenter.name, segmenter.weights_dir) == ("single", Path("w"))

@@ -9,14 +9,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from model.case.geometry import Box
+from model.case.geometry import Box, Vector
 from model.cli import train as command
 from model.data import prepare
 from model.data.folds import read_folds
+from model.data.preprocess import PreparationJob, prepare_scan
 from model.data.store import read_prepared, scan_folder
 from model.errors import InputError
 from model.network.plan import read_plan
@@ -68,6 +70,7 @@ def test_a_data_set_is_prepared_and_read_back(
         assert [lesion.followup_ids for lesion in pair.lesions] == [(1,), (2,)]
         for lesion in pair.lesions:
             assert lesion.has_baseline_mask and not lesion.is_absent
+            assert lesion.baseline_point_zyx is not None
             z, y, x = (int(value) for value in lesion.baseline_point_zyx)
             at_point = Box((z, y, x), (z + 1, y + 1, x + 1))
             assert pair.baseline.read_labels(at_point).item() == lesion.lesion_id
@@ -83,9 +86,9 @@ def test_prepared_scans_are_kept(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    whole = prepare.prepare_scan
+    whole = prepare_scan
 
-    def interrupted(job) -> None:
+    def interrupted(job: PreparationJob) -> None:
         if len(calls) == 4:
             raise KeyboardInterrupt
         calls.append(job.scan.scan_id)
@@ -127,7 +130,7 @@ def test_processes_give_the_same_data(data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_conflicting_folds_are_refused_before_anything_is_written(
-    data: Path, tmp_path: Path, monkeypatch, options, difference
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, Any], difference: str
 ) -> None:
     _run("--data", data, "-o", tmp_path, "--workers", 1)
     before = _files(tmp_path)
@@ -187,7 +190,9 @@ def test_an_excluded_patient_prepared_before_the_folds_is_new_to_them(tmp_path: 
 
 
 @pytest.mark.parametrize("spacings", [((6, 2.4, 2.4), (2.6, 1.2, 1.1)), ((2.6, 1.2, 1.1), (6, 2.4, 2.4))])
-def test_folds_in_conflict_after_resampling_leave_no_index(tmp_path: Path, spacings) -> None:
+def test_folds_in_conflict_after_resampling_leave_no_index(
+    tmp_path: Path, spacings: tuple[Vector, Vector]
+) -> None:
     """Only after resampling is it known who is lost, or is no longer lost."""
     speck = [BEFORE, {2: ((9, 14, 17), 0)}]
     path = manifest_of_pairs(tmp_path, {"a": [BEFORE, AFTER], "b": [BEFORE, AFTER], "c": speck})
@@ -289,7 +294,7 @@ def test_impossible_folds_are_refused_before_the_work(data: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("options", [("--workers", 0), ("--spacing", 0, 1, 1), ("--seed", -1)])
-def test_invalid_options_are_refused(data: Path, tmp_path: Path, options) -> None:
+def test_invalid_options_are_refused(data: Path, tmp_path: Path, options: tuple[Any, ...]) -> None:
     with pytest.raises(InputError, match=options[0]):
         _run("--data", data, "-o", tmp_path, *options)
 

@@ -227,7 +227,7 @@ def test_the_manifest_keeps_the_baseline_of_every_scan(files: tuple[Path, Path],
         (f"p_{name}", f"p_{name}-synthetic-00{n}") for name in ("first", "second", "third") for n in (1, 2)
     ]
     assert all(pair.renamed == ((7, (7, 8)),) for pair in made)
-    assert made[1].propagated_points == ((7, (1, 2, 2)),) and made[0].baseline_points
+    assert made[1].propagated_points == ((7, (1.0, 2.0, 2.0)),) and made[0].baseline_points
 
 
 def _write_ct(path: Path, shift: int, like: Path) -> Path:

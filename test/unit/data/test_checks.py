@@ -58,7 +58,7 @@ def test_points_outside_are_not_used_and_far_ones_noted(tmp_path: Path) -> None:
     assert "the point is not used" in only_problem(checked, "propagated point [-3, 9, 6]")
     assert "mm from its voxels" in only_problem(checked, "baseline point [2, 2, 1]")
     lesion = checked.cohort.lesions[0]
-    assert lesion.baseline_point_xyz == (9, 8, 5) and lesion.propagated_point_xyz is None
+    assert lesion.baseline_point_xyz == (9.0, 8.0, 5.0) and lesion.propagated_point_xyz is None
 
 
 def test_an_absent_lesion_without_a_propagated_point_is_left_out(tmp_path: Path) -> None:

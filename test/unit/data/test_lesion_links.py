@@ -86,7 +86,9 @@ def test_a_merged_lesion_that_the_baseline_lacks_is_missing(tmp_path: Path) -> N
         ({1: ((4, 5, 5), 1)}, {}),
     ],
 )
-def test_a_split_lesion_needs_all_parts_that_have_a_point(tmp_path: Path, after: Lesions, expected) -> None:
+def test_a_split_lesion_needs_all_parts_that_have_a_point(
+    tmp_path: Path, after: Lesions, expected: dict[int, tuple[int, ...]]
+) -> None:
     rows = [("1", "9 8 5", "5 5 4", "9 8 5"), ("2", "9 8 5", "18 15 9", "")]
     checked, ids = checked_release(tmp_path, rows, ONE, after)
     assert ids == expected and len(checked.faults) == 1 - len(expected)

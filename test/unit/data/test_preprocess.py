@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.case.geometry import Box, Geometry
+from model.case.geometry import Box, Geometry, Vector
 from model.data.dataset import RawScan
 from model.data.preprocess import PreparationJob, is_prepared, prepare_scan
 from model.data.scan_survey import load_scan
@@ -20,7 +20,9 @@ from test.helpers.data_sets import GRID, SAGITTAL, TURNED, write_raw_scan, write
 
 @pytest.mark.parametrize("geometry", [GRID, TURNED, SAGITTAL])
 @pytest.mark.parametrize("spacing", [(2.0, 1.0, 0.9), (2.6, 1.2, 1.1), (4.0, 1.7, 1.3)])
-def test_prepared_patches_equal_those_of_inference(tmp_path: Path, plan: Plan, geometry, spacing) -> None:
+def test_prepared_patches_equal_those_of_inference(
+    tmp_path: Path, plan: Plan, geometry: Geometry, spacing: Vector
+) -> None:
     plan = replace(plan, spacing_zyx=spacing)
     raw = write_raw_scan(tmp_path, geometry)
     prepare_scan(PreparationJob(raw, GRID, plan, tmp_path / "store", 0))

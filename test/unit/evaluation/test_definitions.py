@@ -24,7 +24,7 @@ CASES = (BOTH_EMPTY, REFERENCE_EMPTY, PREDICTION_EMPTY, MISSING, MISSING_EMPTY)
 
 # For: both empty, reference empty, prediction empty, no file for a lesion, no file for a vanished one.
 LEFT_OUT_OR_ZERO = (None, None, 0.0, 0.0, None)
-PAIRS = {
+PAIRS: dict[Metric, tuple[float | None, ...]] = {
     Metric.DICE: LEFT_OUT_OR_ZERO,
     Metric.RECALL: LEFT_OUT_OR_ZERO,
     Metric.PRECISION: LEFT_OUT_OR_ZERO,
@@ -41,7 +41,7 @@ PAIRS = {
     Metric.CHANGE_ERROR: (None,) * 5,  # no baseline
 }
 TRACKED = (1.0, 0.0, 0.0, 0.0, 0.0)
-EXPECTED = {
+EXPECTED: dict[str, dict[Metric, tuple[float | None, ...]]] = {
     "challenge": PAIRS,
     "longitudinal": PAIRS,
     "tracking": PAIRS

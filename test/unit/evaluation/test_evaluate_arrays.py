@@ -124,7 +124,7 @@ GOOD = np.zeros((2, 3, 4), np.uint8)
     ],
 )
 def test_invalid_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
-    arguments = {"reference": GOOD, "prediction": GOOD, "spacing_zyx": (1, 1, 1)} | changes
+    arguments: dict[str, Any] = {"reference": GOOD, "prediction": GOOD, "spacing_zyx": (1, 1, 1)} | changes
     with pytest.raises(InputError, match=f"^{message}"):
         evaluate_arrays(**arguments)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from math import cos, radians, sin, sqrt
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ DIRECTIONS = {
 }
 
 # Position and size (z, y, x) of each lesion in the reference and in the prediction, and the distance.
-LESIONS = {
+LESIONS: dict[int, tuple[Any, ...]] = {
     # 2, 10 and 20 voxels away: 6, 9 and 14 mm.
     1: ((1, 2, 2), (2, 2, 2), (3, 12, 22), (2, 2, 2), sqrt(36 + 81 + 196)),
     # 8, 5 and 4 voxels: 24, 4.5 and 2.8 mm.

@@ -8,7 +8,7 @@ import torch
 from grand_challenge_metrics.stats import calculate_confusion_matrix, dice_from_confusion_matrix
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.metrics import compute_dice
+from monai.metrics.meandice import compute_dice
 from scipy import ndimage
 
 from model.evaluation.metrics import Metric, measured_value

@@ -159,6 +159,7 @@ def test_paired_differences() -> None:
     assert dice.difference.low is not None and dice.difference.low == pytest.approx(0.1, abs=0.02)
     assert (dice.better, dice.worse) == (6, 0)
     assert dice.p_lesions == pytest.approx(stats.wilcoxon([0.1] * 5 + [0.3]).pvalue)
+    assert dice.difference.mean is not None
     back = _compared(compare_runs(others, this_run, Path("run"), LONGITUDINAL), Metric.DICE)
     assert back.difference.mean == pytest.approx(-dice.difference.mean or 0) and back.worse == 6
 

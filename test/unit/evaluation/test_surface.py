@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import surface_distance
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.surface_dice import compute_surface_dice
+from monai.metrics.surface_distance import compute_average_surface_distance
 
 from model.case.geometry import Vector
 from model.evaluation.surface import SurfaceElements, surface_distances, surface_elements
@@ -29,7 +31,7 @@ def _blob(seed: int, shift: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
     rng = np.random.default_rng(seed)
     z, y, x = np.indices((18, 20, 22))
     radius = np.sqrt((z - 8 - shift[0]) ** 2 + (y - 9 - shift[1]) ** 2 + (x - 6 - shift[2]) ** 2)
-    mask = radius < 6 + rng.uniform(-1.2, 1.2, radius.shape)
+    mask: np.ndarray = radius < 6 + rng.uniform(-1.2, 1.2, radius.shape)
     mask[16, 18, 20] = seed % 2 == 0
     return mask
 
@@ -78,7 +80,7 @@ def test_nsd_as_monai_with_subvoxels(spacing: Vector) -> None:
 def test_distances_near_monai_which_counts_border_voxels(spacing: Vector) -> None:
     """Without areas and between voxels: the same within a voxel's diagonal."""
     reference, prediction = _blob(1), _blob(13, (2, -3, 1))
-    given = {"spacing": spacing, "include_background": True}
+    given: dict[str, Any] = {"spacing": spacing, "include_background": True}
     hd95 = compute_hausdorff_distance(_tensor(prediction), _tensor(reference), percentile=95, **given)
     assd = compute_average_surface_distance(_tensor(prediction), _tensor(reference), symmetric=True, **given)
     ours = _compare(reference, prediction, spacing)

@@ -199,7 +199,8 @@ def test_reprompt_moves_both_points_if_the_scan_is_its_own_baseline() -> None:
 
 
 def _distances_mm(points: Sequence[Vector], centre: Vector) -> np.ndarray:
-    return np.linalg.norm((np.asarray(points) - centre) * SPACING_ZYX, axis=1)
+    distances: np.ndarray = np.linalg.norm((np.asarray(points) - centre) * SPACING_ZYX, axis=1)
+    return distances
 
 
 def test_perturbed_points_are_uniform_in_the_ball() -> None:
@@ -240,7 +241,7 @@ def test_perturbed_averages_one_batch_of_views() -> None:
     boosted, prompt = _boosted(fake, Boosting.PERTURBED), make_prompt(RIM)
     found = _only(boosted, prompt)
     assert [len(batch) for batch in fake.batches] == [3]
-    mean = np.mean([0.9, 0.45, 0.7])
+    mean = float(np.mean([0.9, 0.45, 0.7]))
     np.testing.assert_allclose(volume_of(found), cuboid((2, 7), (4, 11), (4, 11), value=mean), rtol=1e-6)
     # Two of the three results agree; one is empty.
     assert boosted.agreement(prompt) == pytest.approx(1 / 3)
@@ -289,7 +290,7 @@ def test_click_majority_needs_more_than_half() -> None:
 
 
 def _dice(one: np.ndarray, other: np.ndarray) -> float:
-    return 2 * ((one > 0) & (other > 0)).sum() / ((one > 0).sum() + (other > 0).sum())
+    return 2 * float(((one > 0) & (other > 0)).sum()) / float((one > 0).sum() + (other > 0).sum())
 
 
 def test_click_majority_of_two_needs_both() -> None:

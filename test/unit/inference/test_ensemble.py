@@ -101,11 +101,10 @@ def test_out_of_memory_loads_one_fold_at_a_time(
 ) -> None:
     _refusing(monkeypatch, lambda ensemble, _: ensemble.rung.resident)
     built: list[FoldWeights] = []
-    build = module.build_network
 
     def counted(plan: object, fold: FoldWeights, device: str = "cpu") -> ResEncUNet:
         built.append(fold)
-        return build(PLAN, fold, device)
+        return build_network(PLAN, fold, device)
 
     monkeypatch.setattr(module, "build_network", counted)
     ensemble = _ensemble()

@@ -56,7 +56,7 @@ def test_a_request_without_box_and_masks() -> None:
 
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.float16, np.float64])
 def test_booleans_and_probabilities_are_accepted(kind: type) -> None:
-    values = (cuboid(*LESION) > 0).astype(kind)
+    values: np.ndarray = (cuboid(*LESION) > 0).astype(kind)
     result = _segmented(lambda request: values)
     assert isinstance(result, LesionResult) and result.box.bounds() == [list(side) for side in LESION]
     assert np.array_equal(volume_of(result), values.astype(np.float32))

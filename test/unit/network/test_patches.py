@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from model.network.patches import (
     place_patches,
 )
 from model.network.plan import CtNormalization, Plan, read_plan
+from test.helpers.orientations import FLIPS, ORDERS
 from test.helpers.paths import GOLDEN_MODEL
 
 SCHEME = CtNormalization(-800.0, 400.0, 50.0, 140.0)
@@ -96,8 +96,6 @@ def test_start_of_a_placed_patch(point: int, shape: int, expected: int) -> None:
 # --- any order and signs of the axes ---------------------------------------------------------------------
 
 PLAN = read_plan(GOLDEN_MODEL / "plans.json")
-FLIPS = list(product((False, True), repeat=3))
-ORDERS = list(permutations(range(3)))
 
 
 def _scan(
@@ -135,7 +133,7 @@ def test_network_axes_are_flipped_then_permuted(situation: tuple[Scan, Scan, Pla
     scan, like, plan, box = situation
     grid = network_grid(scan.geometry, plan, like.geometry if like else None)
     pairs = zip(scan.geometry.axis_signs_zyx(), like.geometry.axis_signs_zyx(), strict=True)
-    flips = [axis for axis, (mine, wanted) in enumerate(pairs) if mine != wanted]
+    flips = tuple(axis for axis, (mine, wanted) in enumerate(pairs) if mine != wanted)
     inside = box.intersection(grid.whole)
 
     def cut(array: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from model.case.case import LesionPrompt, PointSource, PromptPoint, Scan, Slot, 
 from model.case.geometry import AxisMap, Box, Geometry, Index, flip_order
 from model.case.labelmaps import bounding_box
 from model.network.encoding import encode_patches, place_lesion
-from model.network.patches import place_patches
+from model.network.patches import Placement, place_patches
 from model.network.plan import read_plan
 from model.network.tiles import (
     Blend,
@@ -177,7 +177,7 @@ def _pairs(
     followup_point: Index,
     followup_shape: Index = (40, 60, 60),
     flipped: tuple[bool, bool, bool] = (False,) * 3,
-) -> list:
+) -> list[Placement]:
     baseline = _scan(mask, TimePointName.BASELINE, flipped)
     followup = _scan(np.zeros(followup_shape, np.uint8), TimePointName.FOLLOWUP)
     stored_point = AxisMap(flipped=flipped).point(baseline_point, mask.shape)

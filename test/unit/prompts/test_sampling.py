@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,12 +50,15 @@ def _grid(shape: Sequence[int]) -> list[np.ndarray]:
 
 def _ring() -> np.ndarray:
     z, y, x = _grid((5, 31, 31))
-    return (np.hypot(y, x) > 8) & (np.hypot(y, x) < 13) & (abs(z) < 3)
+    radius: np.ndarray = np.hypot(y, x)
+    return (radius > 8) & (radius < 13) & (abs(z) < 3)
 
 
 def _sickle() -> np.ndarray:
     z, y, x = _grid((7, 31, 31))
-    return (np.hypot(y, x) < 14) & (np.hypot(y, x - 6) > 12) & (abs(z) < 4)
+    outer: np.ndarray = np.hypot(y, x)
+    inner: np.ndarray = np.hypot(y, x - 6)
+    return (outer < 14) & (inner > 12) & (abs(z) < 4)
 
 
 @given(masks, spacings, offsets)
@@ -182,7 +186,7 @@ def test_a_grid_with_a_fixed_number_of_points_per_axis() -> None:
     cube[5:14, 5:14, 5:14] = True
     options = SamplingOptions(Sampling.FIXED_NUMBER)
     points = sample_points(cube, UNIT, options, np.random.default_rng(0))
-    assert set(points) == set(product((6, 9, 12), repeat=3)) and points[0] == (9, 9, 9)
+    assert set(points) == set(product((6, 9, 12), repeat=3)) and points[0] == (9.0, 9.0, 9.0)
     few = sample_points(cube, UNIT, SamplingOptions(Sampling.FIXED_NUMBER, count=1), np.random.default_rng(0))
     assert few == [(9, 9, 9)]
 
@@ -253,7 +257,7 @@ def test_sampled_points_are_filtered_and_ranked() -> None:
     probability = np.broadcast_to(np.linspace(0, 1, 14, dtype=np.float32), ct.shape)
     every = SamplingOptions(Sampling.UNIFORM, count=10)
 
-    def choose(**limits: object) -> Candidates:
+    def choose(**limits: Any) -> Candidates:
         options = ChoiceOptions(every, **limits)
         return choose_points(lesion, UNIT, options, np.random.default_rng(3), ct, probability)
 

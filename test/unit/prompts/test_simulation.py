@@ -29,7 +29,8 @@ ON_THE_LESION = [rule for rule in ClickRule if rule is not ClickRule.CENTRE]
 
 def _ball() -> np.ndarray:
     z, y, x = np.indices((11, 12, 13))
-    return (((z - 5) ** 2 + (y - 6) ** 2 + (x - 7) ** 2) <= 16).astype(np.uint16)
+    inside: np.ndarray = ((z - 5) ** 2 + (y - 6) ** 2 + (x - 7) ** 2) <= 16
+    return inside.astype(np.uint16)
 
 
 def _clicks(

@@ -113,7 +113,8 @@ def test_scattered_pieces_of_a_small_lesion_are_placed_separately(monkeypatch: p
     (lesion,) = labelled_lesions(labels, spacing)
 
     def pull(positions: np.ndarray) -> np.ndarray:
-        return 0.93 * positions + np.reshape((0.7, 1.1, -0.4), (3, 1))
+        pulled: np.ndarray = 0.93 * positions + np.reshape((0.7, 1.1, -0.4), (3, 1))
+        return pulled
 
     def placed(limit: int) -> np.ndarray:
         monkeypatch.setattr(label_warp, "_MAX_SAMPLED_VOXELS", limit)

@@ -23,7 +23,7 @@ from ...helpers.synthesis_phantom import BIG, BORDER, GRID, SMALL, STILL, VOXEL,
 def _ball(radius: float, spacing: tuple[float, float, float]) -> np.ndarray:
     half = [int(np.ceil(radius / s)) + 2 for s in spacing]
     grid = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in half), indexing="ij"))
-    distance = np.linalg.norm(grid * np.reshape(spacing, (3, 1, 1, 1)), axis=0)
+    distance: np.ndarray = np.linalg.norm(grid * np.reshape(spacing, (3, 1, 1, 1)), axis=0)
     return (distance <= radius).astype(np.uint16)
 
 

@@ -17,11 +17,17 @@ from model.errors import InputError
 from model.synthesis.appearance import apply_appearance
 from model.synthesis.compose_followup import Baseline
 from model.synthesis.draw_types import AppearanceDraw, FollowupDraw
-from model.synthesis.growth_region import GrowthSettings, blur_sigma_mm, modulation_factor
+from model.synthesis.growth_region import blur_sigma_mm, modulation_factor
 from model.synthesis.motion import build_motion
 from model.synthesis.random_draws import draw_followup
 from model.synthesis.scan_lesions import LabelledLesion, ScanLesions, find_scan_lesions
-from model.synthesis.settings import LIMITS, AppearanceSettings, MotionSettings, SynthesisSettings
+from model.synthesis.settings import (
+    LIMITS,
+    AppearanceSettings,
+    GrowthSettings,
+    MotionSettings,
+    SynthesisSettings,
+)
 from test.cohort.make import SEEDING
 
 from ...helpers.synthesis_phantom import BIG, GRID, STILL, made, scan
@@ -246,12 +252,12 @@ def test_the_type_of_a_setting_does_not_depend_on_its_last_value() -> None:
     chosen = SynthesisSettings().with_overrides(
         ["growth.amplitudes_mm2=-22,25", "growth.amplitudes_mm2=25,-22,15", "growth.sigma_mm= 4 , 4 "]
     )
-    assert chosen.growth.amplitudes_mm2 == (25, -22, 15) and chosen.growth.sigma_mm == (4, 4)
+    assert chosen.growth.amplitudes_mm2 == (25.0, -22.0, 15.0) and chosen.growth.sigma_mm == (4.0, 4.0)
 
 
 def test_settings_of_the_demonstration_cohort_are_allowed() -> None:
     chosen = SynthesisSettings().with_overrides(list(SEEDING))
-    assert chosen.growth.growth_ratio == (1, 1) and chosen.events.new_max == 16
+    assert chosen.growth.growth_ratio == (1.0, 1.0) and chosen.events.new_max == 16
 
 
 def test_a_followup_without_growth() -> None:

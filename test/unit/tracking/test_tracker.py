@@ -134,7 +134,7 @@ def test_given_click_is_used_and_propagated_further() -> None:
 def test_given_click_has_precedence_over_propagated_shapes(kind: PromptKind) -> None:
     patient = Patient(clicks={"t1": {1: (20.0, 24.0, 24.0)}})
     prompt = prompts_of(TrackingOptions(prompt=kind), patient)["t1"]
-    assert prompt.followup_point.point_zyx == (20, 24, 24)
+    assert prompt.followup_point.point_zyx == (20.0, 24.0, 24.0)
     assert prompt.followup_box is None and prompt.followup_mask is None
     patient = Patient(clicks={"t1": {1: Patient().balls[1].at(1)}})
     assert prompts_of(TrackingOptions(prompt=kind), patient)["t1"].followup_box is not None

@@ -12,11 +12,22 @@ from model.case.geometry import Array
 from model.errors import MemoryExhaustedError
 from model.inference.segmenter import LesionFailure
 from model.inference.user_segmenter import SegmentRequest
+from model.propagation.register import Registration, RegistrationImage
 from model.tracking.fates import LesionFate
 from model.tracking.series import Topology, TrackingOptions
 from model.tracking.tracker import track_time_points
 
-from ...helpers.moving_lesions import SHAPE, Patient, ShiftBackend, bright, fate_of, pair, reason_of
+from ...helpers.moving_lesions import (
+    SHAPE,
+    Patient,
+    ShiftBackend,
+    ShiftTransform,
+    backend_with,
+    bright,
+    fate_of,
+    pair,
+    reason_of,
+)
 
 STAR, CHAIN, RECENTRE_MASK = Topology.STAR, Topology.CHAIN, Topology.RECENTRE_MASK
 PRIMARY = Slot.PRIMARY
@@ -26,7 +37,7 @@ PRIMARY = Slot.PRIMARY
 @pytest.mark.parametrize("topology", Topology)
 def test_failing_pair_does_not_affect_other_time_points(topology: Topology, kind: str) -> None:
     patient = Patient()
-    backend = ShiftBackend(**{kind: (pair("t1", "t0"),)})
+    backend = backend_with(kind, pair("t1", "t0"))
     result = patient.track(TrackingOptions(topology), backend)
     for lesion_id in patient.balls:
         assert fate_of(result, "t1", lesion_id, None) is LesionFate.FAILED
@@ -66,9 +77,10 @@ def test_warning_for_a_box_propagated_by_a_fallback() -> None:
 
 def test_transform_with_nan_fails_its_lesions() -> None:
     class NanBackend(ShiftBackend):
-        def register(self, fixed, moving):  # type: ignore[no-untyped-def]
+        def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
             found = super().register(fixed, moving)
             if fixed.name == "primary-t1":
+                assert isinstance(found.transform, ShiftTransform)
                 found.transform.xyz_mm = np.full(3, np.nan)
             return found
 
@@ -129,7 +141,7 @@ def test_fatal_error_ends_tracking_after_completed_time_points() -> None:
     with pytest.raises(MemoryExhaustedError):
         for point in track_time_points(
             Patient().series(), _BrokenSegmenter(MemoryExhaustedError("full")), ShiftBackend()
-        ):  # type: ignore[arg-type]
+        ):
             done.append(point.name)
     assert done == ["t0"]
 

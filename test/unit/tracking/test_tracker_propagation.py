@@ -27,6 +27,7 @@ from ...helpers.moving_lesions import (
     Patient,
     ShiftBackend,
     ShiftTransform,
+    backend_with,
     bright,
     fate_of,
     pair,
@@ -263,7 +264,7 @@ def test_baseline_of_a_new_lesion_is_the_reliably_registered_scan() -> None:
 
 @pytest.mark.parametrize("kind", ["fails", "blind"])
 def test_new_lesion_is_its_own_baseline_if_registration_fails(kind: str) -> None:
-    prompt, warnings = _new_lesion(CHAIN, ShiftBackend(**{kind: (pair("t2", "t1"),)}))
+    prompt, warnings = _new_lesion(CHAIN, backend_with(kind, pair("t2", "t1")))
     assert prompt.baseline is prompt.followup
     assert warnings == ("its place at t1 is not known; it is segmented without it",)
 

@@ -57,7 +57,7 @@ def test_merged_split_vanished_and_new_lesions_of_thechecked_release(tmp_path: P
     assert ids == {1: (1,), 2: (1,), 3: (3, 5), 4: ()}
     assert not checked.faults and "lesion 6 is new" in only_problem(checked, "note")
     by_id = {lesion.lesion_id: lesion for lesion in checked.cohort.lesions}
-    assert by_id[1].propagated_point_xyz == (6, 5, 4) and by_id[4].followup_point_xyz is None
+    assert by_id[1].propagated_point_xyz == (6.0, 5.0, 4.0) and by_id[4].followup_point_xyz is None
 
 
 def test_images_of_one_time_point_are_separate_scans(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.case.geometry import Index, Vector
 from model.cli.train_prepare import PRESET_NAMES
 from model.data.planning.fingerprint import Fingerprint, Intensities
 from model.data.planning.planner import PRESETS, PlanOptions, plan_configuration, plan_network, target_spacing
@@ -46,7 +47,9 @@ def _fingerprint(spacing: tuple[float, float, float], shape: tuple[int, int, int
         ((3, 2.0364, 2.0364), (326, 400, 400), (160, 224, 192), 6, CUBE, (2, 2, 2)),
     ],
 )
-def test_resenc_l_equals_the_published_planner(spacing, shape, patch, stages, first, last) -> None:
+def test_resenc_l_equals_the_published_planner(
+    spacing: Vector, shape: Index, patch: Index, stages: int, first: tuple[Index, Index], last: Index
+) -> None:
     network = plan_network(spacing, shape, PRESETS["resenc-l"])
     topology = network.topology
     assert topology.patch_size == patch
@@ -65,7 +68,7 @@ def test_resenc_l_equals_the_published_planner(spacing, shape, patch, stages, fi
     st.tuples(st.integers(24, 900), st.integers(96, 700), st.integers(96, 700)),
     st.sampled_from(sorted(PRESETS)),
 )
-def test_every_plan_satisfies_the_rules(slices: float, pixels: float, shape, name: str) -> None:
+def test_every_plan_satisfies_the_rules(slices: float, pixels: float, shape: Index, name: str) -> None:
     spacing = (slices, pixels, pixels)
     preset = PRESETS[name]
     network = plan_network(spacing, shape, preset)

@@ -58,7 +58,8 @@ PLACES = np.random.default_rng(3).uniform([-60, -50, -60], [60, 50, 60], (60, 3)
 def errors_mm(found: Registration, shift_mm: float = 0.0) -> FloatArray:
     """Distances (mm) of propagated follow-up points from those by the wave that warps the follow-up."""
     ends = found.transform.fixed_to_moving(PLACES + [0.0, 0.0, shift_mm])
-    return np.linalg.norm(ends - (PLACES + wave(PLACES)), axis=1)
+    distances: FloatArray = np.linalg.norm(ends - (PLACES + wave(PLACES)), axis=1)
+    return distances
 
 
 @pytest.fixture(scope="module")

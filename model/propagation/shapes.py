@@ -271,8 +271,9 @@ def _interpolated(values: FloatArray, knots: FloatArray, positions: FloatArray, 
     shape = [1] * values.ndim
     shape[axis] = -1
     weight: FloatArray = (steps - below).reshape(shape)
-    start: FloatArray = values.take(below, axis)
-    return start * (1 - weight) + values.take(below + 1, axis) * weight
+    before: FloatArray = values.take(below, axis)
+    after: FloatArray = values.take(below + 1, axis)
+    return before * (1 - weight) + after * weight
 
 
 def _voxels_at(points: FloatArray, grid: Geometry) -> npt.NDArray[np.int64]:

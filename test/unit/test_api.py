@@ -128,7 +128,7 @@ def test_files_and_images_are_read_alike(tmp_path: Path) -> None:
     of_images = ll.read_scan(image, mask=mask, clicks=clicks)
     for scan in (of_files, of_images):
         assert np.array_equal(scan.ct, HU) and scan.mask is not None and np.array_equal(scan.mask, LESION)
-        assert scan.clicks[0].point_zyx == (12, 20, 24)
+        assert scan.clicks[0].point_zyx == (12.0, 20.0, 24.0)
         assert scan.geometry.spacing_zyx == pytest.approx(SPACING)
     clicked = ll.read_scan(
         SAMPLE / "input" / "images" / "primary-followup-ct" / "lidc0314-followup.mha",

@@ -45,12 +45,12 @@ def measure(
     torch.cuda.reset_peak_memory_stats()
     begin = time.perf_counter()
     ensemble = Ensemble(plan, folds, ModelOptions("cuda:0", precision))  # type: ignore[arg-type]
-    answered = sum(
+    predicted = sum(
         p.margin is not None for p in ensemble.predict([partial(_patch, plan, i) for i in range(lesions)])
     )
     return {
         "limit_gib": limit_gib,
-        "answered": answered,
+        "predicted": predicted,
         "rung": ensemble.rung.describe(),
         "steps": ensemble.notes,
         "seconds": round(time.perf_counter() - begin, 2),

@@ -1,4 +1,4 @@
-"""Make the cohort: `python -m test.cohort.make REAL_DIR -o DIR`; README.md here tells what it is.
+"""Make the cohort: `python -m test.cohort.make REAL_DIR -o DIR`; README.md in this folder says what it is.
 
 REAL_DIR holds the CTs of `SOURCES` as README.md here lists them. Small lesions are put into those CTs that
 have few or none, every scan gets a follow-up, and the follow-ups are registered. All of it by commands of
@@ -242,10 +242,10 @@ def _registered(followups: Path, folder: Path, workers: int) -> Iterator[Row]:
 
 
 def _with_propagated(baseline: Row, followup: Row, clicks: Path, folder: Path) -> Row:
-    """A follow-up's row with the baseline's clicks as a registration brings them there."""
-    answer = folder / f"{followup['patient']}_{followup['timepoint']}.json"
+    """A follow-up's row with the baseline's clicks propagated by registration."""
+    points = folder / f"{followup['patient']}_{followup['timepoint']}.json"
     files = (Path(baseline["image"]), Path(followup["image"]), clicks)
-    if not answer.exists() or answer.stat().st_mtime < max(file.stat().st_mtime for file in files):
+    if not points.exists() or points.stat().st_mtime < max(file.stat().st_mtime for file in files):
         _model(
             "propagate",
             "--from",
@@ -255,12 +255,12 @@ def _with_propagated(baseline: Row, followup: Row, clicks: Path, folder: Path) -
             "--points",
             clicks,
             "-o",
-            answer,
+            points,
             "--backend",
             "affine",
             "--no-reverse",
         )
-    return {**followup, "points": str(answer)}
+    return {**followup, "points": str(points)}
 
 
 def _clicks(points: dict[str, list[float]]) -> dict[str, object]:

@@ -1,1 +1,1 @@
-"""What several test modules share: phantoms, files of cases, stand-ins."""
+"""Phantoms, files of cases and stand-ins that several test modules share."""

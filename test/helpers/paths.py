@@ -1,4 +1,4 @@
-"""Where tests find the checkout and its data."""
+"""Paths of the checkout and its data."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def draw_slice(axes: Axes, baseline: Baseline, shown: Baseline | Followup, focus
 
 
 def draw_field(axes: Axes, baseline: Baseline, made: Followup, focus: np.ndarray) -> None:
-    """Where positions of the follow-up come from: an arrow from each to its place in the baseline."""
+    """Origin of positions of the follow-up: an arrow from each to its place in the baseline."""
     spacing = np.asarray(baseline.geometry.spacing_zyx)
     z, y, x = focus * spacing
     count = int(2 * HALF_MM / ARROW_MM)

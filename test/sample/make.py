@@ -3,7 +3,7 @@
 SOURCE_DIR holds LIDC-IDRI-0314 as lidc0314_2mm_ct.nii.gz and _mask.nii.gz (whole thorax) and
 lidc0314_crop_mask.nii.gz (the readers' consensus at the scanner's resolution). The baseline is the real
 scan; the follow-up is that scan, deformed by `warp.py`, on another grid, with noise. Same source, same
-output: the seed is fixed. README.md here tells the rest.
+output: the seed is fixed. README.md in this folder has the rest.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def make_followup(baseline: Volume, fine_mask: Volume, warp: Warp) -> tuple[Volu
 
 
 def deformation_facts(warp: Warp, body_xyz_mm: Points) -> dict[str, Any]:
-    """What the warp does to the nodule; mm. `body_xyz_mm` (n, 3): points of the follow-up's body."""
+    """Displacements of the nodule by the warp, mm. `body_xyz_mm` (n, 3): points of the follow-up's body."""
     nodule, still = warp.nodule_xyz_mm, warp.nodule_without_couch()
     couch_at_nodule = float(np.linalg.norm(warp.couch(still) - still))
     about = warp.turn_about_xyz_mm
@@ -180,7 +180,7 @@ def grid_facts(ct: Volume, mask: Volume) -> dict[str, Any]:
 
 
 def check(facts: dict[str, Any]) -> None:
-    """What the sample case promises."""
+    """Check the properties that the sample case promises."""
     baseline, followup = facts["baseline"], facts["followup"]
     assert facts["couch_offset_mm"] >= 25.0 and facts["couch_offset_at_nodule_mm"] >= 25.0
     assert 8.0 <= facts["deformation_at_nodule_mm"] <= 10.0

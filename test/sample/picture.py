@@ -34,7 +34,7 @@ PANEL_MM = 345.0  # both panels show as many mm, so that growth is seen as growt
 
 @dataclass(frozen=True)
 class Scan:
-    """What a panel needs: CT and labelmap (z, y, x), spacing in mm, clicks as voxel indices x, y, z."""
+    """Data of a panel: CT and labelmap (z, y, x), spacing in mm, clicks as voxel indices x, y, z."""
 
     ct: NDArray[Any]
     labelmap: NDArray[Any]

@@ -76,14 +76,14 @@ class Warp:
         return self.growth(self.breath(self.undo_couch(points_xyz_mm)))
 
     def nodule_without_couch(self) -> Points:
-        """Where the nodule would lie without the couch offset, (3,): `breath` takes it to its centre."""
+        """Position of the nodule without the couch offset, (3,) LPS mm: `breath` maps it to the centre."""
         point = self.nodule_xyz_mm.copy()
         for _ in range(100):  # a contraction, as the breath's gradient stays far below one
             point = point - (self.breath(point) - self.nodule_xyz_mm)
         return point
 
     def nodule_in_followup(self) -> Points:
-        """Where the nodule's centre lies in the follow-up, (3,)."""
+        """Centre of the nodule in the follow-up, (3,) LPS mm."""
         return self.couch(self.nodule_without_couch())
 
 
@@ -105,7 +105,7 @@ def jacobian_determinant(mapped_xyz_mm: Points, spacing_xyz_mm: tuple[float, flo
 
 
 def beyond_linear_mm(warp: Warp, points_xyz_mm: Points, *, affine: bool) -> float:
-    """How far from the nodule the best rigid or affine map puts it, fitted to all the points (n, 3); mm."""
+    """Error (mm) at the nodule of the best rigid or affine map, fitted to all the points (n, 3)."""
     target = warp.to_baseline(points_xyz_mm)
     mean, target_mean = points_xyz_mm.mean(axis=0), target.mean(axis=0)
     if affine:

@@ -64,14 +64,14 @@ def discover(input_dir: Path) -> CaseFiles:
     """
     if not input_dir.is_dir():
         raise InputError(f"{input_dir}: the input folder is missing; expected a case of the interface in it")
-    given = _given_sockets(input_dir)
+    sockets = _existing_sockets(input_dir)
     warnings: list[str] = []
-    baseline = _scans(given, input_dir, TimePointName.BASELINE, warnings)
-    followup = _scans(given, input_dir, TimePointName.FOLLOWUP, warnings)
+    baseline = _scans(sockets, input_dir, TimePointName.BASELINE, warnings)
+    followup = _scans(sockets, input_dir, TimePointName.FOLLOWUP, warnings)
     return CaseFiles(baseline, followup, tuple(warnings))
 
 
-def _given_sockets(input_dir: Path) -> dict[str, Path]:
+def _existing_sockets(input_dir: Path) -> dict[str, Path]:
     """Slug -> existing file or folder."""
     listing = input_dir / "inputs.json"
     if listing.exists():
@@ -101,16 +101,16 @@ def _listed_sockets(listing: Path) -> dict[str, Path]:
 
 
 def _scans(
-    given: Mapping[str, Path], input_dir: Path, time_point: TimePointName, warnings: list[str]
+    sockets: Mapping[str, Path], input_dir: Path, time_point: TimePointName, warnings: list[str]
 ) -> tuple[ScanFiles, ...]:
     """Files of the primary scan of a time point and, if given, of the secondary one."""
     scans = []
     for slot in Slot:
-        slug, clicks = _ct_slug(slot, time_point), given.get(_clicks_slug(slot, time_point))
-        mask = given.get(_mask_slug(slot)) if time_point == TimePointName.BASELINE else None
-        if slug not in given and slot == Slot.PRIMARY:
+        slug, clicks = _ct_slug(slot, time_point), sockets.get(_clicks_slug(slot, time_point))
+        mask = sockets.get(_mask_slug(slot)) if time_point == TimePointName.BASELINE else None
+        if slug not in sockets and slot == Slot.PRIMARY:
             raise InputError(f"{input_dir / 'images' / slug}: the folder is missing; expected a CT in it")
-        if slug not in given:
+        if slug not in sockets:
             if mask is not None:
                 raise InputError(f"{mask}: a lesion mask without its CT; expected {slug} beside it")
             if clicks is not None and read_clicks(clicks):
@@ -123,7 +123,7 @@ def _scans(
             raise InputError(f"{missing}: the folder is missing; expected the lesion mask of {slug} in it")
         if clicks is None:
             warnings.append(f"{_clicks_slug(slot, time_point)}.json: is missing; read as an empty list")
-        ct_file, mask_file = _image_file(given[slug]), _image_file(mask) if mask else None
+        ct_file, mask_file = _image_file(sockets[slug]), _image_file(mask) if mask else None
         scans.append(ScanFiles(slot, ct_file, mask_file, clicks))
     return tuple(scans)
 

@@ -175,9 +175,9 @@ def _region(column: list[int], axes: AxisMap, shape: tuple[int, int, int]) -> La
     voxels, sums, low, high = column[_COUNT], column[_SUMS], column[_LOW], column[_HIGH]
     box = Box((low[0], low[1], low[2]), (high[0] + 1, high[1] + 1, high[2] + 1))
     # Flipped while they are whole numbers, so that a centre does not depend on the order of the memory.
-    turned = [
+    reordered = [
         voxels * (n - 1) - total if flipped else total
         for total, n, flipped in zip(sums, shape, axes.flipped, strict=True)
     ]
-    z, y, x = AxisMap(back.order).triple([total / voxels for total in turned])
+    z, y, x = AxisMap(back.order).triple([total / voxels for total in reordered])
     return LabelRegion(back.box(box, shape), voxels, (z, y, x))

@@ -54,7 +54,7 @@ def read_document(path: Path, kind: type[Document], noun: str, example: str) -> 
 def _first_fault(error: ValidationError, noun: str, entries: str, example: str) -> str:
     """The first validation error, in terms of the file rather than of the model classes."""
     fault: Any = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"])
+    location = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "json_invalid":
         reason = fault["ctx"]["error"]
         return f"is not valid JSON ({reason}); expected a {noun} file with a list {entries!r}"
@@ -63,7 +63,7 @@ def _first_fault(error: ValidationError, noun: str, entries: str, example: str) 
         field = fault["loc"][2]
         place = f"{entries}.{fault['loc'][1]}" + ("" if field == "point" else f".{field}")
         return f"{place} is not three finite numbers ({given[:60]}); expected [x, y, z]"
-    return f"{where or 'the document'}: {fault['msg']}; expected {example}"
+    return f"{location or 'the document'}: {fault['msg']}; expected {example}"
 
 
 def group_by_lesion(path: Path, noun: str, entries: Iterable[tuple[str, Value]]) -> dict[int, Value]:

@@ -275,31 +275,31 @@ def _read(path: Path, configuration: str, kind: type[_Settings]) -> tuple[_Plans
 def _first_fault(error: ValidationError, configuration: str) -> str:
     """The first validation error of a plan; further ones are often its consequence."""
     fault = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in fault["loc"]) or configuration
+    location = ".".join(str(part) for part in fault["loc"]) or configuration
     message = fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "value_error":  # our own checks name what they expect
-        return f"{where}: {message}"
-    return f"{where}: {message[:1].lower()}{message[1:]}; expected a plan of nnU-Net 2.4 or later"
+        return f"{location}: {message}"
+    return f"{location}: {message[:1].lower()}{message[1:]}; expected a plan of nnU-Net 2.4 or later"
 
 
 def _resolved(path: Path, configurations: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     """A configuration merged with those that it inherits from."""
-    chain, wanted = [], name
+    chain, current = [], name
     while True:
-        if wanted not in configurations:
-            known = ", ".join(configurations) or "none"
-            raise WeightsError(f"{path}: has no configuration {wanted!r}; expected one of: {known}")
-        chain.append(configurations[wanted])
-        parent = configurations[wanted].get("inherits_from")
+        if current not in configurations:
+            available = ", ".join(configurations) or "none"
+            raise WeightsError(f"{path}: has no configuration {current!r}; expected one of: {available}")
+        chain.append(configurations[current])
+        parent = configurations[current].get("inherits_from")
         if parent is None:
             break
         if not isinstance(parent, str):
             raise WeightsError(
-                f"{path}: {wanted}: inherits_from is {parent}; expected a configuration's name"
+                f"{path}: {current}: inherits_from is {parent}; expected a configuration's name"
             )
         if len(chain) > len(configurations):
             raise WeightsError(f"{path}: configuration {name!r} inherits from itself; expected an end")
-        wanted = parent
+        current = parent
     merged: dict[str, Any] = {}
     for settings in reversed(chain):
         merged |= settings

@@ -139,14 +139,14 @@ def find_prompt_network(root: Path, network: PromptNetwork) -> Path | None:
         WeightsError: it exists more than once.
     """
     parts = Path(network.value)
-    places = [root / parts, root / parts.name, *sorted(root.glob(f"*/{parts}"))]
+    candidates = [root / parts, root / parts.name, *sorted(root.glob(f"*/{parts}"))]
     if root.resolve().name == parts.name:
-        places.append(root)
-    found = list(dict.fromkeys(place for place in places if (place / PLANS_FILE).is_file()))
-    if len(found) > 1:
-        names = ", ".join(str(place.relative_to(root)) for place in found[:4])
+        candidates.append(root)
+    folders = list(dict.fromkeys(folder for folder in candidates if (folder / PLANS_FILE).is_file()))
+    if len(folders) > 1:
+        names = ", ".join(str(folder.relative_to(root)) for folder in folders[:4])
         raise WeightsError(f"{root}: holds {parts.name} several times ({names}); expected one")
-    return found[0] if found else None
+    return folders[0] if folders else None
 
 
 def inspect_weights(folder: Path, folds: Sequence[int]) -> WeightsManifest:

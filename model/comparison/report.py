@@ -44,9 +44,12 @@ def write_report(table: Table, folder: Path) -> None:
     _draw_noise_curves(noise_curves(table), folder / "noise.png")
 
 
-_VOLUMES = ("FNvol ↓ (voxels)", "FPvol ↓ (voxels)", "FNvol ↓ (ml)", "FPvol ↓ (ml)")
-_SCORES = ("Dice ↑", "95 % interval", *_VOLUMES, "lesions", "patients")
+_SCORES = (
+    *("Dice ↑", "95 % interval", "FNvol ↓ (voxels)", "FPvol ↓ (voxels)", "FNvol ↓ (ml)", "FPvol ↓ (ml)"),
+    *("lesions", "patients"),
+)
 _FULL = ("Setting", "folds", *_SCORES)
+_TIMED = (*_FULL, "minutes trained")
 _BY_POINTS = ("Setting", "folds", "points", *_SCORES)
 _MORE = ("Setting", "folds", "recall", "precision", "NSD 2 mm", "vanished found", "failed")
 
@@ -70,37 +73,27 @@ _TEST = "About patients who are in no fold and no pretraining."
 
 def table_markdown(table: Table) -> str:
     """All sections that have lines."""
-    points = table.section("points")
-    heat_maps = tuple(line for line in points if line.row in HEAT_MAP_ROWS)
-    timed = (*_FULL, "minutes trained")
-    parts = [
-        *table.heading,
-        *_section("Rows", "", table.section("rows"), timed),
-        *_paired_section(table.paired),
-        *_section("Rows with collapsed folds", _COLLAPSED, table.section("collapsed"), _FULL),
-        *_section("More of the same rows", "", table.section("rows"), _MORE),
-        *_section("Single folds", "", table.section("folds"), timed),
-        *_section("Propagated against given points", _POINTS, points, _BY_POINTS),
-        *_section("Noise of the follow-up point", _NOISE, table.section("noise"), _BY_POINTS),
-        *_section("Gaussians of unit peak against unit volume", "", heat_maps, _BY_POINTS),
-        *_section(
-            "Ensemble against single folds", _TEST, table.section("ensemble"), ("Setting", "points", *_SCORES)
-        ),
-    ]
+    paired = [_paired_cells(line) for line in table.paired]
+    rows, collapsed, folds, points, noise, ensemble = (
+        [_cells(line) for line in table.section(section)]
+        for section in ("rows", "collapsed", "folds", "points", "noise", "ensemble")
+    )
+    heat_maps = [_cells(line) for line in table.section("points") if line.row in HEAT_MAP_ROWS]
+    parts = [*table.heading]
+    for title, text, lines, columns in (
+        ("Rows", "", rows, _TIMED),
+        ("Rows against each other", _PAIRED, paired, (*paired[0],) if paired else ()),
+        ("Rows with collapsed folds", _COLLAPSED, collapsed, _FULL),
+        ("More of the same rows", "", rows, _MORE),
+        ("Single folds", "", folds, _TIMED),
+        ("Propagated against given points", _POINTS, points, _BY_POINTS),
+        ("Noise of the follow-up point", _NOISE, noise, _BY_POINTS),
+        ("Gaussians of unit peak against unit volume", "", heat_maps, _BY_POINTS),
+        ("Ensemble against single folds", _TEST, ensemble, ("Setting", "points", *_SCORES)),
+    ):
+        if lines:
+            parts += [f"## {title}", *([text] if text else []), _grid(lines, columns)]
     return "\n\n".join(parts) + "\n"
-
-
-def _section(title: str, text: str, lines: Sequence[ResultLine], columns: Sequence[str]) -> list[str]:
-    if not lines:
-        return []
-    return [f"## {title}", *([text] if text else []), _grid(map(_cells, lines), columns)]
-
-
-def _paired_section(lines: Sequence[PairedLine]) -> list[str]:
-    if not lines:
-        return []
-    cells = [_paired_cells(line) for line in lines]
-    return ["## Rows against each other", _PAIRED, _grid(cells, tuple(cells[0]))]
 
 
 def _grid(lines: Iterable[Mapping[str, str]], columns: Sequence[str]) -> str:

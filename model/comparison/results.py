@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..crossval.point_setting import PointSetting
 from ..crossval.scores import DEFINITION, Score, score_of
@@ -13,7 +13,7 @@ from ..evaluation.averages import Average
 from ..evaluation.compare_runs import compare_runs
 from ..evaluation.metrics import Metric
 from ..evaluation.records import RECORDS_NAME, LesionRecord, Scope, read_records
-from .inputs import ComparisonContext
+from .inputs import ComparisonContext, Patients
 from .ledger import Ledger
 from .steps import MAIN_SETTINGS, NOISE_SETTINGS, PROPAGATED
 from .variants import HEADLINE, PAIRED_ROWS, ROWS, Row
@@ -86,8 +86,11 @@ class Results:
         for row, folds in self._comparable([row for row in ROWS if row.has_noise]):
             for setting in NOISE_SETTINGS:
                 yield self._line("noise", row, setting, folds)
+        names = HEADLINE.fold_names(self.context.fold_count)
+        sound = tuple(f for f in names if self.ledger.training(HEADLINE, f).state != "collapsed")
         for setting in MAIN_SETTINGS:
-            yield from self._test_lines(setting)
+            for network in (*((fold,) for fold in names), *((sound,) if len(sound) > 1 else ())):
+                yield self._line("ensemble", HEADLINE, setting, network, "test")
 
     def paired_lines(self) -> Iterator[PairedLine]:
         """A line for each of `PAIRED_ROWS`.
@@ -98,9 +101,9 @@ class Results:
         rows = {row.name: row for row in ROWS}
         for row, other in ((rows[name], rows[other]) for name, other in PAIRED_ROWS):
             names = row.fold_names(self.context.fold_count)
-            folds = tuple(f for f in names if self._is_sound(row, f) and self._is_sound(other, f))
-            line = PairedLine(row.name, row.title, other.name, other.title, PROPAGATED.name, folds)
-            yield self._compared(line, row, other) if folds else line
+            folds = tuple(fold for fold in names if self._is_sound(row, fold) and self._is_sound(other, fold))
+            paired = PairedLine(row.name, row.title, other.name, other.title, PROPAGATED.name, folds)
+            yield self._compared(paired, row, other) if folds else paired
 
     def _comparable(self, rows: Sequence[Row]) -> Iterator[tuple[Row, tuple[str, ...]]]:
         """Each row with its folds; rows with more folds than others also with the folds of the others."""
@@ -111,20 +114,28 @@ class Results:
             if folds != few:
                 yield row, few
 
-    def _line(self, section: Section, row: Row, setting: PointSetting, names: Sequence[str]) -> ResultLine:
+    def _line(
+        self,
+        section: Section,
+        row: Row,
+        setting: PointSetting,
+        names: tuple[str, ...],
+        patients: Patients = "held-out",
+    ) -> ResultLine:
+        """The line of some folds: each on its held-out patients, or their ensemble on the test patients."""
         trainings = [self.ledger.training(row, fold) for fold in names]
         collapsed = tuple(entry.fold for entry in trainings if entry.state == "collapsed")
-        folds = tuple(f for f in names if self._is_finished(row, f, setting.name) and f not in collapsed)
-        line = ResultLine(
-            section=section,
-            row=row.name,
-            title=row.title,
-            setting=setting.name,
-            folds=folds,
-            not_run=tuple(fold for fold in names if fold not in (*folds, *collapsed)),
-            collapsed=collapsed,
-        )
-        if not folds:
+        networks = [names] if patients == "test" else [(fold,) for fold in names]
+        entries = [self.ledger.prediction(row, patients, setting.name, folds) for folds in networks]
+        finished = [e.folds for e in entries if e.state == "finished" and not {*e.folds} & {*collapsed}]
+        folds = tuple(fold for network in finished for fold in network)
+        not_run = tuple(fold for fold in names if fold not in (*folds, *collapsed))
+        network_title = f"Ensemble of {len(names)}" if len(names) > 1 else f"Fold {names[0]}"
+        title = network_title if patients == "test" else row.title
+        line = ResultLine(section, row.name, title, setting.name, folds, not_run, collapsed)
+        if folds:
+            line = replace(line, score=score_of(self._records(row, patients, setting.name, finished)))
+        if not folds or patients == "test":
             return line
         counted = [entry for entry in trainings if entry.fold in folds]
         pretraining = [entry.pretraining_minutes for entry in counted]
@@ -133,7 +144,6 @@ class Results:
             line,
             pretraining_minutes=max(pretraining) if is_shared else sum(pretraining),
             minutes=sum(entry.minutes for entry in counted),
-            score=score_of(self._records(row, folds, setting.name)),
         )
 
     def _with_collapsed(self, line: ResultLine, row: Row) -> ResultLine:
@@ -141,68 +151,43 @@ class Results:
 
         Its score is None if no other row has predictions yet.
         """
-        records = self._records(row, line.folds, line.setting)
+        records = self._held_out_records(row, line.setting, line.folds)
         for fold in line.collapsed:
-            other = next((one for one in ROWS if self._is_finished(one, fold, line.setting)), None)
+            entries = ((one, self.ledger.prediction(one, "held-out", line.setting, (fold,))) for one in ROWS)
+            other = next((one for one, entry in entries if entry.state == "finished"), None)
             if other is None:
                 return replace(line, score=None)
-            records += empty_predictions(self._records(other, (fold,), line.setting))
+            records += empty_predictions(self._held_out_records(other, line.setting, (fold,)))
         return replace(line, score=score_of(records))
 
-    def _test_lines(self, setting: PointSetting) -> Iterator[ResultLine]:
-        """The folds of the headline row, and their ensemble, on the test patients."""
-        names = HEADLINE.fold_names(self.context.fold_count)
-        sound = tuple(f for f in names if self.ledger.training(HEADLINE, f).state != "collapsed")
-        for group in (*((fold,) for fold in names), *((sound,) if len(sound) > 1 else ())):
-            entry = self.ledger.prediction(HEADLINE, "test", setting.name, group)
-            is_finished, collapsed = entry.state == "finished", tuple(f for f in group if f not in sound)
-            yield ResultLine(
-                section="ensemble",
-                row=HEADLINE.name,
-                title=f"Ensemble of {len(group)}" if len(group) > 1 else f"Fold {group[0]}",
-                setting=setting.name,
-                folds=group if is_finished else (),
-                not_run=() if is_finished or collapsed else group,
-                collapsed=collapsed,
-                score=entry.score,
-            )
-
     def _compared(self, line: PairedLine, row: Row, other: Row) -> PairedLine:
-        records, others = (self._records(one, line.folds, line.setting) for one in (row, other))
+        records, others = (self._held_out_records(one, line.setting, line.folds) for one in (row, other))
         metrics = compare_runs(records, others, Path(other.name), DEFINITION).metrics
         dice = next(m for m in metrics if m.metric is Metric.DICE and m.scope is Scope.LESION)
         return replace(
             line, dice=dice.difference, better=dice.better, worse=dice.worse, p_patients=dice.p_patients
         )
 
-    def _is_finished(self, row: Row, fold: str, setting: str) -> bool:
-        return self.ledger.prediction(row, "held-out", setting, (fold,)).state == "finished"
-
     def _is_sound(self, row: Row, fold: str) -> bool:
-        is_collapsed = self.ledger.training(row, fold).state == "collapsed"
-        return self._is_finished(row, fold, PROPAGATED.name) and not is_collapsed
+        entry = self.ledger.prediction(row, "held-out", PROPAGATED.name, (fold,))
+        return entry.state == "finished" and self.ledger.training(row, fold).state != "collapsed"
 
-    def _records(self, row: Row, folds: Sequence[str], setting: str) -> list[LesionRecord]:
-        folders = (self.context.folder.predictions(row, "held-out", setting, (fold,)) for fold in folds)
+    def _held_out_records(self, row: Row, setting: str, folds: Sequence[str]) -> list[LesionRecord]:
+        return self._records(row, "held-out", setting, [(fold,) for fold in folds])
+
+    def _records(
+        self, row: Row, patients: Patients, setting: str, networks: Sequence[tuple[str, ...]]
+    ) -> list[LesionRecord]:
+        folders = (self.context.folder.predictions(row, patients, setting, folds) for folds in networks)
         return [record for folder in folders for record in read_records(folder / RECORDS_NAME)]
 
 
 def empty_predictions(records: Sequence[LesionRecord]) -> list[LesionRecord]:
     """The records of the same lesions for a network that predicts nothing."""
+    unknown: dict[str, Any] = dict.fromkeys(("nsd_2mm", "hd95_mm", "assd_mm", "centre_mm"))
+    nothing = {"prediction_ids": (), "prediction_voxels": 0, "common_voxels": 0, "fp_voxels": 0, **unknown}
     return [
-        replace(
-            record,
-            prediction_ids=(),
-            is_missing=False,
-            prediction_voxels=0,
-            common_voxels=0,
-            fn_voxels=record.reference_voxels,
-            fp_voxels=0,
-            nsd_2mm=None,
-            hd95_mm=None,
-            assd_mm=None,
-            centre_mm=None,
-        )
+        replace(record, **nothing, is_missing=False, fn_voxels=record.reference_voxels)
         for record in records
         if record.is_real
     ]

@@ -22,7 +22,7 @@ from .report import Table, write_report
 from .report_header import report_header
 from .results import Results
 from .run_folders import refreshed
-from .steps import RunStep, Step, TrainStep, all_steps, is_done, run_step, steps_left, without_collapsed
+from .steps import RunStep, Step, TrainStep, all_steps, run_step, steps_left
 from .variants import ROWS, Row
 
 log = logging.getLogger(__name__)
@@ -84,8 +84,7 @@ class TableRun:
         )
         self.ledger = refreshed(self._context, with_digests(earlier, self._context))
         self._save()
-        self._waiting = self.steps_left(job.rows)
-        self._total, self._ended = len(self._waiting), 0
+        self._total, self._started, self._ended = len(self.steps_left(job.rows)), set[Step](), 0
 
     def steps_left(self, rows: Sequence[Row]) -> list[Step]:
         """The steps of some rows that are not done."""
@@ -140,13 +139,12 @@ class TableRun:
         write_ledger(self._job.output / LEDGER_FILE, self.ledger)
 
     def _next(self, running: Iterable[Step]) -> Step | None:
-        """Take the first waiting step that can begin now."""
+        """Start the first step that can begin now; each starts once in a call."""
         if self._job.clock() >= self._until:
             return None
-        for number, waiting in enumerate(self._waiting):
-            step = without_collapsed(waiting, self.ledger)
-            if step is not None and not is_done(step, self.ledger) and self._can_begin(step, running):
-                del self._waiting[number]
+        for step in self.steps_left(self._job.rows):
+            if step not in self._started and self._can_begin(step, running):
+                self._started.add(step)
                 return step
         return None
 

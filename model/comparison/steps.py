@@ -100,11 +100,11 @@ def without_collapsed(step: Step, ledger: Ledger) -> Step | None:
 def steps_left(steps: Sequence[Step], ledger: Ledger) -> list[Step]:
     """The steps that are not done, without collapsed folds."""
     possible = (without_collapsed(step, ledger) for step in steps)
-    return [step for step in possible if step is not None and not is_done(step, ledger)]
+    return [step for step in possible if step is not None and not _is_done(step, ledger)]
 
 
-def is_done(step: Step, ledger: Ledger) -> bool:
-    """Whether nothing is left to do; lesions without a prediction are predicted again by the next call."""
+def _is_done(step: Step, ledger: Ledger) -> bool:
+    """True if nothing is left to do, and no lesion is without a prediction."""
     if isinstance(step, TrainStep):
         return ledger.training(step.row, step.fold).state in ("finished", "collapsed")
     return all(entry.state == "finished" and not entry.failed for entry in step.entries(ledger))

@@ -113,7 +113,7 @@ def read_ledger(path: Path) -> Ledger:
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path}: cannot be read ({one_line(error)[:120]}); expected the ledger of the "
-            "table (without it only the minutes of calls and answers are lost)"
+            "table (without it only the minutes of calls and predictions are lost)"
         ) from error
 
 
@@ -133,7 +133,7 @@ def with_digests(ledger: Ledger, context: ComparisonContext) -> Ledger:
         given: DataSet | None = getattr(context, name)
         if given is not None and getattr(ledger, name) not in (None, given.digest):
             raise InputError(
-                f"{context.folder.root / LEDGER_FILE}: is that of another data set than {given.path}; "
+                f"{context.folder.root / LEDGER_FILE}: belongs to another data set than {given.path}; "
                 "expected the same patients, lesions and folds, or another -o"
             )
         if given is not None:

@@ -53,22 +53,20 @@ _TIMED = (*_FULL, "minutes trained")
 _BY_POINTS = ("Setting", "folds", "points", *_SCORES)
 _MORE = ("Setting", "folds", "recall", "precision", "NSD 2 mm", "vanished found", "failed")
 
-_COLLAPSED = (
-    "As above, but folds that have collapsed count as if they had drawn nothing. Above they are left out."
-)
+_COLLAPSED = "As above, but collapsed folds count as empty predictions. Above they are left out."
 _PAIRED = (
     "Paired by lesion, averaged as above, on the folds that both have; p by Wilcoxon's signed-rank test over "
     "patients, for one comparison alone."
 )
 _POINTS = (
     "A propagated point comes from a registration of both scans, a given one is the true one. A lesion "
-    "without the one is asked by the other."
+    "without one of them is predicted at the other."
 )
 _NOISE = (
-    "The propagated point is moved along each axis by a whole number of voxels of the network's grid, "
+    "The propagated point is shifted along each axis by a whole number of voxels of the network's grid, "
     "uniform from -n to n."
 )
-_TEST = "About patients who are in no fold and no pretraining."
+_TEST = "On patients who are in no fold and no pretraining."
 
 
 def table_markdown(table: Table) -> str:

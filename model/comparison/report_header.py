@@ -83,21 +83,21 @@ def _settings(config: TrainingConfig) -> str:
 def _rules(context: ComparisonContext) -> Iterator[str]:
     few = f"0-{min(FEW_FOLDS, context.fold_count) - 1}"
     yield (
-        "Each fold is asked about its own held-out patients, on their original images. "
+        "Each fold predicts its own held-out patients, on their original images. "
         f"{HEADLINE.title} has all {context.fold_count} folds, the other rows have folds {few}; it is shown "
-        "on these as well, to be compared."
+        "on these as well, for comparison."
     )
     yield (
         "Scores by `evaluate --definition longitudinal`: merged lesions are one; means over the lesions of a "
-        "scan, then over scans. Dice in percent, with its 95 % interval over patients. The points are "
-        "propagated ones where nothing else is said."
+        "scan, then over scans. Dice in percent, with its 95 % interval over patients. Points are "
+        "propagated unless stated otherwise."
     )
-    yield "Minutes trained: pretraining + training, of all folds shown together, as their logs have them."
+    yield "Minutes trained: pretraining + training, summed over the folds of the line, from their logs."
 
 
 def _state(ledger: Ledger, steps_left: int) -> Iterator[str]:
     minutes, calls = sum(call.minutes for call in ledger.calls), _counted(len(ledger.calls), "call")
-    left = f"{_counted(steps_left, 'step')} left; what is not done stands as not run"
+    left = f"{_counted(steps_left, 'step')} left; missing results show as not run"
     yield f"{minutes:.0f} minutes by the clock, in {calls}: {left if steps_left else 'everything was run'}."
     # A collapsed pretraining of all folds has the same line for each of them.
     yield from dict.fromkeys(line for entry in ledger.trainings if (line := training_line(entry)))
@@ -114,14 +114,14 @@ def training_line(entry: TrainingEntry) -> str:
         folds = "all folds have" if is_shared else f"fold {entry.fold} has"
         return f"**{entry.row}: {folds} collapsed** {after}: {entry.reason}."
     if entry.state == "begun":
-        return f"{entry.row}: fold {entry.fold} was stopped {after}, and goes on at the next call."
+        return f"{entry.row}: fold {entry.fold} was stopped {after}, and continues with the next call."
     return ""
 
 
 def _failed_line(entry: PredictionEntry) -> str:
     folds = f"fold {entry.folds[0]}" if len(entry.folds) == 1 else f"folds {', '.join(entry.folds)}"
     return (
-        f"**{entry.row}: {folds} left {_counted(len(entry.failed), 'lesion')} without an answer** "
-        f"({entry.patients}, {entry.setting}), with the worst score; asked about again by the next "
-        f"call: {'; '.join(entry.failed)}."
+        f"**{entry.row}: {folds} could not predict {_counted(len(entry.failed), 'lesion')}** "
+        f"({entry.patients}, {entry.setting}), scored as missed and predicted again by the next call: "
+        f"{'; '.join(entry.failed)}."
     )

@@ -65,7 +65,7 @@ def training_entry(context: ComparisonContext, row: Row, fold: str) -> TrainingE
     first = _read_stage(row, fold, first_folder, configs.pretraining)
     if own.state == "finished" and first.state != "finished":
         raise InputError(
-            f"{folder}: was finished, but its pretraining in {first_folder} is not; expected both, or "
+            f"{folder}: is finished, but its pretraining in {first_folder} is not; expected both, or "
             "another -o"
         )
     is_collapsed = first.state == "collapsed"
@@ -126,7 +126,7 @@ def _collapse_reason(path: Path) -> str | None:
         return None
     if not isinstance(document, dict) or document.get("state") != "collapsed":
         return None
-    return str(document.get("reason") or "no reason was written down")
+    return str(document.get("reason") or "no reason was recorded")
 
 
 def _prediction_entries(

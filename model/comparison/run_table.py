@@ -118,7 +118,7 @@ class TableRun:
             raise failure
         left = self.steps_left(self._job.rows)
         steps = "1 step is" if len(left) == 1 else f"{len(left)} steps are"
-        todo = f"{steps} left, beginning with {left[0]}; the same command goes on" if left else ""
+        todo = f"{steps} left, beginning with {left[0]}; the same command continues" if left else ""
         log.info(todo or "all steps are done")
 
     def write_table(self) -> Table:
@@ -175,7 +175,9 @@ def _summary(step: Step, ledger: Ledger, minutes: float) -> str:
     is_finished = all(entry.state == "finished" for entry in entries)
     text = f"{'finished' if is_finished else 'stopped by the budget'}, {minutes:.1f} min"
     if failed := [f"{entry.setting}, {line}" for entry in entries for line in entry.failed]:
-        text += f"; {len(failed)} lesions have NO ANSWER, get the worst score, and are asked about again "
+        text += (
+            f"; {len(failed)} lesions could NOT BE PREDICTED, are scored as missed, and are predicted again "
+        )
         text += f"by the next call: {'; '.join(failed)}"
     return text
 
@@ -185,8 +187,8 @@ def _minutes(step: Step, future: Future[float]) -> float:
         return future.result()
     except BrokenProcessPool as error:
         raise MemoryExhaustedError(
-            f"{step}: its process was ended, as it happens when memory is short; expected fewer --jobs, or "
-            "more memory (the same command goes on)"
+            f"{step}: its process was killed, probably for lack of memory; expected fewer --jobs, or more "
+            "memory (the same command continues)"
         ) from error
 
 

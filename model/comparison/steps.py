@@ -49,10 +49,11 @@ class PredictStep:
     settings: tuple[PointSetting, ...]
 
     def __str__(self) -> str:
-        folds = f"fold {self.folds[0]}" if len(self.folds) == 1 else f"ensemble of {len(self.folds)} folds"
+        ensemble = f"the ensemble of {len(self.folds)} folds"
+        folds = f"fold {self.folds[0]}" if len(self.folds) == 1 else ensemble
         patients = "its held-out patients" if self.patients == "held-out" else "the test patients"
         settings = ", ".join(setting.name for setting in self.settings)
-        return f"{self.row.name}: {folds} asked about {patients} ({settings})"
+        return f"{self.row.name}: predictions of {folds} for {patients} ({settings})"
 
     def pairs(self, context: ComparisonContext) -> tuple[EvaluationPair, ...] | None:
         """The pairs of scans to predict; None for test patients if there is no test set."""

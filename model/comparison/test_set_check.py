@@ -1,4 +1,4 @@
-"""Whether the patients of a test set are unseen: by name, by the files of their scans, and by voxels."""
+"""Check that test patients are unseen: by name, by the files of their scans, and by voxels."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ from ..training.prepared_data import PreparedData
 
 
 def check_unseen(test: Sequence[EvaluationPair], prepared: Iterable[PreparedData]) -> None:
-    """Compare a test set with prepared data sets, as `train run` compares those with each other.
+    """Check that no test patient and no test scan is in a prepared data set.
 
-    All scans of the data sets count, also those without a pair: they had a part in the plan. Test scans are
-    read only where a prepared one has their shape.
+    They are compared as `train run` compares its data sets. All scans of the data sets count, even those
+    without a pair, as they had a part in the plan. Test scans are read only if a prepared one has their
+    shape.
 
     Raises:
         InputError: a test patient, or a test scan, is in one of the data sets.
     """
     for data in prepared:
-        given = [one for pair in test for one in _scans(pair, data.plan)]
-        for patient, names in shared_patients(stored_scans(data.folder), given).items():
-            known = f" as {', '.join(sorted(names))}" if patient not in names else ""
+        tested = [scan for pair in test for scan in _scans(pair, data.plan)]
+        for patient, names in shared_patients(stored_scans(data.folder), tested).items():
+            alias = f" as {', '.join(sorted(names))}" if patient not in names else ""
             raise InputError(
-                f"--test: patient {patient} is in {data.folder} too{known}, by name or by a scan; expected "
+                f"--test: patient {patient} is in {data.folder} too{alias}, by name or by a scan; expected "
                 "patients that no network was trained or chosen on"
             )
 
 
 def _scans(pair: EvaluationPair, plan: Plan) -> Iterator[PatientScan]:
-    """Both scans as they would be prepared, with axis signs of their own, and with the follow-up's."""
+    """Both scans as they would be prepared, with their own axis signs and with those of the follow-up."""
     like = read_geometry(pair.followup.image)
     for scan in (pair.baseline, pair.followup):
         geometry = read_geometry(scan.image)
@@ -53,7 +54,7 @@ def _scans(pair: EvaluationPair, plan: Plan) -> Iterator[PatientScan]:
 
 @dataclass(frozen=True, eq=False)
 class _Unprepared:
-    """A scan that is resampled when it is looked at."""
+    """A scan that is resampled when its voxels are read."""
 
     raw: RawScan
     grid: NetworkGrid
@@ -68,6 +69,7 @@ class _Unprepared:
         return self.grid.shape
 
     def read_ct(self, box: Box) -> FloatVolume:
+        """Read a box (z, y, x) of the network grid: float32, normalised."""
         return extract_ct(_loaded(self.raw.image), self.grid, box, self.plan.normalization)
 
 

@@ -103,7 +103,7 @@ def row_configs(row: Row, overrides: Iterable[str] = ()) -> RowConfigs:
     of_training = tuple(text for text in given if not text.startswith("pretrain."))
     for key in map(_key, (*of_training, *of_pretraining)):
         if key in ("variant", "heat_map", "sampling"):
-            raise InputError(f"{key}: is what the rows differ by; expected another setting")
+            raise InputError(f"{key}: is set by the rows; expected another setting")
     training = _config("finetuning" if row.is_pretrained else "scratch", row, of_training)
     # Built for every row, so that a wrong setting fails at once and not when a pretrained row is reached.
     shared = SETTINGS_OF_BOTH_STAGES - set(map(_key, of_pretraining))

@@ -61,7 +61,7 @@ def _open(work: Path, pretraining: bool = True) -> ComparisonContext:
 
 
 def _stages(work: Path, row: int, fold: str = "0") -> tuple[FoldJob, ...]:
-    """What the table would train."""
+    """The stages that the comparison would train."""
     configs = row_configs(ROWS[row], OVERRIDES)
     pretraining = open_prepared(work / "synthetic", False) if configs.pretraining is not None else None
     job = EnsembleJob(

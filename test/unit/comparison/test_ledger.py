@@ -48,6 +48,6 @@ def test_the_ledger_of_other_data_is_refused(tmp_path: Path) -> None:
     assert with_digests(ledger, replace(context, test=None)).test == "t1"
     other = replace(context, pretraining=DataSet(Path("syn"), 1, 1, 1, "p2"))
     with pytest.raises(
-        InputError, match=r"ledger.json: is that of another data set than syn; expected the same"
+        InputError, match=r"ledger.json: belongs to another data set than syn; expected the same"
     ):
         with_digests(ledger, other)

@@ -87,7 +87,7 @@ def test_other_settings_are_refused_but_not_those_that_change_nothing(tmp_path: 
 def test_a_pretrained_row_needs_its_pretraining(tmp_path: Path) -> None:
     context = context_of(tmp_path)
     write_stage(context.folder.final(HEADLINE, "0").parent, context.configs[HEADLINE.name].training, 4)
-    with pytest.raises(InputError, match="was finished, but its pretraining in .* is not"):
+    with pytest.raises(InputError, match="is finished, but its pretraining in .* is not"):
         refreshed(context, Ledger())
 
 

@@ -66,10 +66,10 @@ def test_rows_come_in_order_and_nothing_is_repeated(
     table_run = _run(job(runner, rows=TWO_ROWS))
     assert runner.done[:3] == [f"{HEADLINE.name}: training of fold {n}" for n in range(3)]
     assert runner.done[3].startswith(
-        f"{HEADLINE.name}: fold 0 asked about its held-out patients (propagated, g"
+        f"{HEADLINE.name}: predictions of fold 0 for its held-out patients (propagated, g"
     )
     assert runner.done[6] == "longitudinal: training of fold 0"
-    assert "ensemble of 3 folds asked about the test patients" in " ".join(runner.done)
+    assert "predictions of the ensemble of 3 folds for the test patients" in " ".join(runner.done)
     assert not table_run.steps_left(TWO_ROWS) and len(runner.done) == len(set(runner.done))
     *lines, last = caplog.messages
     assert len(lines) == len(runner.done) and last == "all steps are done"
@@ -124,9 +124,11 @@ def test_a_collapsed_fold_stops_no_other(
     context = context_of(tmp_path)
     runner = StepRunner(context, collapsing=frozenset({(HEADLINE.name, "1"), ("longitudinal", "0")}))
     assert not _run(job(runner, rows=TWO_ROWS)).steps_left(TWO_ROWS)
-    ensemble = f"{HEADLINE.name}: ensemble of 2 folds asked about the test patients (propagated, given)"
+    ensemble = (
+        f"{HEADLINE.name}: predictions of the ensemble of 2 folds for the test patients (propagated, given)"
+    )
     assert ensemble in runner.done
-    assert not any("fold 1 asked" in step for step in runner.done if step.startswith(HEADLINE.name))
+    assert not any("predictions of fold 1 " in step for step in runner.done if step.startswith(HEADLINE.name))
     collapsed = "training of fold 1: collapsed, 10.0 min (all background)"
     assert any(collapsed in line for line in caplog.messages)
     assert read_ledger(tmp_path / "ledger.json").training(TWO_ROWS[1], "0").state == "collapsed"
@@ -167,8 +169,10 @@ def test_failed_lesions_are_predicted_again_by_the_next_call(
     runner = StepRunner(context, failed={1: "out of luck"})
     _run(job(runner, rows=TWO_ROWS))
     assert len(runner.done) == len(set(runner.done))
-    line = next(line for line in caplog.messages if "longitudinal: fold 0 asked about its held-out" in line)
-    assert "; 2 lesions have NO ANSWER, get the worst score, and are asked about again by" in line
+    line = next(
+        line for line in caplog.messages if "longitudinal: predictions of fold 0 for its held-out" in line
+    )
+    assert "; 2 lesions could NOT BE PREDICTED, are scored as missed, and are predicted again by" in line
     assert "propagated, p0-1: lesion 1: out of luck; given, p0-1: lesion 1: out of luck" in line
     again = StepRunner(context)
     assert not _run(job(again, rows=TWO_ROWS)).steps_left(TWO_ROWS)
@@ -265,7 +269,7 @@ def test_calls_go_on_until_the_table_is_complete(
     first = StepRunner(context, clock)
     table = run_table(job(first, 65))
     assert len(first.done) == 7
-    assert caplog.messages[-1].endswith("the same command goes on") and len(caplog.messages) == 8
+    assert caplog.messages[-1].endswith("the same command continues") and len(caplog.messages) == 8
     assert [line.score is None for line in table.section("rows")] == [False, False] + [True] * 6
     text = (tmp_path / "table.md").read_text()
     assert "70 minutes by the clock, in 1 call:" in text and "not run" in text
@@ -295,12 +299,12 @@ def test_failed_lesions_are_in_the_table(
     table = run_table(job(runner, rows=POINT))
     assert all(line.score is not None for line in table.section("rows") if line.row == "point")
     text = (tmp_path / "table.md").read_text()
-    assert "**point: fold 0 left 1 lesion without an answer** (held-out, propagated), with the worst" in text
-    assert "asked about again by the next call: p0-1: lesion 1: out of luck." in text
-    assert caplog.messages[-1].startswith("2 steps are left, beginning with point: fold 0 asked")
+    assert "**point: fold 0 could not predict 1 lesion** (held-out, propagated), scored as missed" in text
+    assert "predicted again by the next call: p0-1: lesion 1: out of luck." in text
+    assert caplog.messages[-1].startswith("2 steps are left, beginning with point: predictions of fold 0")
     again = StepRunner(context, runner.clock)
     run_table(job(again, rows=POINT))
-    assert len(again.done) == 2 and "without an answer" not in (tmp_path / "table.md").read_text()
+    assert len(again.done) == 2 and "could not predict" not in (tmp_path / "table.md").read_text()
 
 
 def test_a_collapsed_fold_is_in_the_table(tmp_path: Path, job: MakeJob) -> None:

@@ -17,13 +17,10 @@ def _row(name: str) -> Row:
 def test_settings_of_a_row_are_settings(row: Row) -> None:
     configs = row_configs(row)
     assert isinstance(configs.training, TrainingConfig)
-    assert (configs.training.epochs, configs.training.iterations, configs.training.batch_size) == (15, 100, 2)
-    assert (configs.training.precision, configs.training.workers, configs.training.sampling) == (
-        "bf16",
-        1,
-        "pairs",
-    )
-    assert configs.training.checkpoint_every == 1
+    training = configs.training
+    assert (training.epochs, training.iterations, training.batch_size) == (15, 100, 2)
+    assert (training.precision, training.workers, training.sampling) == ("bf16", 1, "pairs")
+    assert training.checkpoint_every == 1
     assert (configs.pretraining is not None) == row.is_pretrained
     if configs.pretraining is not None:
         assert (configs.pretraining.epochs, configs.pretraining.sampling) == (15, "pretraining")
@@ -54,8 +51,8 @@ def test_overrides_apply_to_all_rows_and_pretrain_ones_to_pretraining() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("variant=point", "variant: is what the rows differ by; expected another setting"),
-        ("pretrain.heat_map=unit-peak", "heat_map: is what the rows differ by"),
+        ("variant=point", "variant: is set by the rows; expected another setting"),
+        ("pretrain.heat_map=unit-peak", "heat_map: is set by the rows"),
         ("epoch=3", "epoch: is an unknown setting"),
         ("pretrain.epoch=3", "epoch: is an unknown setting"),
     ],

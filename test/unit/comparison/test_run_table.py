@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from model.comparison import run_table as module
 from model.comparison.inputs import ComparisonContext
@@ -26,7 +20,6 @@ from model.comparison.run_table import TableJob, TableRun, run_table, step_execu
 from model.comparison.steps import Step, TrainStep
 from model.comparison.variants import HEADLINE, ROWS, Row
 from model.errors import InputError
-from test.helpers.paths import CHECKOUT
 
 from ...helpers.comparison_stand_ins import OVERRIDES, Clock, StepRunner, context_of, write_stage
 
@@ -316,61 +309,19 @@ def test_a_collapsed_fold_is_in_the_table(tmp_path: Path, job: MakeJob) -> None:
     assert all(line.score is not None for line in table.section("rows"))
 
 
-def test_processes_have_their_share_of_the_cores() -> None:
-    with step_executor(2) as pool:
-        assert pool.submit(torch.get_num_threads).result(timeout=600) == threads_per_process(2)
+def test_processes_have_their_share_of_the_cores_and_leave_ctrl_c_to_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pools: list[tuple[int, int, bool]] = []
+
+    def pool(workers: int, threads: int, ignore_interrupt: bool) -> None:
+        pools.append((workers, threads, ignore_interrupt))
+
+    monkeypatch.setattr(module, "process_pool", pool)
+    step_executor(2)
+    assert pools == [(2, threads_per_process(2), True)]
 
 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 5)
     assert [threads_per_process(jobs) for jobs in (1, 2, 5, 9)] == [5, 2, 1, 1]
-
-
-CALL = """
-import os, sys, time
-from functools import partial
-from model.cli.process import supervise_command
-from model.comparison.run_table import step_executor
-
-def busy():
-    import torch
-    print("busy", os.getpid(), flush=True)
-    while True:
-        torch.randn(400, 400) @ torch.randn(400, 400)
-
-def call():
-    pool = step_executor(2)
-    for future in [pool.submit(busy) for _ in range(2)]:
-        future.result()
-
-if __name__ == "__main__":
-    sys.exit(supervise_command(call))
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_all_processes(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "call.py").write_text(CALL)
-    process = subprocess.Popen(
-        [sys.executable, "call.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        pids = [int(process.stdout.readline().split()[1]) for _ in range(2)]
-        begun = time.monotonic()
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=30)  # also waits for processes that hold its stdout
-        assert time.monotonic() - begun < 10
-        assert errors.splitlines() == [f"ended by signal {int(number)}; what was written until then is whole"]
-        assert not any(Path(f"/proc/{pid}").exists() and not _is_zombie(pid) for pid in pids)
-    finally:
-        process.kill()
-
-
-def _is_zombie(pid: int) -> bool:
-    return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()

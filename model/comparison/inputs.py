@@ -34,13 +34,16 @@ Patients = Literal["held-out", "test"]
 
 @dataclass(frozen=True, slots=True)
 class OutputFolder:
-    """Where everything is written::
+    """The folder of all output.
 
-    ledger.json, table.md, table.csv, paired.csv, noise.png
-    test_survey/                 facts about the test scans, so that their files are read once
-    runs/<row>/                  a model folder, as `train run` writes it
-    runs/<row>/held_out/<point setting>/fold_N/    predictions for the fold's held-out patients, and records
-    runs/<row>/test/<point setting>/fold_N/, ensemble_N-M-.../    the same for the test patients
+    ::
+
+        ledger.json, table.md, table.csv, paired.csv, noise.png
+        test_survey/       facts about the test scans, so that their files are read once
+        runs/<row>/        a model folder, as `train run` writes it
+            held_out/<point setting>/fold_N/        predictions for the fold's held-out patients, records
+            test/<point setting>/fold_N/            the same for the test patients
+            test/<point setting>/ensemble_N-M-.../  of several folds
     """
 
     root: Path

@@ -175,10 +175,8 @@ def _summary(step: Step, ledger: Ledger, minutes: float) -> str:
     is_finished = all(entry.state == "finished" for entry in entries)
     text = f"{'finished' if is_finished else 'stopped by the budget'}, {minutes:.1f} min"
     if failed := [f"{entry.setting}, {line}" for entry in entries for line in entry.failed]:
-        text += (
-            f"; {len(failed)} lesions could NOT BE PREDICTED, are scored as missed, and are predicted again "
-        )
-        text += f"by the next call: {'; '.join(failed)}"
+        text += f"; {len(failed)} lesions could NOT BE PREDICTED, are scored as missed, and are predicted "
+        text += f"again by the next call: {'; '.join(failed)}"
     return text
 
 

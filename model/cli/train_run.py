@@ -1,8 +1,9 @@
-"""The command ``train run``: networks out of prepared data."""
+"""The command ``train run``: train networks on prepared data, then cross-validate them."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -11,134 +12,140 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, one_line
 from .arguments import add_device
 
-if TYPE_CHECKING:  # brings torch
+if TYPE_CHECKING:  # imports torch
     from ..training.config import TrainingConfig
     from ..training.distributed import World
     from ..training.stages import EnsembleJob
 
+log = logging.getLogger(__name__)
+
 HELP = "train networks, fold after fold, into a model folder"
 
 _PRESETS = ("scratch", "pretraining", "finetuning")
+_PRETRAIN_PREFIX = "pretrain."
 
 _DESCRIPTION = """\
-Trains folds one after the other, into a model folder as --weights takes it. What is there already goes on
-where it stopped, and finished folds are passed over. Then each fold is asked about its held-out patients, on
-their original files: cross_validation in the model folder holds answers and tables. Settings are key=value,
-those of --pretrain begin with pretrain., as in: epochs=200 batch_size=4 pretrain.epochs=500.
-On several GPUs: torchrun --nproc-per-node N -m model train run ..., where N divides the batches of both
-stages. Paper 000's best row: --pretrain SYNTHETIC --data REAL.
+Trains folds one after the other into a model folder for --weights. Interrupted folds resume, finished ones
+are skipped. Then each fold is validated on its held-out patients, on their original files: cross_validation
+in the model folder holds predictions and tables. Settings are key=value, those of --pretrain begin with
+pretrain., e.g. epochs=200 batch_size=4 pretrain.epochs=500.
+On several GPUs: torchrun --nproc-per-node N -m model train run ..., where N divides the batch sizes of both
+stages. The best model of [Kirchhoff2025]: --pretrain SYNTHETIC --data REAL.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.description = _DESCRIPTION
-    parser.add_argument("--data", type=Path, metavar="DIR", help="what `train prepare` has written")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data set written by `train prepare`")
     parser.add_argument("-o", "--output", type=Path, metavar="DIR", help="the model folder")
     parser.add_argument(
         "--fold",
         action="append",
         metavar="N|all",
-        help="a fold of the splits, may be given several times; all: one network of all patients "
+        help="a fold of the splits, may be repeated; all: one network on all patients "
         "(default: every fold of the splits)",
     )
     parser.add_argument(
         "--pretrain",
         type=Path,
         metavar="DIR",
-        help="prepared synthetic follow-ups to pretrain on. Where they show patients of --data, each fold "
+        help="prepared synthetic follow-ups to pretrain on. If they contain patients of --data, each fold "
         "has a pretraining of its own, without its validation patients",
     )
     parser.add_argument(
         "--initial",
         type=Path,
         metavar="FILE",
-        help="a checkpoint to begin with, .pth or .safetensors, also of other input channels",
+        help="checkpoint of the initial weights, .pth or .safetensors; its input channels may differ",
     )
     parser.add_argument(
         "--preset",
         choices=_PRESETS,
-        help="where settings begin: scratch (default), pretraining (points drawn inside lesions), finetuning "
+        help="base of the settings: scratch (default), pretraining (points drawn inside lesions), finetuning "
         "(a tenth of the learning rate; default with --pretrain or --initial)",
     )
     add_device(parser)
-    parser.add_argument("--restart", action="store_true", help="begin anew, whatever is there")
+    parser.add_argument("--restart", action="store_true", help="begin anew, even if a fold is finished")
     parser.add_argument(
         "--no-cross-validation",
         action="store_true",
-        help="do not ask the folds about their held-out patients",
+        help="do not validate the folds on their held-out patients",
     )
     parser.add_argument(
-        "--settings", action="store_true", help="print all settings with their values, and end"
+        "--settings", action="store_true", help="print all settings with their values and exit"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, see --settings")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train; prints a line per epoch.
+    """Train and cross-validate, with a log line per epoch.
 
     Raises:
         InputError: data, settings or options cannot be used.
         WeightsError: initial weights or a checkpoint cannot be used.
-        OutputError: something cannot be written.
+        OutputError: a file cannot be written.
         CollapsedFoldError: a fold does not learn.
     """
-    from ..training.config import PRESETS, SETTINGS_OF_BOTH_STAGES, setting_lines, with_overrides
-
-    begun = arguments.pretrain is not None or arguments.initial is not None
-    preset = arguments.preset or ("finetuning" if begun else "scratch")
-    first = [text.removeprefix("pretrain.") for text in arguments.overrides if text.startswith("pretrain.")]
-    own = [text for text in arguments.overrides if not text.startswith("pretrain.")]
-    config = with_overrides(PRESETS[preset], own)
-    given = {text.partition("=")[0].strip() for text in first}
-    shared = [text for text in own if text.partition("=")[0].strip() in SETTINGS_OF_BOTH_STAGES - given]
-    pretraining = with_overrides(PRESETS["pretraining"], [*shared, *first])
+    config, pretraining = _configs(arguments)
     if arguments.settings:
-        for stage, settings in (("", config), ("pretrain.", pretraining)):
-            if stage and arguments.pretrain is None:
-                continue
-            for line in setting_lines(_planned(settings, arguments.data)):
-                print(f"{stage}{line}")
+        _print_settings(arguments, config, pretraining)
         return 0
-
     for option in ("data", "output"):
         if getattr(arguments, option) is None:
             raise InputError(f"--{option}: is missing; expected a folder")
 
     from ..training.distributed import joined
     from ..training.health import CollapsedFoldError
-    from ..training.prepared_data import open_prepared
-    from ..training.stages import EnsembleJob
     from ..training.train_ensemble import train_ensemble
 
-    tables = pretraining.sampling == "pretraining"
-    job = EnsembleJob(
-        data=open_prepared(arguments.data, config.sampling == "pretraining"),
-        output=arguments.output,
-        config=config,
-        folds=tuple(dict.fromkeys(arguments.fold)) if arguments.fold else None,
-        pretraining=open_prepared(arguments.pretrain, tables) if arguments.pretrain is not None else None,
-        pretraining_config=pretraining,
-        initial=arguments.initial,
-        device=arguments.device,
-        restart=arguments.restart,
-    )
+    job = _job(arguments, config, pretraining)
     collapsed: CollapsedFoldError | None = None
     with joined(job.device) as world:
         if _is_refused(job, world):
             return InputError.exit_code
         try:
-            train_ensemble(job, _say)
+            train_ensemble(job)
         except CollapsedFoldError as error:
-            collapsed = error  # the folds that learned are validated all the same
-    if not arguments.no_cross_validation and _is_first():
+            collapsed = error  # the other folds are validated nevertheless
+    if not arguments.no_cross_validation and _is_first_process():
         _cross_validate(job)
     if collapsed is not None:
         raise collapsed
     return 0
 
 
-def _planned(settings: TrainingConfig, data: Path | None) -> TrainingConfig:
-    """Settings with what they leave to the plan, where there is one."""
+def _configs(arguments: argparse.Namespace) -> tuple[TrainingConfig, TrainingConfig]:
+    """The settings of the folds and of their pretraining."""
+    from ..training.config import PRESETS, SETTINGS_OF_BOTH_STAGES, with_overrides
+
+    has_initial_weights = arguments.pretrain is not None or arguments.initial is not None
+    preset = arguments.preset or ("finetuning" if has_initial_weights else "scratch")
+    texts: list[str] = arguments.overrides
+    first = [text.removeprefix(_PRETRAIN_PREFIX) for text in texts if text.startswith(_PRETRAIN_PREFIX)]
+    own = [text for text in texts if not text.startswith(_PRETRAIN_PREFIX)]
+    first_keys = {text.partition("=")[0].strip() for text in first}
+    shared_keys = SETTINGS_OF_BOTH_STAGES - first_keys
+    shared = [text for text in own if text.partition("=")[0].strip() in shared_keys]
+    config = with_overrides(PRESETS[preset], own)
+    return config, with_overrides(PRESETS["pretraining"], [*shared, *first])
+
+
+def _print_settings(
+    arguments: argparse.Namespace, config: TrainingConfig, pretraining: TrainingConfig
+) -> None:
+    from ..training.config import setting_lines
+
+    stages = [("", config)]
+    if arguments.pretrain is not None:
+        stages.append((_PRETRAIN_PREFIX, pretraining))
+    for prefix, settings in stages:
+        for line in setting_lines(_with_plan(settings, arguments.data)):
+            print(f"{prefix}{line}")
+
+
+def _with_plan(settings: TrainingConfig, data: Path | None) -> TrainingConfig:
+    """The settings with the plan's values filled in, if a data set is given."""
     if data is None:
         return settings
     from ..network.plan import DEFAULT_CONFIGURATION, PLANS_FILE
@@ -147,31 +154,47 @@ def _planned(settings: TrainingConfig, data: Path | None) -> TrainingConfig:
     return with_plan_defaults(settings, data / PLANS_FILE, DEFAULT_CONFIGURATION)
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
+def _job(arguments: argparse.Namespace, config: TrainingConfig, pretraining: TrainingConfig) -> EnsembleJob:
+    from ..training.prepared_data import open_prepared
+    from ..training.stages import EnsembleJob
+
+    with_tables = pretraining.sampling == "pretraining"
+    return EnsembleJob(
+        data=open_prepared(arguments.data, config.sampling == "pretraining"),
+        output=arguments.output,
+        config=config,
+        folds=tuple(dict.fromkeys(arguments.fold)) if arguments.fold else None,
+        pretraining=open_prepared(arguments.pretrain, with_tables)
+        if arguments.pretrain is not None
+        else None,
+        pretraining_config=pretraining,
+        initial=arguments.initial,
+        device=arguments.device,
+        restart=arguments.restart,
+    )
 
 
 def _is_refused(job: EnsembleJob, world: World) -> bool:
-    """Whether batches do not divide among the processes: the first one says so, before any of them ends."""
-    from ..training.stages import check_shares
+    """True if a batch size cannot be divided among the processes; the first process prints why."""
+    from ..training.stages import check_batch_sizes
 
     try:
-        check_shares(job, world.size)
+        check_batch_sizes(job, world.size)
     except InputError as error:
         if world.is_first:
             print(one_line(error), file=sys.stderr, flush=True)
-        world.wait()  # torchrun ends all when the first one has ended
+        world.wait()  # torchrun ends all processes as soon as one has ended
         return True
     return False
 
 
-def _is_first() -> bool:
-    """Whether this is the one of torchrun's processes that writes files and speaks."""
+def _is_first_process() -> bool:
+    """True for the one of torchrun's processes that writes files and logs."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def _cross_validate(job: EnsembleJob) -> None:
-    """Ask the finished folds about their held-out patients; what was trained stands, whatever comes of it."""
+    """Validate the finished folds on their held-out patients; the training counts even if this fails."""
     from ..crossval.cross_validate import CROSS_VALIDATION_FOLDER, cross_validate
     from ..crossval.pairs import evaluation_pairs
     from ..training.stages import EVERYTHING
@@ -184,8 +207,8 @@ def _cross_validate(job: EnsembleJob) -> None:
         held_out = {name: split.validation for name, split in finished_folds(job).items()}
         if not held_out:
             return
-        cross_validate(evaluation_pairs(job.data.folder), held_out, job.output, output, job.device, _say)
+        cross_validate(evaluation_pairs(job.data.folder), held_out, job.output, output, job.device)
     except InputError as error:
-        _say(f"cross-validation: could not be done, what was trained stands: {error}")
+        log.info("cross-validation: not possible, the trained folds are unaffected: %s", error)
         return
-    _say(f"cross-validation: tables in {output}")
+    log.info("cross-validation: tables in %s", output)

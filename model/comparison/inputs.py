@@ -136,7 +136,7 @@ def open_context(
         check_plans(real, first)
     tested = None
     if test is not None:
-        tested = data_set_pairs(test, surveys=output / "test_survey", say=log.info)
+        tested = data_set_pairs(test, surveys=output / "test_survey")
         check_unseen(tested, [real, *([first] if first is not None else [])])
     _check_existing_folds(folder, configs, real, first)
     if needing and first is not None:

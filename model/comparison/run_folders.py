@@ -161,7 +161,7 @@ def _read_predictions(
     is_scored = pairs is None or {one.scan for one in records} == {pair.name for pair in pairs}
     if pairs is None or is_scored:
         return "finished", score_of(records), stored.failures
-    return "finished", score_predictions(pairs, folder, lambda line: None), stored.failures
+    return "finished", score_predictions(pairs, folder), stored.failures
 
 
 def _scored_records(folder: Path) -> tuple[LesionRecord, ...]:

@@ -152,7 +152,8 @@ def _train(step: TrainStep, context: ComparisonContext, until: float) -> None:
         device=context.device,
         until=until,
     )
-    train_ensemble(job, lambda line: None)
+    with _only_errors():
+        train_ensemble(job)
 
 
 def _predict(step: PredictStep, context: ComparisonContext, until: float) -> None:
@@ -160,7 +161,7 @@ def _predict(step: PredictStep, context: ComparisonContext, until: float) -> Non
     assert pairs is not None, "there are steps for test patients only if there is a test set"
     outputs = [(setting, step.output(context, setting)) for setting in step.settings]
     with _only_errors():
-        predict_pairs(pairs, model, step.folds, outputs, context.device, lambda line: None, until)
+        predict_pairs(pairs, model, step.folds, outputs, context.device, until)
 
 
 @contextlib.contextmanager

@@ -1,1 +1,1 @@
-"""What a trained network says of patients that it has not seen: their original files, asked as in a run."""
+"""Validation of trained networks on patients they have not seen, on the original files."""

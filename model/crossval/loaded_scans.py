@@ -1,4 +1,4 @@
-"""Scans that are asked about, read once: their images, and where lesions lie in their labelmaps."""
+"""Load the scans of a pair: their images, and the boxes of the lesions in their labelmaps."""
 
 from __future__ import annotations
 
@@ -21,20 +21,33 @@ from .pairs import EvaluationPair
 
 @dataclass(frozen=True, eq=False)
 class LoadedScan:
-    """``boxes``: lesion id -> its box on the scan's axial grid."""
+    """A scan with its labelmap.
+
+    Attributes:
+        scan: image and labelmap on the axial grid.
+        boxes: lesion id -> its box in voxels (z, y, x) of the axial grid.
+    """
 
     scan: Scan
     boxes: dict[int, Box]
 
     def ml_of(self, lesion_id: int) -> float:
-        """The volume of a lesion; 0 where the labelmap does not hold it."""
+        """Return the volume of a lesion in ml; 0 if it is not in the labelmap."""
         if lesion_id not in self.boxes or self.scan.mask is None:
             return 0.0
         voxels = np.count_nonzero(self.scan.mask[self.boxes[lesion_id].slices] == lesion_id)
         return int(voxels) * self.scan.geometry.voxel_volume_ml
 
     def reference(self, path: Path, ids: frozenset[int]) -> Labelmap:
-        """The labelmap as its file stores the axes, uint16, without all but some lesions."""
+        """Return the labelmap with some lesions only.
+
+        Args:
+            path: file that the labelmap is attributed to.
+            ids: lesions to keep.
+
+        Returns:
+            uint16 labelmap with the axes of the file, 0 outside the kept lesions.
+        """
         assert self.scan.mask is not None
         kept = self.scan.mask.astype(np.uint16)
         for lesion_id in self.boxes.keys() - ids:
@@ -45,23 +58,23 @@ class LoadedScan:
 
 
 class ScanReader:
-    """Keeps the scans of the last pair: a patient's next pair often shares one of them."""
+    """Reads pairs of scans and keeps those of the last pair, as the next pair often shares one of them."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Path, Path | None], LoadedScan] = {}
 
     def read(self, pair: EvaluationPair) -> tuple[LoadedScan, LoadedScan]:
-        """Baseline and follow-up.
+        """Read baseline and follow-up.
 
         Raises:
-            InputError: a file cannot be read, or does not go with the other one of its scan.
+            InputError: a file cannot be read, or image and labelmap do not fit together.
         """
-        wanted = [(scan, _key(scan)) for scan in (pair.baseline, pair.followup)]
-        self._kept = {key: self._kept[key] for _, key in wanted if key in self._kept}
-        missing = {key: scan for scan, key in wanted if key not in self._kept}
+        scans = [(scan, _key(scan)) for scan in (pair.baseline, pair.followup)]
+        self._kept = {key: self._kept[key] for _, key in scans if key in self._kept}
+        missing = {key: scan for scan, key in scans if key not in self._kept}
         with ThreadPoolExecutor(max_workers=2, thread_name_prefix="read") as pool:
             self._kept |= zip(missing, pool.map(_load, missing.values()), strict=True)
-        baseline, followup = (self._kept[key] for _, key in wanted)
+        baseline, followup = (self._kept[key] for _, key in scans)
         return baseline, followup
 
 
@@ -77,11 +90,15 @@ def _load(scan: RawScan) -> LoadedScan:
 
 
 def check_files(pairs: Sequence[EvaluationPair]) -> None:
-    """Raises InputError where a file of a pair is not there any more, before any work is done."""
+    """Check before any work that all files of the pairs exist.
+
+    Raises:
+        InputError: one is missing.
+    """
     missing = sorted({path for pair in pairs for path in pair.files if not path.is_file()})
     if missing:
         others = f" (and {len(missing) - 1} others)" if len(missing) > 1 else ""
         raise InputError(
             f"{missing[0]}: is missing{others}; expected the original files of {len(pairs)} pairs of scans, "
-            "which held-out patients are asked about with"
+            "which held-out patients are predicted from"
         )

@@ -1,7 +1,7 @@
-"""Records of one pair of scans: its answer beside the lesions that it was asked about, and nothing else.
+"""Compare the prediction of one pair of scans with its prompted lesions.
 
-Lesions that nobody asked about (new ones, those without a point) are in neither reference nor prediction, as
-in the published evaluation of lesion pairs.
+Lesions that were not prompted (new ones, and those without a point) are in neither reference nor prediction,
+as in the published evaluation of lesion pairs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ def measure_pair(
     prediction: Labelmap | None,
     failed: Set[int] = frozenset(),
 ) -> tuple[LesionRecord, ...]:
-    """The records of all lesions of a pair, merged and split ones joined, and of the scan as one foreground.
+    """Measure all lesions of a pair, merged and split ones joined, and the scan as one foreground.
 
     Args:
-        reference: of `reference_of`.
-        prediction: the answer, on the same grid; None where there is none.
-        failed: lesions without an answer. A lesion that is joined of several misses all when it misses one.
+        pair: the pair with its lesions.
+        baseline: the loaded baseline, for the lesions' volumes.
+        reference: from `reference_of`.
+        prediction: on the grid of the reference; None if there is none.
+        failed: lesions without a prediction. A group of joined lesions counts as missing if one of it failed.
     """
     groups = _groups(pair, reference, prediction)
     volumes = {group: sum(map(baseline.ml_of, group.baseline_ids)) for group in groups}
@@ -41,14 +43,14 @@ def measure_pair(
         if is_missing and not chosen:
             continue
         name = ScanName(pair.patient_id, pair.name, 1, is_missing)
-        own = {group: volumes[group] for group in chosen}
-        found = measure_scan(name, chosen, reference, prediction, own)
-        records += [r for r in found if not is_missing or r.scope is Scope.LESION]
+        chosen_volumes = {group: volumes[group] for group in chosen}
+        measured = measure_scan(name, chosen, reference, prediction, chosen_volumes)
+        records += [r for r in measured if not is_missing or r.scope is Scope.LESION]
     return tuple(records)
 
 
 def reference_of(pair: EvaluationPair, followup: LoadedScan) -> Labelmap:
-    """What of the follow-up's labelmap was asked about."""
+    """Return the follow-up's labelmap with the prompted lesions only."""
     ids = frozenset(number for lesion in pair.lesions for number in lesion.followup_ids)
     return followup.reference(pair.followup.labels or pair.followup.image, ids)
 

@@ -1,4 +1,4 @@
-"""How a network is asked: which point of the follow-up it gets, and how far that is off."""
+"""The follow-up points that lesions are prompted with in an evaluation, and the noise added to them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from ..case.case import PointSource
 from ..case.geometry import Geometry, Vector, flip_order
 from ..data.dataset import RawLesion
 from ..data.prepared_grid import prepared_grid
@@ -17,17 +18,25 @@ from .pairs import EvaluationPair
 
 Points = Literal["propagated", "given"]
 
-# A moved point stays clear of the faces of its network voxel: rounding must not carry it over one.
-_CLEAR = 1e-3
+# A shifted point keeps this distance (voxels) from the faces of its network voxel, so that rounding cannot
+# move it into the next one.
+_CLEARANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class PointSetting:
-    """``points``: propagated (where missing the true one) or given (the true one; a lesion that is absent,
-    and has none, keeps its propagated one).
+    """The choice of follow-up points.
 
-    ``noise_voxels``: each follow-up point is moved by a whole number of network voxels, uniform in -n ... n
-    along each axis, drawn for each seed, pair and lesion alone; it stays inside the scan.
+    A point counts as given (clicked) or propagated by its own origin, as in `segment`: the network is boosted
+    only at propagated ones. Noise does not change that: a shifted true point is an imprecise click, a shifted
+    propagated point an imprecise registration.
+
+    Attributes:
+        points: "propagated" prefers the propagated point and takes the true one if it is missing; "given"
+            prefers the true one. A lesion that vanished has no true point.
+        noise_voxels: each point is shifted by a whole number of network voxels, uniform in -n ... n along
+            each axis, drawn for each seed, pair and lesion; it stays inside the scan.
+        seed: of the noise.
     """
 
     points: Points = "propagated"
@@ -42,22 +51,36 @@ class PointSetting:
 
     @property
     def name(self) -> str:
-        """Such as "propagated", "given", "propagated-noise4", "given-noise2-seed1"; names a folder."""
+        """Name of its folder, e.g. "propagated", "given", "propagated-noise4" or "given-noise2-seed1"."""
         noise = f"-noise{self.noise_voxels}" if self.noise_voxels else ""
         return self.points + noise + (f"-seed{self.seed}" if noise and self.seed else "")
 
+    def source_of(self, lesion: RawLesion) -> PointSource:
+        """Return whether the lesion's follow-up point at this setting is a given or a propagated one."""
+        if self.points == "propagated":
+            is_propagated = lesion.propagated_point_xyz is not None
+        else:
+            is_propagated = lesion.followup_point_xyz is None
+        return PointSource.PROPAGATED if is_propagated else PointSource.GIVEN
+
     def point_xyz(self, pair: EvaluationPair, lesion: RawLesion, geometry: Geometry, plan: Plan) -> Vector:
-        """The follow-up point of a lesion, a voxel index (x, y, z) of the follow-up's file.
+        """Return the follow-up point that a lesion is prompted with.
 
         Args:
+            pair: the pair that the lesion belongs to.
+            lesion: with a true or a propagated follow-up point.
             geometry: of the follow-up's file.
-            plan: of the network that is asked.
+            plan: of the network, whose voxels the noise is counted in.
+
+        Returns:
+            Voxel index (x, y, z) of the follow-up's file.
         """
-        known = (lesion.propagated_point_xyz, lesion.followup_point_xyz)
-        point = next(p for p in (known if self.points == "propagated" else known[::-1]) if p is not None)
+        is_propagated = self.source_of(lesion) is PointSource.PROPAGATED
+        point = lesion.propagated_point_xyz if is_propagated else lesion.followup_point_xyz
+        assert point is not None, "lesions of evaluation pairs have a follow-up point"
         if not self.noise_voxels:
             return point
-        return _moved(point, self._offset(pair, lesion), geometry, plan)
+        return _shifted(point, self._offset(pair, lesion), geometry, plan)
 
     def _offset(self, pair: EvaluationPair, lesion: RawLesion) -> Vector:
         random = np.random.default_rng([self.seed, zlib.crc32(pair.name.encode()), lesion.lesion_id])
@@ -65,12 +88,12 @@ class PointSetting:
         return (z, y, x)
 
 
-def _moved(point_xyz: Vector, offset_zyx: Vector, geometry: Geometry, plan: Plan) -> Vector:
-    """A point moved by whole voxels of the network grid, and kept inside of it."""
+def _shifted(point_xyz: Vector, offset_zyx: Vector, geometry: Geometry, plan: Plan) -> Vector:
+    """A point shifted by whole voxels of the network grid, and kept inside of it."""
     grid = prepared_grid(geometry, geometry, plan)
     axial = geometry.axial_map()
     point = grid.axes.point(axial.point(flip_order(point_xyz), geometry.shape_zyx), grid.axial_shape_zyx)
-    moved = [
+    shifted = [
         min(_step(p * source / target, step, n) * target / source, last - 1.0)
         for p, source, target, step, n, last in zip(
             point,
@@ -82,13 +105,13 @@ def _moved(point_xyz: Vector, offset_zyx: Vector, geometry: Geometry, plan: Plan
             strict=True,
         )
     ]
-    back = grid.axes.inverse().point(moved, grid.source_shape)
+    back = grid.axes.inverse().point(shifted, grid.source_shape)
     z, y, x = axial.inverse().point(back, grid.axial_shape_zyx)
     return (x, y, z)
 
 
 def _step(position: float, step: float, size: int) -> float:
-    """A network coordinate some voxels further, within the image and clear of the faces of its voxel."""
+    """A network coordinate shifted by whole voxels, within the image and clear of the faces of its voxel."""
     voxel = min(max(int(position), 0), size - 1)
-    part = min(max(position - voxel, _CLEAR), 1 - _CLEAR)
-    return min(max(voxel + step, 0), size - 1) + part
+    fraction = min(max(position - voxel, _CLEARANCE), 1 - _CLEARANCE)
+    return min(max(voxel + step, 0), size - 1) + fraction

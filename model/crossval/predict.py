@@ -1,7 +1,11 @@
-"""Ask a model folder about pairs of scans: a labelmap for each, as a run would write it, and its records."""
+"""Predict pairs of scans with a model folder: a labelmap for each pair, as `segment` writes it, and records.
+
+Predictions are cached: a pair is predicted again only if its files, lesions, points or the network change.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +16,13 @@ from ..evaluation.measure_scan import Labelmap
 from ..evaluation.records import RECORDS_NAME, write_records
 from ..inference.load import LoadedModel, load_model
 from ..inference.options import ModelOptions
-from ..inference.segmenter import Segmenter
-from ..training.job import BudgetSpentError, Say
+from ..inference.robust import RobustSegmenter, case_segmenter
+from ..training.job import BudgetSpentError
 from .loaded_scans import LoadedScan, ScanReader, check_files
 from .measure_pair import measure_pair, reference_of
 from .pairs import EvaluationPair
 from .point_setting import PointSetting
-from .predict_pair import PairPrediction, answer
+from .predict_pair import CASE_OPTIONS, predict_pair
 from .prediction_store import (
     PREDICTIONS_FILE,
     CachedPrediction,
@@ -32,121 +36,114 @@ from .prediction_store import (
     write_prediction_manifest,
 )
 
-
-def ask(
-    pairs: Sequence[EvaluationPair],
-    weights: Path,
-    folds: Sequence[str | int],
-    question: PointSetting,
-    output: Path,
-    device: str = "auto",
-    say: Say = print,
-) -> None:
-    """Ask one question; see `predict_pairs`."""
-    predict_pairs(pairs, weights, folds, [(question, output)], device, say)
+log = logging.getLogger(__name__)
 
 
 def predict_pairs(
     pairs: Sequence[EvaluationPair],
     weights: Path,
     folds: Sequence[str | int],
-    questions: Sequence[tuple[PointSetting, Path]],
+    outputs: Sequence[tuple[PointSetting, Path]],
     device: str = "auto",
-    say: Say = print,
     until: float | None = None,
 ) -> None:
-    """Ask several questions, each into a folder of its own; scans and networks are read once for all.
+    """Predict pairs of scans at one or several settings of their points; scans and networks are loaded once.
 
-    Pairs that are answered there are passed over; answers to another question, of other weights, or about
-    other points or files are asked anew. A lesion that fails is told, counts as missing, and is asked again
-    the next time.
+    Pairs that a folder already has are skipped. Predictions of other weights, at other points, or of changed
+    files are replaced. A lesion that fails is reported, scored as missing, and predicted again by the next
+    call. Logs a line for each pair.
 
     Args:
-        weights: a model folder.
+        pairs: the pairs to predict.
+        weights: the model folder.
         folds: its folds, one or an ensemble.
-        questions: with the folder of its answers each.
-        say: takes a line for each pair.
-        until: a time of `time.monotonic` after which no other pair begins.
+        outputs: each setting with the folder of its predictions.
+        device: auto, cpu, cuda or cuda:N.
+        until: time of `time.monotonic` after which no further pair begins; None: no limit.
 
     Raises:
-        BudgetSpentError: the time is over; the same call goes on from there.
-        InputError: original files are not there any more, or cannot be read; two questions have one folder.
+        BudgetSpentError: the time is over; the same call resumes from there.
+        InputError: original files are missing or unreadable, or two settings share a folder.
         WeightsError: a fold is missing or cannot be used.
-        OutputError: an answer cannot be written.
+        OutputError: a prediction cannot be written.
         MemoryExhaustedError: out of memory after every smaller way of computing.
     """
-    if len({path.resolve() for _, path in questions}) < len(questions):
-        raise InputError(f"{questions[0][1]}: is the folder of two questions; expected one for each")
-    sheets = [_Sheet(one, output, new_manifest(one, weights, folds), say) for one, output in questions]
-    open_pairs = [pair for pair in pairs if any(not sheet.has(pair) for sheet in sheets)]
+    if len({path.resolve() for _, path in outputs}) < len(outputs):
+        raise InputError(f"{outputs[0][1]}: is the folder of two point settings; expected one for each")
+    caches = [_PredictionFolder(one, folder, new_manifest(one, weights, folds)) for one, folder in outputs]
+    open_pairs = [pair for pair in pairs if any(not cache.has(pair) for cache in caches)]
     if not open_pairs:
         return
     check_files(open_pairs)
     model = load_model(weights, ModelOptions(device=device, folds=fold_numbers(folds)))
-    segmenter, reader = Segmenter(model.plan, model.ensemble), ScanReader()
+    segmenter, reader = case_segmenter(model, CASE_OPTIONS), ScanReader()
     for number, pair in enumerate(open_pairs, 1):
         if until is not None and time.monotonic() >= until:
             raise BudgetSpentError(
-                f"{weights}: no time is left to ask about {pair.name}; expected another call, which goes on"
+                f"{weights}: no time is left to predict {pair.name}; expected another call, which resumes"
             )
         started = time.perf_counter()
-        asked = cache_entry(pair)
+        entry = cache_entry(pair)
         baseline, followup = reader.read(pair)
         reference = reference_of(pair, followup)
-        for sheet in sheets:
-            if not sheet.has(pair):
-                sheet.fill(pair, asked, baseline, followup, reference, model, segmenter)
+        for cache in caches:
+            if not cache.has(pair):
+                cache.add(pair, entry, baseline, followup, reference, model, segmenter)
         seconds = time.perf_counter() - started
-        say(f"{pair.name}: {len(pair.lesions)} lesions, {seconds:.1f} s ({number}/{len(open_pairs)})")
+        log.info(
+            "%s: %d lesions, %.1f s (%d/%d)", pair.name, len(pair.lesions), seconds, number, len(open_pairs)
+        )
 
 
-class _Sheet:
-    """The answers to one question."""
+class _PredictionFolder:
+    """The folder with the predictions at one setting."""
 
-    def __init__(self, question: PointSetting, folder: Path, wanted: PredictionManifest, say: Say) -> None:
-        self._question, self._folder, self._say = question, folder, say
-        kept = read_prediction_manifest(folder)
-        if kept is not None and kept.matches(wanted):
-            self._asked = kept
+    def __init__(self, setting: PointSetting, folder: Path, manifest: PredictionManifest) -> None:
+        self._setting, self._folder = setting, folder
+        saved = read_prediction_manifest(folder)
+        if saved is not None and saved.matches(manifest):
+            self._manifest = saved
             return
         if (folder / PREDICTIONS_FILE).exists():
-            say(
-                f"{folder}: holds answers to another question or of other weights, or of an earlier version; "
-                "it is asked anew"
+            log.info(
+                "%s: holds predictions at other points, of other weights, with other boosting, or of an "
+                "earlier version; its pairs are predicted again",
+                folder,
             )
-        self._asked = wanted
-        self._write()
+        self._manifest = manifest
+        self._write_manifest()
 
     def has(self, pair: EvaluationPair) -> bool:
-        return self._asked.is_complete(pair, self._folder)
+        return self._manifest.is_complete(pair, self._folder)
 
-    def fill(
+    def add(
         self,
         pair: EvaluationPair,
-        asked: CachedPrediction,
+        entry: CachedPrediction,
         baseline: LoadedScan,
         followup: LoadedScan,
         reference: Labelmap,
         model: LoadedModel,
-        segmenter: Segmenter,
+        segmenter: RobustSegmenter,
     ) -> None:
-        """Answer for one pair; that it is answered is written down last."""
-        given = answer(pair, baseline, followup, self._question, model.plan, segmenter)
-        self._tell_failures(pair, given)
+        """Predict one pair; the manifest is written last."""
+        predicted = predict_pair(pair, baseline, followup, self._setting, model.plan, segmenter)
+        for lesion_id, reason in predicted.failed.items():
+            log.warning(
+                "warning: %s: lesion %d has NO PREDICTION and gets the worst score: %s",
+                pair.name,
+                lesion_id,
+                reason,
+            )
         path, grid = labelmap_path(self._folder, pair), followup.scan.file_geometry
-        write_image(path, given.labels, grid, verify=False)
-        prediction = Labelmap(path, given.labels, grid)
-        records = measure_pair(pair, baseline, reference, prediction, frozenset(given.failed))
+        write_image(path, predicted.labels, grid, verify=False)
+        prediction = Labelmap(path, predicted.labels, grid)
+        records = measure_pair(pair, baseline, reference, prediction, frozenset(predicted.failed))
         write_records(records_path(self._folder, pair), records)
-        self._asked = self._asked.with_prediction(pair, asked, given.failed)
-        self._write()
+        self._manifest = self._manifest.with_prediction(pair, entry, predicted.failed)
+        self._write_manifest()
 
-    def _write(self) -> None:
-        """Write down what is asked; a score of what was there before is none any more."""
+    def _write_manifest(self) -> None:
+        """Write the manifest, and remove the score of the earlier predictions."""
         (self._folder / RECORDS_NAME).unlink(missing_ok=True)
-        write_prediction_manifest(self._folder, self._asked)
-
-    def _tell_failures(self, pair: EvaluationPair, given: PairPrediction) -> None:
-        for lesion_id, reason in given.failed.items():
-            where = f"{pair.name}: lesion {lesion_id}"
-            self._say(f"warning: {where} has NO ANSWER and gets the worst score: {reason}")
+        write_prediction_manifest(self._folder, self._manifest)

@@ -1,11 +1,11 @@
-"""What a folder of answers holds, so that nothing is asked twice and nothing old passes for an answer.
+"""The cache of predictions in a folder: nothing is predicted twice, and no outdated prediction is used.
 
 ::
 
-    asked.json            the question, the network by its files, and the pairs that are answered by theirs
-    <pair>.mha            the answer: labelmap on the follow-up's grid, ids of the baseline
-    records/<pair>.csv    what was measured of it
-    lesions.csv           the same of all pairs, once they are scored; gone while they are asked anew
+    asked.json            the manifest: points, network by its files, and the predicted pairs by their files
+    <pair>.mha            prediction: labelmap on the follow-up's grid, ids of the baseline
+    records/<pair>.csv    its measurements
+    lesions.csv           the measurements of all pairs, once scored; removed when a pair is predicted again
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..case.lesion_json import write_json
 from ..data.provenance import FileMark, digest, file_digest, mark_of
 from ..network.weights import find_weights, inspect_weights
 from .pairs import EvaluationPair
 from .point_setting import Points, PointSetting
+from .predict_pair import CASE_OPTIONS
 
 PREDICTIONS_FILE = "asked.json"
-_VERSION = 2  # 1 did not know the files
+_VERSION = 2  # version 1 did not record the files
 
 
 class CachedPrediction(BaseModel):
-    """A pair as it was asked about: a digest of its lesions and points, and its files."""
+    """A pair as it was when it was predicted.
+
+    Attributes:
+        lesions: digest of its lesions and points.
+        files: marks of its files.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,14 +42,27 @@ class CachedPrediction(BaseModel):
     files: tuple[FileMark, ...]
 
     def matches(self, pair: EvaluationPair) -> bool:
-        """Whether the pair is the same now. Files that are gone say nothing, and pass."""
+        """Return True if the pair is still the same. Missing files count as unchanged."""
         if self.lesions != pair_digest(pair) or len(self.files) != len(pair.files):
             return False
         return all(mark.matches(path) for mark, path in zip(self.files, pair.files, strict=True))
 
 
 class PredictionManifest(BaseModel):
-    """``weights``: SHA-256 by file. ``failed``: lesions without an answer, by pair, in those answered."""
+    """The contents of a folder of predictions.
+
+    Attributes:
+        version: of the format.
+        points: follow-up points that lesions were prompted with.
+        noise_voxels: noise added to them, see `PointSetting`.
+        seed: of the noise.
+        folds: names of the network's folds.
+        weights: file -> SHA-256.
+        boosting: boosting method of propagated points; None in files of earlier versions, which predicted
+            without it.
+        predictions: the predicted pairs by name; "answered" in the file.
+        failed: name of a predicted pair -> lesion without a prediction -> reason.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,34 +72,36 @@ class PredictionManifest(BaseModel):
     seed: int
     folds: tuple[str, ...]
     weights: dict[str, str]
-    answered: dict[str, CachedPrediction] = {}
+    boosting: str | None = None
+    predictions: dict[str, CachedPrediction] = Field(default={}, alias="answered")
     failed: dict[str, dict[int, str]] = {}
 
     def matches(self, other: PredictionManifest) -> bool:
-        """Whether question, network and version are the same."""
+        """Return True if points, network, boosting and version are the same."""
         return self._identity == other._identity
 
     @property
     def _identity(self) -> tuple[object, ...]:
-        return (self.version, self.points, self.noise_voxels, self.seed, self.folds, self.weights)
+        points = (self.points, self.noise_voxels, self.seed)
+        return (self.version, *points, self.folds, self.weights, self.boosting)
 
     def covers(self, pair: EvaluationPair) -> bool:
-        """Whether the pair was asked about as it is now."""
-        known = self.answered.get(pair.name)
-        return known is not None and known.matches(pair)
+        """Return True if the pair was predicted from its present lesions and files."""
+        cached = self.predictions.get(pair.name)
+        return cached is not None and cached.matches(pair)
 
     def is_predicted(self, pair: EvaluationPair, folder: Path) -> bool:
-        """Whether the answer is there, also where lesions have failed."""
+        """Return True if the pair's prediction is up to date and exists, even if some lesions failed."""
         files = (labelmap_path(folder, pair), records_path(folder, pair))
         return self.covers(pair) and all(path.is_file() for path in files)
 
     def is_complete(self, pair: EvaluationPair, folder: Path) -> bool:
-        """Whether the pair is answered, as it is now, for all of its lesions."""
+        """Return True if the pair's prediction is up to date and exists for all of its lesions."""
         return pair.name not in self.failed and self.is_predicted(pair, folder)
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """A line for each lesion without an answer."""
+        """A line for each lesion without a prediction."""
         return tuple(
             f"{pair}: lesion {lesion_id}: {reason}"
             for pair, reasons in self.failed.items()
@@ -88,57 +109,71 @@ class PredictionManifest(BaseModel):
         )
 
     def with_prediction(
-        self, pair: EvaluationPair, asked: CachedPrediction, failed: Mapping[int, str]
+        self, pair: EvaluationPair, entry: CachedPrediction, failed: Mapping[int, str]
     ) -> PredictionManifest:
-        """With the answer for a pair; ``asked`` is the pair before its files were read."""
-        others = {name: reasons for name, reasons in self.failed.items() if name != pair.name}
-        own = {pair.name: dict(failed)} if failed else {}
-        answered = self.answered | {pair.name: asked}
-        return self.model_copy(update={"answered": answered, "failed": others | own})
+        """Return the manifest with the prediction of a pair.
+
+        Args:
+            pair: the predicted pair.
+            entry: from `cache_entry`, made before the pair's files were read.
+            failed: lesion without a prediction -> reason.
+        """
+        other_failed = {name: reasons for name, reasons in self.failed.items() if name != pair.name}
+        pair_failed = {pair.name: dict(failed)} if failed else {}
+        predictions = self.predictions | {pair.name: entry}
+        return self.model_copy(update={"predictions": predictions, "failed": other_failed | pair_failed})
 
 
-def new_manifest(question: PointSetting, weights: Path, folds: Sequence[str | int]) -> PredictionManifest:
-    """What is to be asked of a network as it is now; nothing is answered yet.
+def new_manifest(setting: PointSetting, weights: Path, folds: Sequence[str | int]) -> PredictionManifest:
+    """Return the manifest of a network's predictions at a point setting, without any prediction yet.
 
     Args:
+        setting: the follow-up points.
         weights: a model folder.
         folds: its folds, one or an ensemble.
 
     Raises:
         WeightsError: a fold is missing.
     """
-    found = inspect_weights(find_weights(weights), fold_numbers(folds))
+    files = inspect_weights(find_weights(weights), fold_numbers(folds))
     return PredictionManifest(
         version=_VERSION,
-        points=question.points,
-        noise_voxels=question.noise_voxels,
-        seed=question.seed,
+        points=setting.points,
+        noise_voxels=setting.noise_voxels,
+        seed=setting.seed,
         folds=tuple(map(str, folds)),
-        weights=found.hashes(file_digest),
+        weights=files.hashes(file_digest),
+        boosting=CASE_OPTIONS.boost,
     )
 
 
 def fold_numbers(folds: Sequence[str | int]) -> tuple[int, ...]:
-    """Folds as inference names them; that of all patients has a name for a number, which it takes as well."""
-    found = [int(fold) if str(fold).isdecimal() else fold for fold in folds]
-    return cast(tuple[int, ...], tuple(found))
+    """Convert names of folds to numbers as inference takes them; the fold "all" keeps its name."""
+    numbers = [int(fold) if str(fold).isdecimal() else fold for fold in folds]
+    return cast(tuple[int, ...], tuple(numbers))
 
 
 def cache_entry(pair: EvaluationPair) -> CachedPrediction:
-    """A pair as it is now. OSError where a file cannot be read."""
+    """Return the entry of a pair with its present files.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
     return CachedPrediction(lesions=pair_digest(pair), files=tuple(map(mark_of, pair.files)))
 
 
 def labelmap_path(folder: Path, pair: EvaluationPair) -> Path:
+    """Return the file of a pair's prediction."""
     return folder / f"{pair.name}.mha"
 
 
 def records_path(folder: Path, pair: EvaluationPair) -> Path:
+    """Return the file of the measurements of a pair's prediction."""
     return folder / "records" / f"{pair.name}.csv"
 
 
 def read_prediction_manifest(folder: Path) -> PredictionManifest | None:
-    """What was asked into a folder; None where nothing was, or nobody can tell."""
+    """Read the manifest of a folder; None if there is none or it is invalid."""
     try:
         return PredictionManifest.model_validate(
             json.loads((folder / PREDICTIONS_FILE).read_text(encoding="utf-8"))
@@ -147,13 +182,18 @@ def read_prediction_manifest(folder: Path) -> PredictionManifest | None:
         return None
 
 
-def write_prediction_manifest(folder: Path, asked: PredictionManifest) -> None:
-    """OutputError where it cannot be written."""
-    write_json(folder / PREDICTIONS_FILE, asked.model_dump(mode="json"), decimals=None)
+def write_prediction_manifest(folder: Path, manifest: PredictionManifest) -> None:
+    """Write the manifest of a folder.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    document = manifest.model_dump(mode="json", by_alias=True, exclude_none=True)
+    write_json(folder / PREDICTIONS_FILE, document, decimals=None)
 
 
 def pair_digest(pair: EvaluationPair) -> str:
-    """A fingerprint of the lesions that are asked about and of their points."""
+    """Hash a pair's lesions and their points."""
     lesions = [(lesion.lesion_id, lesion.followup_ids, *lesion.points_xyz) for lesion in pair.lesions]
     scans = (pair.baseline.scan_id, pair.followup.scan_id)
     return digest([(pair.patient_id, scans, lesions)])

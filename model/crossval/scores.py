@@ -1,7 +1,8 @@
-"""How good the answers are, in the words of [Kirchhoff2025]'s Table 1; all of it by `model.evaluation`."""
+"""Score predictions with the metrics of [Kirchhoff2025], Table 1, as computed by `model.evaluation`."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,23 +18,38 @@ from ..evaluation.records import RECORDS_NAME, LesionRecord, Scope, read_records
 from ..evaluation.score_records import score_records
 from ..evaluation.surface import NSD_KIND
 from ..evaluation.tables import Evaluation, metric_tables, summary_document, summary_markdown
-from ..training.job import Say
 from .loaded_scans import ScanReader, check_files
 from .measure_pair import measure_pair, reference_of
 from .pairs import EvaluationPair
 from .prediction_store import PredictionManifest, labelmap_path, read_prediction_manifest, records_path
+
+log = logging.getLogger(__name__)
 
 DEFINITION = DEFINITIONS["longitudinal"]
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Means over lesions, then over scans, by the definition "longitudinal"; None where nothing counts.
+    """Means over lesions, then over scans, by the definition "longitudinal"; None if no lesion counts.
 
-    ``dice`` ... ``nsd`` are shares from 0 to 1. ``dice_low`` and ``dice_high`` are the ends of the 95 %
-    interval over patients. ``lesions`` counts merged ones once, ``vanished`` those of them that the follow-up
-    does not show, ``vanished_found`` those of which nothing was drawn. ``failed``: lesions without an answer;
-    they have the worst score in all but FPvol, from which they are left out.
+    Attributes:
+        dice: from 0 to 1, as ``recall``, ``precision`` and ``nsd`` (at 2 mm).
+        dice_low: lower end of the 95 % interval of the Dice over patients.
+        dice_high: upper end of that interval.
+        recall: recall.
+        precision: precision.
+        nsd: normalised surface Dice.
+        fn_voxels: false-negative volume in voxels.
+        fp_voxels: false-positive volume in voxels.
+        fn_ml: false-negative volume in ml.
+        fp_ml: false-positive volume in ml.
+        lesions: number of lesions; merged ones count once.
+        vanished: those of them that are absent from the follow-up.
+        vanished_found: vanished lesions with an empty prediction.
+        scans: number of scans.
+        patients: number of patients.
+        failed: lesions without a prediction; they get the worst score in all metrics but FPvol, from which
+            they are left out.
     """
 
     dice: float | None
@@ -54,38 +70,48 @@ class Score:
     failed: int
 
 
-def score_predictions(pairs: Sequence[EvaluationPair], output: Path, say: Say = print) -> Score:
-    """Score the answers of `ask` in a folder, and write records (`lesions.csv`) and tables there.
+def score_predictions(pairs: Sequence[EvaluationPair], output: Path) -> Score:
+    """Score the predictions in a folder, and write records (`lesions.csv`) and tables there.
 
-    A pair without an answer counts as missing, with a warning.
+    A pair without a prediction counts as missing, with a warning.
+
+    Args:
+        pairs: the pairs to score.
+        output: folder written by `predict_pairs`.
 
     Raises:
-        InputError: no pair, or an unanswered one whose original files are not there any more.
+        InputError: there is no pair, or one without a prediction whose original files are missing.
         OutputError: a table cannot be written.
     """
-    records = read_pair_records(pairs, output, say)
+    records = read_pair_records(pairs, output)
     write_score_tables(records, output)
     return score_of(records)
 
 
-def read_pair_records(
-    pairs: Sequence[EvaluationPair], output: Path, say: Say = print
-) -> tuple[LesionRecord, ...]:
-    """The records of pairs that were asked about into a folder, those without an answer as missing."""
+def read_pair_records(pairs: Sequence[EvaluationPair], output: Path) -> tuple[LesionRecord, ...]:
+    """Read the records of predicted pairs; lesions of pairs without a prediction count as missing.
+
+    Args:
+        pairs: one or more.
+        output: folder written by `predict_pairs`.
+
+    Raises:
+        InputError: there is no pair, or one without a prediction whose original files are missing.
+    """
     if not pairs:
-        raise InputError(f"{output}: is asked for the answers of no pair of scans; expected one or more")
-    asked, reader = read_prediction_manifest(output), ScanReader()
+        raise InputError(f"{output}: no pair of scans to read predictions of; expected one or more")
+    manifest, reader = read_prediction_manifest(output), ScanReader()
     records: list[LesionRecord] = []
     for pair in pairs:
-        records += _kept_records(pair, output, asked) or _measured(pair, output, asked, reader, say)
+        records += _saved_records(pair, output, manifest) or _measured(pair, output, manifest, reader)
     return tuple(records)
 
 
-def _kept_records(
-    pair: EvaluationPair, output: Path, asked: PredictionManifest | None
+def _saved_records(
+    pair: EvaluationPair, output: Path, manifest: PredictionManifest | None
 ) -> tuple[LesionRecord, ...]:
-    """What was measured when it was asked; () where that is not known."""
-    if asked is None or not asked.covers(pair):
+    """The records written with the prediction; () if it is outdated or they are missing."""
+    if manifest is None or not manifest.covers(pair):
         return ()
     try:
         return read_records(records_path(output, pair))
@@ -94,30 +120,35 @@ def _kept_records(
 
 
 def _measured(
-    pair: EvaluationPair, output: Path, asked: PredictionManifest | None, reader: ScanReader, say: Say
+    pair: EvaluationPair, output: Path, manifest: PredictionManifest | None, reader: ScanReader
 ) -> tuple[LesionRecord, ...]:
     check_files([pair])
     baseline, followup = reader.read(pair)
     reference, path = reference_of(pair, followup), labelmap_path(output, pair)
-    if asked is None or not asked.covers(pair) or not path.is_file():
-        say(f"warning: {path}: MISSING answer; its {len(pair.lesions)} lesions get the worst score")
+    if manifest is None or not manifest.covers(pair) or not path.is_file():
+        count = len(pair.lesions)
+        log.warning("warning: %s: MISSING prediction; its %d lesions get the worst score", path, count)
         return measure_pair(pair, baseline, reference, None)
     prediction = read_labelmap(path)
     if not prediction.geometry.same_grid(reference.geometry):
         raise InputError(
-            f"{path}: lies on another grid than {reference.path}: {prediction.geometry.describe()}; "
+            f"{path}: is on another grid than {reference.path}: {prediction.geometry.describe()}; "
             f"expected {reference.geometry.describe()}"
         )
-    failed = frozenset(asked.failed.get(pair.name, {}))
+    failed = frozenset(manifest.failed.get(pair.name, {}))
     records = measure_pair(pair, baseline, reference, prediction, failed)
     write_records(records_path(output, pair), records)
     return records
 
 
 def write_score_tables(records: Sequence[LesionRecord], output: Path) -> None:
-    """Records and tables as the command `evaluate` writes them; `evaluate --compare` takes the folder."""
+    """Write records and tables as the command `evaluate` does; `evaluate --compare` takes the folder.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
     missing = len({(r.scan, r.lesion) for r in records if r.is_missing and r.scope is Scope.LESION})
-    warnings = (f"{missing} lesions have NO ANSWER and get the worst score",) if missing else ()
+    warnings = (f"{missing} lesions have NO PREDICTION and get the worst score",) if missing else ()
     notes = ("lesions of the data set alone, merged ones joined by its links", NSD_KIND)
     scores = score_records(records, DEFINITION)
     evaluation = Evaluation(tuple(records), scores, None, notes, warnings)
@@ -129,14 +160,14 @@ def write_score_tables(records: Sequence[LesionRecord], output: Path) -> None:
 
 
 def score_of(records: Sequence[LesionRecord]) -> Score:
-    """The score of records, wherever they come from.
+    """Compute the score of records.
 
     Raises:
-        InputError: there are none.
+        InputError: they contain no lesion.
     """
     lesions = [record for record in records if record.scope is Scope.LESION]
     if not lesions:
-        raise InputError("no lesion was asked about; expected one or more to score")
+        raise InputError("no lesion was prompted; expected one or more to score")
     step = score_records(lesions, DEFINITION).last(Scope.LESION)
     means: dict[Metric, Average] = {entry.metric: entry.average for entry in step.metrics}
     vanished = [record for record in lesions if not record.reference_voxels]

@@ -1,7 +1,7 @@
-"""From a drawn lesion to what the network learns from: patches read, transformed, prompts drawn on top.
+"""Build a training sample from a drawn lesion: read both patches, transform them, draw the prompt maps.
 
-Points go through the same transform as images and masks, and the heat maps are drawn round them
-afterwards by the function that inference uses: they are round whatever was done to the patch.
+Points go through the same transform as images and masks. The heat maps are drawn around the transformed
+points afterwards, by the function that inference uses, so they stay round whatever was done to the patch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from ..network.encoding import CHANNELS, HeatMap, heat_map
 from ..network.input_variants import InputVariant
 from ..network.patches import NetworkGrid
 from ..network.resample import FloatVolume
-from .augment_intensity import change_intensities
-from .augment_spatial import Spatial, draw_spatial, identity, is_flat
+from .augment_intensity import augment_intensity
+from .augment_spatial import SpatialTransform, draw_spatial, identity_transform, is_flat
 from .config import TrainingConfig, Variant
 from .sampler import Draw
 
@@ -32,84 +32,99 @@ _TARGET = -1
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """``channels`` float32 [C, *patch] of the variant, in the order of `prompts.CHANNELS`; ``target`` uint8
-    [*patch], 1 where the lesion is in the follow-up."""
+    """One input and target of the network.
+
+    Attributes:
+        channels: float32 [C, z, y, x], the channels of the variant in the order of `encoding.CHANNELS`.
+        target: uint8 [z, y, x], 1 inside the lesion in the follow-up, 0 elsewhere.
+    """
 
     channels: FloatVolume
     target: npt.NDArray[np.uint8]
 
 
 def make_sample(draw: Draw, config: TrainingConfig, rng: np.random.Generator, augmented: bool) -> Sample:
-    """Read a drawn lesion's patches and make them the network's input and target."""
+    """Read the patches of a drawn lesion and turn them into the network's input and target."""
     shape = draw.followup_patch.shape_zyx
-    transform = draw_spatial(config, shape, draw.point_in_patch, rng) if augmented else identity(shape)
-    wanted = VARIANTS[config.variant].channels
-    volumes = _moved_volumes(draw, transform, wanted)
+    transform = (
+        draw_spatial(config, shape, draw.point_in_patch, rng) if augmented else identity_transform(shape)
+    )
+    channels = VARIANTS[config.variant].channels
+    volumes = _transformed_volumes(draw, transform, channels)
     kind = HeatMap(config.heat_map)
     images = [channel for channel in (_FOLLOWUP_CT, _BASELINE_CT) if channel in volumes]
     if augmented and config.intensity:
         stack = np.stack([volumes[channel] for channel in images])
-        changed = change_intensities(stack, is_flat(shape), rng)
+        changed = augment_intensity(stack, is_flat(shape), rng)
         volumes |= dict(zip(images, changed, strict=True))
-    for channel, patch, whole in (
+    for channel, patch, scan_shape in (
         (_FOLLOWUP_MAP, draw.followup_patch, draw.pair.followup.shape_zyx),
         (_BASELINE_MAP, draw.baseline_patch, draw.pair.baseline.shape_zyx),
     ):
-        if channel in wanted:
-            image = Box.of_shape(whole).relative_to(patch)
+        if channel in channels:
+            image = Box.of_shape(scan_shape).relative_to(patch)
             volumes[channel] = prompt_map(draw.point_in_patch, image, transform, kind)
     target = (volumes[_TARGET] > 0.5).astype(np.uint8)
-    return Sample(np.stack([volumes[channel] for channel in wanted]), target)
+    return Sample(np.stack([volumes[channel] for channel in channels]), target)
 
 
-def _moved_volumes(draw: Draw, transform: Spatial, wanted: tuple[int, ...]) -> dict[int, FloatVolume]:
+def _transformed_volumes(
+    draw: Draw, transform: SpatialTransform, channels: tuple[int, ...]
+) -> dict[int, FloatVolume]:
     """CTs, baseline mask (0 and 1) and target (soft) by channel, transformed together."""
     box = transform.source_box()
     followup = box.shifted(draw.followup_patch.start_zyx)
     baseline = box.shifted(draw.baseline_patch.start_zyx)
     volumes: dict[int, FloatVolume] = {_FOLLOWUP_CT: draw.pair.followup.read_ct(followup)}
-    if _BASELINE_CT in wanted:
+    if _BASELINE_CT in channels:
         volumes[_BASELINE_CT] = draw.pair.baseline.read_ct(baseline)
-    if _BASELINE_MASK in wanted:
+    if _BASELINE_MASK in channels:
         labels = draw.pair.baseline.read_labels(baseline)
         volumes[_BASELINE_MASK] = (labels == draw.lesion.lesion_id).astype(np.float32)
     labels = draw.pair.followup.read_labels(followup)
     volumes[_TARGET] = np.isin(labels, draw.target_ids).astype(np.float32)
-    moved = dict(zip(volumes, transform.volumes(np.stack(list(volumes.values()))), strict=True))
-    if _BASELINE_MASK in moved:
-        moved[_BASELINE_MASK] = (moved[_BASELINE_MASK] > 0.5).astype(np.float32)
-    return moved
+    stack = transform.transform_volumes(np.stack(list(volumes.values())))
+    transformed = dict(zip(volumes, stack, strict=True))
+    if _BASELINE_MASK in transformed:
+        transformed[_BASELINE_MASK] = (transformed[_BASELINE_MASK] > 0.5).astype(np.float32)
+    return transformed
 
 
-def prompt_map(point: Index, image: Box, transform: Spatial, kind: HeatMap) -> FloatVolume:
-    """The heat map of a transformed point, float32 of the patch's shape.
+def prompt_map(point: Index, image: Box, transform: SpatialTransform, kind: HeatMap) -> FloatVolume:
+    """Draw the heat map of a transformed point.
 
     Args:
-        point: voxel of the drawn patch.
-        image: where the scan lies, in voxels of the drawn patch.
-        kind: whether the map's peak is 1 or its sum.
+        point: voxel (z, y, x) of the drawn patch.
+        image: extent of the scan, in voxels of the drawn patch.
+        transform: the spatial transform of the sample.
+        kind: unit peak or unit volume.
+
+    Returns:
+        float32 [z, y, x] of the patch's shape.
     """
     shape = transform.shape
-    z, y, x = np.rint(transform.points(np.asarray([point], np.float64))[0]).astype(int).tolist()
+    z, y, x = np.rint(transform.transform_points(np.asarray([point], np.float64))[0]).astype(int).tolist()
+    # A heat map is reflected at the border of the scan, as at inference. After a rotation or scaling that
+    # border is oblique, and only the border of the patch counts.
     valid = Box.of_shape(shape)
-    if transform.is_rigid_copy:  # else the scan's border is oblique: maps are reflected at the patch's alone
+    if transform.is_rigid_copy:
         valid = _mirrored(image.intersection(valid), transform)
     start = [-a for a in valid.start_zyx]
-    moved = (z + start[0], y + start[1], x + start[2])
-    return heat_map(moved, Box.of_shape(shape).shifted(start), _grid(valid.shape_zyx), kind)
+    point_in_valid = (z + start[0], y + start[1], x + start[2])
+    return heat_map(point_in_valid, Box.of_shape(shape).shifted(start), _unit_grid(valid.shape_zyx), kind)
 
 
-def _mirrored(box: Box, transform: Spatial) -> Box:
-    """A box of the drawn patch in the mirrored one."""
+def _mirrored(box: Box, transform: SpatialTransform) -> Box:
+    """The place of a box of the drawn patch in the mirrored patch."""
     bounds = [
-        (n - b, n - a) if turned else (a, b)
-        for (a, b), n, turned in zip(box.bounds(), transform.shape, transform.mirrored, strict=True)
+        (n - b, n - a) if is_mirrored else (a, b)
+        for (a, b), n, is_mirrored in zip(box.bounds(), transform.shape, transform.mirrored, strict=True)
     ]
     (z0, z1), (y0, y1), (x0, x1) = bounds
     return Box((z0, y0, x0), (z1, y1, x1))
 
 
-def _grid(shape: Index) -> NetworkGrid:
-    """A network grid on which an image of this shape lies as it is."""
+def _unit_grid(shape: Index) -> NetworkGrid:
+    """A network grid that leaves an image of this shape (z, y, x) unchanged."""
     unit = (1.0, 1.0, 1.0)
     return NetworkGrid(AxisMap(), shape, shape, unit, unit, shape)

@@ -1,4 +1,7 @@
-"""Changes of intensity, drawn for each scan by itself: nnU-Net's set, from `batchgeneratorsv2` (facts A3)."""
+"""Intensity augmentation, drawn for each scan: nnU-Net's set, from `batchgeneratorsv2`.
+
+See docs/model_recipe.md, Augmentation.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,18 @@ from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from ..network.resample import FloatVolume
 
 
-def change_intensities(images: FloatVolume, flat: bool, rng: np.random.Generator) -> FloatVolume:
-    """Images [N, *patch], float32, noisier, blurrier, darker or brighter, coarser. Takes over the array.
+def augment_intensity(images: FloatVolume, flat: bool, rng: np.random.Generator) -> FloatVolume:
+    """Apply noise, blur, brightness, contrast, low resolution and gamma, each with its probability.
 
-    Noise has one strength for all of a sample's scans, the rest is drawn for each.
+    The noise has one strength for all scans of a sample; everything else is drawn for each scan.
 
     Args:
-        flat: low resolution is then simulated in the plane alone.
+        images: float32 [N, z, y, x], the normalised CTs of a sample; overwritten.
+        flat: simulate low resolution in the plane (y, x) only.
+        rng: seeds the library's generators.
+
+    Returns:
+        float32 [N, z, y, x].
     """
     with _seeded(int(rng.integers(2**31))):
         changed: FloatVolume = _transforms(flat)(image=torch.from_numpy(images))["image"].numpy()
@@ -40,7 +48,7 @@ def _transforms(flat: bool) -> BasicTransform:
     gamma = BGContrast((0.7, 1.5))
     steps = (
         (GaussianNoiseTransform((0, 0.1), p_per_channel=1, synchronize_channels=True), 0.1),
-        # Its choice of a faster convolution by stop-watch would not be the same in two runs.
+        # Its benchmark picks the faster convolution by timing, which may differ between two runs.
         (GaussianBlurTransform((0.5, 1.0), p_per_channel=0.5, benchmark=False), 0.2),
         (MultiplicativeBrightnessTransform(BGContrast((0.75, 1.25)), **own), 0.15),
         (ContrastTransform(BGContrast((0.75, 1.25)), preserve_range=True, **own), 0.15),
@@ -62,7 +70,7 @@ def _transforms(flat: bool) -> BasicTransform:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """The library draws from the generators that all of the process share: they are put back afterwards."""
+    """Seed the global generators that the library draws from, and restore their state afterwards."""
     state = np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         np.random.seed(seed)

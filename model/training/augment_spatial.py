@@ -1,7 +1,7 @@
-"""Rotation, scaling and mirroring of both patches of a sample alike: images, masks and points (facts A3).
+"""Spatial augmentation: the same rotation, scaling and mirroring for both patches, their masks and points.
 
-A transform is drawn first and applied later, so that just as much of an image is read as it needs: a
-rotated patch has no border.
+A transform is drawn first and applied later, so that exactly the part of an image is read that it needs and a
+rotated patch has no empty border. See docs/model_recipe.md, Augmentation.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from ..case.geometry import Box, Index, Vector
 from ..network.resample import FloatVolume
 from .config import TrainingConfig
 
-# Patches so flat are rotated in their plane alone, by any angle, and scaled there (nnU-Net's rule).
+# Flatter patches are rotated in their plane only, by any angle, and scaled only there (nnU-Net's rule).
 _FLAT = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Spatial:
-    """Voxels of a transformed patch from voxels of the patch as it was drawn.
+class SpatialTransform:
+    """Maps voxels (z, y, x) of the transformed patch to voxels of the drawn patch.
 
-    ``matrix`` (3, 3) takes offsets from the pivot in the result to offsets in the source. The pivot keeps
-    its place, then the axes of ``mirrored`` are turned round.
+    Attributes:
+        matrix: float64 (3, 3), takes offsets from the pivot in the result to offsets in the source.
+        pivot: voxel (z, y, x) that rotation and scaling leave in place.
+        mirrored: axes (z, y, x) that are reversed after rotation and scaling.
+        shape: (z, y, x) of the patch.
     """
 
     matrix: npt.NDArray[np.float64]
@@ -37,16 +40,27 @@ class Spatial:
 
     @property
     def is_rigid_copy(self) -> bool:
-        """Nothing but mirroring: voxels fall on voxels."""
+        """True if the transform at most mirrors: every voxel falls on a voxel."""
         return bool(np.array_equal(self.matrix, np.eye(3)))
 
-    def points(self, source_zyx: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Where points (N, 3) of the drawn patch lie in the transformed one."""
-        moved = self.pivot + (source_zyx - self.pivot) @ np.linalg.inv(self.matrix).T
-        return np.where(self.mirrored, np.asarray(self.shape) - 1 - moved, moved)
+    def transform_points(self, source_zyx: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Transform points.
+
+        Args:
+            source_zyx: float64 (N, 3), voxels (z, y, x) of the drawn patch.
+
+        Returns:
+            float64 (N, 3), voxels (z, y, x) of the transformed patch.
+        """
+        turned = self.pivot + (source_zyx - self.pivot) @ np.linalg.inv(self.matrix).T
+        return np.where(self.mirrored, np.asarray(self.shape) - 1 - turned, turned)
 
     def source_box(self) -> Box:
-        """What of the source the transformed patch shows, in voxels of the drawn patch."""
+        """Compute the part of the source that the transformed patch shows.
+
+        Returns:
+            A box in voxels (z, y, x) of the drawn patch; it may reach beyond it.
+        """
         if self.is_rigid_copy:
             return Box.of_shape(self.shape)
         corners = np.array(list(itertools.product(*((0, n - 1) for n in self.shape))), np.float64)
@@ -54,46 +68,69 @@ class Spatial:
         low, high = np.floor(reach.min(0)).astype(int), np.ceil(reach.max(0)).astype(int) + 1
         return Box.of_shape((high - low).tolist(), low.tolist())
 
-    def volumes(self, source: FloatVolume) -> FloatVolume:
-        """Volumes [N, *source_box] as float32 [N, *shape], trilinear."""
+    def transform_volumes(self, source: FloatVolume) -> FloatVolume:
+        """Resample volumes trilinearly.
+
+        Args:
+            source: float32 [N, z, y, x] of the shape of `source_box`.
+
+        Returns:
+            float32 [N, z, y, x] of the patch's shape.
+        """
         if self.is_rigid_copy:
-            moved = source
+            turned = source
         else:
             grid = torch.from_numpy(self._grid(source.shape[1:]))[None]
             values = torch.from_numpy(np.ascontiguousarray(source))[None]
-            moved = grid_sample(values, grid, padding_mode="border", align_corners=True)[0].numpy()
+            turned = grid_sample(values, grid, padding_mode="border", align_corners=True)[0].numpy()
         axes = tuple(axis + 1 for axis in range(3) if self.mirrored[axis])
-        return np.ascontiguousarray(np.flip(moved, axes) if axes else moved)
+        return np.ascontiguousarray(np.flip(turned, axes) if axes else turned)
 
     def _grid(self, source_shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-        """Where each voxel comes from, from -1 to 1 over the source, in the order x, y, z of torch."""
+        """The source position of each voxel for `grid_sample`: -1 to 1 over the source, (x, y, z)."""
         start = np.asarray(self.source_box().start_zyx)
         z, y, x = (np.arange(n) - p for n, p in zip(self.shape, self.pivot, strict=True))
         grid = np.empty((*self.shape, 3), np.float32)
         for axis in range(3):
             row = self.matrix[axis]
-            place = row[0] * z[:, None, None] + row[1] * y[:, None] + row[2] * x
-            place += self.pivot[axis] - start[axis]
-            grid[..., 2 - axis] = place * (2 / max(source_shape[axis] - 1, 1)) - 1
+            position = row[0] * z[:, None, None] + row[1] * y[:, None] + row[2] * x
+            position += self.pivot[axis] - start[axis]
+            grid[..., 2 - axis] = position * (2 / max(source_shape[axis] - 1, 1)) - 1
         return grid
 
 
-def identity(shape: Index) -> Spatial:
-    """No transform, as for validation."""
-    return Spatial(np.eye(3), (0.0, 0.0, 0.0), (False, False, False), shape)
+def identity_transform(shape: Index) -> SpatialTransform:
+    """Return the transform that changes nothing, as for validation.
+
+    Args:
+        shape: (z, y, x) of the patch.
+    """
+    return SpatialTransform(np.eye(3), (0.0, 0.0, 0.0), (False, False, False), shape)
 
 
 def is_flat(shape: Index) -> bool:
-    """Whether a patch has so few slices that it is transformed in its plane alone."""
+    """Return True if a patch has so few slices that it is transformed in its plane only.
+
+    Args:
+        shape: (z, y, x) of the patch.
+    """
     return max(shape) / shape[0] > _FLAT
 
 
-def draw_spatial(config: TrainingConfig, shape: Index, pivot: Index, rng: np.random.Generator) -> Spatial:
+def draw_spatial(
+    config: TrainingConfig, shape: Index, pivot: Index, rng: np.random.Generator
+) -> SpatialTransform:
     """Draw rotation, scaling (one factor for all axes) and mirroring, each with its probability.
 
-    They turn about the prompt's point, where nnU-Net turns about the middle of the patch: a point cannot
-    leave the patch then, and stays on a voxel. As patches lie anywhere round their points, both show the
-    same.
+    nnU-Net rotates around the middle of the patch; here patches rotate around the prompt's point, so that the
+    point never leaves the patch and stays on a voxel. As the patch lies anywhere around its point, both show
+    the same distribution.
+
+    Args:
+        config: probabilities and ranges.
+        shape: (z, y, x) of the patch.
+        pivot: voxel (z, y, x) of the prompt's point in the patch.
+        rng: source of the draw.
     """
     flat = is_flat(shape)
     rotates, scales = rng.random(2) < (config.rotation_probability, config.scaling_probability)
@@ -105,13 +142,13 @@ def draw_spatial(config: TrainingConfig, shape: Index, pivot: Index, rng: np.ran
     matrix = _rotation(angles) if rotates else np.eye(3)
     if scales:
         matrix = matrix @ np.diag([1 if flat else factor, factor, factor])
-    a, b, c = (bool(turned) and config.mirror for turned in rng.random(3) < 0.5)
+    a, b, c = (bool(mirrors) and config.mirror for mirrors in rng.random(3) < 0.5)
     z, y, x = pivot
-    return Spatial(matrix, (float(z), float(y), float(x)), (a, b, c), shape)
+    return SpatialTransform(matrix, (float(z), float(y), float(x)), (a, b, c), shape)
 
 
 def _rotation(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rotation by an angle (radians) about each of the axes z, y, x."""
+    """Rotation matrix (3, 3) for an angle (radians) about each of the axes z, y, x."""
     matrix = np.eye(3)
     for axis, angle in enumerate(angles):
         first, second = (other for other in range(3) if other != axis)

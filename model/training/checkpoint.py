@@ -1,7 +1,7 @@
-"""A run on disk: what it takes to go on as if it had never stopped, in the published checkpoints' layout.
+"""Checkpoints of a run, in the layout of the published ones.
 
-`checkpoint_latest.pth` holds everything, `checkpoint_best.pth` and `checkpoint_final.pth` the network alone.
-Only tensors and plain values are written, and nothing else is read.
+`checkpoint_latest.pth` holds the full state to resume from; `checkpoint_best.pth` and `checkpoint_final.pth`
+hold only the network. Files with anything but tensors and plain values are neither written nor read.
 """
 
 from __future__ import annotations
@@ -27,17 +27,24 @@ LATEST, BEST, FINAL = "checkpoint_latest.pth", "checkpoint_best.pth", "checkpoin
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands after an epoch."""
+    """The progress of a run after an epoch.
+
+    Attributes:
+        epochs_done: number of finished epochs.
+        ema: exponential moving average of the validation Dice; None before the first one.
+        best_ema: its best value so far.
+        misses: epochs in a row below the health floor, see `HealthCheck`.
+    """
 
     epochs_done: int = 0
-    ema: float | None = None  # of the validation Dice
+    ema: float | None = None
     best_ema: float | None = None
-    misses: int = 0  # see `health`
+    misses: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Resumed:
-    """What a run goes on from."""
+    """The state that a run resumes from; ``data`` is the digest of its `RunIdentity`."""
 
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
@@ -49,7 +56,13 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """What a checkpoint says of its run. ``data`` stands for the patients and lesions of the fold."""
+    """The run that a checkpoint belongs to.
+
+    Attributes:
+        configuration: name of the plan's configuration.
+        fold: name of the fold.
+        data: digest of the fold's patients and lesions, see `data_digest`.
+    """
 
     configuration: str
     fold: str
@@ -59,7 +72,7 @@ class RunIdentity:
 def network_checkpoint(
     network: ResEncUNet, config: TrainingConfig, identity: RunIdentity, progress: Progress
 ) -> dict[str, Any]:
-    """The network as the published tools know it, without what only training needs."""
+    """Build the checkpoint of a network alone, as published tools read it."""
     return {
         "network_weights": published_state(network),
         "trainer_name": trainer_name(config),
@@ -80,7 +93,7 @@ def full_checkpoint(
     identity: RunIdentity,
     progress: Progress,
 ) -> dict[str, Any]:
-    """The network and the state of everything that changes during training."""
+    """Build the checkpoint to resume from: the network and all other state of the training."""
     return network_checkpoint(network, config, identity, progress) | {
         "optimizer_state": optimizer.state_dict(),
         "grad_scaler_state": scaler.state_dict(),
@@ -91,10 +104,10 @@ def full_checkpoint(
 
 
 def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Write it whole or not at all.
+    """Write a checkpoint atomically.
 
     Raises:
-        OutputError: it cannot be written; one that was there before stays as it was.
+        OutputError: it cannot be written; an existing file is left unchanged.
     """
     with atomic_write(path, ".pth", one_line) as temporary, temporary.open("wb") as file:
         torch.save(checkpoint, file)
@@ -103,10 +116,10 @@ def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
 
 
 def read_latest(path: Path) -> Resumed:
-    """Read what a run goes on from.
+    """Read the checkpoint to resume from.
 
     Raises:
-        WeightsError: unreadable, refused as unsafe, or no checkpoint of this trainer.
+        WeightsError: it is unreadable, refused as unsafe, or not a full checkpoint of this trainer.
     """
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True)

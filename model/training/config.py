@@ -1,6 +1,7 @@
-"""The settings of a training run: named defaults, presets, and overrides from the command line.
+"""The settings of a training run: defaults, presets, and overrides from the command line.
 
-Defaults are those of [Kirchhoff2025] and its code (facts A2 to A4) unless a comment says otherwise.
+Defaults are those of [Kirchhoff2025] and its code unless a comment says otherwise; see docs/model_recipe.md,
+Sampling, Augmentation, and Loss and optimiser.
 """
 
 from __future__ import annotations
@@ -16,26 +17,24 @@ from ..errors import InputError
 
 Variant = Literal["longitudinal", "mask-and-point", "point"]
 
-# Sound networks may answer with background alone for some hundred steps.
+# Networks that later learn well may predict only background for some hundred steps.
 _WARMUP_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """One run of one fold."""
+    """The settings of one training run of one fold."""
 
-    # What the network sees and learns from.
+    # Inputs and samples.
     variant: Variant = "longitudinal"
     sampling: Literal["pairs", "pretraining"] = "pairs"
-    reverse_pairs: bool = (
-        False  # the follow-up serves as baseline: the real scan of a synthetic pair comes last
-    )
+    reverse_pairs: bool = False  # swap the scans, so that the real one of a synthetic pair comes last
     heat_map: Literal["unit-peak", "unit-volume"] = "unit-peak"
-    draw: Literal["patients", "pairs"] = "patients"  # which are equally likely; then one of what they have
+    draw: Literal["patients", "pairs"] = "patients"  # drawn uniformly first, then a pair or lesion of it
     propagated_fraction: float = 0.5  # how often the follow-up point is the propagated one, if both are known
     shift_voxels: int = 4  # -4 to +4; the published code has -4 to +3, as it rounds towards zero
     # Steps.
-    batch_size: int = 0  # of one optimiser step, over all processes; 0: the plan's
+    batch_size: int = 0  # samples of one optimiser step, over all processes; 0: the plan's
     micro_batch: int = 0  # samples of one forward pass in one process; 0: all of them
     epochs: int = 1000
     iterations: int = 250
@@ -50,7 +49,7 @@ class TrainingConfig:
     batch_dice: bool | Literal["auto"] = "auto"  # auto: the plan's, as published
     dice_smooth: float = 1e-5
     deep_supervision: bool = True
-    # Augmentation (A3).
+    # Augmentation.
     augment: bool = True
     mirror: bool = True
     rotation_degrees: float = 30.0
@@ -59,22 +58,22 @@ class TrainingConfig:
     scaling_high: float = 1.4
     scaling_probability: float = 0.2
     intensity: bool = True
-    # Weights to begin with.
-    initial_heads: bool = False  # the published code leaves the last layers random
+    # Initial weights.
+    initial_heads: bool = False  # the published code keeps the segmentation heads random
     # Machine.
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"  # auto: fp16 on CUDA, else fp32
     compile: bool = False
-    deterministic: bool = False  # slower on CUDA; on the CPU runs are repeatable anyway
-    workers: int = 2  # processes that make samples, beside each training process; 0: none
-    prefetch: int = 2  # batches that each of them makes in advance
-    # Record.
+    deterministic: bool = False  # slower on CUDA; runs on the CPU are repeatable in any case
+    workers: int = 2  # processes that build samples for each training process; 0: none
+    prefetch: int = 2  # batches that each worker builds in advance
+    # Checkpoints and health.
     checkpoint_every: int = 50
     ema_momentum: float = 0.9
-    # Epochs without a verdict; -1: a quarter of the run, 50 at most, but no less than 1000 steps.
+    # Epochs in which a fold cannot fail; -1: a quarter of the run and at most 50, but at least 1000 steps.
     health_warmup: int = -1
-    health_patience: int = -1  # epochs without a hit that end the run; -1: a tenth of it, 3 to 20
-    health_floor: float = 0.01  # validation Dice below it is no hit
-    # What it is made of, as SHA-256; "" is not known. Nobody sets these: `origin` fills them in.
+    health_patience: int = -1  # epochs in a row below the floor that end the run; -1: a tenth of it, 3 to 20
+    health_floor: float = 0.01  # least validation Dice of an epoch that counts as learning
+    # SHA-256 of the training data and initial weights, "" if unknown; set by `fold_provenance`, not by users.
     scans: str = ""
     initial_weights: str = ""
 
@@ -95,24 +94,26 @@ class TrainingConfig:
                 raise InputError(f"{name}: is {getattr(self, name)}; expected 0 to 1")
         if not 0 < self.scaling_low <= 1 <= self.scaling_high:
             raise InputError(
-                f"scaling: is {self.scaling_low} to {self.scaling_high}; expected a range round 1, above 0"
+                f"scaling: is {self.scaling_low} to {self.scaling_high}; expected a range around 1, above 0"
             )
         if not self.learning_rate > 0 or not self.gradient_clip > 0:
             raise InputError("learning_rate, gradient_clip: expected both above 0")
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left to the plan; `with_plan_defaults` sees to it."""
+        """True if no setting is left to the plan, as after `with_plan_defaults`."""
         return self.batch_size > 0 and self.batch_dice != "auto"
 
     @property
     def warmup_epochs(self) -> int:
+        """Epochs in which the fold cannot fail."""
         if self.health_warmup >= 0:
             return self.health_warmup
         return max(min(50, self.epochs // 4), math.ceil(_WARMUP_STEPS / self.iterations))
 
     @property
     def patience_epochs(self) -> int:
+        """Epochs in a row below the health floor that end the run."""
         return self.health_patience if self.health_patience > 0 else min(20, max(3, self.epochs // 10))
 
 
@@ -135,11 +136,11 @@ _LEAST = {
     "health_patience": -1,
 }
 
-# Settings that change how fast a result comes, not which one: a resumed run may have others.
+# Settings that affect the speed of a run, not its result: a resumed run may change them.
 FREE_ON_RESUME = frozenset({"workers", "prefetch", "checkpoint_every", "health_warmup", "health_patience"})
 
-# No settings, though they stand beside them.
-_ORIGIN = frozenset({"scans", "initial_weights"})
+# Fields that record the run's provenance; not settings.
+_PROVENANCE = frozenset({"scans", "initial_weights"})
 
 # Settings of the network, its prompts and the machine: the same in pretraining unless pretrain.key=value
 # overrides them.
@@ -166,18 +167,18 @@ PRESETS: dict[str, TrainingConfig] = {
 
 
 def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> TrainingConfig:
-    """A configuration with ``key=value`` settings, as the command line takes them.
+    """Apply ``key=value`` settings as given on the command line.
 
     Raises:
-        InputError: an unknown key, a value of another type or out of range, or one key twice.
+        InputError: a key is unknown or given twice, or a value has the wrong type or is out of range.
     """
-    kinds = {key: kind for key, kind in get_type_hints(TrainingConfig).items() if key not in _ORIGIN}
+    kinds = {key: kind for key, kind in get_type_hints(TrainingConfig).items() if key not in _PROVENANCE}
     values = dict[str, Any]()
     for text in overrides:
         key, separator, value = text.partition("=")
         key = key.strip()
         if not separator:
-            raise InputError(f"{text}: is no setting; expected key=value")
+            raise InputError(f"{text}: is not a setting; expected key=value")
         if key not in kinds:
             raise InputError(f"{key}: is an unknown setting; expected one of {', '.join(sorted(kinds))}")
         if key in values:
@@ -187,14 +188,19 @@ def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> Training
 
 
 def with_plan_defaults(config: TrainingConfig, plan_file: Path, configuration: str) -> TrainingConfig:
-    """The same settings, with what they leave to the plan as it stands there.
+    """Fill in batch size and batch Dice from the plan if the settings leave them to it.
+
+    Args:
+        config: the settings.
+        plan_file: a `plans.json`; not read if the settings are complete.
+        configuration: name of the plan's configuration.
 
     Raises:
-        WeightsError: the plan cannot be read, or does not say it.
+        WeightsError: the plan cannot be read, or lacks a value.
     """
     if config.is_complete:
         return config
-    from ..network.plan import read_batch  # settings alone are printed without it
+    from ..network.plan import read_batch  # heavy; not needed to print settings
 
     batch = read_batch(plan_file, configuration)
     return replace(
@@ -205,9 +211,9 @@ def with_plan_defaults(config: TrainingConfig, plan_file: Path, configuration: s
 
 
 def setting_lines(config: TrainingConfig) -> Iterator[str]:
-    """Each setting as ``key=value``, as the command line takes it; it is noted what the plan decides."""
+    """List all settings as ``key=value`` for the command line, with a comment on those left to the plan."""
     for key, value in to_plain(config).items():
-        if key in _ORIGIN:
+        if key in _PROVENANCE:
             continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
         yield f"{key}={text}" + ("  # the plan's" if _is_open(key, value) else "")
@@ -228,10 +234,10 @@ def _parsed(key: str, text: str, kind: Any) -> Any:
             raise InputError(f"{key}: is {text!r}; expected one of {', '.join(get_args(kind))}")
         return text
     if kind is bool:
-        known = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-        if text.lower() not in known:
+        booleans = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if text.lower() not in booleans:
             raise InputError(f"{key}: is {text!r}; expected true or false")
-        return known[text.lower()]
+        return booleans[text.lower()]
     try:
         value = kind(text)
     except ValueError:
@@ -243,31 +249,31 @@ def _parsed(key: str, text: str, kind: Any) -> Any:
 
 
 def to_plain(config: TrainingConfig) -> dict[str, Any]:
-    """The settings as plain values, for files."""
+    """Convert settings to plain values for a file."""
     return asdict(config)
 
 
 def from_plain(values: Mapping[str, Any]) -> TrainingConfig:
-    """The settings of a file; those that it does not name have their defaults."""
-    known = {field.name for field in fields(TrainingConfig)}
-    return TrainingConfig(**{key: value for key, value in values.items() if key in known})
+    """Restore settings from a file's values; missing ones get their defaults, unknown ones are ignored."""
+    names = {field.name for field in fields(TrainingConfig)}
+    return TrainingConfig(**{key: value for key, value in values.items() if key in names})
 
 
 def first_difference(one: TrainingConfig, other: TrainingConfig) -> str | None:
-    """The first setting that makes two runs different; None when they are the same run.
+    """Return the first setting in which two runs differ; None if they describe the same run.
 
-    What one of them leaves to the plan, or does not know, is no difference.
+    A value that one of them leaves to the plan, or does not know, is no difference.
     """
     for field in fields(one):
-        ours, others = getattr(one, field.name), getattr(other, field.name)
-        is_open = _is_open(field.name, ours) or _is_open(field.name, others)
-        if ours != others and not is_open and field.name not in FREE_ON_RESUME:
+        first, second = getattr(one, field.name), getattr(other, field.name)
+        is_open = _is_open(field.name, first) or _is_open(field.name, second)
+        if first != second and not is_open and field.name not in FREE_ON_RESUME:
             return field.name
     return None
 
 
 def _is_open(name: str, value: Any) -> bool:
-    """Whether a setting is left to the plan, or an origin is not known."""
-    if name in _ORIGIN:
+    """True if a setting is left to the plan, or a provenance field is unknown."""
+    if name in _PROVENANCE:
         return bool(value == "")
     return (name == "batch_size" and value == 0) or (name == "batch_dice" and value == "auto")

@@ -1,6 +1,6 @@
-"""What training reads of a prepared data set, whoever keeps it.
+"""The scans, lesions and patients that training draws samples from, independent of their storage.
 
-All coordinates are those of a scan's prepared grid, the network grid of inference (z, y, x).
+All coordinates are voxels (z, y, x) of a scan's prepared grid, which is the network grid of inference.
 """
 
 from __future__ import annotations
@@ -17,16 +17,25 @@ from ..network.resample import FloatVolume
 
 
 class CTSource(Protocol):
-    """The CT of a scan on its prepared grid, read box by box."""
+    """The CT of one scan on its prepared grid, read box by box."""
 
     @property
     def scan_id(self) -> str: ...
 
     @property
-    def shape_zyx(self) -> Index: ...
+    def shape_zyx(self) -> Index:
+        """Number of voxels along (z, y, x)."""
+        ...
 
     def read_ct(self, box: Box) -> FloatVolume:
-        """Normalised CT, float32 of the box's shape, 0 (the mean HU) beyond the image."""
+        """Read part of the CT.
+
+        Args:
+            box: voxels (z, y, x) of the prepared grid; may reach beyond the image.
+
+        Returns:
+            Normalised CT, float32 [z, y, x] of the box's shape, 0 (the mean HU) beyond the image.
+        """
         ...
 
 
@@ -34,13 +43,25 @@ class ScanSource(CTSource, Protocol):
     """A prepared scan with its lesions."""
 
     def read_labels(self, box: Box) -> Array:
-        """Lesion ids, integers of the box's shape, 0 or less where there is none, also beyond the image."""
+        """Read part of the labelmap.
+
+        Args:
+            box: voxels (z, y, x) of the prepared grid; may reach beyond the image.
+
+        Returns:
+            Lesion ids, integers [z, y, x] of the box's shape; 0 or less outside lesions and beyond the image.
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class LesionPair(PreparedLesion):
-    """A prepared lesion with the voxels that pretraining draws its points from."""
+    """A prepared lesion with the voxels that pretraining draws its points from.
+
+    Attributes:
+        baseline_table: its voxels in the baseline; None if not loaded.
+        followup_table: its voxels in the follow-up; None if not loaded, or if it vanished.
+    """
 
     baseline_table: LesionVoxels | None = None
     followup_table: LesionVoxels | None = None
@@ -48,7 +69,7 @@ class LesionPair(PreparedLesion):
 
 @dataclass(frozen=True, eq=False)
 class ScanPair:
-    """A baseline and a follow-up of one patient."""
+    """A baseline and a follow-up scan of one patient, with the lesions of the baseline."""
 
     patient_id: str
     baseline: ScanSource
@@ -58,17 +79,21 @@ class ScanPair:
 
 @dataclass(frozen=True, eq=False)
 class Patients:
-    """Scan pairs by patient, in the order of the patients' names, so that a seed means the same anywhere."""
+    """Scan pairs grouped by patient.
+
+    Sorted by the patients' names, so that a seed draws the same samples on every machine.
+    """
 
     names: tuple[str, ...]
     pairs: tuple[tuple[ScanPair, ...], ...]
 
 
 def patients_of(pairs: Sequence[ScanPair], wanted: Sequence[str] | None = None) -> Patients:
-    """Order pairs by patient.
+    """Group scan pairs by patient.
 
     Args:
-        wanted: the patients of a fold; None takes all.
+        pairs: of any patients.
+        wanted: names of the patients of a fold; None takes all.
 
     Raises:
         InputError: no pair is left, or a wanted patient has none.
@@ -78,23 +103,24 @@ def patients_of(pairs: Sequence[ScanPair], wanted: Sequence[str] | None = None) 
     for name, group in zip(names, grouped, strict=True):
         if not group:
             raise InputError(
-                f"patient {name}: has no prepared pair of scans; expected one as its fold names it"
+                f"patient {name}: has no prepared pair of scans; expected one, as a fold lists the patient"
             )
     if not names:
-        raise InputError("training data: holds no pair of scans; expected one patient or more")
+        raise InputError("training data: contain no pair of scans; expected one patient or more")
     return Patients(tuple(names), grouped)
 
 
 def reversed_pair(pair: ScanPair) -> ScanPair:
-    """The same pair with time turned round, as the real scan of a synthetic pair is the follow-up (A2).
+    """Swap baseline and follow-up: in published pretraining the real scan of a synthetic pair comes last.
 
-    A lesion that vanished has no prompt then, and is left out. Lesions that merged are taken as one that
-    split: each keeps the point of its own, and all of them are its target.
+    A lesion that vanished has no prompt in a reversed pair and is left out. Lesions that merged become one
+    that splits: there is one entry for each of them with its own point, and all of them are the target. See
+    docs/model_recipe.md, Pretraining.
     """
-    became: dict[int, list[LesionPair]] = {}
+    sources_of: dict[int, list[LesionPair]] = {}
     for lesion in pair.lesions:
         for followup_id in lesion.followup_ids:
-            became.setdefault(followup_id, []).append(lesion)
+            sources_of.setdefault(followup_id, []).append(lesion)
     lesions = tuple(
         LesionPair(
             lesion_id=followup_id,
@@ -105,7 +131,7 @@ def reversed_pair(pair: ScanPair) -> ScanPair:
             baseline_table=source.followup_table,
             followup_table=source.baseline_table,
         )
-        for followup_id, sources in sorted(became.items())
+        for followup_id, sources in sorted(sources_of.items())
         for source in sources
     )
     return ScanPair(pair.patient_id, pair.followup, pair.baseline, lesions)

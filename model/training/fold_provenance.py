@@ -1,8 +1,8 @@
-"""What a fold is made of besides its settings: patients, what their scans show, weights to begin with.
+"""Provenance of a trained fold besides its settings: patients, voxels of their scans, initial weights.
 
-Patients, lesions and points stand in `health.json` as one digest, voxels of scans and the file of initial
-weights in `config.json`, from the beginning of the run on. Folds of earlier versions lack the latter: they
-pass where every such file is older than they are.
+`health.json` records patients, lesions and points as one digest. `config.json` records the digests of the
+scans' voxels and of the initial weights from the start of the run. Folds of earlier versions lack the latter
+two; they count as unchanged if every such file is older than the fold.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NO_WEIGHTS = "none"
 
 
 def with_provenance(job: FoldJob) -> FoldJob:
-    """The same job, whose settings say what it is made of.
+    """Return the job with the digests of its scans and initial weights in its settings.
 
     Raises:
         InputError: a prepared scan cannot be read.
@@ -36,34 +36,44 @@ def with_provenance(job: FoldJob) -> FoldJob:
 
 
 def check_provenance(job: FoldJob) -> None:
-    """Raises InputError where the fold is there, and made of something else; not where it begins anew."""
-    if not job.restart and (other := provenance_difference(job)) is not None:
-        raise InputError(f"{job.folder}: {other}; expected the same, another output folder, or --restart")
+    """Check that an existing fold was trained on the job's data and weights, unless the job restarts it.
+
+    Raises:
+        InputError: it was not.
+    """
+    if not job.restart and (difference := provenance_difference(job)) is not None:
+        raise InputError(
+            f"{job.folder}: {difference}; expected the same, another output folder, or --restart"
+        )
 
 
 def provenance_difference(job: FoldJob) -> str | None:
-    """What a fold that is there, begun or finished, is made of other than a job `with_provenance` asks for.
+    """Describe how the data or weights of an existing fold, begun or finished, differ from the job's.
 
-    None where it is made of the same, where nothing is there, and where a model folder was packed or moved
-    without what it says of itself.
+    Args:
+        job: as returned by `with_provenance`.
+
+    Returns:
+        A phrase for an error message; None if they are the same, if there is no fold yet, or if the model
+        folder was packed or moved without its records.
     """
     folder = job.folder
     if not any((folder / name).is_file() for name in (FINAL, LATEST)):
         return None
     if trained_data_digest(folder) not in (None, data_digest(job.plan, job.training, job.validation)):
-        return "was trained on other patients, scans or lesions, or by another plan"
+        return "was trained on other patients, scans or lesions, or with another plan"
     saved = saved_config(folder)
-    return None if saved is None else _other_files(job, saved)
+    return None if saved is None else _file_difference(job, saved)
 
 
-def _other_files(job: FoldJob, saved: TrainingConfig) -> str | None:
+def _file_difference(job: FoldJob, saved: TrainingConfig) -> str | None:
     begun = (job.folder / CONFIG_FILE).stat().st_mtime_ns
     if not saved.scans:
-        younger = next((path for path in _volumes(job) if path.stat().st_mtime_ns > begun), None)
-        if younger is not None:
-            return f"was begun before {younger} was prepared"
+        newer = next((path for path in _volume_files(job) if path.stat().st_mtime_ns > begun), None)
+        if newer is not None:
+            return f"was begun before {newer} was prepared"
     elif job.config.scans not in ("", saved.scans):
-        return "was trained on scans that are others now, by their voxels or lesions"
+        return "was trained on scans whose voxels or lesions have changed since"
     if not saved.initial_weights:
         if job.initial is not None and job.initial.is_file() and job.initial.stat().st_mtime_ns > begun:
             return f"was begun before {job.initial} was written"
@@ -73,19 +83,19 @@ def _other_files(job: FoldJob, saved: TrainingConfig) -> str | None:
 
 
 def _scans(job: FoldJob) -> dict[str, ScanSource]:
-    """All scans of its patients, by name."""
+    """All scans of the job's patients, by name."""
     pairs = (pair for patients in (job.training, job.validation) for own in patients.pairs for pair in own)
     return {scan.scan_id: scan for pair in pairs for scan in (pair.baseline, pair.followup)}
 
 
 def _scans_digest(job: FoldJob) -> str:
-    """Of the voxels of all scans; "" where they are not in a store."""
+    """Digest of the voxels of all scans; "" if they are not stored on disk."""
     scans = sorted(_scans(job).items())
     stored = [(name, scan.digest) for name, scan in scans if isinstance(scan, PreparedScan)]
     return digest(stored) if len(stored) == len(scans) else ""
 
 
-def _volumes(job: FoldJob) -> Iterator[Path]:
+def _volume_files(job: FoldJob) -> Iterator[Path]:
     for scan in _scans(job).values():
         if isinstance(scan, PreparedScan):
             yield from (scan.folder / name for name in (CT_FILE, LABELS_FILE))

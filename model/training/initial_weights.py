@@ -1,4 +1,7 @@
-"""Weights to begin with, from any checkpoint of the family, whatever channels it takes (facts A6, C6)."""
+"""Initial weights from any checkpoint of the network family, whatever its input channels.
+
+See docs/model_recipe.md, Initial weights.
+"""
 
 from __future__ import annotations
 
@@ -14,85 +17,89 @@ from ..network.encoding import CHANNELS
 from ..network.resenc_unet import STEM, ResEncUNet, canonical_state
 
 _HEADS = "decoder.seg_layers."
-# What the channels of other networks are in `prompts.CHANNELS`. The first one of all is a CT.
-_PROMPTED = (0, 3)  # CT and prompt, as LesionLocator's
-_BY_COUNT = {5: (0, 1, 2, 3, 4), 3: (0, 2, 3), 2: _PROMPTED}
+# The channels of other networks as indices into `encoding.CHANNELS`, by their number. In any other network
+# only the first channel is known: a CT.
+_CHANNELS_BY_COUNT = {
+    5: (0, 1, 2, 3, 4),
+    3: (0, 2, 3),
+    2: (0, 3),  # CT and prompt, also in LesionLocator
+}
+_CT_ONLY = (0,)
 
 
 def load_initial(
     network: ResEncUNet, path: Path, channels: Sequence[int], with_heads: bool
 ) -> tuple[str, ...]:
-    """Copy a checkpoint's weights into a network; what it lacks keeps its fresh values.
+    """Copy a checkpoint's weights into a network; parameters that it lacks keep their fresh values.
 
-    The stem's input channels are matched by their meaning: of a checkpoint with 5, 3 or 2 channels those of
-    the longitudinal network and its cross-sectional kin (a prompt is a follow-up heat map), of any other one
-    only the first, a CT.
+    Input channels of the stem are matched by meaning. Checkpoints with 5, 3 or 2 channels are taken as the
+    longitudinal network and its cross-sectional variants (a single prompt is the follow-up heat map); from
+    any other one only the first channel is copied, a CT.
 
     Args:
+        network: the network, changed in place.
         path: a `.pth` of the published layout or a packed `.safetensors`.
-        channels: the network's own, as indices into `prompts.CHANNELS`.
-        with_heads: also the last layers, where they fit.
+        channels: the network's input channels, as indices into `encoding.CHANNELS`.
+        with_heads: copy the segmentation heads as well, if they fit.
 
     Returns:
-        Lines that say what was copied and what was not.
+        Lines for the log that list what was copied and what was not.
 
     Raises:
-        WeightsError: the file is not there or cannot be read, or a layer other than stem and heads does not
-            fit.
+        WeightsError: the file is missing or unreadable, or a layer other than stem and heads does not fit.
     """
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is missing"
-        raise WeightsError(f"{path}: {what}; expected a checkpoint, .pth or .safetensors")
-    given, wanted = _read_state(path), network.state_dict()
-    missing = [name for name in wanted if not name.startswith(_HEADS) and name not in given]
+        fault = "is a folder" if path.is_dir() else "is missing"
+        raise WeightsError(f"{path}: {fault}; expected a checkpoint, .pth or .safetensors")
+    saved, fresh = _read_state(path), network.state_dict()
+    missing = [name for name in fresh if not name.startswith(_HEADS) and name not in saved]
     if missing:
-        raise WeightsError(
-            f"{path}: has no {missing[0]}; expected a residual-encoder U-Net as the plan has it"
-        )
-    lines, state = [], dict[str, Tensor]()
-    for name, fresh in wanted.items():
+        raise WeightsError(f"{path}: has no {missing[0]}; expected the residual-encoder U-Net of the plan")
+    state, lines = dict[str, Tensor](), list[str]()
+    for name, tensor in fresh.items():
         if name == STEM:
-            state[name], line = _stem(path, given[name], fresh, channels)
+            state[name], line = _stem_weight(path, saved[name], tensor, channels)
             lines.append(line)
-        elif name.startswith(_HEADS) and not (
-            with_heads and name in given and given[name].shape == fresh.shape
-        ):
-            state[name] = fresh
-        elif given[name].shape != fresh.shape:
-            raise WeightsError(
-                f"{path}: {name} is {list(given[name].shape)}; expected {list(fresh.shape)} by the plan"
-            )
+        elif name.startswith(_HEADS):
+            fits = with_heads and name in saved and saved[name].shape == tensor.shape
+            state[name] = saved[name].to(tensor.dtype) if fits else tensor
         else:
-            state[name] = given[name].to(fresh.dtype)
-    fresh_heads = [name for name in wanted if name.startswith(_HEADS) and state[name] is wanted[name]]
+            _check_shape(path, name, saved[name], tensor)
+            state[name] = saved[name].to(tensor.dtype)
+    fresh_heads = [name for name in fresh if name.startswith(_HEADS) and state[name] is fresh[name]]
     lines.append(f"last layers: {'initialised' if fresh_heads else 'copied'}")
-    unused = sum(name not in wanted for name in given)
+    unused = sum(name not in fresh for name in saved)
     if unused:
         lines.append(f"{unused} tensors of {path.name} that this network does not have: left out")
     network.load_state_dict(state)
     return tuple(lines)
 
 
-def _stem(path: Path, given: Tensor, fresh: Tensor, channels: Sequence[int]) -> tuple[Tensor, str]:
-    """The stem's weight [features, inputs, kernel] with the given one's channels where they match."""
-    if given.shape[0] != fresh.shape[0] or given.shape[2:] != fresh.shape[2:]:
-        raise WeightsError(f"{path}: {STEM} is {list(given.shape)}; expected {list(fresh.shape)} by the plan")
-    meanings = _BY_COUNT.get(given.shape[1], (0,))
+def _check_shape(path: Path, name: str, saved: Tensor, fresh: Tensor) -> None:
+    if saved.shape != fresh.shape:
+        raise WeightsError(f"{path}: {name} is {list(saved.shape)}; expected {list(fresh.shape)} by the plan")
+
+
+def _stem_weight(path: Path, saved: Tensor, fresh: Tensor, channels: Sequence[int]) -> tuple[Tensor, str]:
+    """The fresh weight [features, inputs, z, y, x] with the matching saved channels, and a line."""
+    if saved.shape[0] != fresh.shape[0] or saved.shape[2:] != fresh.shape[2:]:
+        raise WeightsError(f"{path}: {STEM} is {list(saved.shape)}; expected {list(fresh.shape)} by the plan")
+    saved_channels = _CHANNELS_BY_COUNT.get(saved.shape[1], _CT_ONLY)
     weight, copied, initialised = fresh.clone(), [], []
     for number, channel in enumerate(channels):
-        if channel in meanings:
-            weight[:, number] = given[:, meanings.index(channel)].to(fresh.dtype)
+        if channel in saved_channels:
+            weight[:, number] = saved[:, saved_channels.index(channel)].to(fresh.dtype)
             copied.append(CHANNELS[channel])
         else:
             initialised.append(CHANNELS[channel])
-    left_out = given.shape[1] - len(copied)
-    line = f"stem, {given.shape[1]} -> {len(channels)} channels: copied {', '.join(copied)}"
+    left_out = saved.shape[1] - len(copied)
+    line = f"stem, {saved.shape[1]} -> {len(channels)} channels: copied {', '.join(copied)}"
     line += f"; initialised {', '.join(initialised)}" if initialised else ""
     return weight, line + (f"; {left_out} left out" if left_out else "")
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """The U-Net's tensors under canonical names, whatever wrapper they lie in."""
+    """The U-Net's tensors under canonical names, without the prefix of any wrapper."""
     raw = read_checkpoint(path).state
     try:
         state = canonical_state(raw)
@@ -103,8 +110,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         count = "several U-Nets" if prefixes else "no U-Net"
         raise WeightsError(f"{path}: holds {count}; expected one residual-encoder U-Net")
     prefix = prefixes[0]
-    own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    spoilt = next((name for name, tensor in own.items() if not bool(torch.isfinite(tensor).all())), None)
-    if spoilt is not None:
-        raise WeightsError(f"{path}: is corrupt, {spoilt} holds NaN or infinity; expected finite weights")
-    return own
+    unet = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    corrupt = next((name for name, tensor in unet.items() if not bool(torch.isfinite(tensor).all())), None)
+    if corrupt is not None:
+        raise WeightsError(f"{path}: is corrupt, {corrupt} holds NaN or infinity; expected finite weights")
+    return unet

@@ -1,9 +1,8 @@
-"""What a fold's run is asked for and what it answers."""
+"""The input and the result of training one fold, and the records that a fold's folder keeps of them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +13,30 @@ from .config import TrainingConfig, from_plain
 from .data_source import LesionPair, Patients
 
 HEALTH_FILE, CONFIG_FILE, DATASET_FILE = "health.json", "config.json", "dataset.json"
-Say = Callable[[str], None]
 
 
 class BudgetSpentError(LongilesionError):
-    """The time that was given is over; what was trained until then is kept, and the same call goes on."""
+    """The time budget is spent; finished work is kept, and the same call resumes from it."""
 
     exit_code = ExitCode.BUDGET_SPENT
 
 
 @dataclass(frozen=True, eq=False)
 class FoldJob:
-    """What to train, on what, and where it goes.
+    """One stage of one fold to train.
 
-    ``plan_file`` is copied into ``output``, which becomes a model folder with the fold as ``fold_NAME``.
-    ``until`` is a time of `time.monotonic` after which no other epoch begins.
+    Attributes:
+        plan: of the network.
+        plan_file: its file, which is copied into ``output``.
+        training: patients to train on.
+        validation: patients to validate on.
+        output: the model folder; the fold goes into its sub-folder ``fold_NAME``.
+        fold: name of the fold.
+        config: settings.
+        initial: checkpoint of the initial weights; None begins with random ones.
+        device: auto, cpu, cuda or cuda:N.
+        restart: begin anew even if there is a checkpoint to resume from.
+        until: time of `time.monotonic` after which no further epoch begins; None: no limit.
     """
 
     plan: Plan
@@ -45,12 +53,20 @@ class FoldJob:
 
     @property
     def folder(self) -> Path:
+        """The fold's own folder."""
         return self.output / f"fold_{self.fold}"
 
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """``epochs`` are those of this call: 0 for a fold that had been finished before."""
+    """The result of training a fold.
+
+    Attributes:
+        fold: name of the fold.
+        epochs: epochs of this call; 0 if the fold was finished before.
+        best_ema: best moving average of the validation Dice; None if unknown.
+        final: checkpoint of the trained network.
+    """
 
     fold: str
     epochs: int
@@ -59,38 +75,38 @@ class FoldResult:
 
 
 def data_digest(plan: Plan, training: Patients, validation: Patients) -> str:
-    """A fingerprint of what samples are drawn from: plan, patients, scans, lesions and their points.
+    """Hash what samples are drawn from: plan, patients, scans, lesions and their points.
 
-    What the scans show is not in it: see `origin`.
+    The voxels of the scans are not included, see `fold_provenance`.
     """
     values: list[object] = [plan]
     for patients in (training, validation):
         for name, pairs in zip(patients.names, patients.pairs, strict=True):
             for pair in pairs:
-                lesions = [_lesion(lesion) for lesion in pair.lesions]
+                lesions = [_lesion_values(lesion) for lesion in pair.lesions]
                 values.append((name, pair.baseline.scan_id, pair.followup.scan_id, lesions))
         values.append(b"|")
     return digest(values)
 
 
 def trained_data_digest(folder: Path) -> str | None:
-    """The `data_digest` of what a fold was trained on, as its folder says; None where it does not."""
+    """Read the `data_digest` that a fold was trained on from its folder; None if it is not recorded."""
     try:
-        known = json.loads((folder / HEALTH_FILE).read_text(encoding="utf-8"))["data"]
+        recorded = json.loads((folder / HEALTH_FILE).read_text(encoding="utf-8"))["data"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return str(known)
+    return str(recorded)
 
 
 def saved_config(folder: Path) -> TrainingConfig | None:
-    """The settings that a fold was begun with, as its folder says; None where it does not."""
+    """Read the settings that a fold was begun with from its folder; None if they are not recorded."""
     try:
         return from_plain(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, InputError):
         return None
 
 
-def _lesion(lesion: LesionPair) -> tuple[object, ...]:
+def _lesion_values(lesion: LesionPair) -> tuple[object, ...]:
     points = (lesion.baseline_point_zyx, lesion.followup_point_zyx, lesion.propagated_point_zyx)
     plain = [None if point is None else tuple(float(value) for value in point) for point in points]
     return (lesion.lesion_id, lesion.followup_ids, *plain)

@@ -1,7 +1,7 @@
-"""Batches in time: made by other processes in advance, and the same whatever their number.
+"""Batches, built in advance by worker processes and identical for any number of them.
 
-The sample with a number in a step of an epoch is drawn from a generator that these three and the seed make
-alone. So neither workers nor processes nor an interruption change what is learnt from.
+Each sample has a generator of its own, seeded only by the run's seed, the epoch, the step and the number of
+the sample. So neither workers nor training processes nor an interruption change the samples.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TRAINING, _VALIDATION = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A batch by its place in the run."""
+    """The position of a batch in the run."""
 
     validates: bool
     epoch: int
@@ -33,32 +33,44 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """``channels`` float32 [B, C, *patch], ``target`` uint8 [B, *patch]."""
+    """Samples of one step, in this process.
+
+    Attributes:
+        step: position in the run.
+        channels: float32 [B, C, z, y, x].
+        target: uint8 [B, z, y, x], 1 inside lesions.
+    """
 
     step: Step
     channels: Tensor
     target: Tensor
 
     def pin_memory(self) -> Batch:
-        """For a faster way to the GPU; called by torch."""
+        """Copy to pinned memory, which is faster to copy to the GPU; called by torch."""
         return Batch(self.step, self.channels.pin_memory(), self.target.pin_memory())
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """An error that the user is to see as it is, without a worker's trace round it."""
+    """An error passed on from a worker, so that users see it without the worker's traceback."""
 
     error: LongilesionError
 
 
 def sample_rng(config: TrainingConfig, step: Step, number: int) -> np.random.Generator:
-    """The generator of one sample. Validation has the same samples in every epoch."""
+    """Return the generator of one sample. Validation has the same samples in every epoch.
+
+    Args:
+        config: holds the seed.
+        step: position of the batch.
+        number: of the sample in the batch, over all processes.
+    """
     stage, epoch = (_VALIDATION, 0) if step.validates else (_TRAINING, step.epoch)
     return np.random.default_rng((config.seed, stage, epoch, step.iteration, number))
 
 
 def schedule(config: TrainingConfig, first_epoch: int) -> Iterator[Step]:
-    """All batches from an epoch on, training and validation in turn."""
+    """List all batches from an epoch on: for each epoch those of training, then those of validation."""
     for epoch in range(first_epoch, config.epochs):
         yield from (Step(False, epoch, number) for number in range(config.iterations))
         yield from (Step(True, epoch, number) for number in range(config.validation_iterations))
@@ -73,7 +85,7 @@ class _Schedule(Sampler[Step]):
 
 
 class _Batches(Dataset[Batch | _Failure]):
-    """Makes this process's share of any batch."""
+    """Builds this process's share of any batch."""
 
     def __init__(
         self,
@@ -87,11 +99,11 @@ class _Batches(Dataset[Batch | _Failure]):
 
     def __getitem__(self, step: Step) -> Batch | _Failure:
         try:
-            return self._made(step)
+            return self._build(step)
         except LongilesionError as error:
             return _Failure(error)
 
-    def _made(self, step: Step) -> Batch:
+    def _build(self, step: Step) -> Batch:
         samples = []
         for number in self._numbers:
             rng = sample_rng(self._config, step, number)
@@ -111,11 +123,18 @@ def batches(
     numbers: Sequence[int],
     pinned: bool,
 ) -> Iterator[Batch]:
-    """All batches of a run in the order of `schedule`.
+    """Iterate over all batches of a run in the order of `schedule`.
 
     Args:
-        numbers: of the batch's samples those that this process has.
-        pinned: for CUDA.
+        training: draws the training samples.
+        validation: draws the validation samples.
+        config: settings of the run.
+        first_epoch: epoch to begin with.
+        numbers: the samples of each batch that this process computes.
+        pinned: copy batches to pinned memory, for CUDA.
+
+    Raises:
+        LongilesionError: a sample cannot be built.
     """
     loader = DataLoader(
         _Batches(training, validation, config, numbers),
@@ -125,7 +144,7 @@ def batches(
         prefetch_factor=config.prefetch if config.workers else None,
         pin_memory=pinned,
     )
-    for made in loader:
-        if isinstance(made, _Failure):
-            raise made.error
-        yield made
+    for batch in loader:
+        if isinstance(batch, _Failure):
+            raise batch.error
+        yield batch

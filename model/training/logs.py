@@ -1,4 +1,7 @@
-"""The record of a run: a CSV with a row per epoch, its curves as a picture, TensorBoard where installed."""
+"""The record of a run: a CSV with a row per epoch, its curves as PNG, and TensorBoard files.
+
+Curves and TensorBoard files need matplotlib and tensorboard; without them only the CSV is written.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,16 @@ from typing import Any
 from ..case.atomic_files import atomic_write
 
 LOG_FILE, CURVE_FILE = "log.csv", "curve.png"
-_SECONDS_BETWEEN_PICTURES = 60.0
+_SECONDS_BETWEEN_CURVES = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One epoch. Losses are cross-entropy minus Dice; ``dice`` is that of all validation voxels together."""
+    """Figures of one epoch.
+
+    Losses are cross-entropy minus Dice. ``dice`` is computed over all validation voxels together.
+    ``waiting_seconds`` are the part of ``training_seconds`` spent waiting for samples.
+    """
 
     epoch: int
     learning_rate: float
@@ -29,16 +36,24 @@ class EpochRecord:
     predicted_voxels: float
     reference_voxels: float
     training_seconds: float
-    waiting_seconds: float  # of these for samples
+    waiting_seconds: float
     validation_seconds: float
     samples_per_second: float
 
 
 class EpochLog:
-    """Writes a fold's record into its folder; a resumed run keeps the rows before its first epoch."""
+    """Writes the record of a fold into its folder; a resumed run keeps the rows before its first epoch."""
 
     def __init__(self, folder: Path, first_epoch: int) -> None:
-        """Raises OutputError when the folder cannot be written to."""
+        """Open the record.
+
+        Args:
+            folder: of the fold.
+            first_epoch: epoch that the run begins or resumes with.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
         self._folder = folder
         path = folder / LOG_FILE
         with atomic_write(path) as temporary:
@@ -48,24 +63,24 @@ class EpochLog:
         self._drawn = time.monotonic()
 
     def add(self, record: EpochRecord) -> None:
-        """Take in an epoch. Pictures are drawn once a minute at most."""
+        """Append an epoch. The curves are drawn at most once a minute."""
         self.records.append(record)
         with (self._folder / LOG_FILE).open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(asdict(record).values())
         if self._board is not None:
             for name, value in asdict(record).items():
                 self._board.add_scalar(name, value, record.epoch)
-        if time.monotonic() - self._drawn > _SECONDS_BETWEEN_PICTURES:
+        if time.monotonic() - self._drawn > _SECONDS_BETWEEN_CURVES:
             self.draw()
 
     def close(self) -> None:
-        """Draw the last picture."""
+        """Draw the final curves and close the TensorBoard file."""
         self.draw()
         if self._board is not None:
             self._board.close()
 
     def draw(self) -> None:
-        """The curves as PNG, where matplotlib is installed."""
+        """Draw the curves as PNG, if matplotlib is installed."""
         self._drawn = time.monotonic()
         try:
             from matplotlib.figure import Figure
@@ -88,7 +103,7 @@ class EpochLog:
 
 
 def _read(path: Path, first_epoch: int) -> list[EpochRecord]:
-    """The whole rows of a log before an epoch; none of a log that is not there."""
+    """The complete rows of a log before an epoch; none if there is no log."""
     if first_epoch == 0 or not path.is_file():
         return []
     names, records = [field.name for field in fields(EpochRecord)], []
@@ -97,7 +112,7 @@ def _read(path: Path, first_epoch: int) -> list[EpochRecord]:
             try:
                 values: dict[str, Any] = {name: float(row[name]) for name in names}
             except (KeyError, TypeError, ValueError):
-                continue  # cut short when the run was stopped
+                continue  # truncated when the run was stopped
             if math.isfinite(values["epoch"]) and values["epoch"] < first_epoch:
                 records.append(EpochRecord(**(values | {"epoch": int(values["epoch"])})))
     return records
@@ -111,7 +126,7 @@ def _write(path: Path, records: Sequence[EpochRecord]) -> None:
 
 
 def _tensorboard(folder: Path, first_epoch: int) -> Any:
-    """A writer of TensorBoard's files; None where the package is not installed."""
+    """A writer of TensorBoard files; None if the package is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

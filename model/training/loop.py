@@ -1,4 +1,7 @@
-"""Optimisation: steps, validation, schedule (facts A4)."""
+"""Optimisation: training steps, validation and learning rate schedule.
+
+See docs/model_recipe.md, Loss and optimiser.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _HALF_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Over all voxels of all validation samples; ``dice`` is NaN when they hold no lesion at all."""
+    """Figures over all voxels of all validation samples; ``dice`` is NaN if they contain no lesion."""
 
     loss: float
     dice: float
@@ -35,11 +38,18 @@ class Validation:
 
 
 class Trainer:
-    """A network with its optimiser, on one device of one or several processes."""
+    """A network with its optimiser, on the device of this process."""
 
     def __init__(self, network: ResEncUNet, config: TrainingConfig, world: World) -> None:
+        """Move the network to the device and set up loss, optimiser and gradient scaler.
+
+        Args:
+            network: the network to train.
+            config: complete settings, see `with_plan_defaults`.
+            world: this process and the others.
+        """
         self.network, self._config, self._world = network.to(world.device), config, world
-        assert config.is_complete, "what the plan decides has to be filled in before"
+        assert config.is_complete, "settings left to the plan have to be filled in before"
         self._loss = SegmentationLoss(config.batch_dice is True, config.dice_smooth)
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
@@ -63,12 +73,12 @@ class Trainer:
         if self._world.size == 1:
             return model
         ids = [self._world.device.index] if self._world.device.type == "cuda" else None
-        # Without deep supervision the heads of the coarse scales have no part in the loss.
-        is_partial = not self._config.deep_supervision
-        return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=is_partial)
+        # Without deep supervision the heads of the coarse scales do not contribute to the loss.
+        has_unused_heads = not self._config.deep_supervision
+        return DistributedDataParallel(model, device_ids=ids, find_unused_parameters=has_unused_heads)
 
     def set_epoch(self, epoch: int) -> float:
-        """Set the learning rate of an epoch by the polynomial schedule; returns it."""
+        """Set the learning rate of an epoch (from 0) by the polynomial schedule, and return it."""
         config = self._config
         rate = config.learning_rate * float((1 - epoch / config.epochs) ** config.poly_exponent)
         for group in self.optimizer.param_groups:
@@ -76,9 +86,10 @@ class Trainer:
         return rate
 
     def gradients(self, batch: Batch) -> float:
-        """Compute the gradients of one step, in as many passes as `micro_batch` asks for; returns the loss.
+        """Accumulate the gradients of one step over passes of `micro_batch` samples.
 
-        The loss is the mean over all processes. Of several passes each has a Dice of its own.
+        Returns:
+            The loss, averaged over all processes. Each pass has a batch Dice of its own.
         """
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -95,7 +106,7 @@ class Trainer:
         return self._world.total([total])[0] / self._world.size
 
     def _synchronised(self, is_last: bool) -> contextlib.AbstractContextManager[None]:
-        """Processes exchange gradients in the last pass of a step alone."""
+        """Let processes exchange gradients only in the last pass of a step."""
         if isinstance(self._model, DistributedDataParallel) and not is_last:
             return self._model.no_sync()
         return contextlib.nullcontext()
@@ -107,7 +118,7 @@ class Trainer:
         return self._loss(scales, target), scales[0]
 
     def update(self) -> None:
-        """Apply the gradients, clipped."""
+        """Clip the gradients and take an optimiser step."""
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.network.parameters(), self._config.gradient_clip)
         self.scaler.step(self.optimizer)
@@ -115,19 +126,19 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Batch]) -> Validation:
-        """The next batches of validation, over all processes."""
+        """Validate on the next batches of all processes."""
         self.network.eval()
         sums = [0.0] * 4
         for _ in range(self._config.validation_iterations):
             values = self._counts(next(batches))
             sums = [one + other for one, other in zip(sums, values, strict=True)]
-        losses, hits, found, real = self._world.total(sums)
-        dice = 2 * hits / (found + real) if real > 0 else math.nan
-        batches_in_all = self._config.validation_iterations * self._world.size
-        return Validation(losses / batches_in_all, dice, found, real)
+        losses, common, predicted, reference = self._world.total(sums)
+        dice = 2 * common / (predicted + reference) if reference > 0 else math.nan
+        batch_count = self._config.validation_iterations * self._world.size
+        return Validation(losses / batch_count, dice, predicted, reference)
 
     def _counts(self, batch: Batch) -> list[float]:
-        """Loss of a batch, and its voxels that are hit, predicted, and of lesion."""
+        """Loss of a batch, and its numbers of common, predicted and reference voxels."""
         count, device = len(batch.channels), self._world.device
         size = self._config.micro_batch or count
         sums = [0.0] * 4
@@ -150,42 +161,30 @@ def run_epoch(
     health: HealthCheck,
     ema: float | None,
 ) -> EpochRecord:
-    """One epoch of training and its validation.
+    """Train and validate for one epoch.
 
     Args:
+        trainer: the network with its optimiser.
         batches: of all epochs from this one on.
-        ema: the moving average of the validation Dice so far.
+        config: settings of the run.
+        epoch: its number, from 0.
+        health: checks each loss.
+        ema: moving average of the validation Dice so far; None before the first epoch.
 
     Raises:
-        CollapsedFoldError: a loss is no number, or many in a row where a scaler skips such steps.
+        CollapsedFoldError: a loss is not finite, or too many in a row if a gradient scaler skips such steps.
     """
-    rate, started, waited = trainer.set_epoch(epoch), time.perf_counter(), 0.0
-    losses: list[float] = []
-    for iteration in range(config.iterations):
-        asked = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - asked
-        loss = trainer.gradients(batch)
-        verdict = health.loss(epoch, iteration, loss, trainer.scaler.is_enabled())
-        if verdict.reason is not None:  # before the weights take it in
-            raise CollapsedFoldError(verdict.reason)
-        if math.isfinite(loss):
-            trainer.update()
-            losses.append(loss)
+    rate, started = trainer.set_epoch(epoch), time.perf_counter()
+    losses, waited = _train_steps(trainer, batches, config, epoch, health)
     trained = time.perf_counter()
     validation = trainer.validate(batches)
-    if math.isnan(validation.dice):
-        average = math.nan if ema is None else ema
-    else:
-        keep = config.ema_momentum if ema is not None else 0.0
-        average = keep * (ema or 0.0) + (1 - keep) * validation.dice
     return EpochRecord(
         epoch=epoch,
         learning_rate=rate,
         training_loss=sum(losses) / len(losses) if losses else math.nan,
         validation_loss=validation.loss,
         dice=validation.dice,
-        ema_dice=average,
+        ema_dice=_moving_average(validation.dice, ema, config.ema_momentum),
         predicted_voxels=validation.predicted_voxels,
         reference_voxels=validation.reference_voxels,
         training_seconds=trained - started,
@@ -193,3 +192,30 @@ def run_epoch(
         validation_seconds=time.perf_counter() - trained,
         samples_per_second=config.iterations * config.batch_size / (trained - started),
     )
+
+
+def _train_steps(
+    trainer: Trainer, batches: Iterator[Batch], config: TrainingConfig, epoch: int, health: HealthCheck
+) -> tuple[list[float], float]:
+    """The losses of an epoch's steps, without skipped ones, and the seconds spent waiting for samples."""
+    losses, waited = list[float](), 0.0
+    for iteration in range(config.iterations):
+        started = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - started
+        loss = trainer.gradients(batch)
+        verdict = health.loss(epoch, iteration, loss, trainer.scaler.is_enabled())
+        if verdict.reason is not None:  # before the weights are updated
+            raise CollapsedFoldError(verdict.reason)
+        if math.isfinite(loss):
+            trainer.update()
+            losses.append(loss)
+    return losses, waited
+
+
+def _moving_average(dice: float, ema: float | None, momentum: float) -> float:
+    """The average after an epoch; an epoch without a Dice (NaN) leaves it as it was."""
+    if math.isnan(dice):
+        return math.nan if ema is None else ema
+    keep = momentum if ema is not None else 0.0
+    return keep * (ema or 0.0) + (1 - keep) * dice

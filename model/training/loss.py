@@ -1,4 +1,4 @@
-"""Dice and cross-entropy over all scales of the decoder (facts A4)."""
+"""Dice and cross-entropy over all scales of the decoder; see docs/model_recipe.md, Loss and optimiser."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 
 def scale_weights(count: int) -> tuple[float, ...]:
-    """Weights of the scales, full resolution first: halved from one to the next, the last 0, their sum 1.
+    """Return the weights of the scales, full resolution first: each half of the one before, their sum 1.
 
-    A single scale has weight 1.
+    The last of several scales has weight 0.
     """
     raw = [2.0**-scale for scale in range(count)]
     if count > 1:
@@ -22,30 +22,36 @@ def scale_weights(count: int) -> tuple[float, ...]:
 
 
 class SegmentationLoss:
-    """Soft Dice of the lesion plus cross-entropy, 1:1, summed over the decoder's scales by weight.
+    """Cross-entropy minus soft Dice of the lesion, 1:1, as weighted sum over the decoder's scales.
 
-    The softmax over background and lesion is written as the sigmoid of their logits' difference: the same
-    numbers with half the memory, and with gradients that are the same in each run also on CUDA.
+    The softmax over background and lesion is computed as the sigmoid of the difference of their logits: the
+    same values with half the memory, and with deterministic gradients on CUDA too.
     """
 
     def __init__(self, batch_dice: bool, smooth: float) -> None:
-        """
+        """Set up the loss.
+
         Args:
-            batch_dice: one Dice over all samples of a step, also those of other processes; else one each.
+            batch_dice: compute one Dice over all samples of a step, including those of other processes;
+                otherwise one for each sample.
+            smooth: added to numerator and denominator of the Dice.
         """
         self._batch_dice, self._smooth = batch_dice, smooth
 
     def __call__(self, logits: Sequence[Tensor], target: Tensor) -> Tensor:
-        """The loss, a scalar: cross-entropy minus Dice, -1 at best.
+        """Compute the loss, a scalar of at least -1.
 
         Args:
-            logits: [B, 2, *patch of the scale], full resolution first.
-            target: [B, *patch], 0 and 1.
+            logits: [B, 2, z, y, x] of each scale, full resolution first.
+            target: [B, z, y, x] at full resolution, 0 and 1.
+
+        Returns:
+            float32 scalar, cross-entropy minus Dice.
         """
         full = target[:, None].float()
         total = logits[0].new_zeros((), dtype=torch.float32)
         for weight, scale in zip(scale_weights(len(logits)), logits, strict=True):
-            if weight == 0:  # its layer takes part with a gradient of 0, which DDP waits for
+            if weight == 0:  # keep its head in the graph: DDP waits for a gradient, here 0
                 total = total + 0.0 * scale.float().mean()
                 continue
             smaller = interpolate(full, size=scale.shape[2:], mode="nearest-exact")
@@ -71,10 +77,10 @@ class SegmentationLoss:
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """A sum over all processes whose gradient is theirs, too.
+    """A sum over all processes whose gradient is summed over them too.
 
-    Each process has the loss of all samples then. DDP takes the mean of the processes' gradients, and the
-    sum here makes up for that.
+    Each process then has the loss of all samples. DDP averages the gradients of the processes, which the sum
+    in the backward pass compensates for.
     """
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A prepared data set as training sees it: pairs with their lesions, folds, plan."""
+"""Open a prepared data set for training: scan pairs with their lesions, folds, plan."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .data_source import LesionPair, ScanPair
 
 @dataclass(frozen=True, slots=True, repr=False)
 class FoldSplit:
-    """The patients of one fold."""
+    """Names of the patients that a fold is trained and validated on."""
 
     training: tuple[str, ...]
     validation: tuple[str, ...]
@@ -31,7 +31,15 @@ class FoldSplit:
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """A data set as `train prepare` leaves it, opened."""
+    """An opened data set written by `train prepare`.
+
+    Attributes:
+        folder: of the data set.
+        plan: of the network.
+        plan_file: its file.
+        pairs: all scan pairs with their lesions.
+        splits: the folds; empty if the data set has none.
+    """
 
     folder: Path
     plan: Plan
@@ -41,54 +49,54 @@ class PreparedData:
 
 
 def open_prepared(folder: Path, with_tables: bool) -> PreparedData:
-    """Open what `train prepare` has written; of its volumes nothing is read yet.
+    """Open a data set written by `train prepare`; its volumes are read later, box by box.
 
     Args:
-        with_tables: also the voxels that pretraining draws points from.
+        folder: of the data set.
+        with_tables: load the voxels that pretraining draws points from.
 
     Raises:
-        InputError: it is no prepared data set, its folds are wrong, or its scans were prepared by
+        InputError: it is not a prepared data set, its folds are invalid, or its scans were prepared with
             another plan.
         WeightsError: its plan cannot be used.
     """
     cohort = read_prepared(folder)
-    pairs = tuple(_pair(pair, with_tables) for pair in cohort.pairs)
-    known = {pair.patient_id for pair in pairs}
+    pairs = tuple(_scan_pair(pair, with_tables) for pair in cohort.pairs)
     plan_file = folder / PLANS_FILE
     plan = read_plan(plan_file)
     if cohort.preparation != preparation_of(plan):
         raise InputError(
-            f"{plan_file}: is not the plan that the scans were prepared by; expected 'train "
-            "prepare' run to its end"
+            f"{plan_file}: is not the plan that the scans were prepared with; expected 'train prepare' "
+            "run to its end"
         )
-    splits = _read_splits(folder / SPLITS_FILE, known)
+    splits = _read_splits(folder / SPLITS_FILE, {pair.patient_id for pair in pairs})
     return PreparedData(folder, plan, plan_file, pairs, splits)
 
 
-def _read_splits(path: Path, known: set[str]) -> tuple[FoldSplit, ...]:
-    """The folds; none when the file is missing, as pretraining and a network of all patients need none."""
+def _read_splits(path: Path, patients: set[str]) -> tuple[FoldSplit, ...]:
+    """The folds; empty if the file is missing, as pretraining and a network of all patients need none."""
     if not path.exists():
         return ()
     entries = read_folds(path.parent)
     for number, entry in enumerate(entries):
         both = set(entry.train) & set(entry.val)
         if both:
-            raise InputError(f"{path}: fold {number} trains and validates on {min(both)}; expected either")
-        unknown = (set(entry.train) | set(entry.val)) - known
+            raise InputError(f"{path}: fold {number} trains and validates on {min(both)}; expected one only")
+        unknown = (set(entry.train) | set(entry.val)) - patients
         if unknown:
             raise InputError(
-                f"{path}: fold {number} names patient {min(unknown)}, of whom nothing is prepared; expected "
-                "one with a pair of scans"
+                f"{path}: fold {number} lists patient {min(unknown)}, who has no prepared pair of scans; "
+                "expected one with a pair"
             )
     return tuple(FoldSplit(entry.train, entry.val) for entry in entries)
 
 
-def _pair(pair: PreparedPair, with_tables: bool) -> ScanPair:
-    lesions = tuple(_lesion(pair, lesion, with_tables) for lesion in pair.lesions)
+def _scan_pair(pair: PreparedPair, with_tables: bool) -> ScanPair:
+    lesions = tuple(_lesion_pair(pair, lesion, with_tables) for lesion in pair.lesions)
     return ScanPair(pair.patient_id, pair.baseline, pair.followup, lesions)
 
 
-def _lesion(pair: PreparedPair, lesion: PreparedLesion, with_tables: bool) -> LesionPair:
+def _lesion_pair(pair: PreparedPair, lesion: PreparedLesion, with_tables: bool) -> LesionPair:
     return LesionPair(
         **vars(lesion),
         baseline_table=_table(pair.baseline, (lesion.lesion_id,)) if with_tables else None,
@@ -97,7 +105,7 @@ def _lesion(pair: PreparedPair, lesion: PreparedLesion, with_tables: bool) -> Le
 
 
 def _table(scan: PreparedScan, ids: Sequence[int]) -> LesionVoxels | None:
-    """The voxels of all parts of a lesion; None when there are none."""
+    """The voxels of all parts of a lesion; None if there are none."""
     tables = [table for lesion_id in ids if len((table := scan.voxels(lesion_id)).weights)]
     if not tables:
         return None

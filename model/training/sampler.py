@@ -1,6 +1,7 @@
-"""One training sample: which lesion, which points, which patches (facts A2).
+"""Draw training samples: a lesion, its two points and the two patches around them.
 
-Nothing of an image is read here. What is drawn depends on the generator that is handed in alone.
+No image is read here, and a draw depends on nothing but the generator passed in. See docs/model_recipe.md,
+Sampling.
 """
 
 from __future__ import annotations
@@ -18,10 +19,16 @@ from .data_source import LesionPair, Patients, ScanPair
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """A lesion with its points (voxels zyx) and patches; both points have the same place in their patches.
+    """A drawn lesion with its points and patches.
 
-    Patches may reach beyond the images. ``target_ids`` are labels of the follow-up, none for a vanished
-    lesion; of the baseline's only ``lesion_id`` is shown.
+    Attributes:
+        pair: the scans.
+        lesion: the lesion; of the baseline's labels only its own is shown to the network.
+        followup_point: voxel (z, y, x) of the prepared follow-up.
+        baseline_point: voxel (z, y, x) of the prepared baseline.
+        followup_patch: voxels of the follow-up; may reach beyond the image.
+        baseline_patch: voxels of the baseline; the baseline point has the same place in it as the follow-up
+            point in its patch. May reach beyond the image.
     """
 
     pair: ScanPair
@@ -33,28 +40,39 @@ class Draw:
 
     @property
     def target_ids(self) -> tuple[int, ...]:
+        """Labels of the follow-up that make up the target; empty for a vanished lesion."""
         return self.lesion.followup_ids
 
     @property
     def point_in_patch(self) -> Index:
+        """The point's voxel (z, y, x) in its patch, the same in both patches."""
         z, y, x = (p - s for p, s in zip(self.followup_point, self.followup_patch.start_zyx, strict=True))
         return (z, y, x)
 
 
 class Sampler:
-    """Draws lesions: a patient, one of its pairs, one of the pair's lesions, each uniformly.
+    """Draws a patient, then one of its scan pairs, then one of the pair's lesions, each uniformly.
 
-    With ``draw=pairs`` it begins with the pair, so that patients count by how many they have.
+    With ``draw=pairs`` the pair is drawn first, so that patients with many pairs are drawn more often.
     """
 
     def __init__(self, patients: Patients, patch_size: Index, config: TrainingConfig) -> None:
-        """Raises InputError when no lesion has the points that the way of sampling needs."""
-        usable = _pretrainable if config.sampling == "pretraining" else _promptable
-        kept = (
-            [(pair, lesions) for pair in pairs if (lesions := tuple(filter(usable, pair.lesions)))]
+        """Keep the lesions that the configured way of sampling can use.
+
+        Args:
+            patients: of a fold, to train or to validate on.
+            patch_size: voxels (z, y, x) of the network's input.
+            config: how to sample.
+
+        Raises:
+            InputError: no lesion has the points that it needs.
+        """
+        is_usable = _is_pretrainable if config.sampling == "pretraining" else _is_promptable
+        usable = (
+            [(pair, lesions) for pair in pairs if (lesions := tuple(filter(is_usable, pair.lesions)))]
             for pairs in patients.pairs
         )
-        self._patients = [pairs for pairs in kept if pairs]
+        self._patients = [pairs for pairs in usable if pairs]
         if config.draw == "pairs":
             self._patients = [[pair] for pairs in self._patients for pair in pairs]
         self._patch_size, self._config = patch_size, config
@@ -65,16 +83,16 @@ class Sampler:
             )
 
     def draw(self, rng: np.random.Generator) -> Draw:
-        """The next lesion of a generator."""
+        """Draw a lesion with its points and patches."""
         pairs = self._patients[int(rng.integers(len(self._patients)))]
         pair, lesions = pairs[int(rng.integers(len(pairs)))]
         lesion = lesions[int(rng.integers(len(lesions)))]
         if self._config.sampling == "pretraining":
-            followup, baseline = _drawn_points(lesion, rng)
+            followup, baseline = _points_inside_lesion(lesion, rng)
         else:
-            followup, baseline = _given_points(lesion, self._config.propagated_fraction, rng)
+            followup, baseline = _stored_points(lesion, self._config.propagated_fraction, rng)
         shift = self._config.shift_voxels
-        return _placed(
+        return _with_patches(
             pair,
             lesion,
             _shifted(followup, shift, pair.followup.shape_zyx, rng),
@@ -84,73 +102,75 @@ class Sampler:
         )
 
 
-def _promptable(lesion: LesionPair) -> bool:
-    known = _known(lesion.propagated_point_zyx) is not None or _true_point(lesion) is not None
-    return _known(lesion.baseline_point_zyx) is not None and known
+def _is_promptable(lesion: LesionPair) -> bool:
+    has_followup_point = (
+        _finite(lesion.propagated_point_zyx) is not None or _true_followup_point(lesion) is not None
+    )
+    return _finite(lesion.baseline_point_zyx) is not None and has_followup_point
 
 
-def _pretrainable(lesion: LesionPair) -> bool:
-    """With voxels to draw from in both scans. A vanished one needs a point to look at in the follow-up.
+def _is_pretrainable(lesion: LesionPair) -> bool:
+    """True if both scans have voxels to draw points from; a vanished lesion needs a propagated point instead.
 
-    The published pretraining has no vanished lesions; a generator that makes some gives them such a point.
+    The published pretraining has no vanished lesions. Generators that produce some provide that point.
     """
     if lesion.baseline_table is None or lesion.baseline_table.is_empty:
         return False
     if not lesion.followup_ids:
-        return _known(lesion.propagated_point_zyx) is not None
+        return _finite(lesion.propagated_point_zyx) is not None
     return lesion.followup_table is not None and not lesion.followup_table.is_empty
 
 
-def _known(point: Vector | None) -> Vector | None:
-    """A point; None also for one that is NaN in the file."""
+def _finite(point: Vector | None) -> Vector | None:
+    """The point, or None if it is missing or NaN."""
     return point if point is not None and np.isfinite(point).all() else None
 
 
-def _true_point(lesion: LesionPair) -> Vector | None:
-    """The lesion's own point in the follow-up; one that has vanished has none, whatever a file says."""
-    return _known(lesion.followup_point_zyx) if lesion.followup_ids else None
+def _true_followup_point(lesion: LesionPair) -> Vector | None:
+    """The lesion's own point in the follow-up; None if it vanished, even if a file lists one."""
+    return _finite(lesion.followup_point_zyx) if lesion.followup_ids else None
 
 
-def _given_points(
+def _stored_points(
     lesion: LesionPair, propagated_fraction: float, rng: np.random.Generator
 ) -> tuple[Vector, Vector]:
-    """The follow-up's point, propagated or true (where one is missing the other), and the baseline's."""
-    wants_propagated = bool(rng.random() < propagated_fraction)
-    propagated, true = _known(lesion.propagated_point_zyx), _true_point(lesion)
-    followup = (propagated or true) if wants_propagated else (true or propagated)
+    """The follow-up point, propagated or true (the other one if it is missing), and the baseline point."""
+    prefers_propagated = bool(rng.random() < propagated_fraction)
+    propagated, true = _finite(lesion.propagated_point_zyx), _true_followup_point(lesion)
+    followup = (propagated or true) if prefers_propagated else (true or propagated)
     assert followup is not None and lesion.baseline_point_zyx is not None, "the lesion is not promptable"
     return followup, lesion.baseline_point_zyx
 
 
-def _drawn_points(lesion: LesionPair, rng: np.random.Generator) -> tuple[Vector, Vector]:
-    """Points inside the lesion, each drawn for itself, the deeper the likelier."""
+def _points_inside_lesion(lesion: LesionPair, rng: np.random.Generator) -> tuple[Vector, Vector]:
+    """A follow-up and a baseline point, drawn independently of each other, deep voxels more often."""
     assert lesion.baseline_table is not None, "the lesion is not pretrainable"
-    baseline = _drawn_voxel(lesion.baseline_table, rng)
+    baseline = _weighted_voxel(lesion.baseline_table, rng)
     if not lesion.followup_ids or lesion.followup_table is None:
         assert lesion.propagated_point_zyx is not None, "the lesion is not pretrainable"
         return lesion.propagated_point_zyx, baseline
-    return _drawn_voxel(lesion.followup_table, rng), baseline
+    return _weighted_voxel(lesion.followup_table, rng), baseline
 
 
-def _drawn_voxel(table: LesionVoxels, rng: np.random.Generator) -> Vector:
-    reach = np.cumsum(table.weights, dtype=np.float64)
-    row = int(np.searchsorted(reach, rng.random() * reach[-1], side="right"))
-    z, y, x = (float(v) for v in table.voxels_zyx[min(row, len(reach) - 1)])
+def _weighted_voxel(table: LesionVoxels, rng: np.random.Generator) -> Vector:
+    cumulative = np.cumsum(table.weights, dtype=np.float64)
+    row = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
+    z, y, x = (float(v) for v in table.voxels_zyx[min(row, len(cumulative) - 1)])
     return (z, y, x)
 
 
 def _shifted(point: Vector, shift: int, shape: Index, rng: np.random.Generator) -> Index:
-    """A point's voxel, moved by up to ``shift`` voxels on each axis, and kept in the image.
+    """The point's voxel, shifted by up to ``shift`` voxels along each axis and clipped to the image.
 
-    Every step from -shift to +shift is as likely. The published code draws -4 to +3, as it cuts off
-    decimals (A2). The voxel of a point is found as at inference (`resample.resampled_index`).
+    All steps from -shift to +shift are equally likely; the published code draws -4 to +3, because it
+    truncates. The voxel that contains a point is found as at inference (`resample.resampled_index`).
     """
     steps = rng.integers(-shift, shift + 1, 3).tolist()
     z, y, x = (min(max(int(p) + step, 0), n - 1) for p, step, n in zip(point, steps, shape, strict=True))
     return (z, y, x)
 
 
-def _placed(
+def _with_patches(
     pair: ScanPair,
     lesion: LesionPair,
     followup: Index,
@@ -158,10 +178,11 @@ def _placed(
     patch: Index,
     rng: np.random.Generator,
 ) -> Draw:
-    """The follow-up's patch with its centre within a quarter of a patch from the point, inside the image.
+    """Draw the patches: the follow-up's centre lies within a quarter of a patch of the point.
 
-    An image that is smaller than the patch is centred in it, as at inference (`patches.place_patches`). The
-    baseline's patch goes where its point has the same place, and is not kept inside.
+    The follow-up's patch stays inside the image; an image smaller than the patch is centred in it, as at
+    inference (`patches.place_patches`). The baseline's patch puts its point at the same place and may leave
+    its image.
     """
     start = []
     for point, size, n in zip(followup, patch, pair.followup.shape_zyx, strict=True):

@@ -1,4 +1,7 @@
-"""What there is to train for each fold of an ensemble, stage after stage; nothing is trained here."""
+"""The stages to train for each fold of an ensemble: an optional pretraining, then the fold itself.
+
+Nothing is trained here.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +23,30 @@ from .job import FoldJob
 from .leakage import excluded_patients, scans_of, shared_patients
 from .prepared_data import FoldSplit, PreparedData
 
-EVERYTHING = "all"  # the name of the fold that holds nobody back
-SHARED = "shared"  # of the pretraining that serves all folds
+EVERYTHING = "all"  # name of the fold that trains on all patients
+SHARED = "shared"  # name of the pretraining that serves all folds
 PRETRAINING_FOLDER = "pretraining"
-Overlap = Mapping[str, frozenset[str]]  # patients of pretraining data, with their names in the data
+Overlap = Mapping[str, frozenset[str]]  # patient of the pretraining data -> names in the data set
 
-# One patient of twenty is held back in pretraining, as published (facts A7).
+# One patient of twenty is held out in pretraining, as published (docs/model_recipe.md, Pretraining).
 _PATIENTS_PER_VALIDATION = 20
 
 
 @dataclass(frozen=True, eq=False)
 class EnsembleJob:
-    """What to train. ``folds`` are numbers of splits, or `EVERYTHING`; None takes every split.
+    """An ensemble to train.
 
-    ``pretraining`` data come first, with ``pretraining_config``; ``initial`` weights are those of the very
-    first stage. ``until`` is a time of `time.monotonic` after which no other epoch begins.
+    Attributes:
+        data: the data set of the folds.
+        output: the model folder.
+        config: settings of the folds.
+        folds: numbers of splits, or `EVERYTHING`; None takes every split.
+        pretraining: data set to pretrain on; None: no pretraining.
+        pretraining_config: settings of the pretraining; None: the defaults.
+        initial: checkpoint of the initial weights of the first stage; None: random weights.
+        device: auto, cpu, cuda or cuda:N.
+        restart: begin anew even if there are checkpoints to resume from.
+        until: time of `time.monotonic` after which no further epoch begins; None: no limit.
     """
 
     data: PreparedData
@@ -50,12 +62,16 @@ class EnsembleJob:
 
 
 def fold_names(job: EnsembleJob) -> tuple[str, ...]:
-    """The folds that a job asks for."""
+    """Return the names of the folds to train."""
     return job.folds if job.folds is not None else tuple(str(n) for n in range(len(job.data.splits)))
 
 
 def fold_split(data: PreparedData, name: str) -> FoldSplit:
-    """The patients of a fold. InputError where the splits have none of that name."""
+    """Return the patients of a fold.
+
+    Raises:
+        InputError: the data set has no fold of that name.
+    """
     if name == EVERYTHING:
         everyone = tuple(sorted({pair.patient_id for pair in data.pairs}))
         return FoldSplit(everyone, everyone)
@@ -68,86 +84,108 @@ def fold_split(data: PreparedData, name: str) -> FoldSplit:
 
 
 def check_plans(data: PreparedData, pretraining: PreparedData) -> None:
-    """Raises InputError where the two data sets were prepared for different networks."""
+    """Check that two data sets were prepared with the same plan.
+
+    Raises:
+        InputError: they were not.
+    """
     for field in fields(Plan):
         one, other = getattr(data.plan, field.name), getattr(pretraining.plan, field.name)
         if one != other:
             raise InputError(
-                f"{pretraining.plan_file}: {field.name} is another than in {data.plan_file}; expected data "
-                "that were prepared by the same plan"
+                f"{pretraining.plan_file}: {field.name} differs from that in {data.plan_file}; expected data "
+                "prepared with the same plan"
             )
 
 
-def check_shares(job: EnsembleJob, processes: int) -> None:
-    """Raises InputError where the batch of either stage does not divide: also of the last one at once."""
+def check_batch_sizes(job: EnsembleJob, processes: int) -> None:
+    """Check before any training that the batches of all stages can be divided among the processes.
+
+    Raises:
+        InputError: one cannot.
+    """
     stages = [("", job.config)]
     if job.pretraining is not None:
-        stages.append(("pretrain.", _first_config(job)))
+        stages.append(("pretrain.", _pretraining_config(job)))
     for prefix, config in stages:
-        whole = with_plan_defaults(config, job.data.plan_file, job.data.plan.configuration)
+        complete = with_plan_defaults(config, job.data.plan_file, job.data.plan.configuration)
         name = f"{prefix}batch_size" + ("" if config.batch_size else " (the plan's)")
-        check_share(name, whole.batch_size, processes)
+        check_share(name, complete.batch_size, processes)
 
 
-def _first_config(job: EnsembleJob) -> TrainingConfig:
+def _pretraining_config(job: EnsembleJob) -> TrainingConfig:
     return job.pretraining_config or TrainingConfig(sampling="pretraining")
 
 
 def fold_stages(job: EnsembleJob, name: str) -> tuple[FoldJob, ...]:
-    """What there is to train for a fold, its pretraining first; settings say what each stage is made of.
+    """Return the stages of a fold, pretraining first, with their provenance in the settings.
 
     Raises:
-        InputError: nobody is left to pretrain on, or there is no such fold.
+        InputError: there is no such fold, or no patient is left to pretrain on.
     """
     if job.pretraining is None:
-        return (with_provenance(fold_stage(job, name, job.initial)),)
+        return (with_provenance(final_stage(job, name, job.initial)),)
     first = pretraining_stage(job, name, job.pretraining)
-    return with_provenance(first), with_provenance(fold_stage(job, name, first.folder / FINAL))
+    return with_provenance(first), with_provenance(final_stage(job, name, first.folder / FINAL))
 
 
-def fold_stage(job: EnsembleJob, name: str, initial: Path | None) -> FoldJob:
-    """The fold itself."""
+def final_stage(job: EnsembleJob, name: str, initial: Path | None) -> FoldJob:
+    """Return the stage that trains the fold itself.
+
+    Args:
+        job: the ensemble.
+        name: of the fold.
+        initial: checkpoint of its initial weights; None: random weights.
+    """
     split = fold_split(job.data, name)
-    patients = [_patients(job.data, one, job.config) for one in (split.training, split.validation)]
+    patients = [_patients(job.data, names, job.config) for names in (split.training, split.validation)]
     return _fold_job(job, job.output, name, patients, job.config, initial)
 
 
 @lru_cache(maxsize=4)
 def patient_overlap(data: PreparedData, pretraining: PreparedData) -> Overlap:
-    """The patients of pretraining data who are patients of the data, see `shared_patients`."""
+    """Return the patients of the pretraining data that are also in the data set, see `shared_patients`."""
     return shared_patients(scans_of(data.folder, data.pairs), scans_of(pretraining.folder, pretraining.pairs))
 
 
 def excluded_from_pretraining(job: EnsembleJob, name: str, overlap: Overlap) -> Overlap:
-    """Of an overlap those whom a fold's pretraining may not see."""
+    """Return the shared patients that the pretraining of a fold must not see."""
     return excluded_patients(overlap, fold_split(job.data, name).validation if name != EVERYTHING else ())
 
 
 def pretraining_stage(job: EnsembleJob, name: str, data: PreparedData) -> FoldJob:
-    """The pretraining that serves a fold.
+    """Return the pretraining of a fold.
 
-    One serves all folds, unless its patients are also patients of the folds, by name or by scan: then each
-    fold has its own, that has not seen those whom the fold is validated on, and is watched on them.
+    One pretraining serves all folds, unless the two data sets share patients, by name or by scan. Then each
+    fold has its own, which excludes the fold's validation patients and is validated on them.
+
+    Args:
+        job: the ensemble.
+        name: of the fold.
+        data: data set to pretrain on.
+
+    Raises:
+        InputError: no patient is left to pretrain on.
     """
-    config = _first_config(job)
+    config = _pretraining_config(job)
     overlap = patient_overlap(job.data, data)
-    left_out = excluded_from_pretraining(job, name, overlap)
-    kept = {pair.patient_id for pair in data.pairs} - left_out.keys()
-    if not kept:
+    excluded = excluded_from_pretraining(job, name, overlap)
+    remaining = sorted({pair.patient_id for pair in data.pairs} - excluded.keys())
+    if not remaining:
         raise InputError(
-            f"{data.folder}: holds validation patients of fold {name} alone; expected others to pretrain on"
+            f"{data.folder}: contains only validation patients of fold {name}; expected others to pretrain on"
         )
-    # Nothing is chosen by validation here: whom the fold holds back may as well be watched.
+    # The validation of a pretraining selects nothing, so it may use the fold's validation patients.
     training, validation = (
-        (sorted(kept), sorted(left_out)) if left_out else _held_back(sorted(kept), config.seed)
+        (remaining, sorted(excluded)) if excluded else _pretraining_split(remaining, config.seed)
     )
-    patients = [_patients(data, one, config) for one in (training, validation)]
-    own_name = name if overlap else SHARED
-    return _fold_job(job, job.output / PRETRAINING_FOLDER, own_name, patients, config, job.initial)
+    patients = [_patients(data, names, config) for names in (training, validation)]
+    stage_name = name if overlap else SHARED
+    return _fold_job(job, job.output / PRETRAINING_FOLDER, stage_name, patients, config, job.initial)
 
 
-def _held_back(patients: Sequence[str], seed: int) -> tuple[Sequence[str], Sequence[str]]:
-    """Patients to train on and one in twenty to watch; a single one does both."""
+def _pretraining_split(patients: Sequence[str], seed: int) -> tuple[Sequence[str], Sequence[str]]:
+    """Training and validation patients, one in twenty for validation; a single patient serves for both."""
     if len(patients) == 1:
         return patients, patients
     order = np.random.default_rng(seed).permutation(len(patients)).tolist()
@@ -156,8 +194,8 @@ def _held_back(patients: Sequence[str], seed: int) -> tuple[Sequence[str], Seque
 
 
 def _patients(data: PreparedData, names: Sequence[str], config: TrainingConfig) -> Patients:
-    turned: Callable[[ScanPair], ScanPair] = reversed_pair if config.reverse_pairs else lambda pair: pair
-    return patients_of([turned(pair) for pair in data.pairs if pair.patient_id in set(names)], names)
+    oriented: Callable[[ScanPair], ScanPair] = reversed_pair if config.reverse_pairs else lambda pair: pair
+    return patients_of([oriented(pair) for pair in data.pairs if pair.patient_id in set(names)], names)
 
 
 def _fold_job(

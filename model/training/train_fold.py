@@ -1,85 +1,57 @@
-"""One fold from its first step to a file that inference loads; stopped at any time, it goes on."""
+"""Train one fold from its first step to a checkpoint that inference loads; interrupted runs resume."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import NoReturn
 
 import torch
 
-from ..case.atomic_files import atomic_write
-from ..case.lesion_json import write_json
-from ..errors import InputError, OutputError, one_line
-from ..network.plan import PLANS_FILE, read_plan
+from ..errors import one_line
 from .augment import VARIANTS
-from .checkpoint import (
-    BEST,
-    FINAL,
-    LATEST,
-    Progress,
-    RunIdentity,
-    full_checkpoint,
-    network_checkpoint,
-    read_latest,
-    write_checkpoint,
-)
-from .config import TrainingConfig, first_difference, to_plain
+from .checkpoint import Progress
+from .config import TrainingConfig
 from .distributed import World, joined
+from .fold_folder import FoldFolder
 from .health import CollapsedFoldError, HealthCheck, Verdict
 from .initial_weights import load_initial
-from .job import (
-    CONFIG_FILE,
-    DATASET_FILE,
-    HEALTH_FILE,
-    BudgetSpentError,
-    FoldJob,
-    FoldResult,
-    Say,
-    data_digest,
-    saved_config,
-    trained_data_digest,
-)
+from .job import BudgetSpentError, FoldJob, FoldResult
 from .loader import Batch, batches
 from .logs import EpochLog, EpochRecord
 from .loop import Trainer, run_epoch
 from .sampler import Sampler
 from .training_network import new_network
 
-# Epochs may last long: by time, too, is saved what would be lost.
+log = logging.getLogger(__name__)
+
+# Epochs may be long: checkpoints are also written when this much time has passed.
 _SAVE_SECONDS = 600.0
 
 
-def train_fold(job: FoldJob, say: Say = print) -> FoldResult:
-    """Train a fold, or what is left of it.
+def train_fold(job: FoldJob) -> FoldResult:
+    """Train a fold, or the rest of it.
 
-    Files of the fold's folder: `checkpoint_latest.pth`, `_best` and `_final`, `log.csv`, `curve.png`,
-    `config.json`, `health.json`.
+    The fold's folder receives the files of `FoldFolder` and `EpochLog`.
 
     Raises:
-        InputError: data or settings cannot be used, or differ from those of the run to go on from.
-        WeightsError: initial weights or the checkpoint to go on from cannot be used.
-        OutputError: something cannot be written.
-        CollapsedFoldError: the fold does not learn; `health.json` says why.
-        BudgetSpentError: the job's time is over, and epochs are left; the same job goes on after them.
+        InputError: data or settings cannot be used, or differ from those of the run to resume.
+        WeightsError: the initial weights or the checkpoint to resume from cannot be used.
+        OutputError: a file cannot be written.
+        CollapsedFoldError: the fold does not learn; `health.json` has the reason.
+        BudgetSpentError: the job's time is over before the last epoch; the same job resumes from there.
     """
     with joined(job.device) as world:
-        quiet: Say = say if world.is_first else _silence
-        _settle(job.config)
-        return _FoldRun(job, world, quiet).run()
+        _configure_torch(job.config)
+        return _FoldRun(job, world).run()
 
 
-def _silence(line: str) -> None:
-    pass
-
-
-def _settle(config: TrainingConfig) -> None:
-    """How torch computes: repeatably, or as fast as it can on this shape of patches."""
+def _configure_torch(config: TrainingConfig) -> None:
+    """Let torch compute deterministically, or as fast as it can for this shape of patches."""
     torch.backends.cudnn.benchmark = not config.deterministic
     torch.backends.cudnn.deterministic = config.deterministic
     if config.deterministic:
@@ -90,11 +62,9 @@ def _settle(config: TrainingConfig) -> None:
 class _FoldRun:
     """The run of one process."""
 
-    def __init__(self, job: FoldJob, world: World, say: Say) -> None:
-        self._job, self._world, self._say, self._config = job, world, say, job.config
-        self._identity = RunIdentity(
-            job.plan.configuration, job.fold, data_digest(job.plan, job.training, job.validation)
-        )
+    def __init__(self, job: FoldJob, world: World) -> None:
+        self._job, self._world, self._config = job, world, job.config
+        self._files = FoldFolder(job)
         self._saved = time.monotonic()
         self._numbers = world.share(job.config.batch_size)
         patch = job.plan.patch_size_zyx
@@ -102,128 +72,75 @@ class _FoldRun:
         self._validation = Sampler(job.validation, patch, job.config)
 
     def run(self) -> FoldResult:
-        job, final = self._job, self._job.folder / FINAL
-        self._check_plan()
-        if final.is_file() and not job.restart:
-            self._check_finished(job.folder / CONFIG_FILE)
-            self._say(f"fold {job.fold}: finished before, {final}")
-            return FoldResult(job.fold, 0, None, final)
+        job, files = self._job, self._files
+        files.check_plan()
+        self._world.wait()  # the first process writes the plan next
+        if files.is_finished:
+            files.check_finished()
+            self._log(f"finished before, {files.final}")
+            return FoldResult(job.fold, 0, None, files.final)
         if self._is_over():
             raise BudgetSpentError(
                 f"{job.folder}: no time is left for fold {job.fold}; expected another call, which trains it"
             )
+        trainer, progress = self._start()
+        self._world.wait()
+        epochs_before = progress.epochs_done
+        progress = self._train(trainer, progress)
+        if self._world.is_first:
+            files.write_final(trainer, progress)
+            self._log(f"finished, {files.final}")
+        self._world.wait()
+        return FoldResult(job.fold, self._config.epochs - epochs_before, progress.best_ema, files.final)
+
+    def _start(self) -> tuple[Trainer, Progress]:
+        """The network as it was at the last checkpoint, or with its initial weights in an empty folder."""
+        job, files = self._job, self._files
+        resumes = files.is_resumable
         network = new_network(job.plan, self._config)
-        latest = job.folder / LATEST
-        goes_on = latest.is_file() and not job.restart
-        if not goes_on and job.initial is not None:
+        if not resumes and job.initial is not None:
             channels = VARIANTS[self._config.variant].channels
             for line in load_initial(network, job.initial, channels, self._config.initial_heads):
-                self._say(f"fold {job.fold}: initial weights: {line}")
+                self._log(f"initial weights: {line}")
         trainer = Trainer(network, self._config, self._world)
-        progress = self._resumed(trainer, latest) if goes_on else Progress()
-        if self._world.is_first and not goes_on:
-            self._begin()
-        self._world.wait()
-        before = progress.epochs_done
-        progress = self._epochs(trainer, progress)
+        if resumes:
+            return trainer, self._resume(trainer)
         if self._world.is_first:
-            write_checkpoint(
-                final, network_checkpoint(trainer.network, self._config, self._identity, progress)
-            )
-            self._say(f"fold {job.fold}: finished, {final}")
-        self._world.wait()
-        return FoldResult(job.fold, self._config.epochs - before, progress.best_ema, final)
+            files.begin()
+        return trainer, Progress()
 
-    def _check_plan(self) -> None:
-        """All folds of a model folder are one network's; only what begins anew may bring another plan."""
-        path = self._job.output / PLANS_FILE
-        is_kept = path.is_file() and not self._job.restart
-        if is_kept and read_plan(path, self._job.plan.configuration) != self._job.plan:
-            raise InputError(
-                f"{path}: is another plan than {self._job.plan_file}; expected the same, another output "
-                "folder, or --restart"
-            )
-        self._world.wait()  # the first process writes this file next
-
-    def _check_finished(self, path: Path) -> None:
-        """A fold that was finished with other settings is no answer to what is asked for now."""
-        saved = saved_config(path.parent)
-        if saved is None:
-            return  # a model folder may have been packed or moved without it
-        self._check_same(path, saved)
-        if trained_data_digest(self._job.folder) not in (None, self._identity.data):
-            raise self._other_data(path.parent / FINAL)
-
-    def _check_same(self, path: Path, saved: TrainingConfig) -> None:
-        name = first_difference(saved, self._config)
-        if name is not None:
-            raise InputError(
-                f"{path}: was trained with {name}={getattr(saved, name)}, not "
-                f"{getattr(self._config, name)}; expected the same settings, or --restart"
-            )
-
-    def _begin(self) -> None:
-        """Make the model folder, without what an earlier run left of this fold."""
-        job = self._job
-        try:
-            job.folder.mkdir(parents=True, exist_ok=True)
-            for name in (LATEST, BEST, FINAL, HEALTH_FILE):
-                (job.folder / name).unlink(missing_ok=True)
-            for name in (PLANS_FILE, DATASET_FILE):
-                source, target = job.plan_file.parent / name, job.output / name
-                source = job.plan_file if name == PLANS_FILE else source
-                if source.is_file() and source.resolve() != target.resolve():
-                    # Another fold may begin at the same time, and must not read half of it.
-                    with atomic_write(target) as temporary:
-                        shutil.copyfile(source, temporary)
-        except OSError as error:
-            raise OutputError(
-                f"{job.folder}: cannot be written ({one_line(error)}); expected a writable folder"
-            ) from error
-        write_json(job.folder / CONFIG_FILE, to_plain(self._config), decimals=None)
-
-    def _resumed(self, trainer: Trainer, path: Path) -> Progress:
-        """Put everything back as it was after the last checkpoint."""
-        saved = read_latest(path)
-        self._check_same(path, saved.config)
-        if saved.data != self._identity.data:
-            raise self._other_data(path)
+    def _resume(self, trainer: Trainer) -> Progress:
+        saved = self._files.read_latest()
         trainer.network.load_state_dict(saved.network)
         trainer.optimizer.load_state_dict(saved.optimizer)
         if saved.scaler:
             trainer.scaler.load_state_dict(saved.scaler)
-        self._say(f"fold {self._job.fold}: goes on after {saved.progress.epochs_done} epochs")
+        self._log(f"resumes after {saved.progress.epochs_done} epochs")
         return saved.progress
 
-    @staticmethod
-    def _other_data(path: Path) -> InputError:
-        return InputError(
-            f"{path}: was trained on other patients, scans, lesions, or by another plan; expected the same, "
-            "or --restart"
-        )
-
-    def _epochs(self, trainer: Trainer, progress: Progress) -> Progress:
+    def _train(self, trainer: Trainer, progress: Progress) -> Progress:
+        """All epochs that are left."""
         config, first = self._config, progress.epochs_done
         health = HealthCheck(config, progress.misses)
-        log = EpochLog(self._job.folder, first) if self._world.is_first else None
+        record = EpochLog(self._job.folder, first) if self._world.is_first else None
         pinned = self._world.device.type == "cuda"
         stream = batches(self._training, self._validation, config, first, self._numbers, pinned)
         try:
             for epoch in range(first, config.epochs):
-                progress = self._epoch(trainer, stream, epoch, health, progress, log)
+                progress = self._epoch(trainer, stream, epoch, health, progress, record)
                 if epoch + 1 < config.epochs and self._is_over():
                     self._stop(trainer, progress)
-            self._judge(health.end(config.epochs - 1, progress.best_ema))
+            self._raise_if_collapsed(health.end(config.epochs - 1, progress.best_ema))
         except CollapsedFoldError as error:
-            self._report(one_line(error))
+            self._write_health(one_line(error))
             raise CollapsedFoldError(
                 f"{self._job.folder}: fold {self._job.fold} has collapsed: {one_line(error)}; "
                 "expected a fold that learns (--restart with another seed, learning rate or batch size)"
             ) from error
         finally:
-            if log is not None:
-                log.close()
-        self._report(None)
+            if record is not None:
+                record.close()
+        self._write_health(None)
         return progress
 
     def _epoch(
@@ -233,15 +150,15 @@ class _FoldRun:
         epoch: int,
         health: HealthCheck,
         progress: Progress,
-        log: EpochLog | None,
+        record: EpochLog | None,
     ) -> Progress:
-        """One epoch, with all that is written after it."""
-        record = run_epoch(trainer, stream, self._config, epoch, health, progress.ema)
-        if log is not None:
-            log.add(record)
-        self._say(_line(self._job.fold, record, self._config.epochs))
-        verdict = health.epoch(epoch, record.dice, record.predicted_voxels, record.reference_voxels)
-        ema = None if math.isnan(record.ema_dice) else record.ema_dice
+        """One epoch, with everything that is written after it."""
+        figures = run_epoch(trainer, stream, self._config, epoch, health, progress.ema)
+        if record is not None:
+            record.add(figures)
+        self._log(_epoch_line(figures, self._config.epochs))
+        verdict = health.epoch(epoch, figures.dice, figures.predicted_voxels, figures.reference_voxels)
+        ema = None if math.isnan(figures.ema_dice) else figures.ema_dice
         is_best = ema is not None and (progress.best_ema is None or ema > progress.best_ema)
         progress = replace(
             progress,
@@ -252,23 +169,19 @@ class _FoldRun:
         )
         if self._world.is_first:
             if is_best:
-                checkpoint = network_checkpoint(trainer.network, self._config, self._identity, progress)
-                write_checkpoint(self._job.folder / BEST, checkpoint)
+                self._files.write_best(trainer, progress)
             is_due = (epoch + 1) % self._config.checkpoint_every == 0 or epoch + 1 == self._config.epochs
             if is_due or time.monotonic() - self._saved >= _SAVE_SECONDS:
                 self._save(trainer, progress)
-        self._judge(verdict)
+        self._raise_if_collapsed(verdict)
         return progress
 
     def _save(self, trainer: Trainer, progress: Progress) -> None:
-        checkpoint = full_checkpoint(
-            trainer.network, trainer.optimizer, trainer.scaler, self._config, self._identity, progress
-        )
-        write_checkpoint(self._job.folder / LATEST, checkpoint)
+        self._files.write_latest(trainer, progress)
         self._saved = time.monotonic()
 
     def _is_over(self) -> bool:
-        """Whether the time is over, for any of the processes: they stop together."""
+        """True if the time is over for any of the processes: they stop together."""
         until = self._job.until
         return until is not None and self._world.total([float(time.monotonic() >= until)])[0] > 0
 
@@ -278,25 +191,26 @@ class _FoldRun:
         self._world.wait()
         raise BudgetSpentError(
             f"{self._job.folder}: the time for fold {self._job.fold} is over after {progress.epochs_done} of "
-            f"{self._config.epochs} epochs; expected another call, which goes on from there"
+            f"{self._config.epochs} epochs; expected another call, which resumes from there"
         )
 
     @staticmethod
-    def _judge(verdict: Verdict) -> None:
+    def _raise_if_collapsed(verdict: Verdict) -> None:
         if verdict.reason is not None:
             raise CollapsedFoldError(verdict.reason)
 
-    def _report(self, reason: str | None) -> None:
+    def _write_health(self, reason: str | None) -> None:
         if self._world.is_first:
-            state = "sound" if reason is None else "collapsed"
-            document = {"state": state, "reason": reason, "data": self._identity.data}
-            write_json(self._job.folder / HEALTH_FILE, document)
+            self._files.write_health(reason)
+
+    def _log(self, line: str) -> None:
+        self._world.log(log, "fold %s: %s", self._job.fold, line)
 
 
-def _line(fold: str, record: EpochRecord, epochs: int) -> str:
+def _epoch_line(record: EpochRecord, epochs: int) -> str:
     seconds = record.training_seconds + record.validation_seconds
     return (
-        f"fold {fold}: epoch {record.epoch + 1}/{epochs}: loss {record.training_loss:.4f}, "
+        f"epoch {record.epoch + 1}/{epochs}: loss {record.training_loss:.4f}, "
         f"validation {record.validation_loss:.4f}, Dice {record.dice:.4f} (average {record.ema_dice:.4f}), "
         f"{record.samples_per_second:.2f} samples/s, {seconds:.1f} s"
     )

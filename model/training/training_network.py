@@ -1,4 +1,4 @@
-"""The network in training: built of a plan with any number of inputs, and handed over as published."""
+"""Build the network to train from a plan, and export its weights under the published names."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .config import TrainingConfig
 CLASSES = 2
 MIRROR_AXES = (0, 1, 2)
 
-# Names of the published trainers: by them a loader knows what a checkpoint's channels are (facts A1).
+# Names of the published trainers: loaders derive the input channels of a checkpoint from them.
 _TRAINERS = {
     ("longitudinal", "pairs"): "AutoPETTrainer",
     ("longitudinal", "pretraining"): "AutoPETTrainerPretrain",
     ("mask-and-point", "pairs"): "AutoPETTrainerCrossSecMask",
     ("mask-and-point", "pretraining"): "AutoPETTrainerCrossSecMaskPretrain",
     ("point", "pairs"): "AutoPETTrainerCrossSecPoint",
-    # The paper has none of this kind; its name only has to tell the channels.
+    # Not a published trainer; the name only has to identify the channels.
     ("point", "pretraining"): "AutoPETTrainerCrossSecPointPretrain",
 }
 _CONVOLUTION_PART = re.compile(r"\.(conv|norm)\.(weight|bias)$")
@@ -30,14 +30,18 @@ _PART_NUMBERS = {"conv": 0, "norm": 1}
 
 
 def trainer_name(config: TrainingConfig) -> str:
-    """The published trainer that makes the same kind of network."""
+    """Return the name of the published trainer of the same kind of network."""
     return _TRAINERS[config.variant, config.sampling]
 
 
 def new_network(plan: Plan, config: TrainingConfig) -> ResEncUNet:
-    """A network with fresh weights by the configuration's seed, float32 on the CPU, in training mode.
+    """Build a network with fresh weights, float32 on the CPU, in training mode.
 
-    Its answer is the logits of all decoder stages with deep supervision, else one tensor.
+    With deep supervision its forward pass returns the logits of all decoder stages, otherwise one tensor.
+
+    Args:
+        plan: holds the architecture.
+        config: holds input channels, deep supervision and the seed of the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -49,23 +53,33 @@ def new_network(plan: Plan, config: TrainingConfig) -> ResEncUNet:
 
 
 def _silence_residual_branches(network: nn.Module) -> None:
-    """Residual blocks begin as their skips alone, as nnU-Net's do (He et al. 2019, "Bag of tricks")."""
+    """Let residual blocks begin as their skips alone, as nnU-Net does (He et al. 2019, "Bag of tricks")."""
     for name, module in network.named_modules():
         if name.endswith(".conv2.norm") and isinstance(module, nn.InstanceNorm3d) and module.affine:
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
 
 
-def scales_of(answer: Tensor | list[Tensor]) -> list[Tensor]:
-    """The logits of all scales, full resolution first, whether or not there is deep supervision."""
-    return answer if isinstance(answer, list) else [answer]
+def scales_of(output: Tensor | list[Tensor]) -> list[Tensor]:
+    """Return the logits of all scales, with or without deep supervision.
+
+    Args:
+        output: of the network, [B, 2, z, y, x] or a list of them.
+
+    Returns:
+        A list of [B, 2, z, y, x], full resolution first.
+    """
+    return output if isinstance(output, list) else [output]
 
 
 def published_state(network: ResEncUNet) -> dict[str, Tensor]:
-    """The weights under the names of the published checkpoints, on the CPU.
+    """Return the weights under the names of the published checkpoints.
 
-    Those list convolution blocks' parts and the encoder twice (`resenc_unet.canonical_state`). Twins share
-    their memory, and are stored once.
+    Published checkpoints list the parts of convolution blocks and the encoder twice (see
+    `resenc_unet.canonical_state`). The copies share their memory and are stored only once.
+
+    Returns:
+        Name -> tensor on the CPU, of the shape and dtype of the network's parameter.
     """
     state: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():

@@ -1,4 +1,4 @@
-"""A small data set whose scans are stored in odd ways, and model folders of random weights."""
+"""A small data set of scans with permuted and flipped axes, and model folders with random weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from model.training.training_network import new_network
 
 from . import training_phantoms as phantoms
 
-SHAPE: Index = (30, 34, 32)  # as files store it: their axes are no patient's
-# x, y and z of the files are other axes of the patient, and run other ways in both scans.
+SHAPE: Index = (30, 34, 32)  # of the files, whose axes are not the anatomical ones
+# The axes of the files are permuted and flipped, in different ways for both scans.
 _DIRECTIONS = ((0, 0, 1, 1, 0, 0, 0, -1, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
 GRIDS = tuple(
     Geometry((32, 34, 30), (1.1, 1.3, 1.2), (10.0, -40.0, 300.0), tuple(map(float, direction)))
     for direction in _DIRECTIONS
 )
 
-# Lesion 1 stays, 2 vanishes, 3 and 4 merge into 5, 6 is new, and 7 bears the id of a lesion that is gone.
+# Lesion 1 persists, 2 vanishes (its id is reused), 3 and 4 merge into 5, 6 is new.
 BEFORE = {1: ((8, 9, 10), 3), 2: ((20, 8, 8), 2), 3: ((20, 24, 14), 2), 4: ((20, 24, 20), 2)}
 AFTER = {1: ((9, 10, 10), 4), 2: ((8, 26, 24), 2), 5: ((20, 24, 17), 4), 6: ((24, 10, 25), 2)}
 LINKS = "3>5; 4>5; 2>"
@@ -73,7 +73,7 @@ def write_data_set(folder: Path, patients: tuple[str, ...] = ("anna", "ben")) ->
 
 
 def write_model(folder: Path, folds: tuple[str, ...] = ("0", "1"), seed: int = 0) -> Path:
-    """A model folder whose networks draw something, whatever they are shown."""
+    """A model folder of untrained networks, which predict some voxels of lesion in any input."""
     plan = phantoms.plan((16, 16, 16), 4)
     phantoms.write_plan(folder, plan)
     for number, fold in enumerate(folds):

@@ -1,4 +1,4 @@
-"""Prepared scans in memory: balls of known places as lesions, and a small plan."""
+"""Prepared scans in memory with balls as lesions, and a small plan."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHAPE: Index = (40, 44, 48)
 
 @dataclass(frozen=True, eq=False)
 class MemoryScan:
-    """A scan whose arrays are at hand."""
+    """A scan held in memory."""
 
     scan_id: str
     ct: FloatVolume
@@ -69,7 +69,7 @@ def table(one: MemoryScan, lesion_id: int) -> LesionVoxels:
 
 
 def pair(patient: str, seed: int = 0) -> ScanPair:
-    """Lesion 1 grows, 2 vanishes, 3 and 4 merge into what carries both ids."""
+    """Lesion 1 grows, 2 vanishes, 3 and 4 merge into one lesion with the voxels of both ids."""
     baseline = scan(
         f"{patient}-0",
         {1: ((14, 14, 14), 4), 2: ((28, 30, 12), 3), 3: ((20, 30, 34), 3), 4: ((28, 30, 36), 3)},
@@ -112,7 +112,7 @@ def patients(count: int = 3) -> Patients:
 
 
 def only(pairs: Sequence[ScanPair], lesion_id: int) -> Patients:
-    """The same pairs with one lesion alone."""
+    """The pairs with one lesion only."""
     chosen = [
         replace(one, lesions=tuple(item for item in one.lesions if item.lesion_id == lesion_id))
         for one in pairs
@@ -141,7 +141,7 @@ def _net(features: int) -> Architecture:
 
 
 def write_plan(folder: Path, one: Plan) -> Path:
-    """The plan as the file that inference reads."""
+    """Write the plan to a file as inference reads it."""
     net = one.architecture
     kwargs = {
         "n_stages": len(net.features_per_stage),
@@ -178,7 +178,7 @@ def write_plan(folder: Path, one: Plan) -> Path:
 
 
 def config(**changes: object) -> TrainingConfig:
-    """A run of seconds, without worker processes."""
+    """Settings of a run of seconds, without worker processes."""
     settings: dict[str, Any] = {
         "epochs": 4,
         "iterations": 2,

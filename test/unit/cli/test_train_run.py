@@ -1,4 +1,4 @@
-"""The command's options and how settings of both stages come about."""
+"""The command `train run`: its options, and the settings of both stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model.errors import InputError
 from test.helpers.paths import CHECKOUT
 
 from ...helpers import training_phantoms as phantoms
-from ..training.test_train_fold import two_processes
+from ...helpers.training_jobs import run_two_processes
 
 
 def _parsed(*texts: str) -> argparse.Namespace:
@@ -29,13 +29,13 @@ def _settings(capsys: pytest.CaptureFixture[str], *texts: str) -> dict[str, str]
     return dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
 
 
-def test_settings_begin_with_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_start_from_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
     assert _settings(capsys)["learning_rate"] == "0.01"
     assert _settings(capsys, "--initial", "x.pth")["learning_rate"] == "0.001"
     assert _settings(capsys, "--preset", "pretraining", "epochs=3")["sampling"] == "pretraining"
 
 
-def test_stages_share_the_network_and_have_their_own_schedule(capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_stages_share_network_settings_but_not_the_schedule(capsys: pytest.CaptureFixture[str]) -> None:
     found = _settings(
         capsys,
         "--pretrain",
@@ -52,7 +52,7 @@ def test_stages_share_the_network_and_have_their_own_schedule(capsys: pytest.Cap
     assert (found["seed"], found["pretrain.seed"]) == ("5", "6")
 
 
-def test_batches_are_those_of_the_plan_where_one_is_given(
+def test_batch_settings_are_those_of_the_plan_if_data_are_given(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     phantoms.write_plan(tmp_path, phantoms.plan())
@@ -62,35 +62,37 @@ def test_batches_are_those_of_the_plan_where_one_is_given(
     assert (found["batch_dice"], found["pretrain.batch_dice"]) == ("true", "true")
 
 
-def test_settings_may_stand_on_both_sides_of_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_may_precede_and_follow_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "run", "workers=0", "--fold", "0", "epochs=7", "--settings", "seed=3"]) == 0
     found = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
     assert (found["workers"], found["epochs"], found["seed"]) == ("0", "7", "3")
 
 
 @pytest.mark.parametrize(
-    ("texts", "told"),
+    ("texts", "unknown"),
     [
         (["train", "run", "epochs=7", "--fold", "0", "much"], "much"),
         (["train", "run", "epochs=7", "--nothing=1", "seed=3"], "--nothing=1"),
         (["train", "prepare", "--data", "x", "-o", "y", "epochs=7"], "epochs=7"),
     ],
 )
-def test_what_is_no_setting_is_told(texts: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_that_are_not_settings_are_refused(
+    texts: list[str], unknown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(texts)
     assert ended.value.code == 2
-    assert f"error: unrecognized arguments: {told}\n" in capsys.readouterr().err
+    assert f"error: unrecognized arguments: {unknown}\n" in capsys.readouterr().err
 
 
-# As process.py and `-m model` end, but on data in memory.
+# As `python -m model`, but on data in memory.
 _SCRIPT = """
 import sys
 from pathlib import Path
 from model.cli.main import main
 from model.training import prepared_data
-from test.unit.training.test_train_fold import _ensemble
-job = _ensemble(Path(sys.argv[1]), 2, 24)
+from test.helpers.training_jobs import two_stage_job
+job = two_stage_job(Path(sys.argv[1]), 2, 24)
 sets = {"synthetic": job.pretraining, "real": job.data}
 prepared_data.open_prepared = lambda folder, tables: sets[folder.name]
 words = ["train", "run", "--data", "real", "--pretrain", "synthetic", "-o", sys.argv[2], "--device", "cpu"]
@@ -105,19 +107,19 @@ sys.exit(main([*words, *sys.argv[3:]]))
         (("batch_size=2", "pretrain.batch_size=5"), "pretrain.batch_size: is 5 for 2 processes"),
     ],
 )
-def test_batches_that_do_not_divide_are_told_once_and_at_once(
+def test_batch_sizes_that_cannot_be_divided_are_refused_once_and_before_training(
     tmp_path: Path, settings: tuple[str, ...], line: str
 ) -> None:
-    """By the first of all processes, with one line, before anything is written."""
-    codes, said, errors = two_processes(_SCRIPT, tmp_path, tmp_path / "out", *settings)
-    assert codes == [InputError.exit_code] * 2 and said == ["", ""]
+    """By one line of the first process, before anything is written."""
+    codes, outputs, errors = run_two_processes(_SCRIPT, tmp_path, tmp_path / "out", *settings)
+    assert codes == [InputError.exit_code] * 2 and outputs == ["", ""]
     assert [one for one in errors[0].splitlines() if "expected" in one] == [
         f"{line}; expected a multiple of 2, as it counts for all of them together, or fewer processes"
     ]
     assert "batch_size" not in errors[1] and not (tmp_path / "out").exists()
 
 
-def test_wrong_settings_are_told() -> None:
+def test_unknown_settings_are_refused() -> None:
     with pytest.raises(InputError, match="epoch: is an unknown setting"):
         run_command.run(_parsed("epoch=3"))
 
@@ -132,6 +134,6 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize(("texts", "option"), [(["-o", "out"], "data"), (["--data", "data"], "output")])
-def test_missing_folders_are_told(texts: list[str], option: str) -> None:
+def test_missing_folders_are_refused(texts: list[str], option: str) -> None:
     with pytest.raises(InputError, match=f"--{option}: is missing; expected a folder"):
         run_command.run(_parsed(*texts))

@@ -95,8 +95,8 @@ def test_held_out_pairs_and_patients_excluded_from_pretraining(
     assert patients == [set(split.validation) for split in open_prepared(work / "real", False).splits]
     assert context.tested is None and context.fold_count == 2 and not context.shares_pretraining
     assert len(caplog.messages) == 2
-    (excluded,) = [line for line in caplog.messages if "keeps out" in line]
-    assert excluded.endswith(": pretraining keeps out A, on whom the fold is validated")
+    (excluded,) = [line for line in caplog.messages if "excludes A" in line]
+    assert excluded.endswith(": pretraining excludes A, on whom the fold is validated")
     caplog.clear()
     _open(work, pretraining=False)
     assert caplog.messages == []

@@ -1,7 +1,8 @@
-"""One data set and one model folder for all tests; none of them changes either."""
+"""One data set and one model folder for all tests, which do not change them."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "model")
+
+
 @pytest.fixture(scope="package")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data_set(tmp_path_factory.mktemp("heldout") / "raw")
+    return write_data_set(tmp_path_factory.mktemp("crossval") / "raw")
 
 
 @pytest.fixture(scope="package")
@@ -29,4 +35,4 @@ def pairs(manifest: Path) -> tuple[EvaluationPair, ...]:
 
 @pytest.fixture(scope="package")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("heldout") / "model")
+    return write_model(tmp_path_factory.mktemp("crossval") / "model")

@@ -1,4 +1,4 @@
-"""What counts: lesions that were asked about, merged ones as one, vanished ones as empty."""
+"""Measuring a pair: only prompted lesions count, merged ones as one, vanished ones as empty."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _measured(
 
 
 def _perfect() -> Array:
-    """Each half of the merged lesion was drawn for one of those that it was."""
+    """Each half of the merged lesion is predicted for one of its two baseline lesions."""
     labels = labelmap({1: AFTER[1]})
     merged = labelmap({5: AFTER[5]}) == 5
     labels[merged] = 3
@@ -40,35 +40,35 @@ def _perfect() -> Array:
     return labels
 
 
-def test_a_perfect_answer(pairs: tuple[EvaluationPair, ...], read: tuple[LoadedScan, LoadedScan]) -> None:
+def test_a_perfect_prediction(pairs: tuple[EvaluationPair, ...], read: tuple[LoadedScan, LoadedScan]) -> None:
     reference = reference_of(pairs[0], read[1])
     assert reference.ids == {1, 5} and reference.array.dtype == np.uint16
     assert np.array_equal(reference.array, labelmap({1: AFTER[1], 5: AFTER[5]}))  # axes as the file has them
     records = _measured(pairs[0], read, _perfect())
-    assert records.keys() == {"1", "2", "3+4", "all"}  # new ones are nobody's question
-    found = score_of(list(records.values()))
-    assert (found.dice, found.nsd, found.fn_voxels, found.fp_voxels) == (1.0, 1.0, 0.0, 0.0)
-    assert (found.lesions, found.vanished, found.vanished_found, found.patients) == (3, 1, 1, 1)
+    assert records.keys() == {"1", "2", "3+4", "all"}  # new lesions are not prompted
+    score = score_of(list(records.values()))
+    assert (score.dice, score.nsd, score.fn_voxels, score.fp_voxels) == (1.0, 1.0, 0.0, 0.0)
+    assert (score.lesions, score.vanished, score.vanished_found, score.patients) == (3, 1, 1, 1)
     volume = GRIDS[0].voxel_volume_ml * int((labelmap({2: BEFORE[2]}) > 0).sum())
     assert records["2"].baseline_ml == pytest.approx(volume)
     assert records["all"].scope is Scope.SCAN and records["all"].fp_voxels == 0
 
 
-def test_what_is_drawn_for_a_vanished_lesion_is_false(
+def test_voxels_predicted_for_a_vanished_lesion_are_false_positives(
     pairs: tuple[EvaluationPair, ...], read: tuple[LoadedScan, LoadedScan]
 ) -> None:
     labels = _perfect()
     labels[labelmap({2: AFTER[2]}) > 0] = 2  # the follow-up's 2 is another lesion
     records = _measured(pairs[0], read, labels)
-    drawn = int((labels == 2).sum())
-    assert records["2"].reference_voxels == 0 and records["2"].fp_voxels == drawn
-    found = score_of(list(records.values()))
-    assert found.dice == 1.0 and found.vanished_found == 0
-    assert found.fp_voxels == pytest.approx(drawn / 3)
-    assert found.fp_ml == pytest.approx(drawn / 3 * GRIDS[1].voxel_volume_ml)
+    predicted = int((labels == 2).sum())
+    assert records["2"].reference_voxels == 0 and records["2"].fp_voxels == predicted
+    score = score_of(list(records.values()))
+    assert score.dice == 1.0 and score.vanished_found == 0
+    assert score.fp_voxels == pytest.approx(predicted / 3)
+    assert score.fp_ml == pytest.approx(predicted / 3 * GRIDS[1].voxel_volume_ml)
 
 
-def test_half_of_a_merged_lesion_is_half(
+def test_a_merged_lesion_predicted_by_half_is_half_found(
     pairs: tuple[EvaluationPair, ...], read: tuple[LoadedScan, LoadedScan]
 ) -> None:
     labels = _perfect()
@@ -77,17 +77,17 @@ def test_half_of_a_merged_lesion_is_half(
     assert merged.common_voxels == int((labels == 3).sum()) < merged.reference_voxels
 
 
-def test_no_answer_is_the_worst(
+def test_a_missing_prediction_gets_the_worst_score(
     pairs: tuple[EvaluationPair, ...], read: tuple[LoadedScan, LoadedScan]
 ) -> None:
     records = measure_pair(pairs[0], read[0], reference_of(pairs[0], read[1]), None)
-    found = score_of(records)
-    assert (found.dice, found.fp_voxels, found.failed, found.vanished_found) == (0.0, None, 3, 0)
-    with pytest.raises(InputError, match="no lesion was asked about"):
+    score = score_of(records)
+    assert (score.dice, score.fp_voxels, score.failed, score.vanished_found) == (0.0, None, 3, 0)
+    with pytest.raises(InputError, match="no lesion was prompted"):
         score_of([])
 
 
-def test_scans_of_the_last_pair_are_kept(pairs: tuple[EvaluationPair, ...]) -> None:
+def test_scans_of_the_last_pair_are_cached(pairs: tuple[EvaluationPair, ...]) -> None:
     reader = ScanReader()
     first = reader.read(pairs[0])
     assert reader.read(pairs[0]) == first

@@ -1,4 +1,4 @@
-"""Which point a network gets, and that noise is whole voxels of its grid."""
+"""Follow-up points of an evaluation: their choice and source, and noise in whole network voxels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.case.case import PointSource
 from model.case.geometry import Geometry, flip_order
 from model.crossval.pairs import EvaluationPair
 from model.crossval.point_setting import PointSetting
@@ -30,15 +31,20 @@ def _network_voxel(point_xyz, grid: Geometry, plan) -> tuple[int, int, int]:
     return prepared_grid(grid, grid, plan).index(axial)
 
 
-def test_the_point_that_is_asked_for() -> None:
+def test_the_setting_prefers_its_kind_of_point() -> None:
     plan, grid = phantoms.plan(), GRIDS[0]
     propagated, true = PointSetting(), PointSetting("given")
     assert propagated.point_xyz(PAIR, LESION, grid, plan) == (13.5, 14.25, 15.0)
     assert true.point_xyz(PAIR, LESION, grid, plan) == (10.0, 11.0, 12.0)
-    unknown = replace(LESION, propagated_point_xyz=None)
-    assert propagated.point_xyz(PAIR, unknown, grid, plan) == (10.0, 11.0, 12.0)
-    gone = replace(LESION, followup_ids=(), followup_point_xyz=None)
-    assert true.point_xyz(PAIR, gone, grid, plan) == (13.5, 14.25, 15.0)
+    assert propagated.source_of(LESION) is PointSource.PROPAGATED
+    assert true.source_of(LESION) is PointSource.GIVEN
+    unregistered = replace(LESION, propagated_point_xyz=None)
+    assert propagated.point_xyz(PAIR, unregistered, grid, plan) == (10.0, 11.0, 12.0)
+    assert propagated.source_of(unregistered) is PointSource.GIVEN
+    vanished = replace(LESION, followup_ids=(), followup_point_xyz=None)
+    assert true.point_xyz(PAIR, vanished, grid, plan) == (13.5, 14.25, 15.0)
+    assert true.source_of(vanished) is PointSource.PROPAGATED
+    assert PointSetting("given", 4).source_of(LESION) is PointSource.GIVEN  # an imprecise click
 
 
 @given(
@@ -49,25 +55,25 @@ def test_the_point_that_is_asked_for() -> None:
     spacing=st.sampled_from([(1.0, 1.0, 1.0), (3.0, 2.0, 2.0), (0.7, 0.7, 0.7), (1.2, 1.3, 1.1)]),
     grid=st.sampled_from(GRIDS),
 )
-def test_noise_is_whole_voxels_inside_the_scan(point, lesion_id, noise, seed, spacing, grid) -> None:
+def test_noise_shifts_by_whole_voxels_inside_the_scan(point, lesion_id, noise, seed, spacing, grid) -> None:
     plan = replace(phantoms.plan(), spacing_zyx=spacing)
     lesion = replace(LESION, lesion_id=lesion_id, propagated_point_xyz=point)
-    moved = PointSetting("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)
-    assert grid.depth_mm(flip_order(moved)) >= 0
-    before, after = (np.asarray(_network_voxel(one, grid, plan)) for one in (point, moved))
+    shifted = PointSetting("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)
+    assert grid.depth_mm(flip_order(shifted)) >= 0
+    before, after = (np.asarray(_network_voxel(one, grid, plan)) for one in (point, shifted))
     assert (np.abs(after - before) <= noise).all()
-    assert moved == PointSetting("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)
+    assert shifted == PointSetting("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)
 
 
-def test_noise_is_uniform_and_of_its_lesion_alone() -> None:
+def test_noise_is_uniform_and_drawn_for_each_lesion() -> None:
     plan = replace(phantoms.plan(), spacing_zyx=(1.2, 1.3, 1.1))
-    question, middle = PointSetting("given", 2), replace(LESION, followup_point_xyz=(16.0, 17.0, 15.0))
+    setting, middle = PointSetting("given", 2), replace(LESION, followup_point_xyz=(16.0, 17.0, 15.0))
     centre = np.asarray(_network_voxel((16.0, 17.0, 15.0), GRIDS[1], plan))
     steps = np.asarray(
         [
             np.asarray(
                 _network_voxel(
-                    question.point_xyz(PAIR, replace(middle, lesion_id=n), GRIDS[1], plan), GRIDS[1], plan
+                    setting.point_xyz(PAIR, replace(middle, lesion_id=n), GRIDS[1], plan), GRIDS[1], plan
                 )
             )
             - centre
@@ -78,23 +84,19 @@ def test_noise_is_uniform_and_of_its_lesion_alone() -> None:
         counts = np.bincount(steps[:, axis] + 2, minlength=5)
         assert len(counts) == 5 and (abs(counts - 400) < 100).all()
     other = replace(PAIR, name="c-to-d")
-    assert question.point_xyz(PAIR, middle, GRIDS[1], plan) != question.point_xyz(
-        other, middle, GRIDS[1], plan
-    )
+    assert setting.point_xyz(PAIR, middle, GRIDS[1], plan) != setting.point_xyz(other, middle, GRIDS[1], plan)
     reseeded = PointSetting("given", 2, 1)
-    assert question.point_xyz(PAIR, middle, GRIDS[1], plan) != reseeded.point_xyz(
-        PAIR, middle, GRIDS[1], plan
-    )
+    assert setting.point_xyz(PAIR, middle, GRIDS[1], plan) != reseeded.point_xyz(PAIR, middle, GRIDS[1], plan)
 
 
 def test_names() -> None:
-    questions = (
+    settings = (
         PointSetting(),
         PointSetting("given"),
         PointSetting("propagated", 4),
         PointSetting("given", 2, 1),
     )
-    assert [one.name for one in questions] == [
+    assert [one.name for one in settings] == [
         "propagated",
         "given",
         "propagated-noise4",

@@ -1,4 +1,4 @@
-"""Augmentation: points stay on their lesions, prompts stay round, both scans move alike."""
+"""Augmentation: points stay on their lesions, heat maps stay round, both scans are transformed alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model.network.patches import NetworkGrid
 from model.training import augment
 from model.training.augment import make_sample, prompt_map
 from model.training.augment_intensity import _transforms
-from model.training.augment_spatial import Spatial, draw_spatial, identity, is_flat
+from model.training.augment_spatial import SpatialTransform, draw_spatial, identity_transform, is_flat
 from model.training.config import TrainingConfig
 from model.training.data_source import patients_of
 from model.training.sampler import Sampler
@@ -26,12 +26,12 @@ from ...helpers.training_phantoms import PATCH, SHAPE, config, only, pair, patie
 _ALWAYS = {"rotation_probability": 1.0, "scaling_probability": 1.0, "intensity": False}
 
 
-def _moved_ball(transform: Spatial, centre: np.ndarray, radius: float) -> np.ndarray:
+def _transformed_ball(transform: SpatialTransform, centre: np.ndarray, radius: float) -> np.ndarray:
     """The mask of a ball after the transform."""
     box = transform.source_box()
     offset = np.indices(box.shape_zyx).transpose(1, 2, 3, 0) + box.start_zyx - centre
     ball = (np.linalg.norm(offset, axis=-1) <= radius).astype(np.float32)
-    return transform.volumes(ball[None])[0] > 0.5
+    return transform.transform_volumes(ball[None])[0] > 0.5
 
 
 @settings(max_examples=60, deadline=None)
@@ -49,11 +49,11 @@ def test_a_transformed_point_lies_on_its_transformed_lesion(
     offset = np.asarray(inside)
     offset *= radius / max(float(np.linalg.norm(offset)), 1.0)
     point = np.asarray(centre) + offset
-    moved = transform.points(point[None])[0]
-    voxel = np.rint(moved).astype(int)
+    transformed = transform.transform_points(point[None])[0]
+    voxel = np.rint(transformed).astype(int)
     if (voxel < 0).any() or (voxel >= PATCH).any():
         return  # only points off the pivot can leave the patch
-    mask = _moved_ball(transform, np.asarray(centre), radius)
+    mask = _transformed_ball(transform, np.asarray(centre), radius)
     reach = distance_transform_edt(~mask)[tuple(voxel)]
     assert reach <= 1.8  # one voxel along each axis
 
@@ -71,20 +71,20 @@ def test_the_prompt_of_a_sample_stays_on_its_lesion(seed: int) -> None:
     assert sample.channels[2][np.unravel_index(int(sample.channels[4].argmax()), PATCH)] == 1
 
 
-def test_images_and_points_move_alike() -> None:
-    """Single bright voxels are found where the points say, by a transform that is not symmetric."""
+def test_images_and_points_are_transformed_alike() -> None:
+    """Single bright voxels end up at the transformed points, under a transform without symmetry."""
     transform = draw_spatial(TrainingConfig(**_ALWAYS), PATCH, (9, 12, 15), np.random.default_rng(8))
     box = transform.source_box()
     for point in ((10, 12, 14), (7, 10, 16), (12, 15, 11)):
         image = np.zeros(box.shape_zyx, np.float32)
         image[tuple(np.array(point) - box.start_zyx)] = 1
-        moved = transform.volumes(image[None])[0]
-        centre = np.array([(index * moved).sum() / moved.sum() for index in np.indices(PATCH)])
-        assert np.abs(centre - transform.points(np.array([point], float))[0]).max() < 0.5
+        transformed = transform.transform_volumes(image[None])[0]
+        centre = np.array([(index * transformed).sum() / transformed.sum() for index in np.indices(PATCH)])
+        assert np.abs(centre - transform.transform_points(np.array([point], float))[0]).max() < 0.5
 
 
 @pytest.mark.parametrize("kind", HeatMap)
-def test_without_change_a_sample_is_what_inference_sees(kind: HeatMap) -> None:
+def test_an_unaugmented_sample_equals_the_input_of_inference(kind: HeatMap) -> None:
     settings_ = config(heat_map=str(kind))
     draw = Sampler(patients(), PATCH, settings_).draw(np.random.default_rng(3))
     sample = make_sample(draw, settings_, np.random.default_rng(3), augmented=False)
@@ -96,38 +96,38 @@ def test_without_change_a_sample_is_what_inference_sees(kind: HeatMap) -> None:
     assert np.array_equal(sample.channels[4], heat_map(draw.baseline_point, draw.baseline_patch, grid, kind))
 
 
-def test_a_mirrored_sample_is_the_mirrored_sample() -> None:
+def test_mirroring_augmentation_mirrors_all_channels_and_the_target() -> None:
     """Also at the border of the scan, where heat maps are reflected."""
     settings_ = config(rotation_probability=0.0, scaling_probability=0.0, intensity=False)
     near = replace(pair("P0").lesions[0], propagated_point_zyx=(1.0, 42.0, 1.0), followup_point_zyx=None)
     sampler = Sampler(patients_of([replace(pair("P0"), lesions=(near,))]), PATCH, settings_)
     draw = sampler.draw(np.random.default_rng(0))
     plain = make_sample(draw, settings_, np.random.default_rng(0), augmented=False)
-    seen = set()
+    axes_seen = set()
     for seed in range(80):
-        turned = make_sample(draw, settings_, np.random.default_rng(seed), augmented=True)
+        mirrored = make_sample(draw, settings_, np.random.default_rng(seed), augmented=True)
         axes = next(
             axes
             for axes in ((), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
-            if np.array_equal(np.flip(plain.target, axes), turned.target)
-            and np.array_equal(np.flip(plain.channels[0], axes), turned.channels[0])
+            if np.array_equal(np.flip(plain.target, axes), mirrored.target)
+            and np.array_equal(np.flip(plain.channels[0], axes), mirrored.channels[0])
         )
         flipped = np.flip(plain.channels, [axis + 1 for axis in axes]) if axes else plain.channels
-        assert np.allclose(flipped, turned.channels, atol=1e-6)
-        seen.add(axes)
-    assert len(seen) == 8
+        assert np.allclose(flipped, mirrored.channels, atol=1e-6)
+        axes_seen.add(axes)
+    assert len(axes_seen) == 8
 
 
-def test_a_rotated_patch_has_no_border() -> None:
+def test_a_rotated_patch_has_no_empty_border() -> None:
     image = scan("s", {}, shape=(80, 80, 80))
     image.ct[...] = 7
-    transform = Spatial(np.eye(3), (12.0, 12.0, 12.0), (False, False, False), PATCH)
+    transform = SpatialTransform(np.eye(3), (12.0, 12.0, 12.0), (False, False, False), PATCH)
     transform = draw_spatial(TrainingConfig(**_ALWAYS), PATCH, (12, 12, 12), np.random.default_rng(5))
-    values = transform.volumes(image.read_ct(transform.source_box().shifted((28, 28, 28)))[None])
+    values = transform.transform_volumes(image.read_ct(transform.source_box().shifted((28, 28, 28)))[None])
     assert np.allclose(values, 7)
 
 
-def test_flat_patches_are_rotated_in_their_plane() -> None:
+def test_flat_patches_are_rotated_only_in_their_plane() -> None:
     for seed in range(10):
         transform = draw_spatial(
             TrainingConfig(**_ALWAYS), (8, 64, 64), (4, 30, 30), np.random.default_rng(seed)
@@ -138,12 +138,12 @@ def test_flat_patches_are_rotated_in_their_plane() -> None:
 _DRAWS = 6000
 
 
-def _drawn(shape: Index) -> list[Spatial]:
+def _drawn(shape: Index) -> list[SpatialTransform]:
     rng, pivot = np.random.default_rng(11), (shape[0] // 2, shape[1] // 2, shape[2] // 2)
     return [draw_spatial(TrainingConfig(), shape, pivot, rng) for _ in range(_DRAWS)]
 
 
-def test_spatial_changes_have_the_papers_parameters() -> None:
+def test_spatial_augmentation_has_the_published_parameters() -> None:
     """Rotation: p 0.2, up to 30 degrees about each axis; scaling: p 0.2, 0.7 to 1.4; mirroring: each axis."""
     drawn = _drawn((24, 24, 24))
     matrices = np.stack([one.matrix for one in drawn])
@@ -167,8 +167,8 @@ def test_spatial_changes_have_the_papers_parameters() -> None:
     assert mirrored.mean(0) == pytest.approx([0.5] * 3, abs=0.03)
 
 
-def test_spatial_changes_of_flat_patches_have_the_papers_parameters() -> None:
-    """By any angle in the plane, and scaled there alone."""
+def test_spatial_augmentation_of_flat_patches_has_the_published_parameters() -> None:
+    """Rotated by any angle in the plane, and scaled only there."""
     assert not is_flat((20, 60, 60)) and is_flat((19, 60, 60))  # more than three times as wide as deep
     matrices = np.stack([one.matrix for one in _drawn((8, 64, 64))])
     planes, rest = matrices[:, 1:, 1:], matrices.copy()
@@ -186,15 +186,15 @@ def test_spatial_changes_of_flat_patches_have_the_papers_parameters() -> None:
     assert np.abs(angles[turned]).mean() == pytest.approx(90, abs=5)
 
 
-def _facts(transform: object) -> dict[str, object]:
-    """What a transform of the library draws from, by its own names; ranges as (low, high)."""
+def _parameters(transform: object) -> dict[str, object]:
+    """The parameters of a transform of the library, by its own names; ranges as (low, high)."""
     ranges = {name: getattr(value, "contrast_range", value) for name, value in vars(transform).items()}
     return {name: tuple(map(float, v)) if isinstance(v, tuple) else v for name, v in ranges.items()}
 
 
 @pytest.mark.parametrize(("flat", "planes"), [(False, None), (True, (0.0,))])
-def test_intensity_changes_have_the_papers_parameters(flat: bool, planes: tuple | None) -> None:
-    """nnU-Net's set in its order: probability, transform, and what it draws from."""
+def test_intensity_augmentation_has_the_published_parameters(flat: bool, planes: tuple | None) -> None:
+    """nnU-Net's set in its order: probability, transform, parameters."""
     each = {"synchronize_channels": False, "p_per_channel": 1}
     some = {"synchronize_channels": False, "p_per_channel": 0.5}
     gamma = {"gamma": (0.7, 1.5), "p_retain_stats": 1}
@@ -219,36 +219,36 @@ def test_intensity_changes_have_the_papers_parameters(flat: bool, planes: tuple 
     assert [(step.apply_probability, type(step.transform).__name__) for step in steps] == [
         (probability, name) for probability, name, _ in expected
     ]
-    for step, (_, name, facts) in zip(steps, expected, strict=True):
-        found = _facts(step.transform)
-        assert {key: found[key] for key in facts} == facts, name
+    for step, (_, name, parameters) in zip(steps, expected, strict=True):
+        actual = _parameters(step.transform)
+        assert {key: actual[key] for key in parameters} == parameters, name
 
 
 @pytest.mark.parametrize(("shape", "flat"), [(PATCH, False), ((7, 24, 24), True)])
-def test_flat_patches_are_made_coarser_in_their_plane(
+def test_low_resolution_of_flat_patches_is_simulated_in_their_plane(
     shape: Index, flat: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[int, bool]] = []
+    calls: list[tuple[int, bool]] = []
 
     def record(images: np.ndarray, is_flat_: bool, rng: np.random.Generator) -> np.ndarray:
-        asked.append((len(images), is_flat_))
+        calls.append((len(images), is_flat_))
         return images
 
-    monkeypatch.setattr(augment, "change_intensities", record)
+    monkeypatch.setattr(augment, "augment_intensity", record)
     draw = Sampler(patients(), shape, config()).draw(np.random.default_rng(3))
     make_sample(draw, config(), np.random.default_rng(0), augmented=True)
-    assert asked == [(2, flat)]  # both scans
+    assert calls == [(2, flat)]  # both scans
 
 
-def test_a_map_of_unit_volume_sums_to_one() -> None:
+def test_a_heat_map_of_unit_volume_sums_to_one() -> None:
     for point in ((12, 12, 12), (0, 12, 23)):
-        blob = prompt_map(point, Box.of_shape(PATCH), identity(PATCH), HeatMap.UNIT_VOLUME)
+        blob = prompt_map(point, Box.of_shape(PATCH), identity_transform(PATCH), HeatMap.UNIT_VOLUME)
         assert float(blob.sum()) == pytest.approx(1, abs=1e-5)
-    blob = prompt_map((12, 12, 12), Box.of_shape(PATCH), identity(PATCH), HeatMap.UNIT_VOLUME)
+    blob = prompt_map((12, 12, 12), Box.of_shape(PATCH), identity_transform(PATCH), HeatMap.UNIT_VOLUME)
     assert blob.max() == pytest.approx(0.063, abs=1e-3)
 
 
-def test_intensities_change_for_each_scan_and_by_the_seed_alone() -> None:
+def test_intensity_augmentation_differs_between_scans_and_depends_on_the_seed_only() -> None:
     settings_ = config(rotation_probability=0.0, scaling_probability=0.0, mirror=False)
     draw = Sampler(patients(), PATCH, settings_).draw(np.random.default_rng(3))
     plain = make_sample(draw, settings_, np.random.default_rng(0), augmented=False)
@@ -265,7 +265,7 @@ def test_intensities_change_for_each_scan_and_by_the_seed_alone() -> None:
 
 
 @pytest.mark.parametrize(("variant", "rows"), [("mask-and-point", (0, 2, 3)), ("point", (0, 3))])
-def test_variants_take_their_channels(variant: str, rows: tuple[int, ...]) -> None:
+def test_samples_have_the_channels_of_their_variant(variant: str, rows: tuple[int, ...]) -> None:
     whole, part = config(intensity=False), config(intensity=False, variant=variant)
     draw = Sampler(patients(), PATCH, whole).draw(np.random.default_rng(3))
     full = make_sample(draw, whole, np.random.default_rng(0), augmented=True)

@@ -30,7 +30,7 @@ def test_overrides_have_the_type_of_their_setting() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs", "epochs: is no setting; expected key=value"),
+        ("epochs", "epochs: is not a setting; expected key=value"),
         ("epoch=3", "epoch: is an unknown setting"),
         ("epochs=3.5", "epochs: is '3.5'; expected a whole number"),
         ("epochs=0", "epochs: is 0; expected 1 or more"),
@@ -41,28 +41,28 @@ def test_overrides_have_the_type_of_their_setting() -> None:
         ("batch_dice=perhaps", "batch_dice: is 'perhaps'; expected auto, or true or false"),
         ("batch_size=-1", "batch_size: is -1; expected 0 or more"),
         ("variant=triple", "expected one of longitudinal, mask-and-point, point"),
-        ("scaling_low=1.2", "expected a range round 1"),
+        ("scaling_low=1.2", "expected a range around 1"),
         ("learning_rate=0", "expected both above 0"),
     ],
 )
-def test_wrong_overrides_are_told(text: str, message: str) -> None:
+def test_invalid_overrides_are_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         with_overrides(TrainingConfig(), [text])
 
 
-def test_one_key_twice_is_told() -> None:
+def test_a_key_given_twice_is_refused() -> None:
     with pytest.raises(InputError, match="epochs: is given twice"):
         with_overrides(TrainingConfig(), ["epochs=3", "epochs=4"])
 
 
-def test_presets_are_the_papers() -> None:
+def test_presets_are_the_published_ones() -> None:
     assert (PRESETS["scratch"].learning_rate, PRESETS["finetuning"].learning_rate) == (1e-2, 1e-3)
     assert PRESETS["pretraining"].sampling == "pretraining"
     assert (PRESETS["scratch"].epochs, PRESETS["scratch"].iterations) == (1000, 250)
 
 
-def test_defaults_are_the_papers() -> None:
-    """What [Kirchhoff2025] and its published code say, written out."""
+def test_defaults_are_the_published_ones() -> None:
+    """The values of [Kirchhoff2025] and its published code."""
     expected = {
         "variant": "longitudinal",
         "heat_map": "unit-peak",
@@ -101,23 +101,23 @@ def test_defaults_are_the_papers() -> None:
         ("pretraining", {"sampling": "pretraining"}),
         ("finetuning", {"learning_rate": 1e-3}),
     ):
-        found = to_plain(PRESETS[preset])
-        assert {name: found[name] for name in expected} == expected | own
+        values = to_plain(PRESETS[preset])
+        assert {name: values[name] for name in expected} == expected | own
     assert TrainingConfig() == PRESETS["scratch"]
 
 
-def test_plain_values_make_the_same_settings() -> None:
+def test_settings_survive_conversion_to_plain_values() -> None:
     config = TrainingConfig(variant="point", epochs=7)
     assert from_plain(to_plain(config)) == config
 
 
-def test_what_only_changes_the_speed_makes_no_other_run() -> None:
+def test_settings_that_only_affect_speed_do_not_make_another_run() -> None:
     assert first_difference(TrainingConfig(), TrainingConfig(workers=7)) is None
     assert first_difference(TrainingConfig(), TrainingConfig(seed=7)) == "seed"
 
 
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("true", True), ("no", False)])
-def test_batch_dice_is_a_choice_or_the_plans(text: str, value: object) -> None:
+def test_batch_dice_is_auto_or_a_truth_value(text: str, value: object) -> None:
     assert with_overrides(TrainingConfig(), [f"batch_dice={text}"]).batch_dice == value
 
 
@@ -130,12 +130,12 @@ def _plan(folder: Path, **changes: object) -> Path:
     return path
 
 
-def test_what_is_not_said_is_taken_from_the_plan(tmp_path: Path) -> None:
+def test_missing_batch_settings_are_taken_from_the_plan(tmp_path: Path) -> None:
     path = _plan(tmp_path, batch_size=5, batch_dice=False)
     config = TrainingConfig(epochs=7)
-    found = with_plan_defaults(config, path, "3d_fullres")
-    assert (found.batch_size, found.batch_dice, found.epochs) == (5, False, 7)
-    assert not config.is_complete and found.is_complete
+    filled = with_plan_defaults(config, path, "3d_fullres")
+    assert (filled.batch_size, filled.batch_dice, filled.epochs) == (5, False, 7)
+    assert not config.is_complete and filled.is_complete
     large = with_plan_defaults(config, path, "large")
     assert (large.batch_size, large.batch_dice) == (24, False)
     own = with_plan_defaults(TrainingConfig(batch_size=4, batch_dice="auto"), path, "3d_fullres")
@@ -145,13 +145,13 @@ def test_what_is_not_said_is_taken_from_the_plan(tmp_path: Path) -> None:
     assert with_plan_defaults(whole, tmp_path / "gone.json", "3d_fullres") == whole
 
 
-def test_a_plan_without_batches_is_told(tmp_path: Path) -> None:
+def test_a_plan_without_batch_size_is_refused(tmp_path: Path) -> None:
     path = _plan(tmp_path, batch_size=0)
     with pytest.raises(WeightsError, match=r"plans\.json: batch_size: .*; expected a plan"):
         with_plan_defaults(TrainingConfig(), path, "3d_fullres")
 
 
-def test_what_is_left_to_the_plan_makes_no_other_run() -> None:
+def test_settings_left_to_the_plan_do_not_make_another_run() -> None:
     one = TrainingConfig(batch_size=4, batch_dice=False)
     assert first_difference(one, TrainingConfig()) is None
     assert first_difference(TrainingConfig(), one) is None
@@ -159,7 +159,7 @@ def test_what_is_left_to_the_plan_makes_no_other_run() -> None:
     assert first_difference(one, TrainingConfig(batch_size=4, batch_dice=True)) == "batch_dice"
 
 
-def test_settings_are_listed_as_they_are_given() -> None:
+def test_settings_are_listed_as_they_are_passed() -> None:
     lines = dict(line.split("=", 1) for line in setting_lines(TrainingConfig()))
     assert (lines["batch_size"], lines["batch_dice"]) == ("0  # the plan's", "auto  # the plan's")
     assert (lines["augment"], lines["epochs"]) == ("true", "1000")
@@ -172,5 +172,5 @@ def test_health_rules_follow_the_length_of_the_run() -> None:
     assert (TrainingConfig().warmup_epochs, TrainingConfig().patience_epochs) == (50, 20)
     short = TrainingConfig(epochs=20)
     assert (short.warmup_epochs, short.patience_epochs) == (5, 3)
-    assert TrainingConfig(epochs=20, iterations=30).warmup_epochs == 34  # 1000 steps, more than there are
+    assert TrainingConfig(epochs=20, iterations=30).warmup_epochs == 34  # 1000 steps, longer than the run
     assert TrainingConfig(epochs=20, iterations=30, health_warmup=2).warmup_epochs == 2

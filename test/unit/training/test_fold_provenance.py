@@ -1,4 +1,4 @@
-"""What is trained stands for the data and weights that it was made of, and for no others."""
+"""Trained folds count only for the data and initial weights that they were trained with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from model.case.images import write_image
 from model.data.planning.planner import PlanOptions
@@ -30,6 +29,7 @@ from model.training.train_ensemble import finished_folds, train_ensemble
 from ...helpers import training_phantoms as phantoms
 from ...helpers.data_sets import GRID, labelmap, manifest_of_pairs
 from ...helpers.earlier_run import write_earlier_run
+from ...helpers.log_messages import messages
 
 BEFORE, AFTER = {1: ((7, 10, 12), 2)}, {1: ((7, 11, 12), 3)}
 OTHERS = [{2: ((6, 8, 9), 2)}, {2: ((6, 8, 9), 3)}]
@@ -57,7 +57,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def work(made: Path, tmp_path: Path) -> Iterator[Path]:
-    torch.set_num_threads(1)
     shutil.copytree(made, tmp_path / "work")
     yield tmp_path / "work"
 
@@ -83,32 +82,34 @@ def _correct(work: Path, raw: str, data: str) -> None:
     _prepare(work / raw / "manifest.csv", work / data, work / data / "plans.json")
 
 
-def test_a_scan_is_known_by_what_it_shows(work: Path) -> None:
+def test_prepared_scans_have_a_digest_of_their_voxels(work: Path) -> None:
     scan = PreparedScan(next((work / "real" / "scans").iterdir()))
     assert scan.document.digest == voxel_digest(scan.folder) == scan.digest
     document = json.loads((scan.folder / "scan.json").read_text())
-    del document["digest"]  # as an earlier version wrote it
+    del document["digest"]  # as written by an earlier version
     (scan.folder / "scan.json").write_text(json.dumps(document))
     assert PreparedScan(scan.folder).digest == scan.digest
 
 
-def test_the_same_is_passed_over_wherever_it_lies(work: Path, tmp_path: Path) -> None:
-    train_ensemble(_job(work), _quiet)
-    shutil.copytree(work, tmp_path / "moved")  # all files are younger than the training
+def test_finished_folds_are_skipped_after_moving_data_and_weights(
+    work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_ensemble(_job(work))
+    shutil.copytree(work, tmp_path / "moved")  # all files are newer than the training
     for path in (tmp_path / "moved").rglob("*"):
         os.utime(path)
-    said: list[str] = []
-    train_ensemble(_job(tmp_path / "moved"), said.append)
-    assert sum("finished before" in line for line in said) == 2
+    caplog.clear()
+    train_ensemble(_job(tmp_path / "moved"))
+    assert sum("finished before" in line for line in messages(caplog)) == 2
     assert finished_folds(_job(tmp_path / "moved")).keys() == {"0"}
     saved = saved_config(work / "out" / "fold_0")
     assert saved is not None and len(saved.scans) == len(saved.initial_weights) == 64
 
 
 @pytest.mark.parametrize("state", [FINAL, LATEST])
-def test_a_corrected_labelmap_is_another_data_set(work: Path, state: str) -> None:
+def test_a_fold_is_refused_after_a_labelmap_was_corrected(work: Path, state: str) -> None:
     job = _job(work, pretrained=False)
-    train_ensemble(job, _quiet)
+    train_ensemble(job)
     if state == LATEST:
         (work / "out" / "fold_0" / FINAL).unlink()
         (work / "out" / "fold_0" / "health.json").unlink()
@@ -116,66 +117,68 @@ def test_a_corrected_labelmap_is_another_data_set(work: Path, state: str) -> Non
     corrected = _job(work, pretrained=False)
     assert [pair.patient_id for pair in corrected.data.pairs] == [pair.patient_id for pair in job.data.pairs]
     with pytest.raises(InputError, match=r"fold_0: was trained on .* expected the same, .* or --restart"):
-        train_ensemble(corrected, _quiet)
+        train_ensemble(corrected)
     assert finished_folds(corrected) == {}
-    train_ensemble(replace(corrected, restart=True), _quiet)
+    train_ensemble(replace(corrected, restart=True))
 
 
-def test_a_corrected_pretraining_is_another_one(work: Path) -> None:
-    train_ensemble(_job(work), _quiet)
+def test_a_pretraining_is_refused_after_its_data_were_corrected(work: Path) -> None:
+    train_ensemble(_job(work))
     _correct(work, "other", "synthetic")
     with pytest.raises(InputError, match=r"pretraining/fold_shared: was trained on"):
-        train_ensemble(_job(work), _quiet)
+        train_ensemble(_job(work))
     assert finished_folds(_job(work)) == {}
 
 
 @pytest.mark.parametrize("state", [FINAL, LATEST])
-def test_a_fold_goes_on_from_its_own_pretraining_alone(work: Path, state: str) -> None:
-    train_ensemble(_job(work), _quiet)
+def test_a_fold_is_refused_without_the_pretraining_it_began_with(work: Path, state: str) -> None:
+    train_ensemble(_job(work))
     fold, first = work / "out" / "fold_0", work / "out" / "pretraining" / "fold_shared"
     if state == LATEST:
         (fold / FINAL).unlink()
     (first / FINAL).rename(first / "away.pth")
-    with pytest.raises(InputError, match=r"fold_shared/.*final.pth: is missing, though .*fold_0 is there"):
-        train_ensemble(_job(work), _quiet)
+    with pytest.raises(InputError, match=r"fold_shared/.*final.pth: is missing, but .*fold_0 exists"):
+        train_ensemble(_job(work))
     assert finished_folds(_job(work)) == {}
     shutil.copy(first / "checkpoint_latest.pth", first / FINAL)
     with pytest.raises(InputError, match=r"fold_0: began with other weights than .*fold_shared/"):
-        train_ensemble(_job(work), _quiet)
+        train_ensemble(_job(work))
     assert finished_folds(_job(work)) == {}
 
 
-def test_folds_that_this_call_could_not_pretrain_are_of_another(work: Path) -> None:
+def test_folds_that_a_job_could_not_pretrain_do_not_count_as_finished(work: Path) -> None:
     plain = replace(_job(work, pretrained=False), folds=("1",))
-    train_ensemble(plain, _quiet)
+    train_ensemble(plain)
     assert finished_folds(plain).keys() == {"1"}
     job = _job(work)
     assert job.pretraining is not None
-    held_out = job.data.splits[1].validation[0]  # nobody else is left to pretrain fold 1 on
+    held_out = job.data.splits[1].validation[0]  # no other patient is left to pretrain fold 1 on
     pairs = tuple(replace(pair, patient_id=held_out) for pair in job.pretraining.pairs)
     job = replace(job, pretraining=replace(job.pretraining, pairs=pairs))
     assert finished_folds(job) == {}
-    with pytest.raises(InputError, match="validation patients of fold 1 alone"):
+    with pytest.raises(InputError, match="contains only validation patients of fold 1"):
         finished_folds(replace(job, folds=("1",)))
 
 
-def test_folds_of_earlier_versions_pass_where_all_is_older(work: Path) -> None:
+def test_folds_of_earlier_versions_count_if_their_inputs_are_older(
+    work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     job = _job(work)
-    train_ensemble(job, _quiet)
+    train_ensemble(job)
     for folder in (work / "out" / "fold_0", work / "out" / "pretraining" / "fold_shared"):
         path = folder / "config.json"
         known, begun = json.loads(path.read_text()), path.stat().st_mtime_ns
         path.write_text(json.dumps({k: v for k, v in known.items() if k not in ("scans", "initial_weights")}))
         os.utime(path, ns=(begun, begun))
-    said: list[str] = []
-    train_ensemble(_job(work), said.append)
-    assert sum("finished before" in line for line in said) == 2
+    caplog.clear()
+    train_ensemble(_job(work))
+    assert sum("finished before" in line for line in messages(caplog)) == 2
     os.utime(job.data.folder / "scans" / "A_t1" / "labels.b2nd")
     with pytest.raises(InputError, match=r"fold_0: was begun before .*A_t1/labels.b2nd was prepared"):
-        train_ensemble(_job(work), _quiet)
+        train_ensemble(_job(work))
 
 
-def test_an_origin_is_no_setting() -> None:
+def test_provenance_fields_are_not_settings() -> None:
     known = TrainingConfig(scans="a", initial_weights="b")
     assert first_difference(known, TrainingConfig()) is None
     assert first_difference(known, replace(known, scans="c")) == "scans"
@@ -185,28 +188,27 @@ def test_an_origin_is_no_setting() -> None:
         with_overrides(known, ["scans=x"])
 
 
-def test_a_pretraining_that_collapses_is_begun_and_told_once(
-    work: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_collapsed_pretraining_is_tried_and_reported_once(
+    work: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried: list[str] = []
 
-    def collapse(job: FoldJob, say: object) -> FoldResult:
+    def collapse(job: FoldJob) -> FoldResult:
         tried.append(job.folder.name)
         raise CollapsedFoldError(f"{job.folder}: fold {job.fold} has collapsed")
 
     monkeypatch.setattr(pipeline, "train_fold", collapse)
-    said: list[str] = []
     with pytest.raises(CollapsedFoldError) as caught:
-        train_ensemble(replace(_job(work), folds=("0", "1")), said.append)
+        train_ensemble(replace(_job(work), folds=("0", "1")))
     assert tried == ["fold_shared"]
     assert str(caught.value).count("has collapsed") == 1
-    assert sum("has collapsed" in line for line in said) == 1
+    assert sum("has collapsed" in line for line in messages(caplog)) == 1
 
 
-def test_the_stages_of_a_fold_say_what_they_are_made_of(work: Path) -> None:
+def test_the_stages_of_a_fold_record_their_provenance(work: Path) -> None:
     first, own = fold_stages(_job(work), "1")
     assert (first.folder.name, first.config.initial_weights) == ("fold_shared", "none")
-    assert own.initial == first.folder / FINAL and own.config.initial_weights == ""  # nobody knows yet
+    assert own.initial == first.folder / FINAL and own.config.initial_weights == ""  # not trained yet
     assert first.config.scans != own.config.scans and len(own.config.scans) == 64
 
 

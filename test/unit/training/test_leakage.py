@@ -1,4 +1,4 @@
-"""Patients of the pretraining data who are patients of the data set, by name, file and voxels."""
+"""Patients shared by pretraining data and data set, scans by name, file and voxels."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from model.training.leakage import PatientScan, excluded_patients, overlap_line,
 from ...helpers.training_phantoms import MemoryScan, pair, scan
 
 
-def _of(patient: str, one: MemoryScan) -> PatientScan:
+def _patient_scan(patient: str, one: MemoryScan) -> PatientScan:
     return PatientScan(patient, one)
 
 
 def _stored(folder: Path, patient: str, one: MemoryScan, image: Path) -> PreparedScan:
-    """A scan as `train prepare` stores it, of a file."""
-    place = scan_folder(folder, one.scan_id)
-    place.mkdir(parents=True)
-    blosc2.asarray(np.ascontiguousarray(one.ct), urlpath=str(place / CT_FILE), mode="w")
+    """A scan as `train prepare` stores it, prepared from an image file."""
+    stored_folder = scan_folder(folder, one.scan_id)
+    stored_folder.mkdir(parents=True)
+    blosc2.asarray(np.ascontiguousarray(one.ct), urlpath=str(stored_folder / CT_FILE), mode="w")
     unit = (1.0, 1.0, 1.0)
     document = ScanDocument(
         stamp=stamp_of([image], ""),
@@ -38,35 +38,38 @@ def _stored(folder: Path, patient: str, one: MemoryScan, image: Path) -> Prepare
         axis_flipped=(False, False, False),
         lesions=(),
     )
-    (place / SCAN_FILE).write_text(document.model_dump_json())
-    return PreparedScan(place)
+    (stored_folder / SCAN_FILE).write_text(document.model_dump_json())
+    return PreparedScan(stored_folder)
 
 
-def test_a_patient_is_known_by_name() -> None:
-    data = [_of("A", scan("a", {}, seed=1)), _of("B", scan("b", {}, seed=2))]
-    assert shared_patients(data, [_of("A", scan("x", {}, seed=3)), _of("S", scan("y", {}, seed=4))]) == {
-        "A": {"A"}
-    }
+def test_shared_patients_are_found_by_name() -> None:
+    data = [_patient_scan("A", scan("a", {}, seed=1)), _patient_scan("B", scan("b", {}, seed=2))]
+    assert shared_patients(
+        data, [_patient_scan("A", scan("x", {}, seed=3)), _patient_scan("S", scan("y", {}, seed=4))]
+    ) == {"A": {"A"}}
 
 
-def test_a_patient_is_known_by_the_voxels_of_a_scan() -> None:
-    """Under another name, among other scans; one voxel far from the middle makes another scan."""
+def test_shared_patients_are_found_by_the_voxels_of_a_scan() -> None:
+    """Under another name, among other scans; one different voxel far from the centre makes another scan."""
     same, other = scan("x", {}, shape=(70, 80, 90), seed=1), scan("y", {}, shape=(70, 80, 90), seed=1)
     other.ct[0, 0, 0] += 1
-    data = [_of("A", scan("a", {}, shape=(70, 80, 90), seed=1)), _of("B", scan("b", {}, seed=2))]
-    given = [_of("S", scan("s", {}, seed=5)), _of("S", same), _of("T", other)]
-    assert shared_patients(data, given) == {"S": {"A"}}
+    data = [
+        _patient_scan("A", scan("a", {}, shape=(70, 80, 90), seed=1)),
+        _patient_scan("B", scan("b", {}, seed=2)),
+    ]
+    others = [_patient_scan("S", scan("s", {}, seed=5)), _patient_scan("S", same), _patient_scan("T", other)]
+    assert shared_patients(data, others) == {"S": {"A"}}
 
 
-def test_two_scans_of_air_are_no_patient() -> None:
+def test_scans_with_equal_central_air_are_not_the_same() -> None:
     one, other = scan("a", {}, shape=(80, 70, 70)), scan("b", {}, shape=(80, 70, 70))
     one.ct[...], other.ct[...] = 0, 0
     other.ct[79, 0, 0] = 1
-    assert not shared_patients([_of("A", one)], [_of("S", other)])
+    assert not shared_patients([_patient_scan("A", one)], [_patient_scan("S", other)])
 
 
 @pytest.mark.parametrize("is_linked", [False, True])
-def test_a_patient_is_known_by_the_file_that_has_changed_since(tmp_path: Path, is_linked: bool) -> None:
+def test_shared_patients_are_found_by_a_file_that_has_changed_since(tmp_path: Path, is_linked: bool) -> None:
     image = tmp_path / "ct.mha"
     image.write_bytes(b"ct")
     named = image
@@ -74,33 +77,33 @@ def test_a_patient_is_known_by_the_file_that_has_changed_since(tmp_path: Path, i
         named = tmp_path / "link.mha"
         named.symlink_to(image)
     real = _stored(tmp_path / "real", "A", scan("a", {}, seed=1), image)
-    made = _stored(tmp_path / "made", "ct", scan("ct_baseline", {}, seed=2), named)
+    copied = _stored(tmp_path / "made", "ct", scan("ct_baseline", {}, seed=2), named)
     other = _stored(tmp_path / "made", "T", scan("t", {}, seed=3), tmp_path / "t.mha")
-    given = [PatientScan(one.patient_id, one) for one in (made, other)]
-    assert shared_patients([PatientScan("A", real)], given) == {"ct": {"A"}}
+    others = [PatientScan(one.patient_id, one) for one in (copied, other)]
+    assert shared_patients([PatientScan("A", real)], others) == {"ct": {"A"}}
 
 
-def test_scans_in_no_pair_are_looked_at_too(tmp_path: Path) -> None:
+def test_scans_without_a_pair_are_compared_too(tmp_path: Path) -> None:
     one = pair("A")
     _stored(tmp_path, "A", replace(scan("a-0", {}, seed=9), scan_id=one.baseline.scan_id), tmp_path / "x")
     _stored(tmp_path, "A", scan("alone", {}, seed=8), tmp_path / "y")
     _stored(tmp_path, "B", scan("without-pair", {}, seed=7), tmp_path / "z")
-    found = scans_of(tmp_path, (one,))
-    assert [(scan.patient_id, scan.scan.scan_id) for scan in found] == [
+    scans = scans_of(tmp_path, (one,))
+    assert [(scan.patient_id, scan.scan.scan_id) for scan in scans] == [
         ("A", one.baseline.scan_id),
         ("A", one.followup.scan_id),
         ("A", "alone"),
     ]
-    assert shared_patients(found, [_of("S", scan("made", {}, seed=8))]) == {"S": {"A"}}
+    assert shared_patients(scans, [_patient_scan("S", scan("made", {}, seed=8))]) == {"S": {"A"}}
 
 
-def test_who_is_kept_out_is_told_in_one_line() -> None:
+def test_the_overlap_line_names_excluded_patients() -> None:
     shared = {"A": frozenset({"A"}), "ct_7": frozenset({"B", "C"})}
     assert overlap_line({}, {}) == "pretraining shares no patient with the data"
     assert excluded_patients(shared, ("D",)) == {}
-    assert "keeps nobody out, none of the 2 patients" in overlap_line(shared, {})
+    assert "excludes no patient: the fold is validated on none of the 2" in overlap_line(shared, {})
     out = excluded_patients(shared, ("A", "C"))
     assert out == {"A": {"A"}, "ct_7": {"C"}}
     assert overlap_line(shared, out) == (
-        "pretraining keeps out A, ct_7 (a scan of C), on whom the fold is validated"
+        "pretraining excludes A, ct_7 (a scan of C), on whom the fold is validated"
     )

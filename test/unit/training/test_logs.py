@@ -1,4 +1,4 @@
-"""The record of a run, read back as its readers do."""
+"""The record of a run, read back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _epochs(folder: Path) -> list[str]:
         return [row["epoch"] for row in csv.DictReader(file)]
 
 
-def test_tensorboard_gets_what_the_csv_has(tmp_path: Path) -> None:
+def test_tensorboard_and_csv_hold_the_same_figures(tmp_path: Path) -> None:
     log = EpochLog(tmp_path, 0)
     for epoch in range(3):
         log.add(_record(epoch, loss=-0.1 * epoch))
@@ -45,7 +45,7 @@ def test_tensorboard_gets_what_the_csv_has(tmp_path: Path) -> None:
     assert (tmp_path / CURVE_FILE).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_resumed_run_takes_the_place_of_the_epochs_that_it_repeats(tmp_path: Path) -> None:
+def test_a_resumed_run_replaces_the_epochs_that_it_repeats(tmp_path: Path) -> None:
     first = EpochLog(tmp_path, 0)
     for epoch in range(4):
         first.add(_record(epoch, loss=-0.1))

@@ -1,4 +1,4 @@
-"""Loss: against formulas written out, and the weights of the scales."""
+"""Loss: compared with explicit formulas, and the weights of the scales."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from model.training.loss import SegmentationLoss, scale_weights
 
 
-def test_scale_weights_are_the_papers() -> None:
+def test_scale_weights_are_the_published_ones() -> None:
     assert scale_weights(5) == pytest.approx((0.5333, 0.2667, 0.1333, 0.0667, 0), abs=1e-4)
     assert scale_weights(2) == (1, 0)
     assert scale_weights(1) == (1,)
@@ -36,7 +36,7 @@ def test_scales_are_summed_by_weight_against_a_coarser_target() -> None:
     assert float(single(scales, target)) == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_an_empty_target_is_best_answered_with_nothing() -> None:
+def test_an_empty_target_is_best_predicted_as_background() -> None:
     target = torch.zeros(2, 4, 4, 4)
     empty = torch.stack([torch.full((2, 4, 4, 4), 20.0), torch.full((2, 4, 4, 4), -20.0)], 1)
     loss = SegmentationLoss(True, 1e-5)
@@ -45,7 +45,7 @@ def test_an_empty_target_is_best_answered_with_nothing() -> None:
 
 
 def test_every_layer_has_a_gradient() -> None:
-    """Also the one of the last scale, of weight 0: processes wait for it."""
+    """Including the last scale with weight 0: distributed training waits for its gradient."""
     scales = [torch.randn(1, 2, size, size, size, requires_grad=True) for size in (8, 4)]
     SegmentationLoss(True, 1e-5)(scales, torch.ones(1, 8, 8, 8)).backward()
     assert float(scales[0].grad.abs().sum()) > 0 and float(scales[1].grad.abs().sum()) == 0

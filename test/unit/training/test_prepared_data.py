@@ -1,4 +1,4 @@
-"""From a prepared data set on disk to a trained fold, by the command."""
+"""Opening a prepared data set, and training a fold on it by the command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import blosc2
 import numpy as np
 import pytest
-import torch
 
 from model.case.geometry import Box
 from model.cli import train_run as run_command
@@ -23,6 +22,7 @@ from model.network.weights import load_fold
 from model.training.prepared_data import open_prepared
 
 from ...helpers import training_phantoms as phantoms
+from ...helpers.log_messages import messages
 from ...helpers.training_phantoms import MemoryScan
 
 _STAMP: dict = {"settings": "", "files": []}
@@ -81,7 +81,7 @@ def _prepared(folder: Path) -> Path:
     return folder
 
 
-def test_a_prepared_data_set_is_what_training_reads(tmp_path: Path) -> None:
+def test_an_opened_data_set_has_the_scans_lesions_and_folds_on_disk(tmp_path: Path) -> None:
     data = open_prepared(_prepared(tmp_path), with_tables=True)
     assert [pair.patient_id for pair in data.pairs] == ["A", "B"]
     assert [split.validation for split in data.splits] == [("B",), ("A",)]
@@ -95,13 +95,13 @@ def test_a_prepared_data_set_is_what_training_reads(tmp_path: Path) -> None:
     assert open_prepared(tmp_path, with_tables=False).pairs[0].lesions[0].baseline_table is None
 
 
-def test_scans_of_another_plan_are_told(tmp_path: Path) -> None:
+def test_scans_prepared_with_another_plan_are_refused(tmp_path: Path) -> None:
     _prepared(tmp_path)
     plan = phantoms.plan(features=4)
     phantoms.write_plan(tmp_path, replace(plan, patch_size_zyx=(32, 32, 32)))  # the scans stay prepared
     open_prepared(tmp_path, with_tables=False)
     phantoms.write_plan(tmp_path, replace(plan, spacing_zyx=(2.0, 1.0, 1.0)))
-    with pytest.raises(InputError, match=r"plans\.json: is not the plan that the scans were prepared by"):
+    with pytest.raises(InputError, match=r"plans\.json: is not the plan that the scans were prepared with"):
         open_prepared(tmp_path, with_tables=False)
 
 
@@ -109,19 +109,18 @@ def test_scans_of_another_plan_are_told(tmp_path: Path) -> None:
     ("splits", "message"),
     [
         ([{"train": ["A"], "val": ["A"]}], "fold 0 trains and validates on A"),
-        ([{"train": ["A"], "val": ["Z"]}], "names patient Z, of whom nothing is prepared"),
+        ([{"train": ["A"], "val": ["Z"]}], "lists patient Z, who has no prepared pair of scans"),
         ([{"train": ["A"]}], "expected a list of train and val"),
     ],
 )
-def test_wrong_folds_are_told(tmp_path: Path, splits: list, message: str) -> None:
+def test_invalid_folds_are_refused(tmp_path: Path, splits: list, message: str) -> None:
     _prepared(tmp_path)
     (tmp_path / "splits_final.json").write_text(json.dumps(splits))
     with pytest.raises(InputError, match=message):
         open_prepared(tmp_path, with_tables=False)
 
 
-def test_the_command_pretrains_and_trains_a_fold(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.set_num_threads(1)
+def test_the_command_pretrains_and_trains_a_fold(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = _prepared(tmp_path / "data")
     parser = argparse.ArgumentParser()
     run_command.add_arguments(parser)
@@ -146,4 +145,4 @@ def test_the_command_pretrains_and_trains_a_fold(tmp_path: Path, capsys: pytest.
     assert fold.trainer_name == "AutoPETTrainer"
     pretrained = load_fold(tmp_path / "out" / "pretraining" / "fold_0" / "checkpoint_final.pth")
     assert pretrained.trainer_name == "AutoPETTrainerPretrain"
-    assert "pretraining on 1 patients" in capsys.readouterr().out
+    assert any("pretraining on 1 patients" in line for line in messages(caplog))

@@ -1,4 +1,4 @@
-"""The distribution of samples: facts A2, counted."""
+"""The distribution of samples; see docs/model_recipe.md, Sampling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from model.errors import InputError
 from model.training.augment import make_sample
-from model.training.data_source import patients_of, reversed_pair
+from model.training.data_source import patients_of
 from model.training.sampler import Draw, Sampler
 
 from ...helpers import training_phantoms as phantoms
@@ -30,7 +30,7 @@ def _is_uniform(counts: Counter, kinds: int) -> bool:
     return bool(chisquare(list(counts.values())).pvalue > 1e-3)
 
 
-def test_patients_and_their_lesions_are_uniform() -> None:
+def test_patients_and_their_lesions_are_drawn_uniformly() -> None:
     draws = _draws(1200)
     assert _is_uniform(Counter(draw.pair.patient_id for draw in draws), 3)
     assert _is_uniform(Counter(draw.lesion.lesion_id for draw in draws), 4)
@@ -44,19 +44,19 @@ def test_a_patient_with_many_lesions_is_not_drawn_more_often() -> None:
     assert _is_uniform(Counter(sampler.draw(rng).pair.patient_id for _ in range(1000)), 2)
 
 
-def test_by_pairs_a_patient_counts_as_often_as_there_are_pairs() -> None:
+def test_drawing_pairs_first_draws_patients_in_proportion_to_their_pairs() -> None:
     chosen = patients_of([pair("A"), pair("B"), pair("B"), pair("B")])
     sampler, rng = Sampler(chosen, PATCH, config(draw="pairs")), np.random.default_rng(2)
     drawn = Counter(sampler.draw(rng).pair.patient_id for _ in range(1200))
     assert chisquare([drawn["A"], drawn["B"]], [300, 900]).pvalue > 1e-3
 
 
-def test_the_followup_point_is_propagated_or_true_half_and_half() -> None:
+def test_the_followup_point_is_propagated_or_true_with_equal_probability() -> None:
     draws = _draws(1000, which=1, shift_voxels=0)
     assert _is_uniform(Counter(draw.followup_point for draw in draws), 2)
     assert {draw.followup_point for draw in draws} == {(15, 13, 16), (17, 14, 14)}
-    given = _draws(50, which=1, shift_voxels=0, propagated_fraction=1.0)
-    assert {draw.followup_point for draw in given} == {(17, 14, 14)}
+    propagated_only = _draws(50, which=1, shift_voxels=0, propagated_fraction=1.0)
+    assert {draw.followup_point for draw in propagated_only} == {(17, 14, 14)}
 
 
 @pytest.mark.parametrize(("lesion", "point"), [(2, (29, 29, 12)), (3, (21, 31, 33)), (4, (27, 31, 35))])
@@ -64,7 +64,7 @@ def test_a_missing_point_is_replaced_by_the_other(lesion: int, point: tuple[int,
     assert {draw.followup_point for draw in _draws(60, which=lesion, shift_voxels=0)} == {point}
 
 
-def test_shifts_are_uniform_from_minus_4_to_4_and_apart_for_both_scans() -> None:
+def test_shifts_are_uniform_from_minus_4_to_4_and_independent_for_both_scans() -> None:
     draws = _draws(3000, which=2)
     followup = np.array([draw.followup_point for draw in draws]) - (29, 29, 12)
     baseline = np.array([draw.baseline_point for draw in draws]) - (28, 30, 12)
@@ -84,7 +84,7 @@ def test_points_stay_in_the_image() -> None:
     assert points.min() >= 0 and (points < SHAPE).all()
 
 
-def test_patch_centres_lie_in_the_inner_half_and_both_points_at_one_place() -> None:
+def test_points_lie_in_the_inner_half_of_the_patch_and_at_one_place_in_both_patches() -> None:
     draws = _draws(2000, which=1)
     for draw in draws:
         place = np.array(draw.followup_point) - draw.followup_patch.start_zyx
@@ -134,21 +134,7 @@ def test_pretraining_draws_points_inside_lesions_by_squared_depth() -> None:
     assert len({(draw.followup_point, draw.baseline_point) for draw in draws}) > 3000
 
 
-def test_pretraining_without_tables_is_told() -> None:
+def test_pretraining_without_lesion_voxels_is_refused() -> None:
     bare = replace(pair("P0"), lesions=(replace(pair("P0").lesions[0], baseline_table=None),))
     with pytest.raises(InputError, match="no lesion of 1 patients has the points"):
         Sampler(patients_of([bare]), PATCH, config(sampling="pretraining"))
-
-
-def test_a_reversed_pair_shows_the_real_scan_last() -> None:
-    one = pair("P0")
-    turned = reversed_pair(one)
-    assert (turned.baseline, turned.followup) == (one.followup, one.baseline)
-    found = [(lesion.lesion_id, lesion.followup_ids) for lesion in turned.lesions]
-    assert found == [(1, (1,)), (3, (3, 4)), (3, (3, 4)), (4, (3, 4)), (4, (3, 4))]
-    assert turned.lesions[0].baseline_point_zyx == (15, 13, 16)
-
-
-def test_patients_of_a_fold_that_have_no_pair_are_told() -> None:
-    with pytest.raises(InputError, match="patient Z: has no prepared pair"):
-        patients_of([pair("P0")], ["P0", "Z"])

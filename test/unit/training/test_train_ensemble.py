@@ -1,4 +1,4 @@
-"""The whole way to an ensemble: pretraining, folds, who sees whom, and what is wrong with a job."""
+"""Training an ensemble: pretraining, folds, excluded patients, and jobs that are refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from model.errors import InputError
 from model.network.weights import inspect_weights, load_folds, load_plan
@@ -20,12 +19,8 @@ from model.training.stages import EnsembleJob
 from model.training.train_ensemble import train_ensemble
 
 from ...helpers import training_phantoms as phantoms
+from ...helpers.log_messages import messages
 from ...helpers.training_phantoms import config, pair, plan
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _data(folder: Path, patients: list[str]) -> PreparedData:
@@ -34,7 +29,8 @@ def _data(folder: Path, patients: list[str]) -> PreparedData:
         pair(name, 10 * ord(name[0]) + int(name[1:] or 0)) for name in patients
     )
     splits = tuple(
-        FoldSplit(tuple(name for name in patients if name != held), (held,)) for held in patients[:2]
+        FoldSplit(tuple(name for name in patients if name != held_out), (held_out,))
+        for held_out in patients[:2]
     )
     return PreparedData(folder, small, phantoms.write_plan(folder, small), pairs, splits)
 
@@ -52,29 +48,25 @@ def _job(folder: Path, pretrained: list[str] | None = None) -> EnsembleJob:
     )
 
 
-def _quiet(line: str) -> None:
-    pass
-
-
-def test_an_ensemble_is_what_inference_loads(tmp_path: Path) -> None:
-    said: list[str] = []
-    results = train_ensemble(_job(tmp_path, ["S1", "S2", "S3"]), said.append)
+def test_inference_loads_a_trained_ensemble(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    results = train_ensemble(_job(tmp_path, ["S1", "S2", "S3"]))
     assert [result.fold for result in results] == ["0", "1"]
     manifest = inspect_weights(tmp_path / "out", (0, 1))
     assert load_plan(manifest).patch_size_zyx == phantoms.PATCH
     assert [fold.trainer_name for fold in load_folds(manifest)] == ["AutoPETTrainer"] * 2
     shared = tmp_path / "out" / "pretraining" / "fold_shared" / "checkpoint_final.pth"
-    assert shared.is_file() and any("initial weights: stem, 5 -> 5" in line for line in said)
-    assert "ready for --weights" in said[-1]
-    again: list[str] = []
-    train_ensemble(_job(tmp_path, ["S1", "S2", "S3"]), again.append)
-    assert sum("finished before" in line for line in again) == 4
+    lines = messages(caplog, "model.training")
+    assert shared.is_file() and any("initial weights: stem, 5 -> 5" in line for line in lines)
+    assert "ready for --weights" in lines[-1]
+    caplog.clear()
+    train_ensemble(_job(tmp_path, ["S1", "S2", "S3"]))
+    assert sum("finished before" in line for line in messages(caplog)) == 4
 
 
 def _recorded(monkeypatch: pytest.MonkeyPatch) -> list[FoldJob]:
     jobs: list[FoldJob] = []
 
-    def record(job: FoldJob, say: object) -> FoldResult:
+    def record(job: FoldJob) -> FoldResult:
         jobs.append(job)
         return FoldResult(job.fold, 1, None, job.folder / "checkpoint_final.pth")
 
@@ -82,61 +74,63 @@ def _recorded(monkeypatch: pytest.MonkeyPatch) -> list[FoldJob]:
     return jobs
 
 
-def test_pretraining_does_not_see_whom_a_fold_is_validated_on(
+def test_pretraining_excludes_the_validation_patients_of_its_fold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = _recorded(monkeypatch)
-    train_ensemble(_job(tmp_path, ["A", "B", "C", "D"]), _quiet)
+    train_ensemble(_job(tmp_path, ["A", "B", "C", "D"]))
     assert [str(job.folder.relative_to(tmp_path / "out")) for job in jobs] == [
         "pretraining/fold_0",
         "fold_0",
         "pretraining/fold_1",
         "fold_1",
     ]
-    for number, held in ((0, "A"), (2, "B")):
-        assert set(jobs[number].training.names) == {"A", "B", "C", "D"} - {held}
-        assert jobs[number].validation.names == (held,)  # watched, not learnt from
-        assert jobs[number + 1].validation.names == (held,)
+    for number, held_out in ((0, "A"), (2, "B")):
+        assert set(jobs[number].training.names) == {"A", "B", "C", "D"} - {held_out}
+        assert jobs[number].validation.names == (held_out,)  # validated on, not trained on
+        assert jobs[number + 1].validation.names == (held_out,)
         assert jobs[number + 1].initial == jobs[number].folder / "checkpoint_final.pth"
 
 
-def test_pretraining_knows_patients_under_other_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_pretraining_excludes_validation_patients_under_other_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The scan of a validation patient, named after its file as `train synthesize --ct` does it."""
-    jobs, said = _recorded(monkeypatch), list[str]()
+    """The scan of a validation patient, named after its file as by `train synthesize --ct`."""
+    jobs = _recorded(monkeypatch)
     job = _job(tmp_path, ["S1", "S2"])
     assert job.pretraining is not None
     first, second = job.pretraining.pairs
     renamed = replace(first, baseline=job.data.pairs[0].baseline)
     job = replace(job, pretraining=replace(job.pretraining, pairs=(renamed, second)))
-    train_ensemble(job, said.append)
+    train_ensemble(job)
     assert [job.folder.name for job in jobs] == ["fold_0", "fold_0", "fold_1", "fold_1"]
     assert (jobs[0].training.names, jobs[0].validation.names) == (("S2",), ("S1",))
     assert {*jobs[2].training.names, *jobs[2].validation.names} == {"S1", "S2"}
-    assert "fold 0: pretraining keeps out S1 (a scan of A), on whom the fold is validated" in said
-    assert any(line.startswith("fold 1: pretraining keeps nobody out") for line in said)
+    lines = messages(caplog)
+    assert "fold 0: pretraining excludes S1 (a scan of A), on whom the fold is validated" in lines
+    assert any(line.startswith("fold 1: pretraining excludes no patient") for line in lines)
 
 
-def test_data_that_share_no_patient_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretraining_without_shared_patients_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     _recorded(monkeypatch)
-    said: list[str] = []
-    train_ensemble(_job(tmp_path, ["S1", "S2"]), said.append)
-    assert "fold 0: pretraining shares no patient with the data" in said
+    train_ensemble(_job(tmp_path, ["S1", "S2"]))
+    assert "fold 0: pretraining shares no patient with the data" in messages(caplog)
 
 
-def test_what_is_left_to_the_plan_is_its(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In both stages, before anything is written down or compared."""
+def test_settings_left_to_the_plan_are_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In both stages, before they are recorded or compared."""
     jobs = _recorded(monkeypatch)
     job = _job(tmp_path, ["S1", "S2"])
     left = replace(job.config, batch_size=0, batch_dice="auto")
-    train_ensemble(replace(job, config=left, pretraining_config=left, folds=("0",)), _quiet)
+    train_ensemble(replace(job, config=left, pretraining_config=left, folds=("0",)))
     assert [(one.config.batch_size, one.config.batch_dice) for one in jobs] == [(3, True)] * 2
 
 
-def test_a_restart_begins_each_pretraining_anew_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restart_repeats_each_pretraining_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = _recorded(monkeypatch)
-    train_ensemble(replace(_job(tmp_path, ["S1", "S2"]), restart=True), _quiet)
+    train_ensemble(replace(_job(tmp_path, ["S1", "S2"]), restart=True))
     assert [(job.folder.name, job.restart) for job in jobs] == [
         ("fold_shared", True),
         ("fold_0", True),
@@ -145,52 +139,52 @@ def test_a_restart_begins_each_pretraining_anew_once(tmp_path: Path, monkeypatch
     ]
 
 
-def test_a_fold_of_all_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fold_all_trains_on_all_patients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = _recorded(monkeypatch)
-    train_ensemble(replace(_job(tmp_path), folds=("all",)), _quiet)
+    train_ensemble(replace(_job(tmp_path), folds=("all",)))
     assert jobs[0].folder.name == "fold_all" and jobs[0].training.names == ("A", "B", "C")
 
 
 @pytest.mark.parametrize("fold", ["2", "-1", "none"])
-def test_an_unknown_fold_is_told(tmp_path: Path, fold: str) -> None:
+def test_an_unknown_fold_is_refused(tmp_path: Path, fold: str) -> None:
     with pytest.raises(InputError, match=f"--fold: is {fold}; expected 0 to 1"):
-        train_ensemble(replace(_job(tmp_path), folds=(fold,)), _quiet)
+        train_ensemble(replace(_job(tmp_path), folds=(fold,)))
 
 
-def test_data_for_another_network_are_told(tmp_path: Path) -> None:
+def test_pretraining_data_of_another_plan_are_refused(tmp_path: Path) -> None:
     job = _job(tmp_path, ["S1"])
     assert job.pretraining is not None
     other = replace(job.pretraining, plan=plan(features=8))
-    with pytest.raises(InputError, match="architecture is another than in"):
-        train_ensemble(replace(job, pretraining=other), _quiet)
+    with pytest.raises(InputError, match="architecture differs from that in"):
+        train_ensemble(replace(job, pretraining=other))
 
 
 def test_other_folds_are_trained_when_one_collapses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = _recorded(monkeypatch)
     record = pipeline.train_fold
 
-    def collapse(job: FoldJob, say: object) -> FoldResult:
-        result = record(job, say)  # type: ignore[arg-type]
+    def collapse(job: FoldJob) -> FoldResult:
+        result = record(job)
         if job.fold == "0":
             raise CollapsedFoldError("fold 0 has collapsed")
         return result
 
     monkeypatch.setattr(pipeline, "train_fold", collapse)
     with pytest.raises(CollapsedFoldError, match="fold 0 has collapsed"):
-        train_ensemble(_job(tmp_path), _quiet)
+        train_ensemble(_job(tmp_path))
     assert [job.fold for job in jobs] == ["0", "1"]
 
 
-def test_a_reversed_pretraining_has_the_real_scan_last(
+def test_reversed_pretraining_pairs_have_the_real_scan_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = _recorded(monkeypatch)
     job = _job(tmp_path, ["S1", "S2"])
     turned = TrainingConfig(sampling="pretraining", reverse_pairs=True)
-    train_ensemble(replace(job, pretraining_config=turned, folds=("0",)), _quiet)
+    train_ensemble(replace(job, pretraining_config=turned, folds=("0",)))
     assert jobs[0].training.pairs[0][0].followup.scan_id.endswith("-0")
     assert jobs[1].training.pairs[0][0].followup.scan_id.endswith("-1")
 
 
-def test_pretraining_is_the_papers_by_default() -> None:
+def test_the_pretraining_preset_differs_only_in_sampling() -> None:
     assert PRESETS["pretraining"] == TrainingConfig(sampling="pretraining")

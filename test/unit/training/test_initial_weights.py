@@ -1,0 +1,91 @@
+"""Initial weights from checkpoints with other input channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.errors import WeightsError
+from model.network.input_variants import InputVariant
+from model.network.plan import read_plan
+from model.network.weights import load_fold
+from model.training.augment import VARIANTS
+from model.training.initial_weights import load_initial
+from model.training.training_network import new_network
+
+from ...helpers.paths import GOLDEN_MODEL
+from ...helpers.training_jobs import saved_checkpoint
+from ...helpers.training_phantoms import config, plan
+
+STEM = "encoder.stem.convs.0.conv.weight"
+VARIANT_NAMES = ("longitudinal", "mask-and-point", "point")
+
+
+@pytest.mark.parametrize("source", VARIANT_NAMES)
+@pytest.mark.parametrize("target", VARIANT_NAMES)
+def test_stem_channels_are_copied_by_meaning(tmp_path: Path, source: str, target: str) -> None:
+    path = saved_checkpoint(tmp_path, variant=source, seed=1)
+    network = new_network(plan(), config(variant=target, seed=2))
+    fresh = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    saved = load_fold(path).state
+    channels, saved_channels = VARIANTS[target].channels, VARIANTS[source].channels  # type: ignore[index]
+    lines = load_initial(network, path, channels, with_heads=False)
+    state = network.state_dict()
+    for number, channel in enumerate(channels):
+        copied = channel in saved_channels
+        expected = saved[STEM][:, saved_channels.index(channel)] if copied else fresh[STEM][:, number]
+        assert torch.equal(state[STEM][:, number], expected)
+    for name, tensor in state.items():
+        if name != STEM:
+            kept = name.startswith("decoder.seg_layers")
+            assert torch.equal(tensor, fresh[name] if kept else saved[name])
+    assert ("initialised" in lines[0]) == (not set(channels) <= set(saved_channels))
+    assert ("left out" in lines[0]) == (not set(saved_channels) <= set(channels))
+    assert lines[1] == "last layers: initialised"
+
+
+def test_heads_are_copied_on_request(tmp_path: Path) -> None:
+    path = saved_checkpoint(tmp_path, seed=1)
+    network = new_network(plan(), config(seed=2))
+    lines = load_initial(network, path, InputVariant.LONGITUDINAL.channels, with_heads=True)
+    saved = load_fold(path).state
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in network.state_dict().items())
+    assert lines[1] == "last layers: copied"
+
+
+def test_only_the_ct_channel_is_copied_from_an_unknown_network(tmp_path: Path) -> None:
+    """E.g. from one with eight channels, of which only the first is known to be a CT."""
+    path = tmp_path / "other.pth"
+    state = new_network(plan(), config(seed=1)).state_dict()
+    state[STEM] = torch.randn(8, 8, 3, 3, 3)
+    state["decoder.organ_seg_layers.0.weight"] = torch.zeros(1)
+    wrapped = {f"_orig_mod.{name}": tensor for name, tensor in state.items()}
+    torch.save({"network_weights": wrapped, "trainer_name": "nnInteractiveTrainer"}, path)
+    network = new_network(plan(), config(seed=2))
+    lines = load_initial(network, path, (0, 1, 2, 3, 4), with_heads=False)
+    assert torch.equal(network.state_dict()[STEM][:, 0], state[STEM][:, 0])
+    assert lines[0].startswith("stem, 8 -> 5 channels: copied follow-up CT; initialised baseline CT")
+    assert "7 left out" in lines[0] and lines[2].startswith("1 tensors of other.pth")
+
+
+@pytest.mark.parametrize("name", ["gone.pth", "gone.safetensors"])
+def test_missing_initial_weights_are_refused(tmp_path: Path, name: str) -> None:
+    network = new_network(plan(features=4), config())
+    message = "{}: {}; expected a checkpoint, .pth or .safetensors"
+    with pytest.raises(WeightsError) as caught:
+        load_initial(network, tmp_path / name, (0, 1, 2, 3, 4), with_heads=False)
+    assert str(caught.value) == message.format(tmp_path / name, "is missing")
+    with pytest.raises(WeightsError) as caught:
+        load_initial(network, tmp_path, (0, 1, 2, 3, 4), with_heads=False)
+    assert str(caught.value) == message.format(tmp_path, "is a folder")
+
+
+def test_initial_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    path = saved_checkpoint(tmp_path)
+    with pytest.raises(WeightsError, match=r"other|by the plan"):
+        load_initial(new_network(plan(features=4), config()), path, (0, 1, 2, 3, 4), with_heads=False)
+    with pytest.raises(WeightsError, match="expected the residual-encoder U-Net of the plan"):
+        golden = new_network(read_plan(GOLDEN_MODEL / "plans.json"), config())
+        load_initial(golden, path, (0, 1, 2, 3, 4), with_heads=False)

@@ -10,3 +10,4 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Tests run side by side, one process per core (test/run.sh): more threads would only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")

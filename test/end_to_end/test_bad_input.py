@@ -16,6 +16,8 @@ import torch
 from ..helpers.cases_on_disk import SHAPE, CaseOnDisk, Finished, Grid, body
 from ..helpers.paths import CHECKOUT
 
+pytestmark = pytest.mark.slow
+
 CT = "primary-followup-ct"
 MASK = "primary-baseline-ct-tumor-lesion-seg"
 CLICKS = "primary-followup-lesion-clicks.json"

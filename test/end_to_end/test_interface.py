@@ -16,6 +16,8 @@ import SimpleITK as sitk
 from ..helpers.cases_on_disk import CENTRES, SHAPE, CaseOnDisk, Finished, Grid, ball, body
 from ..helpers.paths import CHECKOUT
 
+pytestmark = pytest.mark.slow
+
 OUTPUT = "images/{}-followup-ct-tumor-lesion-seg/segmentation.mha"
 
 

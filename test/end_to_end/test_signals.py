@@ -15,6 +15,8 @@ import SimpleITK as sitk
 from ..helpers.cases_on_disk import SHAPE, CaseOnDisk
 from ..helpers.paths import CHECKOUT
 
+pytestmark = pytest.mark.slow
+
 # Long work in C code, during which Python handles no signals.
 BUSY = """
 import torch

@@ -19,6 +19,8 @@ from model.case.images import read_image, write_image
 from model.evaluation.compare_runs import read_run
 from model.evaluation.records import LesionRecord, Scope
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 PATIENTS = ("p1", "p2", "p3", "p4")
 SHAPE = (24, 48, 48)

@@ -20,6 +20,8 @@ from model.propagation.pair_registrations import RegistrationCache
 
 from .conftest import CASES, HERE, GoldenLesion
 
+pytestmark = pytest.mark.slow
+
 # Ids that the published pipeline drops.
 NOT_SEGMENTED = {"i_edge_clicks": (9, 12), "e_two_scans": (5, 6)}
 WRAPPED = {300: 44}
@@ -109,21 +111,20 @@ def test_probabilities_on_the_original_grid(golden: list[GoldenLesion]) -> None:
         assert np.abs(whole - stored["prob_fp32"].astype(np.float32)).max() <= 6e-4
 
 
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Outputs of a run of every case."""
-    folders = {}
-    for name in CASES:
-        folders[name] = tmp_path_factory.mktemp(name)
-        options = CaseRunOptions(
-            input_dir=HERE / "cases" / name / "input",
-            output_dir=folders[name],
-            weights_dir=HERE / "model",
-            model=ModelOptions(device="cpu"),
-            case=CaseOptions(overlap="max-id"),
-        )
-        assert run_case(options) == 0
-    return folders
+@pytest.fixture(scope="module", params=CASES)
+def output(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Name of a case and the output of its run."""
+    name: str = request.param
+    folder = tmp_path_factory.mktemp(name)
+    options = CaseRunOptions(
+        input_dir=HERE / "cases" / name / "input",
+        output_dir=folder,
+        weights_dir=HERE / "model",
+        model=ModelOptions(device="cpu"),
+        case=CaseOptions(overlap="max-id"),
+    )
+    assert run_case(options) == 0
+    return name, folder
 
 
 def _dice(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
@@ -131,14 +132,14 @@ def _dice(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     return 2 * np.count_nonzero(first & second) / total if total else 1.0
 
 
-@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("kind", ["fp32", "reference"])
-def test_labelmaps(name: str, kind: str, outputs: dict[str, Path]) -> None:
+def test_labelmaps(kind: str, output: tuple[str, Path]) -> None:
+    name, folder = output
     files = sorted((HERE / "expected" / name / kind).rglob("*.mha"))
     assert files
     for file in files:
         wanted_image = sitk.ReadImage(str(file))
-        got_image = sitk.ReadImage(str(outputs[name] / file.relative_to(HERE / "expected" / name / kind)))
+        got_image = sitk.ReadImage(str(folder / file.relative_to(HERE / "expected" / name / kind)))
         for read in (
             sitk.Image.GetSize,
             sitk.Image.GetSpacing,

@@ -27,6 +27,8 @@ from model.propagation.pair_registrations import RegistrationCache
 
 from .conftest import HERE
 
+pytestmark = pytest.mark.slow
+
 CASE = HERE / "cases" / "a_easy" / "input"
 BASELINE = ("primary-baseline-ct", "primary-baseline-ct-tumor-lesion-seg")
 FOLLOWUP = ("primary-followup-ct",)

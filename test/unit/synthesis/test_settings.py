@@ -105,14 +105,19 @@ def _draws(settings: SynthesisSettings, count: int) -> list[FollowupDraw]:
     return [draw_followup(ScanLesions((LESION,), ()), settings, 1, "scan", n) for n in range(1, count + 1)]
 
 
+@pytest.fixture(scope="module")
+def default_draws() -> list[FollowupDraw]:
+    return _draws(SynthesisSettings(), 500)
+
+
 def test_every_default_setting_is_listed() -> None:
     """Data sets and weights depend on them."""
     defaults = {name: attrgetter(name)(SynthesisSettings()) for name in _names(SynthesisSettings())}
     assert defaults == PAPER | PLAN | OURS
 
 
-def test_growth_draws_one_published_amplitude_per_image() -> None:
-    draws = _draws(SynthesisSettings(), 200)
+def test_growth_draws_one_published_amplitude_per_image(default_draws: list[FollowupDraw]) -> None:
+    draws = default_draws[:200]
     drawn = Counter(growth.amplitude_mm2 for draw in draws for growth in draw.growth)
     assert drawn.keys() == {-22, -18, 15, 25} and min(drawn.values()) > 0.15 * drawn.total()
     for draw in draws:
@@ -123,8 +128,10 @@ def test_growth_draws_one_published_amplitude_per_image() -> None:
     assert {one.amplitude_mm2 for draw in coarse for one in draw.growth} == {-88, -72, 60, 100}
 
 
-def test_intensities_are_drawn_with_published_frequencies_and_ranges() -> None:
-    draws = [draw.appearance for draw in _draws(SynthesisSettings(), 500)]
+def test_intensities_are_drawn_with_published_frequencies_and_ranges(
+    default_draws: list[FollowupDraw],
+) -> None:
+    draws = [draw.appearance for draw in default_draws]
     for values, share, low, high in (
         ([draw.noise_variance for draw in draws], 1.0, 0.0, 0.05),
         ([draw.blur_mm[1] if draw.blur_mm else None for draw in draws], 0.1, 0.1, 0.2),
@@ -138,8 +145,8 @@ def test_intensities_are_drawn_with_published_frequencies_and_ranges() -> None:
         assert found.mean() == pytest.approx((low + high) / 2, abs=edge)
 
 
-def test_motion_is_drawn_with_published_frequencies_and_ranges() -> None:
-    draws = [draw.motion for draw in _draws(SynthesisSettings(), 500)]
+def test_motion_is_drawn_with_published_frequencies_and_ranges(default_draws: list[FollowupDraw]) -> None:
+    draws = [draw.motion for draw in default_draws]
     scalings = [draw.scaling for draw in draws if draw.scaling != 1]
     assert len(scalings) / len(draws) == pytest.approx(0.5, abs=0.05)
     for values, low, high in (

@@ -64,7 +64,7 @@ FIXED_MM, MOVING_MM = PLACES_MM + [0.0, 0.0, 30.0], PLACES_MM + bump(PLACES_MM)
 def quick() -> Iterator[None]:
     """Large voxels, as for whole bodies: the small phantom would get small ones and take long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(deformable, "_VOXELS", 200_000)
+        patch.setattr(deformable, "_VOXELS", 100_000)
         yield
 
 

@@ -129,7 +129,7 @@ def run_step(step: Step, context: ComparisonContext, until: float) -> float:
         LongilesionError: the step cannot be carried out.
     """
     start = time.monotonic()
-    with contextlib.suppress(CollapsedFoldError, BudgetSpentError):
+    with contextlib.suppress(CollapsedFoldError, BudgetSpentError), _only_errors():
         if isinstance(step, TrainStep):
             _train(step, context, until)
         else:
@@ -152,21 +152,19 @@ def _train(step: TrainStep, context: ComparisonContext, until: float) -> None:
         device=context.device,
         until=until,
     )
-    with _only_errors():
-        train_ensemble(job)
+    train_ensemble(job)
 
 
 def _predict(step: PredictStep, context: ComparisonContext, until: float) -> None:
     pairs, model = step.pairs(context), context.folder.model(step.row)
     assert pairs is not None, "there are steps for test patients only if there is a test set"
     outputs = [(setting, step.output(context, setting)) for setting in step.settings]
-    with _only_errors():
-        predict_pairs(pairs, model, step.folds, outputs, context.device, until)
+    predict_pairs(pairs, model, step.folds, outputs, context.device, until)
 
 
 @contextlib.contextmanager
 def _only_errors() -> Iterator[None]:
-    """Keep the package from logging details of a step, for which the scheduler logs one line."""
+    """Keep the package from logging details of a step, which has one line when it ends."""
     log = logging.getLogger(__name__.partition(".")[0])
     level = log.level
     log.setLevel(logging.ERROR)

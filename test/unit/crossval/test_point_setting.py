@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.case.case import PointSource
-from model.case.geometry import Geometry, flip_order
+from model.case.geometry import Geometry, Vector, flip_order
 from model.crossval.pairs import EvaluationPair
 from model.crossval.point_setting import PointSetting
 from model.data.dataset import RawLesion, RawScan
 from model.data.prepared_grid import prepared_grid
 from model.errors import InputError
+from model.network.plan import Plan
 
 from ...helpers import training_phantoms as phantoms
 from ...helpers.crossval_cases import GRIDS
@@ -26,7 +27,7 @@ PAIR = EvaluationPair("anna", "a-to-b", SCAN, SCAN, ())
 LESION = RawLesion(7, "a", "b", (7,), (1.0, 2.0, 3.0), (10.0, 11.0, 12.0), (13.5, 14.25, 15.0))
 
 
-def _network_voxel(point_xyz, grid: Geometry, plan) -> tuple[int, int, int]:
+def _network_voxel(point_xyz: Vector, grid: Geometry, plan: Plan) -> tuple[int, int, int]:
     axial = grid.axial_map().point(flip_order(point_xyz), grid.shape_zyx)
     return prepared_grid(grid, grid, plan).index(axial)
 
@@ -55,7 +56,9 @@ def test_the_setting_prefers_its_kind_of_point() -> None:
     spacing=st.sampled_from([(1.0, 1.0, 1.0), (3.0, 2.0, 2.0), (0.7, 0.7, 0.7), (1.2, 1.3, 1.1)]),
     grid=st.sampled_from(GRIDS),
 )
-def test_noise_shifts_by_whole_voxels_inside_the_scan(point, lesion_id, noise, seed, spacing, grid) -> None:
+def test_noise_shifts_by_whole_voxels_inside_the_scan(
+    point: Vector, lesion_id: int, noise: int, seed: int, spacing: Vector, grid: Geometry
+) -> None:
     plan = replace(phantoms.plan(), spacing_zyx=spacing)
     lesion = replace(LESION, lesion_id=lesion_id, propagated_point_xyz=point)
     shifted = PointSetting("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)

@@ -65,7 +65,9 @@ def _case(folder: Path, pair: EvaluationPair, setting: PointSetting, weights: Pa
         target.mkdir(parents=True)
         assert file is not None
         shutil.copy(file, target / "image.mha")
-    before = {lesion.lesion_id: lesion.baseline_point_xyz for lesion in pair.lesions}
+    before = {
+        lesion.lesion_id: lesion.baseline_point_xyz for lesion in pair.lesions if lesion.baseline_point_xyz
+    }
     after = {lesion.lesion_id: setting.point_xyz(pair, lesion, grid, plan) for lesion in pair.lesions}
     write_clicks(folder / "primary-baseline-lesion-clicks.json", before)
     write_clicks(folder / "primary-followup-lesion-clicks.json", after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
-from model.case.geometry import AxisMap, Box, Index
+from model.case.geometry import Array, AxisMap, Box, Index, Vector
 from model.network.encoding import HeatMap, heat_map
 from model.network.patches import NetworkGrid
 from model.training import augment
@@ -23,15 +24,15 @@ from model.training.sampler import Sampler
 
 from ...helpers.training_phantoms import PATCH, SHAPE, config, only, pair, patients, scan
 
-_ALWAYS = {"rotation_probability": 1.0, "scaling_probability": 1.0, "intensity": False}
+_ALWAYS: dict[str, Any] = {"rotation_probability": 1.0, "scaling_probability": 1.0, "intensity": False}
 
 
-def _transformed_ball(transform: SpatialTransform, centre: np.ndarray, radius: float) -> np.ndarray:
+def _transformed_ball(transform: SpatialTransform, centre: Array, radius: float) -> Array:
     """The mask of a ball after the transform."""
     box = transform.source_box()
     offset = np.indices(box.shape_zyx).transpose(1, 2, 3, 0) + box.start_zyx - centre
     ball = (np.linalg.norm(offset, axis=-1) <= radius).astype(np.float32)
-    return transform.transform_volumes(ball[None])[0] > 0.5
+    return np.asarray(transform.transform_volumes(ball[None])[0] > 0.5)
 
 
 @settings(max_examples=60, deadline=None)
@@ -43,7 +44,7 @@ def _transformed_ball(transform: SpatialTransform, centre: np.ndarray, radius: f
     inside=st.tuples(*[st.floats(-1, 1)] * 3),
 )
 def test_a_transformed_point_lies_on_its_transformed_lesion(
-    seed: int, centre: tuple, pivot: tuple, radius: float, inside: tuple
+    seed: int, centre: Index, pivot: Index, radius: float, inside: Vector
 ) -> None:
     transform = draw_spatial(TrainingConfig(**_ALWAYS), PATCH, pivot, np.random.default_rng(seed))
     offset = np.asarray(inside)
@@ -112,7 +113,7 @@ def test_mirroring_augmentation_mirrors_all_channels_and_the_target() -> None:
             if np.array_equal(np.flip(plain.target, axes), mirrored.target)
             and np.array_equal(np.flip(plain.channels[0], axes), mirrored.channels[0])
         )
-        flipped = np.flip(plain.channels, [axis + 1 for axis in axes]) if axes else plain.channels
+        flipped = np.flip(plain.channels, tuple(axis + 1 for axis in axes)) if axes else plain.channels
         assert np.allclose(flipped, mirrored.channels, atol=1e-6)
         axes_seen.add(axes)
     assert len(axes_seen) == 8
@@ -193,12 +194,14 @@ def _parameters(transform: object) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("flat", "planes"), [(False, None), (True, (0.0,))])
-def test_intensity_augmentation_has_the_published_parameters(flat: bool, planes: tuple | None) -> None:
+def test_intensity_augmentation_has_the_published_parameters(
+    flat: bool, planes: tuple[float, ...] | None
+) -> None:
     """nnU-Net's set in its order: probability, transform, parameters."""
-    each = {"synchronize_channels": False, "p_per_channel": 1}
-    some = {"synchronize_channels": False, "p_per_channel": 0.5}
-    gamma = {"gamma": (0.7, 1.5), "p_retain_stats": 1}
-    expected = [
+    each: dict[str, object] = {"synchronize_channels": False, "p_per_channel": 1}
+    some: dict[str, object] = {"synchronize_channels": False, "p_per_channel": 0.5}
+    gamma: dict[str, object] = {"gamma": (0.7, 1.5), "p_retain_stats": 1}
+    expected: list[tuple[float, str, dict[str, object]]] = [
         (
             0.1,
             "GaussianNoiseTransform",

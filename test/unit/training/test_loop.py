@@ -50,6 +50,11 @@ def test_a_skipped_step_updates_no_weight_and_does_not_count_in_the_mean_loss(
     assert record.training_loss == 0.5 and len(updates) == 1
 
 
+def _gradient(weight: torch.Tensor) -> torch.Tensor:
+    assert weight.grad is not None
+    return weight.grad.clone()
+
+
 def test_gradients_accumulated_over_micro_batches_equal_those_of_the_batch() -> None:
     settings = config(batch_size=4, batch_dice=False)
     batch = training_batches(settings, (0, 1, 2, 3))[0]
@@ -59,7 +64,7 @@ def test_gradients_accumulated_over_micro_batches_equal_those_of_the_batch() -> 
             new_network(plan(features=4), settings), replace(settings, micro_batch=micro), ALONE
         )
         loss = trainer.gradients(batch)
-        computed.append((loss, [p.grad.clone() for p in trainer.network.parameters()]))
+        computed.append((loss, [_gradient(weight) for weight in trainer.network.parameters()]))
     for loss, gradients in computed[1:]:
         assert loss == pytest.approx(computed[0][0], abs=1e-5)
         for one, other in zip(computed[0][1], gradients, strict=True):

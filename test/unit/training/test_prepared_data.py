@@ -25,7 +25,7 @@ from ...helpers import training_phantoms as phantoms
 from ...helpers.log_messages import messages
 from ...helpers.training_phantoms import MemoryScan
 
-_STAMP: dict = {"settings": "", "files": []}
+_STAMP: dict[str, object] = {"settings": "", "files": []}
 
 
 def _write_scan(folder: Path, patient: str, scan: MemoryScan) -> None:
@@ -113,7 +113,7 @@ def test_scans_prepared_with_another_plan_are_refused(tmp_path: Path) -> None:
         ([{"train": ["A"]}], "expected a list of train and val"),
     ],
 )
-def test_invalid_folds_are_refused(tmp_path: Path, splits: list, message: str) -> None:
+def test_invalid_folds_are_refused(tmp_path: Path, splits: list[dict[str, list[str]]], message: str) -> None:
     _prepared(tmp_path)
     (tmp_path / "splits_final.json").write_text(json.dumps(splits))
     with pytest.raises(InputError, match=message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def _draws(count: int, which: int | None = None, **changes: object) -> list[Draw
     return [sampler.draw(rng) for _ in range(count)]
 
 
-def _is_uniform(counts: Counter, kinds: int) -> bool:
+def _is_uniform(counts: Counter[Any], kinds: int) -> bool:
     assert len(counts) == kinds
     return bool(chisquare(list(counts.values())).pvalue > 1e-3)
 

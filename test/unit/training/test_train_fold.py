@@ -15,6 +15,8 @@ import torch
 
 from model.errors import InputError, WeightsError
 from model.network.encoding import HeatMap
+from model.network.plan import Plan
+from model.network.resenc_unet import ResEncUNet
 from model.network.weights import load_fold
 from model.training.checkpoint import BEST, FINAL, LATEST, read_latest
 from model.training.config import TrainingConfig
@@ -145,9 +147,10 @@ def test_copied_initial_weights_are_logged(tmp_path: Path, caplog: pytest.LogCap
 def test_a_collapsed_fold_is_stopped_and_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     job = fold_job(tmp_path, epochs=20, iterations=1, learning_rate=1e-12, health_warmup=2, health_patience=3)
 
-    def background_only(plan_: object, settings: TrainingConfig) -> torch.nn.Module:
-        network = new_network(plan_, settings)  # type: ignore[arg-type]
+    def background_only(plan_: Plan, settings: TrainingConfig) -> ResEncUNet:
+        network = new_network(plan_, settings)
         for head in network.decoder.seg_layers:
+            assert isinstance(head, torch.nn.Conv3d) and head.bias is not None
             torch.nn.init.zeros_(head.weight)
             head.bias.data = torch.tensor([9.0, -9.0])
         return network
@@ -192,7 +195,7 @@ def test_the_best_checkpoint_is_that_of_the_best_moving_average(
     assert all(torch.equal(kept[name], tensor) for name, tensor in weights[3].items())
     assert any(not torch.equal(kept[name], tensor) for name, tensor in weights[4].items())
     progress = read_latest(job.folder / LATEST).progress
-    assert (progress.ema, progress.best_ema) == (pytest.approx(0.51526), pytest.approx(0.5614))
+    assert [progress.ema, progress.best_ema] == pytest.approx([0.51526, 0.5614])
 
 
 def test_a_fold_stops_when_its_time_is_over_and_resumes(

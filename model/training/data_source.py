@@ -88,17 +88,17 @@ class Patients:
     pairs: tuple[tuple[ScanPair, ...], ...]
 
 
-def patients_of(pairs: Sequence[ScanPair], wanted: Sequence[str] | None = None) -> Patients:
+def patients_of(pairs: Sequence[ScanPair], patients: Sequence[str] | None = None) -> Patients:
     """Group scan pairs by patient.
 
     Args:
         pairs: of any patients.
-        wanted: names of the patients of a fold; None takes all.
+        patients: names of the patients of a fold; None takes all.
 
     Raises:
-        InputError: no pair is left, or a wanted patient has none.
+        InputError: no pair is left, or one of the patients has none.
     """
-    names = sorted({pair.patient_id for pair in pairs} if wanted is None else set(wanted))
+    names = sorted({pair.patient_id for pair in pairs} if patients is None else set(patients))
     grouped = tuple(tuple(pair for pair in pairs if pair.patient_id == name) for name in names)
     for name, group in zip(names, grouped, strict=True):
         if not group:
@@ -106,7 +106,7 @@ def patients_of(pairs: Sequence[ScanPair], wanted: Sequence[str] | None = None) 
                 f"patient {name}: has no prepared pair of scans; expected one, as a fold lists the patient"
             )
     if not names:
-        raise InputError("training data: contain no pair of scans; expected one patient or more")
+        raise InputError("training data: contains no pair of scans; expected one patient or more")
     return Patients(tuple(names), grouped)
 
 

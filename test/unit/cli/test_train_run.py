@@ -36,7 +36,7 @@ def test_settings_start_from_the_preset(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_both_stages_share_network_settings_but_not_the_schedule(capsys: pytest.CaptureFixture[str]) -> None:
-    found = _settings(
+    values = _settings(
         capsys,
         "--pretrain",
         "synthetic",
@@ -46,10 +46,10 @@ def test_both_stages_share_network_settings_but_not_the_schedule(capsys: pytest.
         "pretrain.epochs=7",
         "pretrain.seed=6",
     )
-    assert (found["variant"], found["pretrain.variant"]) == ("point", "point")
-    assert (found["epochs"], found["pretrain.epochs"]) == ("3", "7")
-    assert (found["learning_rate"], found["pretrain.learning_rate"]) == ("0.001", "0.01")
-    assert (found["seed"], found["pretrain.seed"]) == ("5", "6")
+    assert (values["variant"], values["pretrain.variant"]) == ("point", "point")
+    assert (values["epochs"], values["pretrain.epochs"]) == ("3", "7")
+    assert (values["learning_rate"], values["pretrain.learning_rate"]) == ("0.001", "0.01")
+    assert (values["seed"], values["pretrain.seed"]) == ("5", "6")
 
 
 def test_batch_settings_are_those_of_the_plan_if_data_are_given(
@@ -57,15 +57,15 @@ def test_batch_settings_are_those_of_the_plan_if_data_are_given(
 ) -> None:
     phantoms.write_plan(tmp_path, phantoms.plan())
     assert _settings(capsys)["batch_size"] == "0  # the plan's"
-    found = _settings(capsys, "--data", str(tmp_path), "--pretrain", "synthetic", "pretrain.batch_size=7")
-    assert (found["batch_size"], found["pretrain.batch_size"]) == ("3", "7")
-    assert (found["batch_dice"], found["pretrain.batch_dice"]) == ("true", "true")
+    values = _settings(capsys, "--data", str(tmp_path), "--pretrain", "synthetic", "pretrain.batch_size=7")
+    assert (values["batch_size"], values["pretrain.batch_size"]) == ("3", "7")
+    assert (values["batch_dice"], values["pretrain.batch_dice"]) == ("true", "true")
 
 
 def test_settings_may_precede_and_follow_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "run", "workers=0", "--fold", "0", "epochs=7", "--settings", "seed=3"]) == 0
-    found = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
-    assert (found["workers"], found["epochs"], found["seed"]) == ("0", "7", "3")
+    values = dict(line.split("=", 1) for line in capsys.readouterr().out.splitlines())
+    assert (values["workers"], values["epochs"], values["seed"]) == ("0", "7", "3")
 
 
 @pytest.mark.parametrize(

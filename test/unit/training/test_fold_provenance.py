@@ -167,8 +167,10 @@ def test_folds_of_earlier_versions_count_if_their_inputs_are_older(
     train_ensemble(job)
     for folder in (work / "out" / "fold_0", work / "out" / "pretraining" / "fold_shared"):
         path = folder / "config.json"
-        known, begun = json.loads(path.read_text()), path.stat().st_mtime_ns
-        path.write_text(json.dumps({k: v for k, v in known.items() if k not in ("scans", "initial_weights")}))
+        document, begun = json.loads(path.read_text()), path.stat().st_mtime_ns
+        path.write_text(
+            json.dumps({k: v for k, v in document.items() if k not in ("scans", "initial_weights")})
+        )
         os.utime(path, ns=(begun, begun))
     caplog.clear()
     train_ensemble(_job(work))
@@ -179,13 +181,13 @@ def test_folds_of_earlier_versions_count_if_their_inputs_are_older(
 
 
 def test_provenance_fields_are_not_settings() -> None:
-    known = TrainingConfig(scans="a", initial_weights="b")
-    assert first_difference(known, TrainingConfig()) is None
-    assert first_difference(known, replace(known, scans="c")) == "scans"
-    assert first_difference(known, replace(known, checkpoint_every=1)) is None
-    assert not any(line.startswith(("scans=", "initial_weights=")) for line in setting_lines(known))
+    recorded = TrainingConfig(scans="a", initial_weights="b")
+    assert first_difference(recorded, TrainingConfig()) is None
+    assert first_difference(recorded, replace(recorded, scans="c")) == "scans"
+    assert first_difference(recorded, replace(recorded, checkpoint_every=1)) is None
+    assert not any(line.startswith(("scans=", "initial_weights=")) for line in setting_lines(recorded))
     with pytest.raises(InputError, match="scans: is an unknown setting"):
-        with_overrides(known, ["scans=x"])
+        with_overrides(recorded, ["scans=x"])
 
 
 def test_a_collapsed_pretraining_is_tried_and_reported_once(

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import blosc2  # type: ignore[import-untyped]
+import blosc2
 import numpy as np
 import numpy.typing as npt
 

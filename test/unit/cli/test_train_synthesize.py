@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from model.case.clicks import read_clicks, write_clicks
+from model.case.geometry import Box
 from model.case.images import read_image, write_image
 from model.cli import train_synthesize as synthesize_command
 from model.data.formats.manifest import read_manifest
@@ -348,9 +349,7 @@ def test_invalid_options_and_files_are_refused(files: tuple[Path, Path], tmp_pat
             _run(*options)
 
 
-def _box():  # type: ignore[no-untyped-def]
-    from model.case.geometry import Box
-
+def _box() -> Box:
     return Box((0, 0, 0), (4, 4, 4))
 
 

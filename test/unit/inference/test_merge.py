@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from model.case.case import LesionPrompt, LesionResult, PointSource, PromptPoint, Scan, Slot, TimePointName
 from model.case.geometry import AxisMap, Box, Geometry, Vector
 from model.inference.merge import label_dtype, merge
+from model.inference.options import OverlapRule
 
 SHAPE = (5, 6, 7)
 # Spacing of powers of two: distances of whole voxels are exact, so that ties are ties.
@@ -72,7 +74,9 @@ def _plain(results: list[LesionResult], rule: str) -> npt.NDArray[np.int64]:
 @pytest.mark.parametrize("rule", ["probability", "max-id"])
 @given(lesions(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=120)
-def test_each_voxel_is_assigned_to_the_best_claim_in_any_order(rule, results, random) -> None:  # type: ignore[no-untyped-def]
+def test_each_voxel_is_assigned_to_the_best_claim_in_any_order(
+    rule: OverlapRule, results: list[LesionResult], random: Random
+) -> None:
     dtype = label_dtype([result.prompt.lesion_id for result in results])
     merged = merge(SCAN, results, rule, dtype)
     np.testing.assert_array_equal(merged, _plain(results, rule))

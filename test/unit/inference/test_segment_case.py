@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.case.case import Case, LesionPrompt, PointSource, Slot
+from model.case.case import Case, LesionPrompt, PointSource, Scan, Slot
 from model.case.challenge import discover, read_case
 from model.errors import AllLesionsFailedError
 from model.inference.case_result import CaseResult, LesionStatus
@@ -118,7 +118,7 @@ def test_an_error_if_all_lesions_fail(
 
 
 def test_a_case_without_lesions(case: Case, model: LoadedModel) -> None:
-    def without_lesions(scans: Sequence) -> tuple:  # type: ignore[type-arg]
+    def without_lesions(scans: Sequence[Scan]) -> tuple[Scan, ...]:
         return tuple(
             replace(scan, clicks=(), mask=None if scan.mask is None else np.zeros_like(scan.mask))
             for scan in scans

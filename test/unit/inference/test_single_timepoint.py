@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet  # type: ignore[import-untyped]
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 from torch.nn.functional import interpolate
 
 from model.case.case import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet  # type: ignore[import-untyped]
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
 from model.network.plan import Architecture
 from model.network.resenc_unet import ResEncUNet, canonical_state

@@ -17,9 +17,10 @@ from model.propagation.register.linear import LinearTransform
 from model.propagation.register.stored import read_transform, save_transform
 from model.synthesis import label_warp, saved_displacement
 from model.synthesis.appearance import apply_appearance, halo_slices
-from model.synthesis.draw_types import AppearanceDraw, MotionDraw
+from model.synthesis.draw_types import AppearanceDraw, FollowupDraw, MotionDraw
 from model.synthesis.motion import build_motion
-from model.synthesis.scan_lesions import labelled_lesions
+from model.synthesis.random_draws import draw_followup
+from model.synthesis.scan_lesions import ScanLesions, labelled_lesions
 from model.synthesis.settings import AppearanceSettings, MotionSettings, SynthesisSettings
 
 from ...helpers.synthesis_phantom import BIG, GRID, SMALL, STILL, made, scan
@@ -133,9 +134,11 @@ def test_scattered_pieces_of_a_small_lesion_are_placed_separately(monkeypatch: p
 
 
 def test_drawn_motion_has_the_published_ranges() -> None:
-    scalings, angles, shifts = [], [], []
+    scalings: list[float] = []
+    angles: list[float] = []
+    shifts: list[float] = []
     for number in range(1, 25):
-        draw, _ = _drawn(number)
+        draw = _drawn(number)
         scalings.append(draw.motion.scaling)
         angles += draw.motion.angles_deg
         shifts += draw.motion.translation_mm
@@ -145,12 +148,8 @@ def test_drawn_motion_has_the_published_ranges() -> None:
     assert 3 < max(shifts) <= 5 and -5 <= min(shifts) < -3
 
 
-def _drawn(number: int):  # type: ignore[no-untyped-def]
-    from model.synthesis.random_draws import draw_followup
-    from model.synthesis.scan_lesions import ScanLesions
-
-    lesions = ScanLesions((), ())
-    return draw_followup(lesions, SynthesisSettings(), 1, "scan", number), lesions
+def _drawn(number: int) -> FollowupDraw:
+    return draw_followup(ScanLesions((), ()), SynthesisSettings(), 1, "scan", number)
 
 
 def test_noise_has_the_stated_strength_and_does_not_depend_on_slabs() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from model.case.voxel_checks import MAX_LESION_ID
-from model.synthesis.compose_followup import Baseline
+from model.synthesis.compose_followup import Baseline, Followup
 from model.synthesis.followup_record import SyntheticFate, SyntheticLesion, lesion_records
 from model.synthesis.random_draws import draw_followup
 from model.synthesis.scan_lesions import LabelledLesion, ScanLesions, find_scan_lesions, near_pairs
+from model.synthesis.settings import SynthesisSettings
 
 from ...helpers.synthesis_phantom import (
     BIG,
@@ -33,7 +35,9 @@ SPACING = GRID.spacing_zyx
 TOUCHING = np.ones((3, 3, 3))
 
 
-def _records(baseline: Baseline, settings, **options):  # type: ignore[no-untyped-def]
+def _records(
+    baseline: Baseline, settings: SynthesisSettings, **options: Any
+) -> tuple[Followup, dict[int, SyntheticLesion]]:
     draw, followup = made(baseline, settings, **options)
     lesions = find_scan_lesions(baseline.labels, SPACING, settings.events.merge_max_gap_mm)
     return followup, {r.lesion_id: r for r in lesion_records(lesions, draw, followup, GRID)}

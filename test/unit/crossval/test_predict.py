@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from model.case.case import PointSource
+from model.case.case import LesionPrompt, LesionResult, PointSource
 from model.case.clicks import write_clicks
 from model.case.images import read_geometry, read_image, write_image
 from model.cli.case_run import CaseRun
@@ -132,7 +132,9 @@ def test_only_propagated_points_are_boosted(
     boosted: list[int] = []
     segment = BoostedSegmenter.segment
 
-    def record(self, prompts):  # type: ignore[no-untyped-def]
+    def record(
+        self: BoostedSegmenter, prompts: Sequence[LesionPrompt]
+    ) -> Iterator[LesionResult | LesionFailure]:
         boosted.extend(prompt.lesion_id for prompt in prompts)
         yield from segment(self, prompts)
 
@@ -281,7 +283,7 @@ def test_a_failed_lesion_is_scored_as_missing_and_predicted_again(
 ) -> None:
     segment = Segmenter.segment
 
-    def failing(self, prompts):  # type: ignore[no-untyped-def]
+    def failing(self: Segmenter, prompts: Sequence[LesionPrompt]) -> Iterator[LesionResult | LesionFailure]:
         for prompt in prompts:
             if prompt.lesion_id in (2, 3):
                 yield LesionFailure(prompt, RuntimeError("out of luck"))

@@ -18,16 +18,28 @@ if TYPE_CHECKING:
     from .api import evaluate, load_model, read_scan, register, segment, track
     from .api_results import Lesion, PairRegistration, Segmentation
     from .case.case import Scan
-    from .errors import LongilesionError
+    from .errors import (
+        AllLesionsFailedError,
+        InputError,
+        LongilesionError,
+        MemoryExhaustedError,
+        WeightsError,
+    )
+    from .evaluation.evaluate_arrays import ArrayEvaluation
     from .inference.user_segmenter import SegmentRequest
 
 __all__ = [
+    "AllLesionsFailedError",
+    "ArrayEvaluation",
+    "InputError",
     "Lesion",
     "LongilesionError",
+    "MemoryExhaustedError",
     "PairRegistration",
     "Scan",
     "SegmentRequest",
     "Segmentation",
+    "WeightsError",
     "__version__",
     "evaluate",
     "load_model",
@@ -42,7 +54,12 @@ _ELSEWHERE = {
     "PairRegistration": ".api_results",
     "Segmentation": ".api_results",
     "Scan": ".case.case",
+    "AllLesionsFailedError": ".errors",
+    "ArrayEvaluation": ".evaluation.evaluate_arrays",
+    "InputError": ".errors",
     "LongilesionError": ".errors",
+    "MemoryExhaustedError": ".errors",
+    "WeightsError": ".errors",
     "SegmentRequest": ".inference.user_segmenter",
 }
 

@@ -92,7 +92,8 @@ def read_scan(
         click_file = Path(clicks) if isinstance(clicks, str | Path) else None
         files = ScanFiles(Slot.PRIMARY, Path(ct), Path(mask) if mask is not None else None, click_file)
         (scan,), warnings = read_scans([("scan", files)])
-        scan = replace(scan, warnings=tuple(warnings))
+        prefix = f"{scan.name}-"
+        scan = replace(scan, warnings=tuple(warning.removeprefix(prefix) for warning in warnings))
         if clicks is None or isinstance(clicks, str | Path):
             return scan
         return replace(scan, clicks=make_clicks(clicks, scan.axes, scan.file_geometry.shape_zyx))
@@ -131,20 +132,22 @@ def segment(
         Labelmap on the follow-up's grid, and one entry per lesion.
 
     Raises:
-        InputError: an option that does not exist.
+        InputError: an option that does not exist, or an argument of another type.
         AllLesionsFailedError: there are lesions, and none of them could be segmented.
         MemoryExhaustedError: out of memory after every smaller way of computing.
     """
     from .inference.segment_case import segment_case
 
+    before, after = _named(baseline, TimePointName.BASELINE), _named(followup, TimePointName.FOLLOWUP)
     case = Case(
-        TimePoint(TimePointName.BASELINE, (replace(baseline, time_point="baseline", slot=Slot.PRIMARY),)),
-        TimePoint(TimePointName.FOLLOWUP, (replace(followup, time_point="followup", slot=Slot.PRIMARY),)),
-        (*baseline.warnings, *followup.warnings),
+        TimePoint(TimePointName.BASELINE, (before,)),
+        TimePoint(TimePointName.FOLLOWUP, (after,)),
+        tuple(f"{scan.time_point}: {warning}" for scan in (before, after) for warning in scan.warnings),
     )
-    options = CaseOptions(overlap, backend, _checked_boost(boost))
+    options = CaseOptions(overlap, backend, boost)
     on_lesion = None if progress is None else lambda _lesion, done, total: progress(done, total)
-    return segmentation_of_case(segment_case(case, _segmenter(model, boost), options, on_lesion=on_lesion))
+    segmenter = _segmenter(model, boost)
+    return segmentation_of_case(segment_case(case, segmenter, options, on_lesion=on_lesion))
 
 
 def track(
@@ -161,7 +164,7 @@ def track(
 
     Args:
         model: as for `segment`.
-        scans: one scan per time point, the earliest first.
+        scans: one scan per time point, the earliest first; their ``time_point`` names stay if they differ.
         topology: ``star``, ``chain``, ``recentre`` or ``recentre-mask``, see docs/tracking.md.
         source: index of the scan to start from; None takes the first with a mask, otherwise with a click.
         backend: registration back end, a name or ``module:function``.
@@ -181,8 +184,13 @@ def track(
 
     if len(scans) < 2:
         raise InputError(f"scans: has {len(scans)} of them; expected two or more")
-    named = [replace(scan, time_point=str(index), slot=Slot.PRIMARY) for index, scan in enumerate(scans)]
-    series = make_series("patient", named, None if source is None else str(source))
+    names = [scan.time_point if isinstance(scan, Scan) else "" for scan in scans]
+    if len(set(names)) < len(names):
+        names = [str(index) for index in range(len(scans))]
+    named = [_named(scan, name) for scan, name in zip(scans, names, strict=True)]
+    if source is not None and not 0 <= source < len(scans):
+        raise InputError(f"source: is {source}; expected an index from 0 to {len(scans) - 1}")
+    series = make_series("patient", named, None if source is None else names[source])
     done: list[str] = []
 
     def on_time_point(tracked: TrackedTimePoint) -> None:
@@ -197,7 +205,8 @@ def track(
         _tracking_options(topology, backend),
         on_time_point,
     )
-    return [segmentation_of_time_point(point) for point in result.time_points]
+    messages = () if callable(model) else (*model.warnings, *model.ensemble.notes)
+    return [segmentation_of_time_point(point, messages) for point in result.time_points]
 
 
 def register(
@@ -220,6 +229,7 @@ def register(
     from .propagation.register import RegistrationImage
     from .propagation.register import backend as load_backend
 
+    fixed, moving = _named(fixed, TimePointName.FOLLOWUP), _named(moving, TimePointName.BASELINE)
     images = [RegistrationImage(scan.ct, scan.geometry, scan.name) for scan in (fixed, moving)]
     return PairRegistration(fixed, moving, load_backend(backend, device).register(*images))
 
@@ -250,12 +260,11 @@ def evaluate(
     return evaluate_arrays(reference, prediction, spacing_zyx=spacing_zyx, definition=definition)
 
 
-def _checked_boost(boost: str) -> str:
-    from .inference.options import BOOSTS
-
-    if boost not in BOOSTS:
-        raise InputError(f"boost: is {boost!r}; expected one of {', '.join(BOOSTS)}")
-    return boost
+def _named(scan: Scan, time_point: str) -> Scan:
+    """The scan as the primary one of a time point."""
+    if not isinstance(scan, Scan):
+        raise InputError(f"{time_point}: is a {type(scan).__name__}; expected a Scan, e.g. from read_scan")
+    return replace(scan, time_point=time_point, slot=Slot.PRIMARY)
 
 
 def _segmenter(
@@ -263,6 +272,7 @@ def _segmenter(
 ) -> LoadedModel | RobustSegmenter:
     """The model, or a robust segmenter around a user's function."""
     if not callable(model):
+        _device(model)  # refuses anything else
         return model
     from .inference.boost_options import Boosting, BoostOptions
     from .inference.robust import RobustOptions, function_segmenter
@@ -274,12 +284,20 @@ def _series_segmenter(model: LoadedModel | Callable[[SegmentRequest], Any], boos
     from .inference.boost_options import Boosting, BoostOptions
     from .inference.robust import ComponentRule, RobustOptions, function_segmenter, longitudinal_segmenter
 
-    options = RobustOptions(BoostOptions(Boosting(_checked_boost(boost))), ComponentRule.ALL)
-    return function_segmenter(model, options) if callable(model) else longitudinal_segmenter(model, options)
+    options = RobustOptions(BoostOptions(Boosting(CaseOptions(boost=boost).boost)), ComponentRule.ALL)
+    if callable(model):
+        return function_segmenter(model, options)
+    _device(model)  # refuses anything else
+    return longitudinal_segmenter(model, options)
 
 
 def _device(model: LoadedModel | Callable[[SegmentRequest], Any]) -> str:
-    return "auto" if callable(model) else model.ensemble.options.registration_device
+    """Device of registrations; raises InputError for anything that is no model."""
+    if callable(model):
+        return "auto"
+    if not hasattr(model, "ensemble"):
+        raise InputError(f"model: is a {type(model).__name__}; expected one from load_model, or a function")
+    return model.ensemble.options.registration_device
 
 
 def _tracking_options(topology: str, backend: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -36,7 +36,8 @@ class Lesion:
         point_source: given, clipped, mask, box or propagated; None without a point.
         confidence_mm: estimated error of a propagated point; None for the other sources.
         is_flagged: the point should be looked at.
-        baseline_volume_ml: volume in the baseline mask; of `segment` only.
+        baseline_volume_ml: volume in the baseline mask; of `segment` only, None if the lesion has no point in
+            the follow-up.
         message: why the lesion has no voxels, or why its fate was assigned; None if there is nothing to say.
     """
 
@@ -66,7 +67,7 @@ class Segmentation:
     labelmap: Array = field(repr=False)
     lesions: Mapping[int, Lesion]
     warnings: tuple[str, ...] = ()
-    name: str = TimePointName.FOLLOWUP
+    name: str = "followup"
     _geometry: Geometry = field(default=Geometry((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), repr=False)
 
     @property
@@ -82,7 +83,12 @@ class Segmentation:
 
         Returns:
             Boolean array (z, y, x) of the labelmap's shape; all False for a lesion without voxels.
+
+        Raises:
+            KeyError: there is no such lesion.
         """
+        if lesion_id not in self.lesions:
+            raise KeyError(lesion_id)
         return np.asarray(self.labelmap == lesion_id)
 
     def to_image(self) -> sitk.Image:
@@ -173,10 +179,16 @@ def segmentation_of_case(result: CaseResult) -> Segmentation:
     return Segmentation(
         result.labelmaps[Slot.PRIMARY],
         {outcome.lesion_id: _lesion(outcome) for outcome in result.outcomes},
-        result.warnings,
-        TimePointName.FOLLOWUP,
+        _case_warnings(result),
+        str(TimePointName.FOLLOWUP),
         result.geometry(Slot.PRIMARY),
     )
+
+
+def _case_warnings(result: CaseResult) -> tuple[str, ...]:
+    if result.outcomes:
+        return result.warnings
+    return (*result.warnings, "no lesion: the baseline has no lesion mask, and neither scan has a click")
 
 
 def _lesion(outcome: LesionOutcome) -> Lesion:
@@ -203,8 +215,8 @@ def _prompt_point(prompt: LesionPrompt | None) -> tuple[Vector | None, str | Non
     return _array_point(prompt.followup, point.point_zyx), str(point.source)
 
 
-def segmentation_of_time_point(tracked: TrackedTimePoint) -> Segmentation:
-    """The result of a tracked time point with one scan."""
+def segmentation_of_time_point(tracked: TrackedTimePoint, messages: Sequence[str] = ()) -> Segmentation:
+    """The result of a tracked time point with one scan; ``messages`` are warnings about the model."""
     (scan,) = tracked.time_point.scans
     lesion_warnings = [
         f"lesion {lesion.lesion_id}: {warning}" for lesion in tracked.lesions for warning in lesion.warnings
@@ -212,7 +224,7 @@ def segmentation_of_time_point(tracked: TrackedTimePoint) -> Segmentation:
     return Segmentation(
         tracked.labelmaps[scan.slot],
         {lesion.lesion_id: _tracked_lesion(lesion) for lesion in tracked.lesions},
-        (*scan.warnings, *tracked.warnings, *lesion_warnings),
+        (*scan.warnings, *tracked.warnings, *lesion_warnings, *messages),
         tracked.name,
         scan.file_geometry,
     )
@@ -233,7 +245,10 @@ def _tracked_lesion(lesion: TrackedLesion) -> Lesion:
 
 
 def _points(points_zyx: npt.ArrayLike) -> FloatArray:
-    points = np.asarray(points_zyx, np.float64)
+    try:
+        points = np.asarray(points_zyx, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError("points_zyx: is no array of numbers; expected (N, 3) voxel indices") from error
     if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
         raise InputError(
             f"points_zyx: has the shape {points.shape} or values that are not finite; expected (N, 3) indices"

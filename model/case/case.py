@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -121,8 +121,8 @@ class Scan:
     path: Path | None
     file_geometry: Geometry
     axes: AxisMap
-    ct: Array
-    mask: Array | None = None
+    ct: Array = field(repr=False)
+    mask: Array | None = field(default=None, repr=False)
     clicks: tuple[Click, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -162,7 +162,7 @@ class Scan:
         depth, height, width = ct.shape
         grid = checked_grid((depth, height, width), spacing_zyx, origin_xyz, direction)
         axes = grid.axial_map()
-        messages = hu_warnings(f"{slot}-{time_point}-ct", ct)
+        messages = hu_warnings("ct", ct)
         labelmap = None
         if mask is not None:
             labels = checked_voxels("mask", mask)
@@ -170,7 +170,7 @@ class Scan:
                 raise InputError(f"mask: has the shape {labels.shape}; expected {ct.shape}, that of hu")
             labelmap = axes.array(lesion_labels("mask", labels))
             if not labelmap.any():
-                messages.append(f"{slot}-{time_point}: the lesion mask is empty")
+                messages.append("mask: holds no lesion")
         for message in messages:
             log.warning("%s", message)
         return cls(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import WeightsError
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 class LoadedModel:
     """An ensemble, its plan, and the files it was loaded from."""
 
-    plan: Plan
-    ensemble: Ensemble
+    plan: Plan = field(repr=False)
+    ensemble: Ensemble = field(repr=False)
     manifest: WeightsManifest
 
     @property

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, TimePointName, UnsegmentedLesion
+from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, UnsegmentedLesion
 from ..case.labelmaps import LabelRegion, label_regions, point_on_lesion
 from ..errors import one_line
 from ..propagation.confidence import PropagatedPoint
@@ -143,8 +143,10 @@ class Locator:
         of a case. A fall-back transform is used even if nothing could be compared, and points that cannot be
         propagated together are propagated one by one, so that as few lesions as possible are lost.
         """
-        times: dict[str, int] = {TimePointName.BASELINE: 0, TimePointName.FOLLOWUP: 1}
-        pairs = PairRegistrations(self.registrations, times, allow_incomparable=True)
+        followups = {id(scan) for scan in self.case.followup.scans}
+        pairs = PairRegistrations(
+            self.registrations, lambda scan: int(id(scan) in followups), allow_incomparable=True
+        )
         requests = [request for lesion in lesions for request in self._requests(lesion)]
         for request in requests:
             pairs.expect(request.source, request.target, [request.point_zyx])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from ..errors import InputError
 
 DEFAULT_FOLDS = (0, 1, 2, 3, 4)
 
@@ -34,6 +37,13 @@ class ModelOptions:
     deterministic: bool = False
     batch: int | None = None
 
+    def __post_init__(self) -> None:
+        _check("precision", self.precision, ("auto", *get_args(Precision)))
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
+            raise InputError(f"device: is {self.device!r}; expected auto, cpu, cuda or cuda:N")
+        if not self.folds:
+            raise InputError("folds: is empty; expected at least one number")
+
     @property
     def registration_device(self) -> str:
         """Device for registrations: gradient-based ones have no deterministic mode on a GPU."""
@@ -56,3 +66,12 @@ class CaseOptions:
     backend: str | None = None
     boost: str = DEFAULT_BOOST
     keep_probabilities: bool = False
+
+    def __post_init__(self) -> None:
+        _check("overlap", self.overlap, get_args(OverlapRule))
+        _check("boost", self.boost, BOOSTS)
+
+
+def _check(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}: is {value!r}; expected one of {', '.join(choices)}")

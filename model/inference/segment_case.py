@@ -52,7 +52,6 @@ def segment_case(
     options: CaseOptions | None = None,
     *,
     on_lesion: OnLesion | None = None,
-    registrations: RegistrationCache | None = None,
     timings: Timings | None = None,
 ) -> CaseResult:
     """Segment every lesion of a case in its follow-up scans.
@@ -61,10 +60,9 @@ def segment_case(
         case: scans with masks and clicks, e.g. from `read_case`.
         model: the loaded model, or any robust segmenter; or a function that returns the model and is called
             after the lesions are located, so that loading may overlap with reading and locating.
-        options: how lesions are located, segmented and merged; None takes the defaults.
+        options: how lesions are located, segmented and merged; None takes the defaults. A robust segmenter
+            has its own boosting and support.
         on_lesion: called after each lesion, from the calling thread.
-        registrations: cache with the registration back end; None makes one from the options, which
-            registers on the model's device (``auto`` if the model is a function).
         timings: stopwatch to use; None starts one.
 
     Returns:
@@ -77,11 +75,12 @@ def segment_case(
         AllLesionsFailedError: there are lesions, and none of them could be segmented.
     """
     options = options or CaseOptions()
-    if registrations is None:
-        ensemble = getattr(model, "ensemble", None)
-        device = ensemble.options.registration_device if ensemble is not None else "auto"
-        registrations = RegistrationCache(LazyBackend(options.backend, device))
-    return CaseSegmentation(case, options, registrations, timings).run(model, on_lesion)
+    ensemble = getattr(model, "ensemble", None)
+    device = ensemble.options.registration_device if ensemble is not None else "auto"
+    registration = LazyBackend(options.backend, device)
+    if options.backend is not None:
+        registration.load()  # an unknown name is reported before any work is done
+    return CaseSegmentation(case, options, RegistrationCache(registration), timings).run(model, on_lesion)
 
 
 def predict_lesions(
@@ -190,6 +189,7 @@ class CaseSegmentation:
             segmenter = model
         else:
             self.model = model
+            model.ensemble.notes.clear()  # those of earlier cases
             segmenter = case_segmenter(model, self.options, self.timings)
 
         def keep(lesion: LesionResult | LesionFailure, done: int, total: int) -> None:

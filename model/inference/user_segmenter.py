@@ -42,7 +42,7 @@ class SegmentRequest:
     @property
     def image(self) -> Array:
         """CT to segment the lesion in, HU (z, y, x)."""
-        return self.prompt.followup.ct
+        return _read_only(self.prompt.followup.ct)
 
     @property
     def spacing_zyx(self) -> Vector:
@@ -74,7 +74,7 @@ class SegmentRequest:
     @property
     def baseline_image(self) -> Array:
         """CT of the baseline, HU (z, y, x)."""
-        return self.prompt.baseline.ct
+        return _read_only(self.prompt.baseline.ct)
 
     @property
     def baseline_spacing_zyx(self) -> Vector:
@@ -92,6 +92,13 @@ class SegmentRequest:
         if not self.prompt.has_mask or self.prompt.baseline.mask is None:
             return None
         return np.asarray(self.prompt.baseline.mask == self.lesion_id)
+
+
+def _read_only(array: Array) -> Array:
+    """A view that refuses to be written to: the array is the caller's own."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 class FunctionSegmenter:

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Lock
@@ -127,7 +127,7 @@ class PairRegistrations:
 
     Attributes:
         cache: registrations made so far; may be shared.
-        times: name of each time point -> its position in time. The later scan of a pair is the fixed one.
+        position: position in time of a scan. The later scan of a pair is the fixed one.
         there_and_back: register each pair in the opposite direction as well, see `reverse`.
         options: parameters of the confidence estimates.
         allow_incomparable: accept the fall-back transform of a pair of which nothing could be compared
@@ -135,7 +135,7 @@ class PairRegistrations:
     """
 
     cache: RegistrationCache
-    times: Mapping[str, int]
+    position: Callable[[Scan], int]
     there_and_back: bool = False
     options: ConfidenceOptions = field(default_factory=ConfidenceOptions)
     allow_incomparable: bool = False
@@ -196,7 +196,7 @@ class PairRegistrations:
 
     def _in_time(self, source: Scan, target: Scan) -> tuple[Scan, Scan]:
         """The later and the earlier scan."""
-        is_forward = self.times[source.time_point] < self.times[target.time_point]
+        is_forward = self.position(source) < self.position(target)
         return (target, source) if is_forward else (source, target)
 
     def _registered(self, fixed: Scan, moving: Scan) -> Registration:

@@ -136,7 +136,12 @@ class _Tracker:
     def _pairs(self) -> PairRegistrations:
         there_and_back = self._options.confidence is ConfidenceRule.THERE_AND_BACK
         options = self._options.confidence_options
-        return PairRegistrations(RegistrationCache(self._backend), self._times, there_and_back, options)
+        return PairRegistrations(
+            RegistrationCache(self._backend),
+            lambda scan: self._times[scan.time_point],
+            there_and_back,
+            options,
+        )
 
 
 def _tracked_lesion(segmented: SegmentedLesion, labelmaps: Mapping[Slot, Array]) -> TrackedLesion:

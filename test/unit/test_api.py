@@ -15,6 +15,10 @@ import pytest
 import SimpleITK as sitk
 
 import model as ll
+from model.case.case import Case, TimePoint, TimePointName
+from model.inference.options import CaseOptions
+from model.inference.robust import RobustOptions, function_segmenter
+from model.inference.segment_case import segment_case
 from test.helpers.paths import CHECKOUT, SAMPLE
 
 SHAPE, SPACING = (24, 40, 48), (2.0, 1.5, 1.0)
@@ -36,6 +40,7 @@ def _bright(request: ll.SegmentRequest) -> npt.NDArray[np.bool_]:
 HU, LESION = _hu()
 BASELINE = ll.Scan.from_array(HU, SPACING, mask=LESION * np.uint8(7))
 BARE = ll.Scan.from_array(HU, SPACING)
+CLICKED = ll.Scan.from_array(HU, SPACING, clicks={7: (12, 20, 24)})
 
 
 def _registered(moving: ll.Scan) -> Any:
@@ -63,7 +68,9 @@ def test_a_clicked_lesion_comes_back_in_the_array_of_the_caller(capsys: pytest.C
     followup = ll.Scan.from_array(hu, SPACING, clicks={7: (13, 22, 22)})
     result = ll.segment(_bright, BASELINE, followup, progress=lambda *counts: done.append(counts))
     assert np.array_equal(result.labelmap, lesion * np.uint8(7)) and result.labelmap.dtype == np.uint8
-    assert np.array_equal(result.mask(7), lesion) and not result.mask(8).any()
+    assert np.array_equal(result.mask(7), lesion)
+    with pytest.raises(KeyError):
+        result.mask(8)
     found = result.lesions[7]
     assert (found.status, found.point_zyx, found.point_source) == ("segmented", (13, 22, 22), "given")
     assert found.volume_ml == pytest.approx(lesion.sum() * 0.003)
@@ -86,9 +93,63 @@ def test_unusual_voxels_are_reported_in_the_result() -> None:
     hu = HU.astype(np.float32)
     hu[0, 0, 0] = np.nan
     scan = ll.Scan.from_array(hu, SPACING, mask=LESION, clicks={1: (12, 20, 24)})
-    assert any("NaN" in warning for warning in ll.segment(_bright, scan, BARE, backend="identity").warnings)
+    result = ll.segment(_bright, scan, BARE, backend="identity")
+    assert any(warning.startswith("baseline: ct: 1 voxels are NaN") for warning in result.warnings)
     tracked = ll.track(_bright, [scan, BARE], backend="identity")
     assert any("NaN" in warning for warning in tracked[0].warnings)
+
+
+def test_scans_without_any_lesion_are_reported() -> None:
+    result = ll.segment(_bright, BARE, BARE)
+    assert dict(result.lesions) == {} and not result.labelmap.any()
+    assert any(warning.startswith("no lesion:") for warning in result.warnings)
+    with pytest.raises(ll.InputError, match="no lesion"):
+        ll.track(_bright, [BARE, BARE])
+
+
+def test_a_failing_function_fails_its_lesion() -> None:
+    def fails_for_seven(request: ll.SegmentRequest) -> npt.NDArray[np.bool_]:
+        if request.lesion_id == 7:
+            raise ValueError("not this one")
+        return _bright(request)
+
+    clicks = {7: (12, 20, 24), 8: (12, 20, 24)}
+    result = ll.segment(fails_for_seven, BASELINE, ll.Scan.from_array(HU, SPACING, clicks=clicks))
+    assert {key: lesion.status for key, lesion in result.lesions.items()} == {7: "failed", 8: "segmented"}
+    assert "not this one" in str(result.lesions[7].message)
+    with pytest.raises(ll.AllLesionsFailedError, match="not this one"):
+        ll.segment(fails_for_seven, BASELINE, CLICKED)
+
+
+def test_a_function_cannot_write_to_the_scan() -> None:
+    def writes(request: ll.SegmentRequest) -> npt.NDArray[np.bool_]:
+        request.image[0] = 0
+        return _bright(request)
+
+    with pytest.raises(ll.AllLesionsFailedError, match="read-only"):
+        ll.segment(writes, BASELINE, CLICKED)
+
+
+def test_time_points_keep_their_names() -> None:
+    scans = [
+        ll.Scan.from_array(HU, SPACING, mask=LESION, time_point="2020-01"),
+        ll.Scan.from_array(HU, SPACING, time_point="2020-07"),
+    ]
+    assert [one.name for one in ll.track(_bright, scans, backend="identity")] == ["2020-01", "2020-07"]
+
+
+def test_a_case_of_scans_in_memory_needs_no_names() -> None:
+    """Which scan is the follow-up is known by the case, not by the scans' own time points."""
+    case = Case(TimePoint(TimePointName.BASELINE, (BASELINE,)), TimePoint(TimePointName.FOLLOWUP, (BARE,)))
+    segmenter = function_segmenter(_bright, RobustOptions())
+    result = segment_case(case, segmenter, CaseOptions(backend="identity"))
+    assert [str(outcome.status) for outcome in result.outcomes] == ["segmented"]
+
+
+def test_representations_are_short() -> None:
+    registration = repr(_registered(BASELINE))
+    assert registration == "PairRegistration(similarity=1.000, is_reliable=True)"
+    assert len(repr(BASELINE)) < 1000
 
 
 def test_flipped_and_permuted_axes_keep_their_order() -> None:
@@ -165,10 +226,17 @@ def test_labelmaps_are_compared() -> None:
     ("call", "message"),
     [
         (lambda: ll.segment(_bright, BASELINE, BASELINE, boost="more"), "boost: is 'more'; expected one of"),
-        (lambda: ll.segment(_bright, BASELINE, BARE, backend="warp"), "'warp'"),
+        (lambda: ll.segment(_bright, BASELINE, CLICKED, backend="warp"), "'warp'"),
+        (lambda: ll.segment(_bright, BASELINE, BARE, overlap="foo"), "overlap: is 'foo'"),
+        (lambda: ll.segment(None, BASELINE, BARE), "model: is a NoneType"),
+        (lambda: ll.segment(_bright, HU, BARE), "baseline: is a ndarray; expected a Scan"),
+        (lambda: ll.load_model(folds=[]), "folds: is empty"),
+        (lambda: ll.load_model(precision="fp8"), "precision: is 'fp8'"),
+        (lambda: ll.load_model(device="gpu"), "device: is 'gpu'"),
+        (lambda: _registered(BASELINE).points([(1, 2), (3,)]), "points_zyx: is no array of numbers"),
         (lambda: ll.track(_bright, [BASELINE]), "scans: has 1"),
         (lambda: ll.track(_bright, [BASELINE, BARE], topology="ring"), "topology: is 'ring'; expected"),
-        (lambda: ll.track(_bright, [BASELINE, BARE], source=5), "no time point '5'"),
+        (lambda: ll.track(_bright, [BASELINE, BARE], source=5), "source: is 5"),
         (lambda: _registered(BASELINE).points([1, 2, 3]), "points_zyx: has the shape"),
         (lambda: _registered(BASELINE).points([(0, 0, 0)], to="up"), "to: is 'up'"),
         (lambda: _registered(BARE).labelmap(), "no mask"),

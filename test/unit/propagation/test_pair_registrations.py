@@ -21,6 +21,12 @@ from ...helpers.registration_scans import empty_scan
 
 GRID = Geometry((30, 20, 10), (1.0, 2.0, 3.0), (5.0, -7.0, 11.0))
 TIMES = {"week0": 0, "week6": 1}
+
+
+def _position(scan: Scan) -> int:
+    return TIMES[scan.time_point]
+
+
 EARLY, LATE = empty_scan("week0", GRID), empty_scan("week6", GRID)
 
 
@@ -116,14 +122,14 @@ class Recorder:
 )
 def test_the_later_scan_is_fixed(source: Scan, target: Scan, direction: Direction) -> None:
     backend = Recorder()
-    pairs = PairRegistrations(RegistrationCache(backend), TIMES)
+    pairs = PairRegistrations(RegistrationCache(backend), _position)
     assert pairs.get(source, target)[1] is direction
     assert backend.pairs == [(LATE.name, EARLY.name)] and pairs.reverse(source, target) is None
 
 
 def test_a_pair_is_refined_once_near_all_expected_points() -> None:
     backend = Recorder()
-    pairs = PairRegistrations(RegistrationCache(backend), TIMES)
+    pairs = PairRegistrations(RegistrationCache(backend), _position)
     pairs.expect(EARLY, LATE, [(1, 2, 3)])
     pairs.expect(EARLY, LATE, [(4, 5, 6), (7, 8, 9)])
     first, second = pairs.get(EARLY, LATE)[0], pairs.get(EARLY, LATE)[0]
@@ -135,7 +141,7 @@ def test_a_pair_is_refined_once_near_all_expected_points() -> None:
 @pytest.mark.parametrize("allowed", [False, True])
 def test_incomparable_pairs_fail_unless_allowed(allowed: bool) -> None:
     backend = Recorder(similarity=float("nan"), is_reliable=False)
-    pairs = PairRegistrations(RegistrationCache(backend), TIMES, allow_incomparable=allowed)
+    pairs = PairRegistrations(RegistrationCache(backend), _position, allow_incomparable=allowed)
     if allowed:
         assert not pairs.get(EARLY, LATE)[0].is_reliable
         return
@@ -147,6 +153,6 @@ def test_incomparable_pairs_fail_unless_allowed(allowed: bool) -> None:
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_opposite_direction_may_fail(fails: bool) -> None:
     backend = Recorder(fails_backward=fails)
-    pairs = PairRegistrations(RegistrationCache(backend), TIMES, there_and_back=True)
+    pairs = PairRegistrations(RegistrationCache(backend), _position, there_and_back=True)
     assert (pairs.reverse(EARLY, LATE) is None) == fails
     assert backend.pairs == [(EARLY.name, LATE.name)]

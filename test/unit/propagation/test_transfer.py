@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from model.case.case import Scan
 from model.case.geometry import Box, FloatArray, Geometry, Vector
 from model.propagation.pair_registrations import PairRegistrations, RegistrationCache
 from model.propagation.register import Registration, RegistrationImage
@@ -25,6 +26,10 @@ GRID = Geometry((40, 40, 40), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 OTHER = Geometry((40, 40, 40), (1.0, 1.0, 1.0), (-10.0, 0.0, 0.0))
 EARLY, LATE, SHIFTED = empty_scan("t0", GRID), empty_scan("t1", GRID), empty_scan("t2", OTHER)
 TIMES = {"t0": 0, "t1": 1, "t2": 2}
+
+
+def _position(scan: Scan) -> int:
+    return TIMES[scan.time_point]
 
 
 @dataclass
@@ -51,7 +56,7 @@ class Picky:
 
 
 def _pairs(backend: Picky) -> PairRegistrations:
-    return PairRegistrations(RegistrationCache(backend), TIMES)
+    return PairRegistrations(RegistrationCache(backend), _position)
 
 
 def _request(lesion_id: int, x: float, target: str = "t1", error_mm: float = 0.0) -> TransferRequest:

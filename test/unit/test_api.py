@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -227,11 +227,11 @@ def test_labelmaps_are_compared() -> None:
     [
         (lambda: ll.segment(_bright, BASELINE, BASELINE, boost="more"), "boost: is 'more'; expected one of"),
         (lambda: ll.segment(_bright, BASELINE, CLICKED, backend="warp"), "'warp'"),
-        (lambda: ll.segment(_bright, BASELINE, BARE, overlap="foo"), "overlap: is 'foo'"),
-        (lambda: ll.segment(None, BASELINE, BARE), "model: is a NoneType"),
-        (lambda: ll.segment(_bright, HU, BARE), "baseline: is a ndarray; expected a Scan"),
+        (lambda: ll.segment(_bright, BASELINE, BARE, overlap=cast(Any, "foo")), "overlap: is 'foo'"),
+        (lambda: ll.segment(cast(Any, None), BASELINE, BARE), "model: is a NoneType"),
+        (lambda: ll.segment(_bright, cast(Any, HU), BARE), "baseline: is a ndarray; expected a Scan"),
         (lambda: ll.load_model(folds=[]), "folds: is empty"),
-        (lambda: ll.load_model(precision="fp8"), "precision: is 'fp8'"),
+        (lambda: ll.load_model(precision=cast(Any, "fp8")), "precision: is 'fp8'"),
         (lambda: ll.load_model(device="gpu"), "device: is 'gpu'"),
         (lambda: _registered(BASELINE).points([(1, 2), (3,)]), "points_zyx: is no array of numbers"),
         (lambda: ll.track(_bright, [BASELINE]), "scans: has 1"),

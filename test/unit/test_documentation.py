@@ -11,7 +11,9 @@ import pytest
 from test.helpers.paths import CHECKOUT
 
 CITATION = re.compile(r"\[([A-Z][a-zé]+\d{4}[a-z]?)\]")
-DANGLING = re.compile(r"\b(paper 00\d|facts [A-G]\d|recipe, step|golden README|house_review|interface\.md)\b")
+DANGLING = re.compile(
+    r"\b(paper 00\d|facts [A-G]\d|recipe, step|golden README|house_review|interface\.md)\b", re.I
+)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 RECIPE = re.compile(r"docs/model_recipe\.md, (step \d+|[A-Z][a-z]+(?: [a-z]+)*)")
 REFERENCES = (CHECKOUT / "docs" / "references.md").read_text()
@@ -64,6 +66,27 @@ def test_the_recipe_has_every_section_that_code_points_to() -> None:
         and not any(part == heading or part.startswith(f"{heading} ") for heading in headings)
     }
     assert missing == set()
+
+
+def test_the_architecture_page_lists_every_module() -> None:
+    page = (CHECKOUT / "docs" / "architecture.md").read_text()
+    section = page[page.index("## Modules") : page.index("## The way of a case")]
+    listed = set(re.findall(r"`([a-z_]+)`", section))
+    modules = {path.stem for path in (CHECKOUT / "model").rglob("*.py") if not path.stem.startswith("__")}
+    assert modules - listed == set()
+    rooms = {
+        "case",
+        "prompts",
+        "network",
+        "propagation",
+        "inference",
+        "tracking",
+        "data",
+        "synthesis",
+        "training",
+    }
+    rooms |= {"crossval", "comparison", "evaluation", "cli"}
+    assert listed - modules - rooms - {"__init__"} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))

@@ -228,7 +228,7 @@ def test_an_output_that_does_not_verify_ends_with_5(case: CaseOnDisk) -> None:
 
 def test_an_unwritable_output_ends_with_5(case: CaseOnDisk) -> None:
     (case.folder.parent / "output").write_text("a file where the folder should be")
-    run = case.run()
+    run = case.run(fresh=True)
     assert run.code == 5 and "output" in run.last_line and "expected" in run.last_line
 
 

@@ -89,7 +89,7 @@ def test_inputs_json_takes_precedence(key: str, case: CaseOnDisk) -> None:
 
 def test_step_1_segments_every_lesion(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {})
-    run = good(case.run())
+    run = good(case.run(fresh=True))
     assert [les["followup"]["source"] for i in (1, 2) for les in run.lesions(i)] == ["propagated"] * 2
     for lesion_id in (1, 2):  # the follow-up is the baseline with other noise: the place is the same
         point = run.lesions(lesion_id)[0]["followup"]["point_xyz"]

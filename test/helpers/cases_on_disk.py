@@ -14,6 +14,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from test.helpers.paths import CHECKOUT
+from test.helpers.warm_process import run_process
 
 SHAPE = (34, 56, 60)
 SPACING_XYZ = (2.0, 2.0, 2.5)
@@ -135,8 +136,14 @@ class CaseOnDisk:
         path.write_text(text)
         return path
 
-    def run(self, *arguments: str, driver: str | None = None) -> Finished:
-        """Run the command line; `driver` is Python code run before it, to inject a fault."""
+    def run(self, *arguments: str, driver: str | None = None, fresh: bool = False) -> Finished:
+        """Run the command line.
+
+        Args:
+            arguments: options besides those of the folders and the device.
+            driver: Python code run before it, to inject a fault.
+            fresh: start a new Python instead of forking one that has imported the libraries.
+        """
         output, extras = self.folder.parent / "output", self.folder.parent / "extras"
         options = [
             "--input",
@@ -149,10 +156,15 @@ class CaseOnDisk:
             "cpu",
             *arguments,
         ]
-        start = [str(CHECKOUT / "process.py")]
-        if driver is not None:
-            start = ["-c", f"{driver}\nimport sys, process\nsys.exit(process.main(sys.argv[1:]))"]
+        if not fresh:
+            result = run_process(options, driver, self.folder.parent)
+            return Finished(result.code, result.stdout, result.stderr, output, extras)
+        assert driver is None
         done = subprocess.run(
-            [sys.executable, *start, *options], capture_output=True, text=True, cwd=CHECKOUT, timeout=300
+            [sys.executable, str(CHECKOUT / "process.py"), *options],
+            capture_output=True,
+            text=True,
+            cwd=CHECKOUT,
+            timeout=300,
         )
         return Finished(done.returncode, done.stdout, done.stderr, output, extras)

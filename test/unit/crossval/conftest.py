@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from model.crossval.pairs import EvaluationPair, data_set_pairs
+from model.training.logs import EpochLog
 
 from ...helpers.crossval_cases import write_data_set, write_model
 
@@ -21,6 +22,12 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "model")
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than training these small networks."""
+    monkeypatch.setattr(EpochLog, "draw", lambda self: None)
 
 
 @pytest.fixture(scope="package")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from model.training.config import TrainingConfig, first_difference, setting_line
 from model.training.fold_provenance import provenance_difference
 from model.training.health import CollapsedFoldError
 from model.training.job import FoldJob, FoldResult, saved_config
+from model.training.logs import EpochLog
 from model.training.prepared_data import open_prepared
 from model.training.stages import EnsembleJob, fold_stages
 from model.training.train_ensemble import finished_folds, train_ensemble
@@ -40,10 +40,6 @@ def _prepare(manifest: Path, output: Path, plan: Path | None = None) -> None:
     prepare(PrepareOptions(manifest, output, plan_options=options, plan=plan, folds=2))
 
 
-def _quiet(line: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Raw and prepared data of four patients, and those of a pretraining."""
@@ -56,9 +52,37 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def work(made: Path, tmp_path: Path) -> Iterator[Path]:
-    shutil.copytree(made, tmp_path / "work")
-    yield tmp_path / "work"
+def work(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "work"))
+
+
+def _trained_copy(made: Path, work: Path, pretrained: bool) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpochLog, "draw", lambda self: None)
+        train_ensemble(_job(Path(shutil.copytree(made, work)), pretrained))
+    return work
+
+
+@pytest.fixture(scope="module")
+def pretrained_once(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _trained_copy(made, tmp_path_factory.mktemp("pretrained") / "work", True)
+
+
+@pytest.fixture(scope="module")
+def trained_once(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _trained_copy(made, tmp_path_factory.mktemp("trained") / "work", False)
+
+
+@pytest.fixture
+def pretrained(pretrained_once: Path, tmp_path: Path) -> Path:
+    """Data with a fold that was pretrained and trained; files keep their times."""
+    return Path(shutil.copytree(pretrained_once, tmp_path / "work"))
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """Data with a fold that was trained without pretraining; files keep their times."""
+    return Path(shutil.copytree(trained_once, tmp_path / "work"))
 
 
 def _job(work: Path, pretrained: bool = True) -> EnsembleJob:
@@ -92,29 +116,27 @@ def test_prepared_scans_have_a_digest_of_their_voxels(work: Path) -> None:
 
 
 def test_finished_folds_are_skipped_after_moving_data_and_weights(
-    work: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    pretrained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    train_ensemble(_job(work))
-    shutil.copytree(work, tmp_path / "moved")  # all files are newer than the training
+    shutil.copytree(pretrained, tmp_path / "moved")  # all files are newer than the training
     for path in (tmp_path / "moved").rglob("*"):
         os.utime(path)
     caplog.clear()
     train_ensemble(_job(tmp_path / "moved"))
     assert sum("finished before" in line for line in messages(caplog)) == 2
     assert finished_folds(_job(tmp_path / "moved")).keys() == {"0"}
-    saved = saved_config(work / "out" / "fold_0")
+    saved = saved_config(pretrained / "out" / "fold_0")
     assert saved is not None and len(saved.scans) == len(saved.initial_weights) == 64
 
 
 @pytest.mark.parametrize("state", [FINAL, LATEST])
-def test_a_fold_is_refused_after_a_labelmap_was_corrected(work: Path, state: str) -> None:
-    job = _job(work, pretrained=False)
-    train_ensemble(job)
+def test_a_fold_is_refused_after_a_labelmap_was_corrected(trained: Path, state: str) -> None:
+    job = _job(trained, pretrained=False)
     if state == LATEST:
-        (work / "out" / "fold_0" / FINAL).unlink()
-        (work / "out" / "fold_0" / "health.json").unlink()
-    _correct(work, "raw", "real")
-    corrected = _job(work, pretrained=False)
+        (trained / "out" / "fold_0" / FINAL).unlink()
+        (trained / "out" / "fold_0" / "health.json").unlink()
+    _correct(trained, "raw", "real")
+    corrected = _job(trained, pretrained=False)
     assert [pair.patient_id for pair in corrected.data.pairs] == [pair.patient_id for pair in job.data.pairs]
     with pytest.raises(InputError, match=r"fold_0: was trained on .* expected the same, .* or --restart"):
         train_ensemble(corrected)
@@ -122,28 +144,26 @@ def test_a_fold_is_refused_after_a_labelmap_was_corrected(work: Path, state: str
     train_ensemble(replace(corrected, restart=True))
 
 
-def test_a_pretraining_is_refused_after_its_data_were_corrected(work: Path) -> None:
-    train_ensemble(_job(work))
-    _correct(work, "other", "synthetic")
+def test_a_pretraining_is_refused_after_its_data_were_corrected(pretrained: Path) -> None:
+    _correct(pretrained, "other", "synthetic")
     with pytest.raises(InputError, match=r"pretraining/fold_shared: was trained on"):
-        train_ensemble(_job(work))
-    assert finished_folds(_job(work)) == {}
+        train_ensemble(_job(pretrained))
+    assert finished_folds(_job(pretrained)) == {}
 
 
 @pytest.mark.parametrize("state", [FINAL, LATEST])
-def test_a_fold_is_refused_without_the_pretraining_it_began_with(work: Path, state: str) -> None:
-    train_ensemble(_job(work))
-    fold, first = work / "out" / "fold_0", work / "out" / "pretraining" / "fold_shared"
+def test_a_fold_is_refused_without_the_pretraining_it_began_with(pretrained: Path, state: str) -> None:
+    fold, first = pretrained / "out" / "fold_0", pretrained / "out" / "pretraining" / "fold_shared"
     if state == LATEST:
         (fold / FINAL).unlink()
     (first / FINAL).rename(first / "away.pth")
     with pytest.raises(InputError, match=r"fold_shared/.*final.pth: is missing, but .*fold_0 exists"):
-        train_ensemble(_job(work))
-    assert finished_folds(_job(work)) == {}
+        train_ensemble(_job(pretrained))
+    assert finished_folds(_job(pretrained)) == {}
     shutil.copy(first / "checkpoint_latest.pth", first / FINAL)
     with pytest.raises(InputError, match=r"fold_0: began with other weights than .*fold_shared/"):
-        train_ensemble(_job(work))
-    assert finished_folds(_job(work)) == {}
+        train_ensemble(_job(pretrained))
+    assert finished_folds(_job(pretrained)) == {}
 
 
 def test_folds_that_a_job_could_not_pretrain_do_not_count_as_finished(work: Path) -> None:
@@ -161,11 +181,10 @@ def test_folds_that_a_job_could_not_pretrain_do_not_count_as_finished(work: Path
 
 
 def test_folds_of_earlier_versions_count_if_their_inputs_are_older(
-    work: Path, caplog: pytest.LogCaptureFixture
+    pretrained: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = _job(work)
-    train_ensemble(job)
-    for folder in (work / "out" / "fold_0", work / "out" / "pretraining" / "fold_shared"):
+    job = _job(pretrained)
+    for folder in (pretrained / "out" / "fold_0", pretrained / "out" / "pretraining" / "fold_shared"):
         path = folder / "config.json"
         document, begun = json.loads(path.read_text()), path.stat().st_mtime_ns
         path.write_text(
@@ -173,11 +192,11 @@ def test_folds_of_earlier_versions_count_if_their_inputs_are_older(
         )
         os.utime(path, ns=(begun, begun))
     caplog.clear()
-    train_ensemble(_job(work))
+    train_ensemble(_job(pretrained))
     assert sum("finished before" in line for line in messages(caplog)) == 2
     os.utime(job.data.folder / "scans" / "A_t1" / "labels.b2nd")
     with pytest.raises(InputError, match=r"fold_0: was begun before .*A_t1/labels.b2nd was prepared"):
-        train_ensemble(_job(work))
+        train_ensemble(_job(pretrained))
 
 
 def test_provenance_fields_are_not_settings() -> None:

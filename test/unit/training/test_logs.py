@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model.training.logs import CURVE_FILE, LOG_FILE, EpochLog, EpochRecord
+
+pytestmark = pytest.mark.usefixtures("curves")
 
 
 def _record(epoch: int, loss: float = -0.5) -> EpochRecord:

@@ -60,6 +60,7 @@ def _losses(folder: Path) -> list[tuple[str, ...]]:
         return [(row["epoch"], row["training_loss"], row["dice"]) for row in csv.DictReader(file)]
 
 
+@pytest.mark.usefixtures("curves")
 def test_a_trained_fold_is_a_model_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     job = fold_job(tmp_path, epochs=2)
     result = train_fold(job)

@@ -136,6 +136,7 @@ def test_step1_copies_where_links_fail(tmp_path: Path, monkeypatch: pytest.Monke
     assert not copied.samefile(FOLLOWUP_CT)
 
 
+@pytest.mark.slow
 def test_picture_is_drawn_with_and_without_followup_click(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
     from test.sample.picture import render
@@ -159,6 +160,7 @@ def test_warp_meets_itself() -> None:
     np.testing.assert_allclose(warp.to_baseline(warp.nodule_in_followup()), warp.nodule_xyz_mm, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SOURCE.is_dir(), reason="needs LONGILESION_TEST_DATA, see test/README.md")
 def test_the_case_is_made_again_voxel_by_voxel(tmp_path: Path) -> None:
     made = make(SOURCE, tmp_path)

@@ -285,6 +285,7 @@ def test_ct_must_have_the_grid_of_the_mask(tmp_path: Path) -> None:
         _run(mask, tmp_path / "out.json", *words)
 
 
+@pytest.mark.slow
 def test_sampled_points_ranked_by_unprompted_probability(tmp_path: Path) -> None:
     """The most probable points are written first.
 

@@ -148,6 +148,7 @@ def test_all_outputs_in_a_folder(scans: tuple[Path, Path], tmp_path: Path) -> No
     assert read_clicks(folder / "points.json")[1] == pytest.approx(voxels.mean(axis=0), abs=0.5)
 
 
+@pytest.mark.slow
 def test_registration_of_a_phantom(tmp_path: Path) -> None:
     """A moved phantom: points are propagated, and the confidence covers their errors."""
     scan = phantom((40, 34, 27), 7.0)

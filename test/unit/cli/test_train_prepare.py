@@ -108,6 +108,7 @@ def test_prepared_scans_are_kept(
     assert "10 scans prepared, 0 were already" in _logged(caplog)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_data(data: Path, tmp_path: Path) -> None:
     alone, many = tmp_path / "alone", tmp_path / "many"
     _run("--data", data, "-o", alone, "--workers", 1)

@@ -100,6 +100,7 @@ sys.exit(main([*words, *sys.argv[3:]]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "line"),
     [

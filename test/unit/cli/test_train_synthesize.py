@@ -84,6 +84,7 @@ def test_the_record_holds_everything_drawn_and_measured(two: Path) -> None:
     assert all(growth["stages"] for growth in record["growth"])
 
 
+@pytest.mark.slow
 def test_more_followups_and_more_workers_change_nothing(
     files: tuple[Path, Path], two: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ def test_more_followups_and_more_workers_change_nothing(
     assert len(set(firsts.values())) == 3
 
 
+@pytest.mark.slow
 def test_finished_followups_are_kept_and_damaged_ones_made_again(
     files: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,6 +142,7 @@ def test_followups_of_a_scan_have_one_seed_and_the_same_settings(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_scans_of_other_seeds_and_settings_share_a_folder(files: tuple[Path, Path], tmp_path: Path) -> None:
     for patient, seed, p_vanish in (("one", 3, 0.1), ("other", 4, 0.2)):
         _run(
@@ -177,6 +180,7 @@ def test_tables_list_the_pairs(two: Path) -> None:
             assert len(row["cog_fu"].split()) == 3
 
 
+@pytest.mark.slow
 def test_a_data_set_of_scans_with_and_without_lesions(files: tuple[Path, Path], tmp_path: Path) -> None:
     write_image(tmp_path / "later.mha", scan(with_lesions=False).ct, GRID)
     (tmp_path / "set.csv").write_text(

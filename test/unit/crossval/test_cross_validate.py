@@ -25,6 +25,8 @@ from ...helpers import training_phantoms as phantoms
 from ...helpers.crossval_cases import write_data_set
 from ...helpers.log_messages import messages
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("epochs=1", "iterations=1", "validation_iterations=1", "batch_size=1", "workers=0")
 
 

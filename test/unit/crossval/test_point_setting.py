@@ -68,6 +68,7 @@ def test_noise_shifts_by_whole_voxels_inside_the_scan(
     assert shifted == PointSetting("propagated", noise, seed).point_xyz(PAIR, lesion, grid, plan)
 
 
+@pytest.mark.slow
 def test_noise_is_uniform_and_drawn_for_each_lesion() -> None:
     plan = replace(phantoms.plan(), spacing_zyx=(1.2, 1.3, 1.1))
     setting, middle = PointSetting("given", 2), replace(LESION, followup_point_xyz=(16.0, 17.0, 15.0))

@@ -12,6 +12,8 @@ from test.benchmark.boosting import dice
 from test.benchmark.click_segmenter import CachingSegmenter, ClickSegmenter
 from test.benchmark.lesion_pairs import LUNG_HU, PER_PAIR, TISSUE_HU, Change, LesionPair, lesion_pairs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pair() -> LesionPair:

@@ -15,6 +15,8 @@ from model.timing import Timings
 from test.benchmark.phantom import write_phantom_case
 from test.benchmark.published import segment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("size", "lesions"), [((96, 88, 40), 3), ((130, 70, 12), 2)])
 def test_patches_alone_give_what_whole_volumes_give(

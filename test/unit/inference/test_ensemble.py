@@ -114,6 +114,7 @@ def test_out_of_memory_loads_one_fold_at_a_time(
     assert [fold.path for fold in one_at_a_time] == [fold.path for fold in FOLDS]  # never once per lesion
 
 
+@pytest.mark.slow
 def test_out_of_memory_moves_from_a_gpu_to_the_cpu(
     monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_failed_encoding_does_not_affect_other_lesions() -> None:
     assert str(found[0]) == "no patch" and found[1] is None and found[2] is None
 
 
+@pytest.mark.slow
 def test_mirrored_views_are_averaged() -> None:
     axes = FOLDS[0].mirror_axes
     views = list(chain.from_iterable(combinations([a + 2 for a in axes], n) for n in range(len(axes) + 1)))
@@ -195,6 +197,7 @@ def test_mirrored_views_are_averaged() -> None:
     assert np.abs(margin - (expected[0, 1] - expected[0, 0]).numpy()).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_forward_pass_that_overflows_half_precision_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     forward, seen = ResEncUNet.forward, []
 

@@ -384,6 +384,7 @@ def test_tracking_network_is_mirrored_along_all_axes(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_mirrored_views_are_averaged(published: Path) -> None:
     prompt = _prompt()
     got = _segment(_segmenter(published, (POINT,), tta=True), prompt)

@@ -51,6 +51,7 @@ def _oracle(inputs: int, plan: Architecture, deep_supervision: bool) -> Residual
     ).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", [4, 5, 6, 7])
 @pytest.mark.parametrize("kind", ["isotropic", "first-flat", "two-flat", "last-flat"])
 @pytest.mark.parametrize("deep_supervision", [False, True])

@@ -28,6 +28,7 @@ from ...helpers.synthesis_phantom import BIG, GRID, SMALL, STILL, made, scan
 MOVING = replace(STILL, motion=MotionSettings(elastic_magnitude=(0.2, 0.2), elastic_scale=(0.15, 0.15)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", (1, 2))
 def test_propagation_through_the_saved_field_finds_the_lesions(tmp_path: Path, number: int) -> None:
     baseline = scan()
@@ -77,6 +78,7 @@ def test_a_folding_elastic_field_is_weakened() -> None:
     assert motion.elastic_share < 1 and motion.min_jacobian >= 0.3
 
 
+@pytest.mark.slow
 def test_a_followup_that_would_fold_is_weakened_and_one_that_still_does_is_refused() -> None:
     def chosen(magnitude: float) -> SynthesisSettings:
         motion = replace(

@@ -31,6 +31,8 @@ from ...helpers.synthesis_phantom import (
     voxels,
 )
 
+pytestmark = pytest.mark.slow
+
 SPACING = GRID.spacing_zyx
 TOUCHING = np.ones((3, 3, 3))
 

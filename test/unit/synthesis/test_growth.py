@@ -19,6 +19,8 @@ from model.synthesis.settings import GrowthSettings, SynthesisSettings
 
 from ...helpers.synthesis_phantom import BIG, BORDER, GRID, SMALL, STILL, VOXEL, growth, made, scan, voxels
 
+pytestmark = pytest.mark.slow
+
 
 def _ball(radius: float, spacing: tuple[float, float, float]) -> np.ndarray:
     half = [int(np.ceil(radius / s)) + 2 for s in spacing]

@@ -35,6 +35,7 @@ def _transformed_ball(transform: SpatialTransform, centre: Array, radius: float)
     return np.asarray(transform.transform_volumes(ball[None])[0] > 0.5)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
@@ -59,6 +60,7 @@ def test_a_transformed_point_lies_on_its_transformed_lesion(
     assert reach <= 1.8  # one voxel along each axis
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31))
 def test_the_prompt_of_a_sample_stays_on_its_lesion(seed: int) -> None:
@@ -97,6 +99,7 @@ def test_an_unaugmented_sample_equals_the_input_of_inference(kind: HeatMap) -> N
     assert np.array_equal(sample.channels[4], heat_map(draw.baseline_point, draw.baseline_patch, grid, kind))
 
 
+@pytest.mark.slow
 def test_mirroring_augmentation_mirrors_all_channels_and_the_target() -> None:
     """Also at the border of the scan, where heat maps are reflected."""
     settings_ = config(rotation_probability=0.0, scaling_probability=0.0, intensity=False)
@@ -144,6 +147,7 @@ def _drawn(shape: Index) -> list[SpatialTransform]:
     return [draw_spatial(TrainingConfig(), shape, pivot, rng) for _ in range(_DRAWS)]
 
 
+@pytest.mark.slow
 def test_spatial_augmentation_has_the_published_parameters() -> None:
     """Rotation: p 0.2, up to 30 degrees about each axis; scaling: p 0.2, 0.7 to 1.4; mirroring: each axis."""
     drawn = _drawn((24, 24, 24))
@@ -168,6 +172,7 @@ def test_spatial_augmentation_has_the_published_parameters() -> None:
     assert mirrored.mean(0) == pytest.approx([0.5] * 3, abs=0.03)
 
 
+@pytest.mark.slow
 def test_spatial_augmentation_of_flat_patches_has_the_published_parameters() -> None:
     """Rotated by any angle in the plane, and scaled only there."""
     assert not is_flat((20, 60, 60)) and is_flat((19, 60, 60))  # more than three times as wide as deep

@@ -15,6 +15,8 @@ from model.training.train_fold import train_fold
 
 from ...helpers.training_jobs import fold_job, run_two_processes
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_batch_that_cannot_be_divided_among_processes_is_refused() -> None:
     assert list(World(1, 2, torch.device("cpu")).share(4)) == [2, 3]

@@ -31,6 +31,8 @@ from ...helpers.data_sets import GRID, labelmap, manifest_of_pairs
 from ...helpers.earlier_run import write_earlier_run
 from ...helpers.log_messages import messages
 
+pytestmark = pytest.mark.slow
+
 BEFORE, AFTER = {1: ((7, 10, 12), 2)}, {1: ((7, 11, 12), 3)}
 OTHERS = [{2: ((6, 8, 9), 2)}, {2: ((6, 8, 9), 3)}]
 

@@ -120,6 +120,7 @@ def test_invalid_folds_are_refused(tmp_path: Path, splits: list[dict[str, list[s
         open_prepared(tmp_path, with_tables=False)
 
 
+@pytest.mark.slow
 def test_the_command_pretrains_and_trains_a_fold(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = _prepared(tmp_path / "data")
     parser = argparse.ArgumentParser()

@@ -22,6 +22,8 @@ from ...helpers import training_phantoms as phantoms
 from ...helpers.log_messages import messages
 from ...helpers.training_phantoms import config, pair, plan
 
+pytestmark = pytest.mark.slow
+
 
 def _data(folder: Path, patients: list[str]) -> PreparedData:
     small = plan(features=4)

@@ -32,6 +32,8 @@ from ...helpers.log_messages import messages, on_each_message
 from ...helpers.training_jobs import fold_job
 from ...helpers.training_phantoms import patients, plan
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = fold_job(tmp_path / "whole")

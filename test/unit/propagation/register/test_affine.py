@@ -28,6 +28,8 @@ from ....helpers.registration_scans import (
     turn,
 )
 
+pytestmark = pytest.mark.slow
+
 CT = "lidc_0314/lidc0314_2mm_ct.nii.gz"
 MASK = "lidc_0314/lidc0314_2mm_mask.nii.gz"
 Pair = tuple[RegistrationImage, RegistrationImage, LinearTransform]

@@ -22,6 +22,8 @@ from model.propagation.register.linear import LinearTransform
 from model.propagation.register.refine import Refiner
 from model.propagation.register.warp import PairOnGrid, SmoothedScan, normalise_locally
 
+pytestmark = pytest.mark.slow
+
 SIZE, SPACING_MM = (72, 64, 60), 2.5
 PLACES_MM = np.random.default_rng(3).uniform([-55, -45, -45], [55, 45, 45], (60, 3))
 TEXTURE = gaussian_filter(np.random.default_rng(4).normal(0, 1, (76, 80, 84)), 2.0)

@@ -21,6 +21,8 @@ from model.propagation.register.field import FieldTransform, folding_share, voxe
 from model.propagation.register.linear import LinearTransform
 from model.propagation.register.similarity import accept_if_better
 
+pytestmark = pytest.mark.slow
+
 SIZE, SPACING_MM = (54, 46, 40), 5.0
 
 

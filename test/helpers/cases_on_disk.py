@@ -14,7 +14,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from test.helpers.paths import CHECKOUT
-from test.helpers.warm_process import run_process
+from test.helpers.warm_process import ScriptRun, run_scripts
 
 SHAPE = (34, 56, 60)
 SPACING_XYZ = (2.0, 2.0, 2.5)
@@ -157,7 +157,8 @@ class CaseOnDisk:
             *arguments,
         ]
         if not fresh:
-            result = run_process(options, driver, self.folder.parent)
+            script = f"{driver or ''}\nimport runpy\nrunpy.run_path('process.py', run_name='__main__')"
+            (result,) = run_scripts(ScriptRun(script, options, str(self.folder.parent)))
             return Finished(result.code, result.stdout, result.stderr, output, extras)
         assert driver is None
         done = subprocess.run(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +16,8 @@ from model.training.stages import EnsembleJob
 from model.training.training_network import new_network
 
 from . import training_phantoms as phantoms
-from .paths import CHECKOUT
 from .training_phantoms import PATCH, config, patients, plan
+from .warm_process import ScriptRun, run_scripts
 
 
 def fold_job(folder: Path, **changes: object) -> FoldJob:
@@ -55,26 +52,36 @@ def training_batches(
     return list(batches(sampler, sampler, settings, first, numbers, pinned=False))
 
 
-def run_two_processes(script: str, *arguments: object) -> tuple[list[int], list[str], list[str]]:
-    """Run a script in two processes, as torchrun does; returns exit codes, outputs and error outputs."""
+def run_two_processes(
+    script: str, folder: Path, *arguments: object
+) -> tuple[list[int], list[str], list[str]]:
+    """Run a script in two processes, as torchrun does.
+
+    Args:
+        script: Python code.
+        folder: its first argument; gets the files of its output.
+        arguments: further arguments.
+
+    Returns:
+        Exit codes, outputs and error outputs.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *map(str, arguments)],
-            cwd=CHECKOUT,
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    folder.mkdir(exist_ok=True)
+    words = [str(folder), *map(str, arguments)]
+    results = run_scripts(
+        *(
+            ScriptRun(script, words, str(folder), str(n), {**common, "RANK": str(n), "LOCAL_RANK": str(n)})
+            for n in range(2)
         )
-        for rank in range(2)
-    ]
-    outputs = [process.communicate(timeout=180) for process in processes]
-    codes = [process.returncode for process in processes]
-    return codes, [out for out, _ in outputs], [err for _, err in outputs]
+    )
+    return (
+        [result.code for result in results],
+        [result.stdout for result in results],
+        [result.stderr for result in results],
+    )
 
 
 def saved_checkpoint(folder: Path, **changes: object) -> Path:

@@ -1,4 +1,4 @@
-"""Runs of `process.py` in children of one process that has imported the large libraries once.
+"""Python scripts, above all `process.py`, in children of one process that has imported the large libraries.
 
 Importing torch and SimpleITK takes several times as long as a run on a small case. The child imports the
 package `model` itself, after any code that injects a fault, as a fresh process does.
@@ -9,12 +9,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import runpy
 import subprocess
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from select import select
@@ -39,7 +38,21 @@ _SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class ProcessResult:
+class ScriptRun:
+    """A script to run; stdout and stderr go to files in ``folder`` whose names begin with ``name``."""
+
+    script: str
+    arguments: Sequence[str]
+    folder: str
+    name: str = "run"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def path(self, stream: str) -> Path:
+        return Path(self.folder) / f"{self.name}-{stream}.txt"
+
+
+@dataclass(frozen=True)
+class ScriptResult:
     """Exit code and what was written to stdout and stderr."""
 
     code: int
@@ -47,26 +60,21 @@ class ProcessResult:
     stderr: str
 
 
-def run_process(arguments: Sequence[str], driver: str | None, folder: Path) -> ProcessResult:
-    """Run `process.py` in a forked child.
-
-    Args:
-        arguments: command-line options.
-        driver: Python code that the child runs first, to inject a fault.
-        folder: for the files of stdout and stderr.
-    """
+def run_scripts(*runs: ScriptRun) -> list[ScriptResult]:
+    """Run scripts at the same time, each in a forked child."""
     server = _server()
     assert server.stdin is not None and server.stdout is not None
-    stdout, stderr = folder / "stdout.txt", folder / "stderr.txt"
-    request = {"arguments": list(arguments), "driver": driver, "stdout": str(stdout), "stderr": str(stderr)}
-    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.write(json.dumps([asdict(run) for run in runs]) + "\n")
     server.stdin.flush()
     if not select([server.stdout], [], [], _SECONDS)[0]:
         server.kill()
         _server.cache_clear()
-        raise TimeoutError(f"process.py took more than {_SECONDS:.0f} seconds")
-    code = int(server.stdout.readline())
-    return ProcessResult(code, stdout.read_text(), stderr.read_text())
+        raise TimeoutError(f"{[run.name for run in runs]} took more than {_SECONDS:.0f} seconds")
+    codes: list[int] = json.loads(server.stdout.readline())
+    return [
+        ScriptResult(code, run.path("stdout").read_text(), run.path("stderr").read_text())
+        for code, run in zip(codes, runs, strict=True)
+    ]
 
 
 @cache
@@ -82,31 +90,36 @@ def _server() -> subprocess.Popen[str]:
 
 
 def _serve() -> None:
-    """Fork one child after the other; print the exit code of each."""
+    """Fork the children of one request after the other; print their exit codes."""
     for name in _LIBRARIES:
         importlib.import_module(name)
     sys.path[0] = str(CHECKOUT)
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            _run(**json.loads(line))
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        children = [_fork(ScriptRun(**run)) for run in json.loads(line)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(codes), flush=True)
 
 
-def _run(arguments: list[str], driver: str | None, stdout: str, stderr: str) -> NoReturn:
-    for number, path in ((0, os.devnull), (1, stdout), (2, stderr)):
+def _fork(run: ScriptRun) -> int:
+    child = os.fork()
+    if child == 0:
+        _run(run)
+    return child
+
+
+def _run(run: ScriptRun) -> NoReturn:
+    for number, path in ((0, os.devnull), (1, run.path("stdout")), (2, run.path("stderr"))):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
-    sys.argv = ["process.py", *arguments]
-    code = 1
+    os.environ.update(run.environment)
+    sys.argv = ["script.py", *run.arguments]
+    code = 0
     try:
-        if driver is not None:
-            exec(driver, {"__name__": "driver"})
-        runpy.run_path(str(CHECKOUT / "process.py"), run_name="__main__")
+        exec(run.script, {"__name__": "script"})
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -43,6 +43,7 @@ def _scan(grid: Geometry) -> Scan:
     return Scan("t0", Slot.PRIMARY, Path("ct.mha"), grid, axes, ct)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.integers(1, 65_535), boxes(), max_size=5), st.sampled_from(["voxel", "world"]))
 @same_file
 def test_boxes_round_trip_through_files_and_grids(

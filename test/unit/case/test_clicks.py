@@ -29,6 +29,7 @@ def test_round_trip(tmp_path: Path, points: dict[int, tuple[float, float, float]
     assert read_clicks(path) == points
 
 
+@pytest.mark.slow
 @given(st.text(max_size=8))
 @same_file
 def test_the_lesion_id_is_the_last_digits_of_any_name(tmp_path: Path, name: str) -> None:

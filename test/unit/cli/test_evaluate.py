@@ -405,6 +405,7 @@ def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path) -> No
         command("--reference", reference, "--prediction", reference, "-o", tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

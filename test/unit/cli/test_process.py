@@ -46,6 +46,7 @@ def _run_unread(*words: str | Path) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_evaluate_with_an_unread_stdout(tmp_path: Path, options: tuple[str, ...]) -> None:
     labels = np.zeros((4, 5, 6), np.uint8)

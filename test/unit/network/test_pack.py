@@ -56,6 +56,7 @@ def test_packing_again_starts_from_the_checkpoint(tmp_path: Path) -> None:
     assert all(torch.equal(packed.state[key], tensor) for key, tensor in original.state.items())
 
 
+@pytest.mark.slow
 def test_half_precision_weights_have_half_the_size(tmp_path: Path) -> None:
     single, _ = pack_weights(small_model(tmp_path / "m"), tmp_path / "single")
     half, _ = pack_weights(tmp_path / "m", tmp_path / "half", "fp16")

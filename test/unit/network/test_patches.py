@@ -127,6 +127,7 @@ def situations(draw: st.DrawFn) -> tuple[Scan, Scan, Plan, Box]:
     return scan, like, plan, Box.of_shape(size, start)
 
 
+@pytest.mark.slow
 @given(situations())
 @settings(deadline=None, max_examples=150)
 def test_network_axes_are_flipped_then_permuted(situation: tuple[Scan, Scan, Plan, Box]) -> None:

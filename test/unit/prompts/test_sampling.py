@@ -78,6 +78,7 @@ def test_the_deepest_point_is_the_deepest_voxel(
     assert mine == pytest.approx(distances.min(), abs=1e-5)
 
 
+@pytest.mark.slow
 @given(masks, spacings, st.sampled_from(ORIENTATIONS))
 def test_the_depth_of_the_deepest_point_is_the_same_in_every_orientation(
     mask: np.ndarray, spacing: Vector, axes: AxisMap

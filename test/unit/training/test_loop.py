@@ -20,6 +20,7 @@ from ...helpers.training_phantoms import config, plan
 ALONE = World(0, 1, torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_a_network_overfits_one_batch() -> None:
     settings = config(augment=False, learning_rate=0.01, iterations=1, epochs=1, momentum=0.99)
     batch = training_batches(settings)[0]
@@ -55,6 +56,7 @@ def _gradient(weight: torch.Tensor) -> torch.Tensor:
     return weight.grad.clone()
 
 
+@pytest.mark.slow
 def test_gradients_accumulated_over_micro_batches_equal_those_of_the_batch() -> None:
     settings = config(batch_size=4, batch_dice=False)
     batch = training_batches(settings, (0, 1, 2, 3))[0]

@@ -208,7 +208,7 @@ def _lesion(outcome: LesionOutcome) -> Lesion:
 
 
 def _prompt_point(prompt: LesionPrompt | None) -> tuple[Vector | None, str | None]:
-    """Where a lesion was segmented, on the caller's axes, and the source of that point."""
+    """Point at which a lesion was segmented, on the caller's axes, and its source."""
     if prompt is None:
         return None, None
     point = prompt.followup_point

@@ -20,6 +20,7 @@ scored.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``evaluate``."""
     parser.description = _DESCRIPTION
     parser.add_argument(
         "--reference",

@@ -35,6 +35,7 @@ _HELP = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``train``."""
     parser.description = "Train the longitudinal model, from raw images to weights."
     steps = parser.add_subparsers(dest="step", required=True)
     for name, module in _STEPS.items():

@@ -22,6 +22,7 @@ interrupted run.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``train prepare``."""
     parser.description = _DESCRIPTION
     parser.add_argument(
         "--data", "--manifest", dest="data", type=Path, required=True, metavar="DIR|CSV", help="the data set"

@@ -18,6 +18,7 @@ follow-ups are kept if the command is run again.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``train synthesize``."""
     parser.description = _DESCRIPTION
     parser.add_argument("--ct", type=Path, metavar="FILE", help="one CT, of any orientation and spacing")
     parser.add_argument(

@@ -81,7 +81,7 @@ class DataSet:
 
 @dataclass(frozen=True, eq=False)
 class ComparisonContext:
-    """What all steps share; picklable, as steps may run in other processes.
+    """Settings and data that all steps share; picklable, as steps may run in other processes.
 
     ``configs`` are the settings by row name. ``held_out`` are the pairs of scans of each fold's validation
     patients, ``tested`` those of the test set, None without one. ``shares_pretraining``: one pretraining

@@ -123,7 +123,7 @@ def test_unusual_voxels_are_logged(caplog: pytest.LogCaptureFixture) -> None:
         Scan.from_array(hu, SPACING_ZYX, mask=np.zeros(SHAPE, np.uint8))
     assert [message.split(":")[0] for message in caplog.messages] == ["ct", "ct", "mask"]
     assert "1 voxels are NaN" in caplog.text and "9000 HU exceed" in caplog.text
-    assert "the lesion mask is empty" in caplog.text
+    assert "mask: holds no lesion" in caplog.text
 
 
 def test_points_return_to_the_axes_of_the_array(tmp_path: Path) -> None:

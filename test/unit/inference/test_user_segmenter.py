@@ -37,10 +37,11 @@ def test_a_request_holds_image_point_box_and_masks() -> None:
     before = replace(make_scan(spacing_zyx=(2.0, 1.0, 1.0), name="baseline"), mask=labels)
     lesion = with_shapes(make_prompt((5.0, 6.5, 8.0), 300, baseline=before), cuboid(*LESION))
     request = SegmentRequest(lesion)
-    assert request.lesion_id == 300 and request.image is lesion.followup.ct
+    assert request.lesion_id == 300 and np.shares_memory(request.image, lesion.followup.ct)
+    assert not request.image.flags.writeable and lesion.followup.ct.flags.writeable
     assert request.point_zyx == (5.0, 6.5, 8.0) and request.baseline_point_zyx == (3.0, 4.0, 5.0)
     assert request.spacing_zyx == SPACING_ZYX and request.baseline_spacing_zyx == (2.0, 1.0, 1.0)
-    assert request.baseline_image is before.ct
+    assert np.shares_memory(request.baseline_image, before.ct)
     assert request.box is not None and request.box.bounds() == [list(side) for side in LESION]
     assert request.mask is not None and np.array_equal(request.mask, cuboid(*LESION) > 0)
     assert request.baseline_mask is not None and np.array_equal(request.baseline_mask, labels > 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from ..inference.options import ModelOptions
+from ..inference.options import DEVICE_PATTERN, ModelOptions
 
 
 def add_model_options(group: argparse._ActionsContainer) -> None:
@@ -48,7 +48,7 @@ def add_device(group: argparse._ActionsContainer, what: str = "where it computes
 
 def device_name(text: str) -> str:
     """The type of a ``--device`` argument."""
-    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", text):
+    if not re.fullmatch(DEVICE_PATTERN, text):
         raise argparse.ArgumentTypeError(f"{text!r} is no device; expected auto, cpu, cuda or cuda:N")
     return text
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from ..errors import InputError
 
 DEFAULT_FOLDS = (0, 1, 2, 3, 4)
+DEVICE_PATTERN = r"auto|cpu|cuda(:[0-9]+)?"
 
 BOOSTS = ("none", "reprompt", "additive", "merged-probabilities", "perturbed", "click-majority", "rotated")
 DEFAULT_BOOST = "merged-probabilities"  # by measurement, see docs/benchmarks.md
@@ -39,7 +40,7 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         _check("precision", self.precision, ("auto", *get_args(Precision)))
-        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", self.device):
+        if not re.fullmatch(DEVICE_PATTERN, self.device):
             raise InputError(f"device: is {self.device!r}; expected auto, cpu, cuda or cuda:N")
         if not self.folds:
             raise InputError("folds: is empty; expected at least one number")

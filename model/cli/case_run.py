@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..case.case import Case, CaseFiles, Slot
@@ -16,6 +18,7 @@ from ..case.challenge import (
     remove_stale_outputs,
     write_labelmaps,
 )
+from ..case.folder_lock import locked_folder
 from ..case.geometry import Array, Geometry
 from ..errors import InputError, OutputError, WeightsError
 from ..inference.case_result import CaseResult
@@ -43,6 +46,8 @@ class CaseRun:
         self._registrations = RegistrationCache(self.backend)
         self._files: CaseFiles | None = None
         self._segmentation: CaseSegmentation | None = None
+        self._is_locking, self._locks = Lock(), ExitStack()
+        self._is_locked = False
 
     def execute(self) -> CaseResult:
         """Read, segment, write and verify.
@@ -51,6 +56,7 @@ class CaseRun:
             LongilesionError: see `errors`; lesions that were finished before an error of the computation
                 are written.
         """
+        self._lock_folders()
         remove_stale_outputs(self.options.output_dir)
         if self.options.case.backend is not None:
             self.backend.load()  # an unknown name is reported before any work is done
@@ -70,7 +76,12 @@ class CaseRun:
         return result
 
     def write_unfinished(self) -> None:
-        """Write the lesions that are finished; scans without any get an all-zero labelmap."""
+        """Write the lesions that are finished; scans without any get an all-zero labelmap.
+
+        Raises:
+            OutputError: they cannot be written, or another run writes into the folder.
+        """
+        self._lock_folders()  # a signal may come before the run has begun
         if self._segmentation is None:
             files = self._files or discover(self.options.input_dir)
             write_labelmaps(empty_labelmaps(files), self.options.output_dir, verify=False)
@@ -81,6 +92,16 @@ class CaseRun:
         remove_partial_outputs(self.options.output_dir)
         if self.options.extras_dir is not None:
             self._write_extras(result)
+
+    def _lock_folders(self) -> None:
+        """Lock the output folders until the process ends: another run must not mix in its files."""
+        with self._is_locking:
+            if self._is_locked:
+                return
+            for folder in (self.options.output_dir, self.options.extras_dir):
+                if folder is not None:
+                    self._locks.enter_context(locked_folder(folder))
+            self._is_locked = True
 
     def _segment(self) -> CaseResult:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as pool:

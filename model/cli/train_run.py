@@ -195,6 +195,7 @@ def _is_first_process() -> bool:
 
 def _cross_validate(job: EnsembleJob) -> None:
     """Validate the finished folds on their held-out patients; the training counts even if this fails."""
+    from ..case.folder_lock import locked_folder
     from ..crossval.cross_validate import CROSS_VALIDATION_FOLDER, cross_validate
     from ..crossval.pairs import evaluation_pairs
     from ..training.stages import EVERYTHING
@@ -207,7 +208,8 @@ def _cross_validate(job: EnsembleJob) -> None:
         held_out = {name: split.validation for name, split in finished_folds(job).items()}
         if not held_out:
             return
-        cross_validate(evaluation_pairs(job.data.folder), held_out, job.output, output, job.device)
+        with locked_folder(output, wait=True):  # a run of other folds may validate them now
+            cross_validate(evaluation_pairs(job.data.folder), held_out, job.output, output, job.device)
     except InputError as error:
         log.info("cross-validation: not possible, the trained folds are unaffected: %s", error)
         return

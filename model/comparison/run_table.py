@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..case.folder_lock import locked_folder
 from ..data.workers import process_pool
 from ..errors import LongilesionError, MemoryExhaustedError, one_line
 from ..training.checkpoint import FINAL
@@ -58,8 +59,14 @@ def run_table(job: TableJob) -> Table:
 
     Raises:
         InputError: data, settings and existing runs do not fit each other.
+        OutputError: a file cannot be written, or another run writes into the folder.
         LongilesionError: a step failed; the results of the others are kept.
     """
+    with locked_folder(job.output):
+        return _run_table(job)
+
+
+def _run_table(job: TableJob) -> Table:
     table_run, pool = TableRun(job), step_executor(job.jobs)
     try:
         table_run.run_steps(pool)

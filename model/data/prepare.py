@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..case.folder_lock import locked_folder
 from ..case.geometry import Geometry
 from ..case.lesion_json import write_json
 from ..errors import InputError, OutputError, one_line
@@ -71,9 +72,14 @@ def prepare(options: PrepareOptions) -> None:
     Raises:
         InputError: the data set cannot be read, nothing of it can be used, or it has problems and
             `is_strict` is set.
-        OutputError: the output cannot be written.
+        OutputError: the output cannot be written, or another run writes there.
         WeightsError: the given plan cannot be used.
     """
+    with locked_folder(options.output):
+        _prepare(options)
+
+
+def _prepare(options: PrepareOptions) -> None:
     checked, surveys = _checked(options)
     if options.check_only:
         return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..case.atomic_files import write_text
+from ..case.folder_lock import locked_folder
 from ..case.lesion_json import check_writable, write_json
 from .compare_runs import compare_runs, read_run
 from .definitions import DEFAULT_DEFINITION, DEFINITIONS
@@ -41,12 +42,13 @@ def run_evaluation(options: EvaluateOptions, progress: Progress | None = None) -
 
     Raises:
         InputError: see `evaluate_files`.
-        OutputError: the output folder cannot be written.
+        OutputError: the output folder cannot be written, or another run writes there.
     """
-    if options.output is not None:
-        check_writable(options.output / RECORDS_NAME)
-    evaluation = evaluate_files(options, progress)
-    if options.output is not None:
+    if options.output is None:
+        return evaluate_files(options, progress)
+    check_writable(options.output / RECORDS_NAME)
+    with locked_folder(options.output):
+        evaluation = evaluate_files(options, progress)
         _write_evaluation(options.output, evaluation)
     return evaluation
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..case.folder_lock import locked_folder
 from ..data.workers import run_jobs
-from ..errors import InputError, OutputError, one_line
+from ..errors import InputError, one_line
 from .compose_followup import compose_followup
 from .followup_files import (
     CT,
@@ -66,10 +67,14 @@ def synthesize(request: SynthesisRequest) -> None:
         InputError: before anything is made, if the manifest, a header or the output folder cannot be used, or
             the latter holds follow-ups with another seed or other settings. If a single scan cannot be used
             or a single follow-up cannot be made, at the end, when all others are made and listed.
-        OutputError: a file cannot be written.
+        OutputError: a file cannot be written, or another run writes into the folder.
     """
     sources = find_sources(request.manifest, request.ct, request.labels, request.patient)
-    _check_folder(request.output)
+    with locked_folder(request.output):
+        _synthesize(request, sources)
+
+
+def _synthesize(request: SynthesisRequest, sources: Sequence[SourceScan]) -> None:
     earlier = read_earlier_rows(request.output)
     for source in sources:
         check_same_origin(request.output, source, request.seed, request.settings, VERSION)
@@ -153,13 +158,6 @@ def _make_followup(job: _Job) -> tuple[dict[str, Any], bool]:
     record = record_document(draw, settings, followup, lesions, sources, files)
     write_record(folder, record)
     return record, True
-
-
-def _check_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be made ({error.strerror}); expected a folder") from error
 
 
 def _line(job: _Job, record: dict[str, Any], is_new: bool) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..case.folder_lock import locked_folder
 from ..case.lesion_json import check_writable
 from ..case.scans import ClickUnits
 from ..errors import LongilesionError, one_line
@@ -101,7 +102,8 @@ def track_patients(options: TrackRunOptions) -> TrackRunResult:
         log.info("patient %s (%d of %d)", files.patient, number, len(patients))
         folder = options.output / folders[files.patient]
         try:
-            failed_lesions += _track_patient(files, options, registration, segmenter, folder)
+            with locked_folder(folder):
+                failed_lesions += _track_patient(files, options, registration, segmenter, folder)
         except Exception as error:
             if len(patients) == 1:
                 raise

@@ -7,11 +7,13 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import NoReturn
 
 import torch
 
+from ..case.folder_lock import locked_folder
 from ..errors import one_line
 from .augment import VARIANTS
 from .checkpoint import Progress
@@ -41,7 +43,7 @@ def train_fold(job: FoldJob) -> FoldResult:
     Raises:
         InputError: data or settings cannot be used, or differ from those of the run to resume.
         WeightsError: the initial weights or the checkpoint to resume from cannot be used.
-        OutputError: a file cannot be written.
+        OutputError: a file cannot be written, or another run trains this fold.
         CollapsedFoldError: the fold does not learn; `health.json` has the reason.
         BudgetSpentError: the job's time is over before the last epoch; the same job resumes from there.
     """
@@ -83,6 +85,12 @@ class _FoldRun:
             raise BudgetSpentError(
                 f"{job.folder}: no time is left for fold {job.fold}; expected another call, which trains it"
             )
+        # Other folds may be trained beside this one, by other runs.
+        with locked_folder(job.folder) if self._world.is_first else nullcontext():
+            return self._run()
+
+    def _run(self) -> FoldResult:
+        job, files = self._job, self._files
         trainer, progress = self._start()
         self._world.wait()
         epochs_before = progress.epochs_done

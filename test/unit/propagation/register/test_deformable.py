@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, shift
 from model.case.geometry import AxisMap, FloatArray, Geometry
 from model.errors import InputError
 from model.propagation.register import Registration, RegistrationImage, convex, deformable, refine
-from model.propagation.register.border import extrapolate_border
+from model.propagation.register.border import _gaussian_at, extrapolate_border
 from model.propagation.register.convex import Search, convex_adam, torch_device
 from model.propagation.register.deformable import DeformableBackend
 from model.propagation.register.field import Composition, FieldTransform, folding_share, voxel_centres_mm
@@ -243,6 +243,15 @@ class TestEndsOfTheOverlap:
         continued = extrapolate_border(field, self.pair(seen))
         assert np.array_equal(continued[10:-10, 10:-10, 10:-10], field[10:-10, 10:-10, 10:-10])
         assert not np.array_equal(continued[:4], field[:4]) and np.isfinite(continued).all()
+
+    @pytest.mark.parametrize("sigma", [0.7, 5.0, 40.0])
+    def test_means_at_some_voxels_are_those_of_the_whole_filter(self, sigma: float) -> None:
+        rng = np.random.default_rng(6)
+        volume = rng.normal(size=self.GRID.shape_zyx).astype(np.float32)
+        for share in (0.5, 0.001, 0.0):
+            voxels = rng.random(volume.shape) < share
+            expected = gaussian_filter(volume, sigma)[voxels]
+            np.testing.assert_array_equal(_gaussian_at(voxels, volume, sigma), expected)
 
     def test_scans_with_almost_no_overlap(self) -> None:
         field = np.ones((*self.GRID.shape_zyx, 3), np.float32)

@@ -19,9 +19,10 @@ if [ "${1:-}" = --quick ]; then
     shift
     selection=(-m "not slow and not container")
 fi
+workers=$(nproc 2>/dev/null || echo 2)
+workers=$((workers < 8 ? workers : 8))
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-"$python" -m mypy
-# One process per core, each with one torch thread.
-workers=$(nproc 2>/dev/null || echo 2)
-exec "$python" -m pytest --numprocesses "$((workers < 8 ? workers : 8))" --dist worksteal "${selection[@]}" "$@"
+"$python" -m mypy --num-workers "$workers"
+# Whole files go to one process per core, each with one torch thread, so that no fixture of a file is made twice.
+exec "$python" -m pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder "${selection[@]}" "$@"

@@ -19,6 +19,8 @@ from ..helpers.paths import CHECKOUT
 pytestmark = pytest.mark.slow
 
 OUTPUT = "images/{}-followup-ct-tumor-lesion-seg/segmentation.mha"
+# The default registration takes half a minute; test_step_1_segments_every_lesion runs with it.
+UNMOVED = ("--backend", "identity")
 
 
 def good(run: Finished) -> Finished:
@@ -54,7 +56,7 @@ def test_baseline_and_followup_in_different_scans(case: CaseOnDisk) -> None:
     case.write_scan("secondary", "followup")
     case.clicks("primary", "followup", {"Lesion 3": [30.0, 30.0, 10.0]})
     case.clicks("secondary", "followup", {"lesion_1": [20.0, 28.0, 16.0]})
-    run = good(case.run())
+    run = good(case.run(*UNMOVED))
     assert run.lesions(3)[0]["baseline"]["scan"] == "secondary-baseline"
     assert run.lesions(3)[0]["followup"]["scan"] == "primary-followup"
     assert run.lesions(1)[0]["baseline"]["scan"] == "primary-baseline"
@@ -154,7 +156,7 @@ def test_a_failed_registration_does_not_affect_clicked_lesions(case: CaseOnDisk)
 def test_missing_click_files_count_as_empty(case: CaseOnDisk) -> None:
     for path in case.folder.glob("*.json"):
         path.unlink()
-    run = good(case.run())
+    run = good(case.run(*UNMOVED))
     assert "primary-followup-lesion-clicks.json" in run.warnings
     assert [run.lesions(i)[0]["baseline"]["source"] for i in (1, 2)] == ["mask", "mask"]
     assert [run.lesions(i)[0]["followup"]["source"] for i in (1, 2)] == ["propagated", "propagated"]
@@ -166,7 +168,7 @@ def test_without_clicks_the_scan_that_shows_the_lesion_deepest_is_segmented(case
     sitk.WriteImage(image[:, :, 22:], str(case.folder / "images/secondary-followup-ct/image.mha"), True)
     for slot in ("primary", "secondary"):
         case.clicks(slot, "followup", {})
-    run = good(case.run())
+    run = good(case.run(*UNMOVED))
     # Lesion 1 lies 6 slices outside of the part that the secondary scan shows.
     assert [les["followup"]["scan"] for les in run.lesions(1)] == ["primary-followup"]
     assert not run.labelmap("secondary")[:, :, :30].any() and run.files() == [
@@ -178,7 +180,7 @@ def test_without_clicks_the_scan_that_shows_the_lesion_deepest_is_segmented(case
 def test_clicks_outside_of_their_scan_are_repaired_or_dropped(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {1: [-1.5, 28.0, 16.0], 2: [42.0, 24.0, 80.0], 9: [30.0, 40.0, 12.0]})
     case.clicks("primary", "baseline", {1: [20.0, 28.0, 16.0], 2: [42.0, 24.0, 20.0], 7: [30.0, 12.0, 9.0]})
-    run = good(case.run())
+    run = good(case.run(*UNMOVED))
     assert run.lesions(1)[0]["followup"]["source"] == "clipped"
     assert run.lesions(1)[0]["followup"]["point_xyz"][0] == 0
     assert run.lesions(2)[0]["followup"]["source"] == "propagated"  # 115 mm outside

@@ -283,7 +283,8 @@ class LesionResult:
 
     ``probability`` is float32 over ``box``, the bounding box of all voxels above 0.5 (empty if there are
     none). ``support`` is the box of all voxels that the patch covers, and ``support_probability`` the
-    probabilities in it, float32; both are kept on request only.
+    probabilities in it, float32; both are kept on request only. ``fold_votes`` counts the patches' voxels by
+    the set of folds that hold them for lesion, int64 [2 ** folds]; None with one or two folds.
     """
 
     prompt: LesionPrompt
@@ -291,6 +292,7 @@ class LesionResult:
     probability: npt.NDArray[np.float32]
     support: Box | None = None
     support_probability: npt.NDArray[np.float32] | None = None
+    fold_votes: npt.NDArray[np.int64] | None = None
 
     @property
     def mask(self) -> npt.NDArray[np.bool_]:

@@ -32,6 +32,7 @@ from .combine import (
     trim_support,
 )
 from .components import result_at_point
+from .fold_agreement import total_counts
 from .segmenter import LesionFailure, LesionSegmenter, lesion_result
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class _View:
             np.ascontiguousarray(back.array(result.probability)),
             None if support is None else back.box(support, shape),
             None if values is None else np.ascontiguousarray(back.array(values)),
+            result.fold_votes,
         )
 
 
@@ -250,9 +252,9 @@ class BoostedSegmenter:
         except Exception:  # a view that does not fit the others must not cost the lesion
             log.exception("lesion %d: its views could not be combined; the first is used", prompt.lesion_id)
             combined = first
-        if self._keep_support:
-            return replace(combined, prompt=prompt)
-        return replace(combined, prompt=prompt, support=None, support_probability=None)
+        votes = total_counts([result.fold_votes for result in results])
+        combined = replace(combined, prompt=prompt, fold_votes=votes)
+        return combined if self._keep_support else replace(combined, support=None, support_probability=None)
 
     def _combine(self, prompt: LesionPrompt, results: Sequence[LesionResult]) -> LesionResult:
         first, method = results[0], self._options.method

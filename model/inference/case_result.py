@@ -10,6 +10,7 @@ from ..case.case import Case, LesionPrompt, LesionResult, Slot
 from ..case.geometry import Array, Geometry
 from ..propagation.confidence import PropagatedPoint
 from ..propagation.pair_registrations import RegistrationRecord
+from .fold_agreement import OddFold
 
 
 class LesionStatus(StrEnum):
@@ -36,6 +37,7 @@ class LesionOutcome:
         volume_followup_ml: volume (ml) in the labelmap, after overlaps are resolved; None if not predicted.
         message: why the lesion has no voxels; None otherwise.
         result: mask and probabilities of the lesion, before overlaps are resolved; None if not predicted.
+        odd_fold: the fold that disagrees wildly with all others on the lesion; None if there is none.
     """
 
     lesion_id: int
@@ -46,6 +48,7 @@ class LesionOutcome:
     volume_followup_ml: float | None = None
     message: str | None = None
     result: LesionResult | None = None
+    odd_fold: OddFold | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,7 @@ from ..network.plan import Plan
 from ..network.resample import FloatVolume
 from ..network.resenc_unet import ResEncUNet
 from ..network.weights import FoldWeights, build_network, check_fold
+from .fold_votes import FoldVotes
 from .memory import first_rung, is_narrow, is_out_of_memory, next_rung, release_memory
 from .options import ModelOptions
 from .prediction import Encode, Prediction, checked_prediction, encode_all, in_batches
@@ -139,9 +140,11 @@ class Ensemble:
     def _predict_batch(self, prepared: list[tuple[int, FloatVolume]]) -> Iterator[Prediction]:
         try:
             channels = self._to_device([values for _, values in prepared])
-            total = sum(self._margin(network, channels) for network in self._networks)
+            votes = self._no_votes(channels)
+            total = sum(self._margins(channels, votes))
             assert isinstance(total, Tensor)
             margins = total.cpu().numpy()
+            counts = [votes.counts(position) for position in range(len(prepared))]
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -153,36 +156,47 @@ class Ensemble:
             for single in prepared:
                 yield from self._predict_batch([single])
             return
-        for (index, _), margin in zip(prepared, margins, strict=False):
-            yield checked_prediction(index, margin)
+        for (index, _), margin, count in zip(prepared, margins, counts, strict=False):
+            yield checked_prediction(index, margin, count)
+
+    def _margins(self, channels: Tensor, votes: FoldVotes) -> Iterator[Tensor]:
+        """Margins of a batch by one fold after the other, each counted as a vote."""
+        for fold, network in enumerate(self._networks):
+            margin = self._margin(network, channels)
+            votes.add(fold, margin)
+            yield margin
+
+    def _no_votes(self, channels: Tensor) -> FoldVotes:
+        return FoldVotes((len(channels), *channels.shape[2:]), len(self.folds), self.rung.device)
 
     def _fold_by_fold(self, waiting: Sequence[int], encode: Sequence[Encode]) -> Iterator[Prediction]:
         """Predict with one fold after the other, over as many lesions as the host can hold."""
-        patch_bytes = 4 * int(np.prod(self.plan.patch_size_zyx)) * (len(self._channels) + 1)
+        # Channels and sums are float32, votes are bytes.
+        patch_bytes = int(np.prod(self.plan.patch_size_zyx)) * (4 * (len(self._channels) + 1) + 1)
         group_size = max(self.rung.batch, _WAITING_BYTES // patch_bytes)
         for group in in_batches(list(waiting), group_size):
             prepared, failed = encode_all(group, encode)
             yield from failed
             sums = {index: np.zeros(self.plan.patch_size_zyx, np.float32) for index, _ in prepared}
+            votes = {index: FoldVotes((1, *self.plan.patch_size_zyx), len(self.folds)) for index in sums}
             errors: dict[int, Exception] = {}
-            for fold in self.folds:
+            for number, fold in enumerate(self.folds):
                 network = self._build(fold)
                 for batch in in_batches(prepared, self.rung.batch):
-                    self._add_margins(batch, network, sums, errors)
+                    for index, margin in self._margins_of(batch, network, errors):
+                        sums[index] += margin
+                        votes[index].add(number, torch.from_numpy(margin[None]))
                 del network
             for index, margin in sums.items():
                 if index in errors:
                     yield Prediction(index, None, errors[index])
                 else:
-                    yield checked_prediction(index, margin)
+                    yield checked_prediction(index, margin, votes[index].counts(0))
 
-    def _add_margins(
-        self,
-        batch: list[tuple[int, FloatVolume]],
-        network: ResEncUNet,
-        sums: dict[int, FloatVolume],
-        errors: dict[int, Exception],
-    ) -> None:
+    def _margins_of(
+        self, batch: list[tuple[int, FloatVolume]], network: ResEncUNet, errors: dict[int, Exception]
+    ) -> Iterator[tuple[int, FloatVolume]]:
+        """Margins of a batch by one fold, each with the index of its patch; failures go to ``errors``."""
         try:
             margins = self._margin(network, self._to_device([values for _, values in batch])).cpu().numpy()
         except Exception as error:
@@ -193,10 +207,10 @@ class Ensemble:
                 errors[batch[0][0]] = error
                 return
             for single in batch:
-                self._add_margins([single], network, sums, errors)
+                yield from self._margins_of([single], network, errors)
             return
         for (index, _), margin in zip(batch, margins, strict=False):
-            sums[index] += margin
+            yield index, margin
 
     def _to_device(self, values: list[FloatVolume]) -> Tensor:
         """Channels of a batch [B, C, *patch]; a short last batch is padded if that is faster."""

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..network.resample import FloatVolume
+from .fold_agreement import VoteCounts
 from .memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -28,11 +29,13 @@ class Prediction:
         margin: foreground minus background logit, summed over the folds, float32 of the patch's shape; None
             if the prediction failed.
         error: why it failed.
+        votes: of the folds on the patch's voxels; None if they were not counted.
     """
 
     index: int
     margin: FloatVolume | None
     error: Exception | None = None
+    votes: VoteCounts | None = None
 
     @property
     def probability(self) -> FloatVolume:
@@ -78,15 +81,16 @@ def encode_all(
     return prepared, failed
 
 
-def checked_prediction(index: int, margin: FloatVolume) -> Prediction:
+def checked_prediction(index: int, margin: FloatVolume, votes: VoteCounts | None = None) -> Prediction:
     """Make a prediction of a margin; a failure if it is not finite.
 
     Args:
         index: of the patch.
         margin: foreground minus background logit, float32 of the patch's shape.
+        votes: of the folds.
     """
     if np.isfinite(margin).all():
-        return Prediction(index, margin)
+        return Prediction(index, margin, votes=votes)
     return Prediction(index, None, ArithmeticError("the network's output is not finite"))
 
 

@@ -97,7 +97,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
             }
             for record in result.registrations
         ],
-        "lesions": [_lesion(outcome) for outcome in result.outcomes],
+        "lesions": [_lesion(outcome, run.model) for outcome in result.outcomes],
         "warnings": list(result.warnings),
         "outputs": [str(path) for path in run.outputs],
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
@@ -137,7 +137,7 @@ def _scan(scan: Scan) -> dict[str, Any]:
     }
 
 
-def _lesion(outcome: LesionOutcome) -> dict[str, Any]:
+def _lesion(outcome: LesionOutcome, model: LoadedModel | None) -> dict[str, Any]:
     document: dict[str, Any] = {"lesion_id": outcome.lesion_id, "status": str(outcome.status)}
     prompt, estimate = outcome.prompt, outcome.estimate
     if prompt is not None:
@@ -151,6 +151,12 @@ def _lesion(outcome: LesionOutcome) -> dict[str, Any]:
     document["volume_followup_ml"] = _number(outcome.volume_followup_ml)
     if outcome.message:
         document["message"] = outcome.message
+    if (odd := outcome.odd_fold) is not None and model is not None:
+        document["odd_fold"] = {
+            "fold": model.manifest.folds[odd.position],
+            "dice": _number(odd.dice),
+            "others_dice": _number(odd.others_dice),
+        }
     return document
 
 

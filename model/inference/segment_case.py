@@ -21,6 +21,7 @@ from ..propagation.confidence import PropagatedPoint
 from ..propagation.pair_registrations import RegistrationCache
 from ..timing import Timings
 from .case_result import CaseResult, LesionOutcome, LesionStatus
+from .fold_agreement import odd_fold, odd_fold_warnings
 from .lazy_backend import LazyBackend
 from .locate import LocatedLesions, Locator
 from .merge import label_dtype, merge
@@ -199,6 +200,8 @@ class CaseSegmentation:
                 on_lesion(lesion, done, total)
 
         predict_lesions(self.located.prompts, segmenter, keep)
+        for warning in self._odd_fold_warnings(self._finished.results):
+            log.warning("%s", warning)
         reasons = [one_line(failure.error) for failure in self._finished.failures]
         reasons += [lesion.reason for lesion in self.located.failures]
         if reasons and not self._finished.results:
@@ -218,6 +221,7 @@ class CaseSegmentation:
         warnings = (*self.case.warnings, *self.located.warnings)
         if self.model is not None:
             warnings += (*self.model.warnings, *self.model.ensemble.notes)
+        warnings += tuple(self._odd_fold_warnings(finished.results))
         missing = LesionStatus.FAILED if is_finished else LesionStatus.UNFINISHED
         return CaseResult(
             self.case,
@@ -227,6 +231,13 @@ class CaseSegmentation:
             self.registrations.records,
             self.timings.seconds,
         )
+
+    def _odd_fold_warnings(self, results: Sequence[LesionResult]) -> list[str]:
+        """A warning for each fold that disagrees wildly with all others on some lesions."""
+        odd = [(result.prompt.lesion_id, odd_fold(result)) for result in results]
+        folds = self.model.ensemble.folds if self.model is not None else ()
+        names = [fold.path.parent.name for fold in folds]
+        return odd_fold_warnings(odd, names)
 
     def _keep(self, lesion: LesionResult | LesionFailure) -> None:
         with self._lock:
@@ -287,6 +298,7 @@ def _with_result(outcome: LesionOutcome, result: LesionResult, labelmap: Array) 
         volume_followup_ml=volume_ml,
         message="other lesions claimed all of its voxels" if is_overruled else None,
         result=result,
+        odd_fold=odd_fold(result),
     )
 
 

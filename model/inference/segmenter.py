@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -21,6 +21,7 @@ from ..network.resample import FloatVolume
 from ..network.tiles import Blend, lesion_tiles
 from ..timing import Timings
 from .ensemble import Ensemble
+from .fold_agreement import VoteCounts, total_counts
 from .prediction import Encode, Prediction, foreground_probability
 
 log = logging.getLogger(__name__)
@@ -199,6 +200,7 @@ class _TileCollector:
         self._blend: Blend | None = None
         self._margin: FloatVolume | None = None
         self._error: Exception | None = None
+        self._votes: list[VoteCounts | None] = []
 
     @property
     def is_complete(self) -> bool:
@@ -212,6 +214,7 @@ class _TileCollector:
             if prediction.margin is None:
                 self._error = prediction.error or RuntimeError("no prediction")
                 return
+            self._votes.append(prediction.votes)
             margin = prediction.margin if self._scale is None else prediction.margin * np.float32(self._scale)
             if len(self._lesion.tiles) == 1:
                 self._margin = margin
@@ -231,7 +234,8 @@ class _TileCollector:
                 box, margin = self._blend.box, self._blend.margin()
             assert margin is not None
             support, values = paste_back(foreground_probability(margin), box, self._lesion.grid)
-            return lesion_result(prompt, support, values, keep_support)
+            result = lesion_result(prompt, support, values, keep_support)
+            return replace(result, fold_votes=total_counts(self._votes))
         except Exception as error:
             log.exception("lesion %d could not be resampled to its scan", prompt.lesion_id)
             return LesionFailure(prompt, error)

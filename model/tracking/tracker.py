@@ -18,6 +18,7 @@ import numpy as np
 from ..case.case import Slot
 from ..case.geometry import Array
 from ..errors import InputError
+from ..inference.fold_agreement import odd_fold
 from ..inference.merge import label_dtype, merge
 from ..inference.robust import RobustSegmenter
 from ..inference.segmenter import LesionSegmenter
@@ -153,6 +154,10 @@ def _tracked_lesion(segmented: SegmentedLesion, labelmaps: Mapping[Slot, Array])
         volume_ml = count * scan.geometry.voxel_volume_ml
         if not count and segmented.fate is None:
             warnings += ("no voxel was found at its prompt",)
+        if (odd := odd_fold(segmented.result)) is not None:
+            warnings += (
+                f"fold number {odd.position + 1} of the model disagrees with all others, look at it",
+            )
     transferred = prompted.transferred
     return TrackedLesion(
         lesion_id=prompted.prompt.lesion_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from ..errors import OutputError, one_line
 
 TEMPORARY_PREFIX = ".writing-"
+
+_LONGEST_NAME = 200  # of 255 bytes, which file systems allow; the rest is for suffixes
 
 
 def _reason(error: Exception) -> str:
@@ -55,6 +58,18 @@ def atomic_write(
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def shortened_name(name: str) -> str:
+    """A file name that leaves room for suffixes; a longer one ends in a checksum of all of it.
+
+    Args:
+        name: made of ASCII letters.
+    """
+    if len(name) <= _LONGEST_NAME:
+        return name
+    checksum = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name[: _LONGEST_NAME - 17]}-{checksum}"
 
 
 def write_text(path: Path, text: str) -> None:

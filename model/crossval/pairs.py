@@ -93,7 +93,7 @@ def _pairs(scans: Sequence[RawScan], lesions: Sequence[RawLesion]) -> tuple[Eval
     pairs = [
         EvaluationPair(
             patient_id=by_id[followup].patient_id,
-            name=f"{safe_name(baseline)}-to-{safe_name(followup)}",
+            name=shortened_name(f"{safe_name(baseline)}-to-{safe_name(followup)}"),
             baseline=by_id[baseline],
             followup=by_id[followup],
             lesions=tuple(sorted(pair_lesions, key=lambda lesion: lesion.lesion_id)),

@@ -16,7 +16,8 @@ from ..case.geometry import Vector
 
 def safe_name(scan_id: str) -> str:
     """The id of a scan as a file name; any character may occur in an id."""
-    return quote(scan_id, safe=" +=@")
+    name = quote(scan_id.encode("utf-8", "surrogateescape"), safe=" +=@")
+    return shortened_name(name.replace(".", "%2E") if not name.strip(".") else name)
 
 
 @dataclass(frozen=True, slots=True)

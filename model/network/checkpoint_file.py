@@ -10,6 +10,8 @@ import json
 import pickle
 import re
 import threading
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,11 @@ from .resenc_unet import STEM
 
 # Key of the kind of heat maps in checkpoints and packed weights.
 HEAT_MAP_KEY = "heat_map"
+
+# Values beside tensors: published checkpoints have some MB, most of it the training's log.
+_MOST_VALUE_BYTES = 256 << 20
+_LONGEST_NAME = 1000
+_WEIGHT_TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 # Torch has one allow-list per process: a thread that has finished would reset it for one that still reads.
 _ALLOW_LIST = threading.Lock()
@@ -48,16 +55,71 @@ def read_checkpoint(path: Path) -> RawCheckpoint:
     Raises:
         WeightsError: corrupt, truncated, refused as unsafe, or not a checkpoint of the trainer family.
     """
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    raw = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    _check_tensors(path, raw.state)
+    return raw
+
+
+def check_total(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Check that tensors take no more bytes than their file has: a view may repeat one number at will.
+
+    Args:
+        path: the file, whose tensors are not compressed.
+        state: its tensors of any shape, each once.
+
+    Raises:
+        WeightsError: they take more.
+    """
+    needed, size = (
+        sum(tensor.numel() * tensor.element_size() for tensor in state.values()),
+        path.stat().st_size,
+    )
+    if needed > size:
+        raise WeightsError(
+            f"{path}: is corrupt, its tensors take {needed} bytes; expected at most its {size}"
+        )
+
+
+def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are no weights, before anything is computed with their values."""
+    for name, tensor in state.items():
+        if len(name) > _LONGEST_NAME:
+            raise WeightsError(
+                f"{path}: has a tensor with a name of {len(name)} characters; expected weights"
+            )
+        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise WeightsError(f"{path}: {name} is no plain tensor with values; expected weights")
+        if tensor.dtype not in _WEIGHT_TYPES:
+            raise WeightsError(
+                f"{path}: {name} is of type {tensor.dtype}; expected weights of 16, 32 or 64 bits"
+            )
+        check_total(path, {name: tensor})
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a zip that would unpack to more than it is, by its directory alone: torch compresses nothing."""
+    if not zipfile.is_zipfile(path):
+        return  # torch's old format
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+    values = max((record.file_size for record in records if record.filename.endswith("data.pkl")), default=0)
+    total, size = sum(record.file_size for record in records), path.stat().st_size
+    is_packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+    if is_packed or total > size or values > _MOST_VALUE_BYTES:
+        raise WeightsError(
+            f"{path}: is refused, its {len(records)} records unpack to {total} bytes ({values} of values "
+            f"beside tensors) and it has {size}; expected a checkpoint as torch.save writes it"
+        )
 
 
 def _read_pickle(path: Path) -> RawCheckpoint:
     try:
+        _check_archive(path)
         with _ALLOW_LIST, torch.serialization.safe_globals(_allowed_globals()):
             checkpoint = _load(path)
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
-    except MemoryError:
+    except (MemoryError, WeightsError):
         raise
     except Exception as error:  # a corrupt pickle can raise any of them
         raise WeightsError(
@@ -123,7 +185,7 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
         axes = json.loads(metadata.get("mirror_axes", "[]"))
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{path}: is corrupt or truncated ({one_line(error)[:120]}); expected packed weights"
         ) from error

@@ -7,6 +7,7 @@ permuted by `transpose_forward`.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -20,8 +21,16 @@ from ..errors import WeightsError
 PLANS_FILE = "plans.json"
 DEFAULT_CONFIGURATION = "3d_fullres"
 
-_Positive = Annotated[int, Field(gt=0)]
+# Far beyond any network, so that a damaged plan is refused before memory and time are spent on it.
+_MOST_BYTES = 64 << 20
+_MOST_VOXELS = 1 << 30
+
+_Positive = Annotated[int, Field(gt=0, le=1 << 16)]
 _Triple = tuple[_Positive, _Positive, _Positive]
+_Kernel = Annotated[int, Field(gt=0, le=31)]
+_Stride = Annotated[int, Field(gt=0, le=64)]
+_Blocks = Annotated[int, Field(gt=0, le=100)]
+_MOST_STAGES = 16
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -81,12 +90,12 @@ class _NonlinKwargs(BaseModel):
 
 
 class _ArchKwargs(BaseModel):
-    n_stages: Annotated[int, Field(ge=2)]
+    n_stages: Annotated[int, Field(ge=2, le=_MOST_STAGES)]
     features_per_stage: list[_Positive]
-    kernel_sizes: list[_Triple]
-    strides: list[_Triple]
-    n_blocks_per_stage: list[_Positive]
-    n_conv_per_stage_decoder: list[_Positive]
+    kernel_sizes: list[tuple[_Kernel, _Kernel, _Kernel]]
+    strides: list[tuple[_Stride, _Stride, _Stride]]
+    n_blocks_per_stage: list[_Blocks]
+    n_conv_per_stage_decoder: list[_Blocks]
     conv_op: str = "torch.nn.modules.conv.Conv3d"
     conv_bias: bool = False
     norm_op: str = "torch.nn.modules.instancenorm.InstanceNorm3d"
@@ -101,6 +110,8 @@ class _ArchKwargs(BaseModel):
         """One number stands for all stages (or all axes), as in the planners' own files."""
         if not isinstance(values, dict) or not isinstance(values.get("n_stages"), int):
             return values
+        if not 0 < values["n_stages"] <= _MOST_STAGES:
+            return values  # the field's own check refuses it
         spread, n = dict(values), values["n_stages"]
         for name, count in (
             ("features_per_stage", n),
@@ -167,9 +178,16 @@ class _Configuration(BaseModel):
     @field_validator("spacing")
     @classmethod
     def _positive(cls, spacing: Vector) -> Vector:
-        if not all(0 < value < np.inf for value in spacing):
-            raise ValueError(f"spacing is {spacing}, expected positive mm")
+        if not all(1e-3 <= value <= 1e3 for value in spacing):
+            raise ValueError(f"spacing is {spacing}, expected mm between 0.001 and 1000")
         return spacing
+
+    @field_validator("patch_size")
+    @classmethod
+    def _computable(cls, patch: Index) -> Index:
+        if math.prod(patch) > _MOST_VOXELS:
+            raise ValueError(f"patch_size is {patch}, expected at most {_MOST_VOXELS} voxels")
+        return patch
 
     @model_validator(mode="after")
     def _check(self) -> _Configuration:
@@ -260,16 +278,30 @@ def read_batch(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Planne
 def _read(path: Path, configuration: str, kind: type[_Settings]) -> tuple[_Plans, _Settings]:
     """The whole plan, and one of its configurations validated as ``kind``."""
     try:
-        plans = _Plans.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        plans = _Plans.model_validate(json.loads(read_settings(path)))
         return plans, kind.model_validate(_resolved(path, plans.configurations, configuration))
     except OSError as error:
         raise WeightsError(
             f"{path}: cannot be read ({error.strerror}); expected the network's plan"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise WeightsError(f"{path}: is not valid JSON ({error}); expected the network's plan") from error
     except ValidationError as error:
         raise WeightsError(f"{path}: {_first_fault(error, configuration)}") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: is not valid JSON ({error}); expected the network's plan") from error
+
+
+def read_settings(path: Path) -> str:
+    """Read a model's JSON file as text.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not UTF-8, or far larger than any such file.
+    """
+    with path.open("rb") as file:
+        text = file.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f"it is larger than {_MOST_BYTES} bytes")
+    return text.decode("utf-8")
 
 
 def _first_fault(error: ValidationError, configuration: str) -> str:

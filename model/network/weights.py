@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError
-from .checkpoint_file import read_checkpoint
+from .checkpoint_file import check_total, read_checkpoint
 from .encoding import HeatMap
 from .input_variants import (
     Family,
@@ -27,7 +27,7 @@ from .input_variants import (
     prompt_unet_state,
     prompt_variant,
 )
-from .plan import PLANS_FILE, Plan, read_plan
+from .plan import PLANS_FILE, Plan, read_plan, read_settings
 from .resenc_unet import ResEncUNet, canonical_state
 
 DATASET_FILE = "dataset.json"
@@ -37,6 +37,7 @@ SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / "weights"
 PACKED, PICKLED = "checkpoint_final.safetensors", "checkpoint_final.pth"
 
 _CLASSES = 2
+_LONGEST_NOTICE = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +79,14 @@ class WeightsManifest:
     def notice(self) -> str | None:
         """Notice for all users of the model, from its `dataset.json`; None if there is none."""
         try:
-            document = json.loads((self.folder / DATASET_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            document = json.loads(read_settings(self.folder / DATASET_FILE))
+        except (OSError, ValueError, RecursionError):
             return None  # the file is not needed for inference
         notice = document.get("notice") if isinstance(document, dict) else None
-        return " ".join(notice.split()) if isinstance(notice, str) and notice.strip() else None
+        if not isinstance(notice, str) or not notice.strip():
+            return None
+        printable = "".join(letter if letter.isprintable() else " " for letter in notice[:_LONGEST_NOTICE])
+        return " ".join(printable.split())
 
     def hashes(self, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
         """SHA-256 of the plan and of every fold, by path relative to the folder.
@@ -192,6 +196,7 @@ def load_fold(path: Path, family: Family = Family.LONGITUDINAL) -> FoldWeights:
     else:
         state = _canonical(path, raw.state)
         variant = longitudinal_variant(path, state, raw.trainer_name)
+    check_total(path, state)
     name = first_not_finite(state)
     if name is not None:  # every prediction would silently be empty
         raise WeightsError(f"{path}: is corrupt, {name} holds NaN or infinity; expected finite weights")

@@ -46,7 +46,8 @@ class SourceScan:
     def folder(self) -> str:
         """Name of the scan's folder; a checksum is added if characters of the name had to be replaced."""
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip(".-") or "scan"
-        return plain if plain == self.name else f"{plain}-{zlib.crc32(self.name.encode()):08x}"
+        checksum = zlib.crc32(self.name.encode("utf-8", "surrogateescape"))
+        return shortened_name(plain if plain == self.name else f"{plain}-{checksum:08x}")
 
 
 def read_baseline(ct: Path, labels: Path | None) -> Baseline:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..case.atomic_files import shortened_name
 from ..case.boxes import boxes_from_scan_grid, write_boxes
 from ..case.case import Scan, Slot
 from ..case.clicks import write_clicks
@@ -32,14 +33,20 @@ from .series_files import PatientFiles
 RECORD_NAME = "tracking.json"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")  # on Windows
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
-    """Map each name to a unique file name of letters, digits, dots, dashes and underscores."""
+    """Map each name to a unique file name of letters, digits, dots, dashes and underscores.
+
+    Names that differ by case alone, or are reserved on Windows, get file names that hold there as well.
+    """
     safe: dict[str, str] = {}
     taken: set[str] = {RECORD_NAME}
     for name in names:
-        stem = _UNSAFE.sub("_", name).strip("._") or "unnamed"
+        stem = shortened_name(_UNSAFE.sub("_", name).strip("._") or "unnamed")
+        if _RESERVED.fullmatch(stem):
+            stem = f"{stem}_"
         candidate, number = stem, 2
         while candidate.lower() in taken:  # some file systems do not distinguish "A" and "a"
             candidate, number = f"{stem}_{number}", number + 1

@@ -39,7 +39,7 @@ REQUIRED_COLUMNS = ("patient", "timepoint", "image", "labels")
 OPTIONAL_COLUMNS = ("order", "points", "links", "baseline")
 NO_BASELINE = "-"
 _EXPECTED = f"columns {', '.join(REQUIRED_COLUMNS)}, and optionally {', '.join(OPTIONAL_COLUMNS)}"
-_LINK = re.compile(r"(\d+)\s*>\s*((?:\d+(?:\s*\+\s*\d+)*)?)")
+_LINK = re.compile(r"([0-9]{1,9})\s*>\s*((?:[0-9]{1,9}(?:\s*\+\s*[0-9]{1,9})*)?)")
 
 Renamed = tuple[tuple[int, tuple[int, ...]], ...]
 Points = tuple[tuple[int, Vector], ...]
@@ -149,7 +149,7 @@ def parse_links(text: str) -> Renamed:
         match = _LINK.fullmatch(part)
         if match is None:
             raise InputError(f"links holds {part!r}; expected ids as in '3>5; 7>7+8; 9>'")
-        source, targets = int(match[1]), tuple(sorted({int(t) for t in re.findall(r"\d+", match[2])}))
+        source, targets = int(match[1]), tuple(sorted({int(t) for t in re.findall(r"[0-9]+", match[2])}))
         if not all(0 < number <= MAX_LESION_ID for number in (source, *targets)):
             raise InputError(f"links holds {part!r}; expected ids from 1 to {MAX_LESION_ID}")
         if source in links:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..case.atomic_files import shortened_name
 from ..data.checks import check_cohort
 from ..data.dataset import RawLesion, RawScan, safe_name
 from ..data.formats.readers import read_cohort

@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
+from ..case.atomic_files import shortened_name
 from ..case.geometry import Vector
 
 
 def safe_name(scan_id: str) -> str:
     """The id of a scan as a file name; any character may occur in an id."""
-    name = quote(scan_id.encode("utf-8", "surrogateescape"), safe=" +=@")
+    name = quote(scan_id.encode("utf-8", "surrogatepass"), safe=" +=@")
     return shortened_name(name.replace(".", "%2E") if not name.strip(".") else name)
 
 

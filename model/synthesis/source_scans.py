@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..case.atomic_files import shortened_name
 from ..case.geometry import Array
 from ..case.images import IMAGE_SUFFIXES, read_geometry, read_image
 from ..case.voxel_checks import lesion_labels
@@ -46,7 +47,7 @@ class SourceScan:
     def folder(self) -> str:
         """Name of the scan's folder; a checksum is added if characters of the name had to be replaced."""
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", self.name).strip(".-") or "scan"
-        checksum = zlib.crc32(self.name.encode("utf-8", "surrogateescape"))
+        checksum = zlib.crc32(self.name.encode("utf-8", "surrogatepass"))
         return shortened_name(plain if plain == self.name else f"{plain}-{checksum:08x}")
 
 

@@ -46,7 +46,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         stem = shortened_name(_UNSAFE.sub("_", name).strip("._") or "unnamed")
         if _RESERVED.fullmatch(stem):
-            stem = f"{stem}_"
+            stem = f"_{stem}"
         candidate, number = stem, 2
         while candidate.lower() in taken:  # some file systems do not distinguish "A" and "a"
             candidate, number = f"{stem}_{number}", number + 1

@@ -52,6 +52,25 @@ def test_file_names_are_safe_and_unique() -> None:
     assert "tracking.json" not in safe.values() and ".." not in safe.values()
 
 
+def test_hostile_names_stay_inside_of_the_folder() -> None:
+    names = [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "a\0b",
+        "con",
+        "LPT1.x",
+        "end.",
+        5000 * "a",
+        5000 * "a" + "b",
+        "\ud800",
+    ]
+    safe = safe_names(names)
+    assert len({name.casefold() for name in safe.values()}) == len(names)
+    for name in safe.values():
+        assert name == Path(name).name and name not in (".", "..") and len(name) <= 205
+        assert name.split(".")[0].lower() not in ("con", "lpt1") and not name.endswith(".")
+
+
 # --- files -----------------------------------------------------------------------------------------------
 
 

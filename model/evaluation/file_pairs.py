@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..case.case import Slot
-from ..case.images import IMAGE_SUFFIXES
+from ..case.stored_image import IMAGE_SUFFIXES
 from ..errors import InputError
 from .lesion_map import LesionMap, is_scan, split_scan_name
 

@@ -15,10 +15,11 @@ from ..case.boxes import boxes_from_scan_grid, boxes_to_scan_grid, read_boxes, w
 from ..case.case import PointSource, Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
 from ..case.geometry import Array, Box, Geometry, Vector
-from ..case.images import IMAGE_SUFFIXES, write_image
+from ..case.images import write_image
 from ..case.labelmaps import label_boxes
 from ..case.lesion_json import check_writable
 from ..case.scans import ClickUnits, read_scans
+from ..case.stored_image import IMAGE_SUFFIXES
 from ..errors import InputError, LongilesionError, one_line
 from .confidence import ConfidenceOptions, PropagatedPoint, is_estimated, propagate_with_confidence
 from .pair_registrations import RegistrationCache

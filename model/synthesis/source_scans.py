@@ -11,7 +11,8 @@ import numpy as np
 
 from ..case.atomic_files import shortened_name
 from ..case.geometry import Array
-from ..case.images import IMAGE_SUFFIXES, read_geometry, read_image
+from ..case.images import read_geometry, read_image
+from ..case.stored_image import IMAGE_SUFFIXES
 from ..case.voxel_checks import lesion_labels
 from ..data.dataset import Cohort, RawPair, RawScan
 from ..data.formats.manifest import NO_BASELINE, read_manifest

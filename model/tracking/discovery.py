@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 
 from ..case.case import ScanFiles, Slot
-from ..case.images import IMAGE_SUFFIXES
+from ..case.stored_image import IMAGE_SUFFIXES
 from ..errors import InputError
 from .series_files import PatientFiles, TimePointFiles, sorted_patient
 from .series_manifest import MANIFEST_COLUMNS, read_series_manifest

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...case.geometry import Vector
-from ...case.images import IMAGE_SUFFIXES
+from ...case.stored_image import IMAGE_SUFFIXES
 from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError, one_line
 from ..dataset import Cohort, Links, Problem, RawLesion, RawScan

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...case.geometry import Vector
-from ...case.images import IMAGE_SUFFIXES
+from ...case.stored_image import IMAGE_SUFFIXES
 from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError
 from ..dataset import Cohort, Links, Problem, RawLesion, RawPair, RawScan

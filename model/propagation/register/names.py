@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from ...case.images import IMAGE_SUFFIXES
+from ...case.stored_image import IMAGE_SUFFIXES
 
 _PRIMARY = "primary-"
 

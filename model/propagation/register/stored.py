@@ -17,7 +17,7 @@ import SimpleITK as sitk
 
 from ...case.atomic_files import atomic_write
 from ...case.geometry import Geometry
-from ...case.images import IMAGE_SUFFIXES
+from ...case.stored_image import IMAGE_SUFFIXES
 from ...errors import InputError
 from . import Registration, RegistrationImage, Transform
 from .itk import InverseTransform, from_field, from_itk, to_field, to_itk

@@ -1,0 +1,227 @@
+"""Reading the header of an image file: its format by its content, its promises, and its grid by ITK.
+
+The name of a file does not decide: its suffix may be in capitals, or missing its ``.gz``. ITK gets the fields
+of the grid as a small file of its own, so that it opens no file of the user.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from zlib_ng import zlib_ng
+
+from ..errors import InputError
+from .geometry import Geometry
+from .input_files import open_input, plain_folder
+from .library_text import captured_library_text
+from .meta_header import is_meta_image, read_meta_header
+from .nifti_header import is_nifti, read_nifti_header
+from .nrrd_header import is_nrrd, read_nrrd_header
+from .stored_image import EXPECTED_IMAGE, HEADER_BYTES, HeaderFault, StoredImage
+from .voxel_stream import InflateError
+
+_GZIP = b"\x1f\x8b"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec"
+_SMALLEST_DETERMINANT = 1e-3
+_LARGEST_SPACING_MM = 1e5
+
+# Files that are taken for images by mistake, by their first bytes.
+_OTHER_FILES = (
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"II*\0", "a TIFF file"),
+    (b"MM\0*", "a TIFF file"),
+    (b"\x89HDF", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"%PDF", "a PDF document"),
+    (b"7z\xbc\xaf", "a 7z archive"),
+    (b"BZh", "compressed by bzip2"),
+    (b"\xfd7zXZ", "compressed by xz"),
+    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard"),
+    (b"<!DO", "a web page"),
+    (b"<htm", "a web page"),
+    (b"<?xm", "an XML document"),
+    (b"# vtk", "a VTK file"),
+    (b"{", "a JSON document"),
+)
+_COMPONENT_TYPES = {
+    sitk.sitkInt8: np.int8,
+    sitk.sitkUInt8: np.uint8,
+    sitk.sitkInt16: np.int16,
+    sitk.sitkUInt16: np.uint16,
+    sitk.sitkInt32: np.int32,
+    sitk.sitkUInt32: np.uint32,
+    sitk.sitkInt64: np.int64,
+    sitk.sitkUInt64: np.uint64,
+    sitk.sitkFloat32: np.float32,
+    sitk.sitkFloat64: np.float64,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What a header says: the promised voxels, and the grid on which they lie."""
+
+    stored: StoredImage
+    geometry: Geometry
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Read the header of a scalar 3-D image; last axes of one voxel are left out.
+
+    Raises:
+        InputError: it cannot be used; the message names the file, and its kind if it is another one.
+    """
+    stored = read_stored(path)
+    return ImageHeader(stored, _grid(path, stored))
+
+
+def read_stored(path: Path) -> StoredImage:
+    """Read what the header of an image file promises.
+
+    Raises:
+        InputError: it is no image file, or its header cannot be used.
+    """
+    with open_input(path, EXPECTED_IMAGE) as file:
+        start, size = file.read(HEADER_BYTES), file.seek(0, 2)
+    if start.startswith(_LFS_POINTER):
+        raise InputError(
+            f"{path}: is a git-lfs pointer, not the image itself; expected {EXPECTED_IMAGE} "
+            "(run 'git lfs pull')"
+        )
+    if not start:
+        raise InputError(f"{path}: is an empty file; expected {EXPECTED_IMAGE}")
+    try:
+        return _promises(path, start, size)
+    except HeaderFault as fault:
+        raise InputError(f"{path}: {fault}") from fault
+
+
+def _promises(path: Path, start: bytes, size: int) -> StoredImage:
+    gzipped = start.startswith(_GZIP)
+    content = _unpacked(start) if gzipped else start
+    if is_nrrd(content) and not gzipped:
+        return read_nrrd_header(path, content)
+    if is_nifti(content) or _is_named(path, (".nii", ".nii.gz")) and not _other_kind(content):
+        return read_nifti_header(path, content, gzipped, size)
+    if path.suffix.lower() == ".img" and (header := _header_of(path)) is not None:
+        return read_stored(header)
+    if is_meta_image(content) and not gzipped:
+        return read_meta_header(path, content)
+    kind = _other_kind(content)
+    if gzipped and (is_nrrd(content) or is_meta_image(content) or kind):
+        raise HeaderFault(f"is compressed by gzip as a whole; expected it unpacked, {EXPECTED_IMAGE}")
+    if kind:
+        raise HeaderFault(f"is {kind}; expected {EXPECTED_IMAGE}")
+    raise HeaderFault(
+        f"cannot be read as an image (its content is of no known format); expected {EXPECTED_IMAGE}"
+    )
+
+
+def _is_named(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(suffixes)
+
+
+def _unpacked(start: bytes) -> bytes:
+    """The first bytes of a gzip stream; what is damaged shows when its voxels are read."""
+    try:
+        return zlib_ng.decompressobj(31).decompress(start, HEADER_BYTES)
+    except InflateError:
+        return b""
+
+
+def _other_kind(start: bytes) -> str | None:
+    """Name the kind of a file that is no image of the known formats, None if it is unknown."""
+    if start[128:132] == b"DICM" or start[:4] in (b"\x08\0\x05\0", b"\x08\0\x08\0", b"\x02\0\0\0"):
+        return "a DICOM file, one slice of a series"
+    return next((kind for signature, kind in _OTHER_FILES if start.startswith(signature)), None)
+
+
+def _header_of(path: Path) -> Path | None:
+    """The .hdr beside an .img."""
+    candidates = (path.with_suffix(ending) for ending in (".hdr", ".HDR"))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _grid(path: Path, stored: StoredImage) -> Geometry:
+    """Let ITK read the grid, and compare what it reads with our own reading."""
+    reader = sitk.ImageFileReader()
+    with plain_folder() as folder, captured_library_text():
+        file = folder / f"header{stored.suffix}"
+        file.write_bytes(stored.header)
+        reader.SetFileName(str(file))
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError as error:
+            raise InputError(
+                f"{path}: cannot be read as an image ({itk_reason(error)}); expected {EXPECTED_IMAGE}"
+            ) from error
+    size = _checked_size(path, reader)
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(
+            f"{path}: has {reader.GetNumberOfComponents()} values per voxel; expected {EXPECTED_IMAGE}"
+        )
+    kind = _COMPONENT_TYPES.get(reader.GetPixelID())
+    if kind is None:
+        name = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+        raise InputError(f"{path}: has voxels of type {name}; expected one number per voxel")
+    if np.dtype(kind) != np.dtype(stored.value_type) or size[0] * size[1] * size[2] != stored.count:
+        raise InputError(
+            f"{path}: has a header that can be read in two ways, as {size} voxels of {np.dtype(kind).name} "
+            f"or as {stored.sizes} of {np.dtype(stored.value_type).name}; expected {EXPECTED_IMAGE}"
+        )
+    return _checked_geometry(path, size, reader)
+
+
+def _checked_size(path: Path, reader: sitk.ImageFileReader) -> tuple[int, int, int]:
+    size = tuple(reader.GetSize())
+    while len(size) > 3 and size[-1] == 1:
+        size = size[:-1]
+    if len(size) != 3:
+        kind = " series" if len(size) == 4 else ""
+        raise InputError(
+            f"{path}: is {len(size)}-dimensional{kind} (size {'x'.join(map(str, size))}); "
+            f"expected {EXPECTED_IMAGE}"
+        )
+    return size
+
+
+def _checked_geometry(path: Path, size: tuple[int, int, int], reader: sitk.ImageFileReader) -> Geometry:
+    n = reader.GetDimension()
+    x, y, z = reader.GetSpacing()[:3]
+    ox, oy, oz = reader.GetOrigin()[:3]
+    matrix = np.asarray(reader.GetDirection(), np.float64).reshape(n, n)[:3, :3]
+    geometry = Geometry(size, (x, y, z), (ox, oy, oz), tuple(matrix.ravel().tolist()))
+    check_grid(path, geometry)
+    return geometry
+
+
+def check_grid(path: Path, grid: Geometry) -> None:
+    """Check the grid of a file.
+
+    Raises:
+        InputError: a number is not finite, a spacing not positive, or the direction has no inverse.
+    """
+    spacing, direction = grid.spacing_xyz, np.asarray(grid.direction).reshape(3, 3)
+    if not np.isfinite([*spacing, *grid.origin_xyz, *grid.direction]).all():
+        fault = "has a grid with numbers that are NaN or infinite"
+    elif min(spacing) <= 0 or max(spacing) > _LARGEST_SPACING_MM:
+        fault = "has a spacing that no scan has"
+    elif abs(np.linalg.det(direction)) < _SMALLEST_DETERMINANT:
+        fault = "has a direction matrix without an inverse"
+    else:
+        return
+    raise InputError(f"{path}: {fault} ({grid.describe()}); expected a grid in mm")
+
+
+def itk_reason(error: Exception) -> str:
+    """The line of ITK's error message that names the problem."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    chosen = next((line for line in reversed(lines) if "ERROR" in line or "Error" in line), lines[-1])
+    return chosen.split("): ")[-1][:160]

@@ -18,7 +18,7 @@ from .geometry import Geometry
 from .input_files import open_input, plain_folder
 from .library_text import captured_library_text
 from .meta_header import is_meta_image, read_meta_header
-from .nifti_header import is_nifti, read_nifti_header
+from .nifti_header import NIFTI_BYTES, is_nifti, read_nifti_header
 from .nrrd_header import is_nrrd, read_nrrd_header
 from .stored_image import EXPECTED_IMAGE, HEADER_BYTES, HeaderFault, StoredImage
 from .voxel_stream import InflateError
@@ -106,7 +106,8 @@ def _promises(path: Path, start: bytes, size: int) -> StoredImage:
     content = _unpacked(start) if gzipped else start
     if is_nrrd(content) and not gzipped:
         return read_nrrd_header(path, content)
-    if is_nifti(content) or _is_named(path, (".nii", ".nii.gz")) and not _other_kind(content):
+    is_named_so = path.name.lower().endswith((".nii", ".nii.gz")) and len(content) >= NIFTI_BYTES
+    if is_nifti(content) or (is_named_so and not _other_kind(content)):
         return read_nifti_header(path, content, gzipped, size)
     if path.suffix.lower() == ".img" and (header := _header_of(path)) is not None:
         return read_stored(header)
@@ -117,13 +118,7 @@ def _promises(path: Path, start: bytes, size: int) -> StoredImage:
         raise HeaderFault(f"is compressed by gzip as a whole; expected it unpacked, {EXPECTED_IMAGE}")
     if kind:
         raise HeaderFault(f"is {kind}; expected {EXPECTED_IMAGE}")
-    raise HeaderFault(
-        f"cannot be read as an image (its content is of no known format); expected {EXPECTED_IMAGE}"
-    )
-
-
-def _is_named(path: Path, suffixes: tuple[str, ...]) -> bool:
-    return path.name.lower().endswith(suffixes)
+    raise HeaderFault(f"cannot be read as an image (its format is unknown); expected {EXPECTED_IMAGE}")
 
 
 def _unpacked(start: bytes) -> bytes:

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from model.case.geometry import Box, FloatArray, Geometry, Vector
 from model.case.images import read_image
 from model.propagation.points import Direction, propagate_points, refine_near
-from model.propagation.register import Registration, RegistrationImage
+from model.propagation.register import Registration, RegistrationImage, backend
 from model.propagation.register.grids import AIR_HU, to_image
 from test.helpers.paths import real_file
 
@@ -90,6 +90,11 @@ class Registered:
         if direction is Direction.TO_FOLLOWUP:
             source, target, start_mm, true_mm = target, source, true_mm, start_mm
         return voxels_zyx(source, start_mm), source, target, true_mm
+
+
+def registered_by(name: str, pair: Pair) -> Registered:
+    """A pair registered by a back end."""
+    return Registered(pair, backend(name).register(pair.fixed, pair.moving))
 
 
 def depths_mm(geometry: Geometry, points_mm: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,10 +11,21 @@ import SimpleITK as sitk
 
 from model.case.case import Scan, Slot
 from model.case.geometry import AxisMap, FloatArray, Geometry, Vector, flip_order
-from model.propagation.register import RegistrationImage
+from model.propagation.register import Registration, RegistrationImage
+from model.propagation.register.affine import LinearBackend
 from model.propagation.register.grids import to_image
 from model.propagation.register.linear import LinearTransform
 from test.helpers.paths import real_file
+
+
+class RecordedAffine(LinearBackend):
+    """The affine step of other back ends; keeps its results."""
+
+    results: ClassVar[list[Registration]] = []
+
+    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+        self.results.append(super().register(fixed, moving))
+        return self.results[-1]
 
 
 def empty_scan(time_point: str, geometry: Geometry) -> Scan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from model.propagation.register.field import Composition, FieldTransform, foldin
 from model.propagation.register.linear import LinearTransform
 from model.propagation.register.refine import Refiner
 from model.propagation.register.warp import PairOnGrid, SmoothedScan, normalise_locally
+
+from ....helpers.registration_scans import RecordedAffine
 
 pytestmark = pytest.mark.slow
 
@@ -71,8 +74,27 @@ def quick() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def found(quick: None) -> Registration:
-    return DeformableBackend("cpu").register(FOLLOWUP, BASELINE)
+def found_in_steps(quick: None) -> tuple[Registration, Registration]:
+    """The affine registration and the final one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RecordedAffine, "results", [])
+        patch.setattr(deformable, "LinearBackend", RecordedAffine)
+        found = DeformableBackend("cpu").register(FOLLOWUP, BASELINE)
+        return RecordedAffine.results[0], found
+
+
+@pytest.fixture
+def found(found_in_steps: tuple[Registration, Registration]) -> Registration:
+    return found_in_steps[1]
+
+
+@pytest.fixture
+def affine_is_known(
+    found_in_steps: tuple[Registration, Registration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replace the affine step of the two scans by its result."""
+    known = SimpleNamespace(register=lambda fixed, moving: found_in_steps[0])
+    monkeypatch.setattr(deformable, "LinearBackend", lambda affine: known)
 
 
 def test_a_deformation_is_estimated_in_both_directions(found: Registration) -> None:
@@ -90,7 +112,7 @@ def test_registration_does_not_depend_on_file_orientation(found: Registration) -
     assert np.linalg.norm(moved - found.transform.fixed_to_moving(FIXED_MM), axis=1).max() < 0.2
 
 
-def test_registration_is_reproducible(found: Registration) -> None:
+def test_registration_is_reproducible(found: Registration, affine_is_known: None) -> None:
     again = DeformableBackend("cpu").register(FOLLOWUP, BASELINE)
     np.testing.assert_array_equal(
         again.transform.fixed_to_moving(FIXED_MM), found.transform.fixed_to_moving(FIXED_MM)
@@ -112,7 +134,9 @@ def test_scans_that_cannot_be_registered_give_a_warning(baseline: RegistrationIm
     assert np.isfinite(found.near(FIXED_MM).fixed_to_moving(FIXED_MM)).all()
 
 
-def test_a_failing_search_falls_back_to_affine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_search_falls_back_to_affine(
+    affine_is_known: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no memory for 1 TiB")
 
@@ -260,6 +284,7 @@ class TestEndsOfTheOverlap:
         assert extrapolate_border(field, self.pair(seen)) is field
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is at hand")
 def test_gpu_and_cpu_agree(found: Registration) -> None:
     on_gpu = DeformableBackend("cuda").register(FOLLOWUP, BASELINE)

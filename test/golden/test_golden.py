@@ -5,20 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
-from model.case.challenge import discover, read_case
-from model.cli.segment import CaseRunOptions, run_case
-from model.inference.locate import Locator
-from model.inference.options import CaseOptions, ModelOptions
+from model.inference.options import ModelOptions
 from model.network.encoding import CHANNELS, encode_lesion
 from model.network.patches import network_grid, paste_back
 from model.network.plan import Plan
-from model.propagation.pair_registrations import RegistrationCache
 
-from .conftest import CASES, HERE, GoldenLesion
+from .conftest import CASES, HERE, GoldenLesion, dice, golden_prompts, run_golden
 
 pytestmark = pytest.mark.slow
 
@@ -68,8 +63,7 @@ def test_input_channels(golden: list[GoldenLesion]) -> None:
 
 def test_heat_maps_are_in_the_published_order(golden_plan: Plan) -> None:
     """The order shows if a border is near one of the two points; otherwise both maps are equal."""
-    case = read_case(discover(HERE / "cases" / "i_edge_clicks" / "input"))
-    prompts = Locator(case, RegistrationCache()).locate().prompts
+    prompts = golden_prompts("i_edge_clicks")
     channels = encode_lesion(next(p for p in prompts if p.lesion_id == 2), golden_plan).channels
     file = HERE / "expected" / "i_edge_clicks" / "patches" / "lesion_2_input.npz"
     stored = np.load(file)["input"]
@@ -116,20 +110,8 @@ def output(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """Name of a case and the output of its run."""
     name: str = request.param
     folder = tmp_path_factory.mktemp(name)
-    options = CaseRunOptions(
-        input_dir=HERE / "cases" / name / "input",
-        output_dir=folder,
-        weights_dir=HERE / "model",
-        model=ModelOptions(device="cpu"),
-        case=CaseOptions(overlap="max-id"),
-    )
-    assert run_case(options) == 0
+    run_golden(name, folder, ModelOptions(device="cpu"))
     return name, folder
-
-
-def _dice(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
-    total = np.count_nonzero(first) + np.count_nonzero(second)
-    return 2 * np.count_nonzero(first & second) / total if total else 1.0
 
 
 @pytest.mark.parametrize("kind", ["fp32", "reference"])
@@ -156,6 +138,6 @@ def test_labelmaps(kind: str, output: tuple[str, Path]) -> None:
         allowed = 2 if kind == "fp32" else max(8, 0.005 * np.count_nonzero(wanted))
         assert differing <= allowed
         for lesion_id in np.unique(wanted[wanted > 0]):
-            assert _dice((got == lesion_id) & compared, (wanted == lesion_id) & compared) >= (
+            assert dice((got == lesion_id) & compared, (wanted == lesion_id) & compared) >= (
                 0.999 if kind == "fp32" else 0.98
             )

@@ -10,19 +10,25 @@ set -euo pipefail
 prepare_environment dev
 cd -- "$checkout"
 
+workers=$(nproc 2>/dev/null || echo 2)
+workers=$((workers < 8 ? workers : 8))
+# Whole files go to one process per core, each with one torch thread, so that no fixture of a file is made twice.
+by_file=(--numprocesses "$workers" --dist loadfile --no-loadscope-reorder)
+
 if [ "${1:-}" = --container ]; then
     shift
-    exec "$python" -m pytest -m container -rs test/container "$@"
+    if [ -z "${LONGILESION_IMAGE:-}" ] && docker info >/dev/null 2>&1; then
+        export LONGILESION_IMAGE=longilesion:test
+        ./build.sh "$LONGILESION_IMAGE"
+    fi
+    exec "$python" -m pytest -m container -rs "${by_file[@]}" test/container "$@"
 fi
 selection=()
 if [ "${1:-}" = --quick ]; then
     shift
     selection=(-m "not slow and not container")
 fi
-workers=$(nproc 2>/dev/null || echo 2)
-workers=$((workers < 8 ? workers : 8))
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy --num-workers "$workers"
-# Whole files go to one process per core, each with one torch thread, so that no fixture of a file is made twice.
-exec "$python" -m pytest --numprocesses "$workers" --dist loadfile --no-loadscope-reorder "${selection[@]}" "$@"
+exec "$python" -m pytest "${by_file[@]}" "${selection[@]}" "$@"

@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +50,26 @@ def case(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+RunOf = Callable[[Path], Run]
+
+
 @pytest.fixture(scope="module")
-def finished(image: str, case: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    output = writable_folder(tmp_path_factory.mktemp("finished") / "output")
-    result = run(image, Mounts(case, output, weights))
-    assert result.returncode == 0, result.stderr
-    return result
+def good_run(image: str, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> RunOf:
+    """Runs each case once."""
+
+    @cache
+    def run_once(case: Path) -> Run:
+        output = writable_folder(tmp_path_factory.mktemp("finished") / "output")
+        result = run(image, Mounts(case, output, weights))
+        assert result.returncode == 0, result.stderr
+        return result
+
+    return run_once
+
+
+@pytest.fixture
+def finished(good_run: RunOf, case: Path) -> Run:
+    return good_run(case)
 
 
 def test_one_labelmap_per_followup_and_nothing_else(finished: Run, case: Path) -> None:
@@ -91,13 +107,12 @@ def test_a_good_run_leaves_stderr_empty(finished: Run) -> None:
 
 
 def test_container_equals_the_same_code_on_the_host(
-    image: str, clicked_input: Path, weights: Path, tmp_path: Path
+    good_run: RunOf, clicked_input: Path, weights: Path, tmp_path: Path
 ) -> None:
-    host, output = tmp_path / "host", writable_folder(tmp_path / "output")
+    host, output = tmp_path / "host", good_run(clicked_input).output
     arguments = {"--input": clicked_input, "--output": host, "--weights": weights, "--device": "cpu"}
     flat = [str(word) for pair in arguments.items() for word in pair]
     subprocess.run([sys.executable, CHECKOUT / "process.py", *flat], check=True)
-    assert run(image, Mounts(clicked_input, output, weights)).returncode == 0
     for slug in followup_scans(clicked_input):
         ours, theirs = (sitk.GetArrayFromImage(read_labelmap(folder, slug)) for folder in (output, host))
         for lesion_id in set(np.unique(theirs).tolist()) - {0}:

@@ -21,10 +21,11 @@ REQUIREMENTS = (
 PROCESS = "import sys\nprint(*sys.argv[1:])\nsys.exit(7)\n"
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+pytestmark = pytest.mark.slow
+
+
+def write_checkout(folder: Path) -> Path:
     """The scripts with empty lists of packages and a process.py that shows its arguments."""
-    folder = tmp_path / "a checkout"
     folder.mkdir()
     for name in ("run.sh", "environment.sh"):
         shutil.copy(CHECKOUT / name, folder)
@@ -32,6 +33,25 @@ def checkout(tmp_path: Path) -> Path:
         (folder / name).write_text("# nothing\n")
     (folder / "process.py").write_text(PROCESS)
     return folder
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout without an environment."""
+    return write_checkout(tmp_path / "a checkout")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A checkout after its first run, and that run."""
+    folder = write_checkout(tmp_path_factory.mktemp("first") / "a checkout")
+    return folder, call(folder, "--input", "some folder")
+
+
+@pytest.fixture
+def made(first: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> Path:
+    """A checkout with its environment; the program of an environment runs wherever its folder lies."""
+    return shutil.copytree(first[0], tmp_path / "a checkout", symlinks=True)
 
 
 def call(checkout: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -45,26 +65,26 @@ def remove_pip(checkout: Path) -> None:
     shutil.rmtree(packages / "pip")
 
 
-def test_environment_is_made_once_and_arguments_are_passed(checkout: Path) -> None:
-    first = call(checkout, "--input", "some folder")
-    assert (first.returncode, first.stdout.splitlines()[-1]) == (7, "--input some folder")
-    remove_pip(checkout)  # whoever installs now, fails
-    again = call(checkout)
+def test_environment_is_made_once_and_arguments_are_passed(
+    first: tuple[Path, subprocess.CompletedProcess[str]], made: Path
+) -> None:
+    assert (first[1].returncode, first[1].stdout.splitlines()[-1]) == (7, "--input some folder")
+    remove_pip(made)  # whoever installs now, fails
+    again = call(made)
     assert again.returncode == 7
-    expected = f"--input {checkout}/test/sample/input --output {checkout}/out/sample/output"
-    assert again.stdout == f"{expected} --extras {checkout}/out/sample/extras\n"
+    expected = f"--input {made}/test/sample/input --output {made}/out/sample/output"
+    assert again.stdout == f"{expected} --extras {made}/out/sample/extras\n"
 
 
 @pytest.mark.parametrize("change", ["requirements", "index"])
-def test_a_change_makes_the_environment_anew(checkout: Path, change: str) -> None:
-    assert call(checkout).returncode == 7
-    marker = checkout / ".venv" / "marker"
+def test_a_change_makes_the_environment_anew(made: Path, change: str) -> None:
+    marker = made / ".venv" / "marker"
     marker.touch()
     if change == "requirements":
-        (checkout / "requirements.txt").write_text("# still nothing\n")
-        assert call(checkout).returncode == 7
+        (made / "requirements.txt").write_text("# still nothing\n")
+        assert call(made).returncode == 7
     else:
-        assert call(checkout, TORCH_INDEX_URL="file:///nowhere").returncode == 7
+        assert call(made, TORCH_INDEX_URL="file:///nowhere").returncode == 7
     assert not marker.exists()
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import fmean
 
@@ -19,6 +16,8 @@ from model.case.images import read_image, write_image
 from model.evaluation.compare_runs import read_run
 from model.evaluation.records import LesionRecord, Scope
 
+from ..helpers.warm_process import ScriptRun, run_scripts
+
 pytestmark = pytest.mark.slow
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -27,16 +26,11 @@ SHAPE = (24, 48, 48)
 GRID = Geometry((48, 48, 24), (1.5, 1.5, 2.0), (-30.0, 12.0, -500.0))
 
 
-def _command(*words: str | Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "model", *map(str, words)],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def _command(folder: Path, *words: str | Path) -> str:
+    script = "import runpy\nrunpy.run_module('model', run_name='__main__')"
+    limit = {"OMP_NUM_THREADS": "1"}
+    (done,) = run_scripts(ScriptRun(script, list(map(str, words)), str(folder), environment=limit))
+    assert done.code == 0, done.stdout + done.stderr
     return done.stdout
 
 
@@ -64,14 +58,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append(f"{patient},t0,{patient}-image.mha,{patient}-labels.mha")
     (folder / "scans.csv").write_text("\n".join(rows) + "\n")
     train = ("train", "synthesize", "--manifest", folder / "scans.csv", "-o", folder / "synthetic")
-    _command(*train, "--seed", "3", "--count", "1", "--workers", "2")
+    _command(folder, *train, "--seed", "3", "--count", "1", "--workers", "1")
     prepare = ("train", "prepare", "--data", folder / "synthetic" / "manifest.csv", "-o", folder / "prepared")
     printed = _command(
-        *prepare, "--preset", "tiny", "--patch", "16", "32", "32", "--folds", "2", "--workers", "2"
+        folder, *prepare, "--preset", "tiny", "--patch", "16", "32", "32", "--folds", "2", "--workers", "1"
     )
     assert "0 problems" in printed
     run = ("train", "run", "--data", folder / "prepared", "-o", folder / "model", "--device", "cpu")
-    _command(*run, "epochs=2", "iterations=4", "validation_iterations=1", "workers=0")
+    _command(folder, *run, "epochs=2", "iterations=4", "validation_iterations=1", "workers=0")
     return folder
 
 
@@ -161,10 +155,12 @@ def _check_tables(folder: Path, dice: dict[tuple[str, str], float]) -> None:
 def test_the_trained_model_segments_a_case_and_is_evaluated(work: Path) -> None:
     case, output, scores = _case(work, "p1"), work / "answers" / "p1", work / "scores"
     weights = ("--weights", work / "model", "--folds", "0,1", "--device", "cpu")
-    _command("segment", "--input", case, "--output", output, *weights)
+    _command(work, "segment", "--input", case, "--output", output, *weights)
     (labelmap,) = output.rglob("*.mha")
     reference = work / "truth" / "p1.mha"
-    printed = _command("evaluate", "--reference", reference, "--prediction", labelmap, "-o", scores, "--json")
+    printed = _command(
+        work, "evaluate", "--reference", reference, "--prediction", labelmap, "-o", scores, "--json"
+    )
     assert json.loads(printed) == json.loads((scores / "summary.json").read_text())
     assert json.loads(printed)["definition"] == "longitudinal"
     truth, drawn = read_image(reference), read_image(labelmap)

@@ -1,0 +1,1 @@
+"""Changes of a whole case that must not change its result."""

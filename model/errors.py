@@ -61,6 +61,9 @@ class OutputError(LongilesionError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of any exception as a single line that is never empty."""
+    """The message of any exception as a single printable line that is never empty."""
     text = " ".join(str(error).split())
-    return text or type(error).__name__
+    printable = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
+    return printable or type(error).__name__

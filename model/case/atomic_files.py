@@ -73,10 +73,13 @@ def shortened_name(name: str) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text atomically as UTF-8, with its line ends unchanged.
+    """Write text atomically as UTF-8 with its line ends; bytes of names that are no text are escaped.
 
     Raises:
         OutputError: it cannot be written; an existing file stays unchanged.
     """
-    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
         file.write(text)

@@ -20,7 +20,9 @@ from .case import Case, CaseFiles, ScanFiles, Slot, TimePoint, TimePointName
 from .clicks import read_clicks
 from .geometry import Array, Geometry
 from .images import find_image, read_geometry, write_image
+from .input_files import is_regular_file, path_exists
 from .scans import ClickUnits, read_scans
+from .text_files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ def discover(input_dir: Path) -> CaseFiles:
 def _existing_sockets(input_dir: Path) -> dict[str, Path]:
     """Slug -> existing file or folder."""
     listing = input_dir / "inputs.json"
-    if listing.exists():
+    if path_exists(listing):
         candidates = _listed_sockets(listing)
     else:
         candidates = {}
@@ -84,18 +86,16 @@ def _existing_sockets(input_dir: Path) -> dict[str, Path]:
                 candidates[image] = input_dir / "images" / image
                 candidates[clicks] = input_dir / f"{clicks}.json"
             candidates[_mask_slug(slot)] = input_dir / "images" / _mask_slug(slot)
-    return {slug: path for slug, path in candidates.items() if path.exists()}
+    return {slug: path for slug, path in candidates.items() if path_exists(path)}
 
 
 def _listed_sockets(listing: Path) -> dict[str, Path]:
+    expected = 'entries of the form {"socket": {"slug": ..., "relative_path": ...}}'
+    document = read_json(listing, expected)
     try:
-        text = listing.read_bytes().removeprefix(b"\xef\xbb\xbf")
-        entries = _SocketList.model_validate_json(b'{"entries":' + text + b"}").entries
-    except (OSError, ValidationError) as error:
-        raise InputError(
-            f"{listing}: is not a list of inputs; expected entries of the form "
-            '{"socket": {"slug": ..., "relative_path": ...}}'
-        ) from error
+        entries = _SocketList.model_validate({"entries": document}).entries
+    except ValidationError as error:
+        raise InputError(f"{listing}: is not a list of inputs; expected {expected}") from error
     root = listing.parent
     return {entry.socket.slug: root / entry.socket.relative_path for entry in entries}
 
@@ -130,7 +130,7 @@ def _scans(
 
 def _image_file(path: Path) -> Path:
     """The image of a socket, which names either a folder with one image or the image itself."""
-    return path if path.is_file() else find_image(path)
+    return path if is_regular_file(path) else find_image(path)
 
 
 def read_case(files: CaseFiles, click_units: ClickUnits = "voxel") -> Case:

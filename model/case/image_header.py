@@ -188,8 +188,10 @@ def _checked_size(path: Path, reader: sitk.ImageFileReader) -> tuple[int, int, i
 def _checked_geometry(path: Path, size: tuple[int, int, int], reader: sitk.ImageFileReader) -> Geometry:
     n = reader.GetDimension()
     x, y, z = reader.GetSpacing()[:3]
-    ox, oy, oz = reader.GetOrigin()[:3]
+    ox, oy, oz = (value + 0.0 for value in reader.GetOrigin()[:3])
     matrix = np.asarray(reader.GetDirection(), np.float64).reshape(n, n)[:3, :3]
+    # As in an image that ITK has read: -0.0 is 0.0 beside the diagonal.
+    matrix = np.where(matrix == np.eye(3), np.eye(3), matrix)
     geometry = Geometry(size, (x, y, z), (ox, oy, oz), tuple(matrix.ravel().tolist()))
     check_grid(path, geometry)
     return geometry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import SimpleITK as sitk
 from ..errors import InputError, OutputError
 from .atomic_files import atomic_write
 from .geometry import Array, Geometry
-from .image_header import itk_reason, read_header
-from .input_files import plain_output
+from .image_header import itk_reason, read_header, read_stored
+from .input_files import library_path, plain_output
 from .library_text import captured_library_text
 from .stored_image import EXPECTED_IMAGE, IMAGE_SUFFIXES, READ_SUFFIXES, StoredImage
 from .voxel_stream import check_promise, decode_voxels
@@ -78,8 +79,12 @@ def read_geometry(path: Path) -> Geometry:
     return header.geometry
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, warn: Callable[[str], None] = log.warning) -> Image:
     """Read a scalar 3-D image, with proof that its voxels are whole.
+
+    Args:
+        path: the file.
+        warn: is told of peculiarities, which are also the image's ``notes``.
 
     Raises:
         InputError: not an image, a git-lfs pointer, truncated, corrupt, not three-dimensional or not scalar.
@@ -88,8 +93,26 @@ def read_image(path: Path) -> Image:
     values = _rescaled(path, header.stored, decode_voxels(path, header.stored))
     values.flags.writeable = False
     for note in header.stored.notes:
-        log.warning("%s: %s", path, note)
+        warn(f"{path}: {note}")
     return Image(values.reshape(header.geometry.shape_zyx), header.geometry, header.stored.notes)
+
+
+def read_vectors(path: Path) -> sitk.Image:
+    """Read an image with several values per voxel, with proof that they are whole.
+
+    Raises:
+        InputError: as `read_image`, but for the number of values and dimensions.
+    """
+    stored = read_stored(path)
+    decode_voxels(path, stored)
+    suffix = ".nii.gz" if stored.suffix == ".nii" and path.name.lower().endswith(".gz") else stored.suffix
+    with library_path(path, ".mhd" if path.suffix == ".mhd" else suffix) as name, captured_library_text():
+        try:
+            return sitk.ReadImage(name)
+        except RuntimeError as error:
+            raise InputError(
+                f"{path}: cannot be read as an image ({itk_reason(error)}); expected an image"
+            ) from error
 
 
 def _rescaled(path: Path, stored: StoredImage, values: Array) -> Array:

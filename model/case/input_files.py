@@ -17,11 +17,11 @@ from typing import BinaryIO
 from ..errors import InputError
 
 _KINDS = {
-    stat.S_IFDIR: "is a folder",
-    stat.S_IFIFO: "is a pipe",
-    stat.S_IFSOCK: "is a socket",
-    stat.S_IFCHR: "is a device",
-    stat.S_IFBLK: "is a device",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
 }
 
 
@@ -29,6 +29,14 @@ def is_regular_file(path: Path) -> bool:
     """True if a path names a regular file that exists; False for names that no file system takes, too."""
     try:
         return path.is_file()
+    except OSError:
+        return False
+
+
+def path_exists(path: Path) -> bool:
+    """True if anything is there; False for names that no file system takes, too."""
+    try:
+        return path.exists()
     except OSError:
         return False
 
@@ -53,7 +61,9 @@ def open_input(path: Path, expected: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise _unreadable(path, error, expected) from error
     if file is None:
-        raise InputError(f"{path}: {_KINDS.get(kind, 'is no regular file')}; expected {expected}")
+        raise InputError(
+            f"{path}: cannot be read (it is {_KINDS.get(kind, 'no regular file')}); expected {expected}"
+        )
     with file:
         try:
             yield file

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from ..errors import InputError, OutputError
 from .atomic_files import write_text
+from .text_files import read_json
 from .voxel_checks import MAX_LESION_ID
 
 Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
@@ -41,23 +42,18 @@ def read_document(path: Path, kind: type[Document], noun: str, example: str) -> 
     Raises:
         InputError: not readable, malformed JSON, or not valid for ``kind``.
     """
+    entries = next(iter(kind.model_fields))
+    document = read_json(path, f"a {noun} JSON with a list {entries!r}", allow_nan=True)
     try:
-        text = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-        return kind.model_validate_json(text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a {noun} JSON") from error
+        return kind.model_validate(document)
     except ValidationError as error:
-        entries = next(iter(kind.model_fields))
-        raise InputError(f"{path}: {_first_fault(error, noun, entries, example)}") from error
+        raise InputError(f"{path}: {_first_fault(error, entries, example)}") from error
 
 
-def _first_fault(error: ValidationError, noun: str, entries: str, example: str) -> str:
+def _first_fault(error: ValidationError, entries: str, example: str) -> str:
     """The first validation error, in terms of the file rather than of the model classes."""
     fault: Any = error.errors(include_url=False)[0]
     location = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "json_invalid":
-        reason = fault["ctx"]["error"]
-        return f"is not valid JSON ({reason}); expected a {noun} file with a list {entries!r}"
     if len(fault["loc"]) >= 3 and fault["loc"][2] != "name":
         given = str(fault["input"])
         field = fault["loc"][2]

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from ..errors import InputError
 from .case import Click, Scan, ScanFiles, Slot
 from .clicks import read_clicks
-from .geometry import Array, Geometry, Vector, flip_order
+from .geometry import Geometry, Vector, flip_order
 from .images import Image, image_of, read_image
 from .voxel_checks import hu_warnings, lesion_labels
 
@@ -56,7 +56,14 @@ def read_scans(
 
 
 def _start_reading(pool: ThreadPoolExecutor, files: ScanFiles) -> tuple[Future[Image], Future[Image] | None]:
-    return pool.submit(read_image, files.ct), pool.submit(read_image, files.mask) if files.mask else None
+    return (
+        pool.submit(read_image, files.ct, _no_log),
+        pool.submit(read_image, files.mask, _no_log) if files.mask else None,
+    )
+
+
+def _no_log(_note: str) -> None:
+    """An image's notes are among the warnings of its scan."""
 
 
 def _scan(
@@ -64,9 +71,12 @@ def _scan(
 ) -> tuple[Scan, list[str]]:
     axes = ct.geometry.axial_map()
     warnings = hu_warnings(f"{files.slot}-{time_point}-ct", ct.array)
+    warnings += [f"{files.ct.name}: {note}" for note in ct.notes]
     labelmap = None
     if mask is not None and files.mask is not None:
-        labelmap = axes.array(_checked_mask(files.mask, mask, files.ct, ct.geometry))
+        warnings += [f"{files.mask.name}: {note}" for note in mask.notes]
+        _check_grid(files.mask, mask.geometry, f"its CT {files.ct.name}", ct.geometry)
+        labelmap = axes.array(lesion_labels(files.mask, mask.array, warnings.append))
         if not labelmap.any():
             warnings.append(f"{files.slot}-{time_point}: the lesion mask is empty")
     clicks = _clicks(files.clicks, ct.geometry, click_units)
@@ -97,12 +107,6 @@ def _clicks(path: Path | None, geometry: Geometry, units: ClickUnits) -> dict[in
         for lesion_id, point in clicks.items()
     }
     return {lesion_id: (x, y, z) for lesion_id, (x, y, z) in indices.items()}
-
-
-def _checked_mask(path: Path, mask: Image, ct_path: Path, ct: Geometry) -> Array:
-    """Check a mask: an integer labelmap on the grid of its CT."""
-    _check_grid(path, mask.geometry, f"its CT {ct_path.name}", ct)
-    return lesion_labels(path, mask.array)
 
 
 def _check_grid(name: Path | str, mask: Geometry, ct_name: str, ct: Geometry) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,17 @@ import numpy.typing as npt
 from ..errors import InputError
 from .geometry import Array, Geometry, Index, Vector, flip_order
 
+log = logging.getLogger(__name__)
+
 MAX_LESION_ID = 65_535
 
 # The range that a CT scanner can store in 12 bits; padding values and metal lie beyond it.
 _PLAUSIBLE_HU = (-1024, 3071)
 
 _TOLERANCE_DIRECTION = 1e-2
+
+# Labels that went through a header's slope and intercept are this close to whole numbers.
+_ROUNDED_LABELS = 0.01
 
 
 def hu_warnings(name: str, ct: Array) -> list[str]:
@@ -45,12 +51,14 @@ def hu_warnings(name: str, ct: Array) -> list[str]:
     return warnings
 
 
-def lesion_labels(name: Path | str, labels: Array) -> Array:
+def lesion_labels(name: Path | str, labels: Array, warn: Callable[[str], None] = log.warning) -> Array:
     """Check the voxels of an image to be lesion ids, and convert floats to integers.
 
     Args:
         name: the file's or argument's, with which errors begin.
-        labels: whole numbers of any type, any shape, at least one voxel; 0 is background.
+        labels: whole numbers of any type, any shape, at least one voxel; 0 is background. Rescaled ones
+            may be off by 0.01.
+        warn: is told that labels were rounded.
 
     Returns:
         The same array if its type is an integer one, otherwise a copy as uint16.
@@ -59,14 +67,28 @@ def lesion_labels(name: Path | str, labels: Array) -> Array:
         InputError: there are other numbers, or ids out of range.
     """
     is_integer = np.issubdtype(labels.dtype, np.integer)
-    if not is_integer and not np.array_equal(labels, np.rint(labels)):  # NaN differs from itself
-        raise InputError(f"{name}: holds values that are not whole numbers; expected a labelmap of ids")
+    if not is_integer:
+        labels = _rounded(name, labels, warn)
     low, high = labels.min(), labels.max()
     if low < 0 or high > MAX_LESION_ID:
         raise InputError(
             f"{name}: holds labels from {low:g} to {high:g}; expected lesion ids from 1 to {MAX_LESION_ID}"
         )
     return labels if is_integer else labels.astype(np.uint16)
+
+
+def _rounded(name: Path | str, labels: Array, warn: Callable[[str], None]) -> Array:
+    whole = np.rint(labels)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        distance = float(np.abs(labels - whole).max())
+    if not distance <= _ROUNDED_LABELS:  # NaN is no number of this kind either
+        raise InputError(f"{name}: holds values that are not whole numbers; expected a labelmap of ids")
+    if distance > 0:
+        warn(
+            f"{name}: labels are up to {distance:.2g} off whole numbers, as rescaling leaves them; "
+            "they are rounded"
+        )
+    return whole
 
 
 def checked_voxels(name: str, values: npt.ArrayLike) -> Array:

@@ -8,6 +8,7 @@ run of a case continues, as its result is a file; a command that prints its resu
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import select
@@ -19,11 +20,13 @@ from threading import Thread
 from types import FrameType
 from typing import NoReturn, TextIO
 
+from ..case.library_text import write_to_stderr
 from ..errors import ExitCode, LongilesionError, MemoryExhaustedError, one_line
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
+_STDERR = 2
 
 # Packages that inference does not need: the extra "train".
 _TRAIN_PACKAGES = frozenset({"batchgeneratorsv2", "blosc2", "tqdm"})
@@ -105,6 +108,8 @@ def supervise_command(work: Callable[[], int]) -> int:
 def print_error_line(text: str) -> None:
     """Print one line for the user on stderr, after everything on stdout."""
     _flush()
+    if write_to_stderr(text):  # a library is running in another thread
+        return
     with suppress(BrokenPipeError):  # stderr has no reader either
         print(text, file=sys.stderr, flush=True)
 
@@ -116,6 +121,10 @@ def leave(code: int) -> NoReturn:
 
 
 def _prepare() -> None:
+    _open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may hold anything
+            stream.reconfigure(errors="backslashreplace")
     # stdout is None if the shell has closed it; logs must not go to stderr then.
     handler = _StdoutLog(sys.stdout) if sys.stdout is not None else logging.NullHandler()
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
@@ -123,6 +132,13 @@ def _prepare() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # numexpr, which blosc2 imports, logs an INFO line on import.
     logging.getLogger("numexpr").setLevel(logging.WARNING)
+
+
+def _open_closed_streams() -> None:
+    """Open what the shell has closed of stdin, stdout and stderr, so that no file takes its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def _wait_for(worker: Thread) -> int | None:

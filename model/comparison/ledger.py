@@ -6,13 +6,13 @@ and keeps what the folders lack: the minutes of calls and predictions.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..case.lesion_json import write_json
+from ..case.text_files import read_json
 from ..crossval.scores import Score
 from ..errors import InputError, one_line
 from .inputs import ComparisonContext, DataSet, Patients
@@ -108,13 +108,11 @@ def read_ledger(path: Path) -> Ledger:
     """
     if not path.exists():
         return Ledger()
+    expected = "the ledger of the table (without it only the minutes of calls and predictions are lost)"
     try:
-        return Ledger.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({one_line(error)[:120]}); expected the ledger of the "
-            "table (without it only the minutes of calls and predictions are lost)"
-        ) from error
+        return Ledger.model_validate(read_json(path, expected))
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)[:120]}); expected {expected}") from error
 
 
 def write_ledger(path: Path, ledger: Ledger) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import math
 from pathlib import Path
 
+from ..case.text_files import read_json
 from ..crossval.point_setting import PointSetting
 from ..crossval.prediction_store import new_manifest, read_prediction_manifest
 from ..crossval.scores import Score, score_of, score_predictions
@@ -109,7 +109,10 @@ def _read_stage(row: Row, fold: str, folder: Path, config: TrainingConfig) -> Tr
 def _epoch_seconds(path: Path) -> dict[int, float]:
     """Seconds of each epoch in a log; of a repeated epoch, the last line counts."""
     seconds: dict[int, float] = {}
-    with contextlib.suppress(OSError), path.open(newline="", encoding="utf-8") as file:
+    with (
+        contextlib.suppress(OSError, UnicodeDecodeError, csv.Error),
+        path.open(newline="", encoding="utf-8") as file,
+    ):
         for row in csv.DictReader(file):
             with contextlib.suppress(KeyError, TypeError, ValueError):  # a line cut short by a stopped run
                 spent = float(row["training_seconds"]) + float(row["validation_seconds"])
@@ -121,8 +124,8 @@ def _epoch_seconds(path: Path) -> dict[int, float]:
 def _collapse_reason(path: Path) -> str | None:
     """The reason why a stage collapsed; None if it did not."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = read_json(path, "the state of a fold")
+    except InputError:
         return None
     if not isinstance(document, dict) or document.get("state") != "collapsed":
         return None

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -18,7 +17,9 @@ from typing import cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..case.lesion_json import write_json
+from ..case.text_files import read_json
 from ..data.provenance import FileMark, digest, file_digest, mark_of
+from ..errors import InputError
 from ..network.weights import find_weights, inspect_weights
 from .pairs import EvaluationPair
 from .point_setting import Points, PointSetting
@@ -176,9 +177,9 @@ def read_prediction_manifest(folder: Path) -> PredictionManifest | None:
     """Read the manifest of a folder; None if there is none or it is invalid."""
     try:
         return PredictionManifest.model_validate(
-            json.loads((folder / PREDICTIONS_FILE).read_text(encoding="utf-8"))
+            read_json(folder / PREDICTIONS_FILE, "the manifest of predictions")
         )
-    except (OSError, ValueError):
+    except (InputError, ValueError):
         return None
 
 

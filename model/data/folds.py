@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from ..case.atomic_files import write_text
 from ..case.lesion_json import write_json
+from ..case.text_files import read_json
 from ..errors import InputError
 
 SPLITS_FILE = "splits_final.json"
@@ -188,8 +189,8 @@ def _listed(patients: Sequence[str]) -> str:
 def _read_folds_document(folder: Path) -> FoldsDocument | None:
     """Read `folds.json`; None if it is missing or invalid."""
     try:
-        return FoldsDocument.model_validate_json((folder / FOLDS_FILE).read_bytes())
-    except (OSError, ValueError):
+        return FoldsDocument.model_validate(read_json(folder / FOLDS_FILE, "the folds of a data set"))
+    except (InputError, ValueError):
         return None
 
 
@@ -201,6 +202,6 @@ def read_folds(folder: Path) -> tuple[Fold, ...]:
     """
     path = folder / SPLITS_FILE
     try:
-        return _FOLDS.validate_json(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return _FOLDS.validate_python(read_json(path, "a list of train and val"))
+    except ValueError as error:
         raise InputError(f"{path}: cannot be read ({error}); expected a list of train and val") from error

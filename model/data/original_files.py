@@ -5,13 +5,13 @@ Training needs none of this; cross-validation predicts on the original files.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from ..case.lesion_json import write_json
+from ..case.text_files import read_json
 from ..errors import InputError
 from .dataset import Cohort, RawLesion, RawScan
 from .store import INDEX_FILE
@@ -54,8 +54,8 @@ def read_sources(folder: Path) -> SourcesDocument:
         raise InputError(f"{folder / INDEX_FILE}: is missing; expected a data set made by 'train prepare'")
     path = folder / SOURCES_FILE
     try:
-        return SourcesDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        return SourcesDocument.model_validate(read_json(path, "the list of original files"))
+    except (InputError, ValueError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); expected the file that 'train prepare' writes: run it again, "
             "prepared scans are kept"

@@ -8,6 +8,7 @@ in mm, so that thick slices do not count as shallow, and ids are not limited to 
 from __future__ import annotations
 
 import io
+import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ def read_voxels(path: Path) -> dict[int, LesionVoxels]:
     try:
         with np.load(path, allow_pickle=False) as file:
             ids, counts, voxels, weights = (file[name] for name in ("ids", "counts", "voxels", "weights"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); expected voxels of a prepared scan") from error
     ends = np.cumsum(counts)
     return {

@@ -6,7 +6,6 @@ read again only if its files have changed.
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from ..case.geometry import Array, Box, Geometry, Index, Vector
 from ..case.images import read_image
 from ..case.labelmaps import label_regions, point_on_lesion
 from ..case.lesion_json import write_json
+from ..case.text_files import read_json
 from ..case.voxel_checks import lesion_labels
 from ..errors import InputError
 from .dataset import RawScan, safe_name
@@ -146,8 +146,8 @@ def survey_scan(job: SurveyJob) -> ScanSurvey:
 def cached_survey(job: SurveyJob) -> ScanSurvey | None:
     """The cached survey; None if there is none of the same files."""
     try:
-        cached = _CachedSurvey.model_validate(json.loads(job.cache_file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError):
+        cached = _CachedSurvey.model_validate(read_json(job.cache_file, "the survey of a scan"))
+    except (InputError, ValidationError):
         return None
     return cached.survey if (cached.version, cached.stamp) == (_VERSION, _stamp(job)) else None
 

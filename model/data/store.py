@@ -18,7 +18,6 @@ Volumes lie on the network grid (z, y, x), points are voxel indices of it. Nothi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -31,6 +30,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..case.geometry import Box, Index, Vector
+from ..case.text_files import read_json
 from ..errors import InputError
 from ..network.resample import FloatVolume
 from .dataset import safe_name
@@ -253,8 +253,8 @@ def scan_folder(folder: Path, scan_id: str) -> Path:
 def read_scan_document(folder: Path) -> ScanDocument | None:
     """Read `scan.json` of a prepared scan; None if it is missing or invalid."""
     try:
-        return ScanDocument.model_validate(json.loads((folder / SCAN_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError):
+        return ScanDocument.model_validate(read_json(folder / SCAN_FILE, "a prepared scan"))
+    except (InputError, ValidationError):
         return None
 
 
@@ -266,8 +266,8 @@ def read_prepared(folder: Path) -> PreparedCohort:
     """
     path = folder / INDEX_FILE
     try:
-        index = IndexDocument.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
+        index = IndexDocument.model_validate(read_json(path, "a data set made by 'train prepare'"))
+    except ValueError as error:
         raise InputError(
             f"{path}: cannot be read ({error}); expected a data set made by 'train prepare'"
         ) from error

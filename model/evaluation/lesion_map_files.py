@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -22,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..case.text_files import TableRow, read_json, read_table
 from ..case.voxel_checks import MAX_LESION_ID
-from ..errors import InputError, one_line
+from ..errors import InputError
 from .lesion_map import LesionMap, MappedLesion, PatientLesions
 
 _EXPECTED = (
@@ -45,20 +45,10 @@ def read_lesion_map(path: Path) -> LesionMap:
     """
     if path.is_dir():
         return LesionMap(path, tuple(_read_folder(path)))
-    text = _text(path)
-    patients = _from_tracking(path, text) if path.suffix.lower() == ".json" else _from_csv(path, text)
+    patients = _from_tracking(path) if path.suffix.lower() == ".json" else _from_csv(path)
     for entry in patients:
         _check(path, entry)
     return LesionMap(path, tuple(patients))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({one_line(error)}); expected {_EXPECTED}, in UTF-8"
-        ) from error
 
 
 def _read_folder(folder: Path) -> Iterable[PatientLesions]:
@@ -72,9 +62,7 @@ def _read_folder(folder: Path) -> Iterable[PatientLesions]:
             continue
         if not _is_challenge_table(path):
             continue
-        columns, rows = _table(path, _text(path))
-        if not columns.keys() >= _CHALLENGE_COLUMNS:  # UTF-16, which decodes as UTF-8 with zeros in between
-            raise InputError(f"{path}: cannot be read; expected the challenge's CSV in UTF-8")
+        _, rows = _table(path)
         if path.stem in tables:
             raise InputError(
                 f"{path}: is of patient {path.stem}, like {tables[path.stem]}; expected one CSV per patient"
@@ -117,11 +105,8 @@ def _check(path: Path, entry: PatientLesions) -> None:
             seen.add(key)
 
 
-def _from_tracking(path: Path, text: str) -> list[PatientLesions]:
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: is not valid JSON ({error}); expected {_EXPECTED}") from error
+def _from_tracking(path: Path) -> list[PatientLesions]:
+    document = read_json(path, _EXPECTED, allow_nan=True)
     if not isinstance(document, dict):
         raise InputError(f"{path}: is not a dictionary of patients; expected {_EXPECTED}")
     return [
@@ -182,7 +167,7 @@ def _numbers(path: Path, where: str, *values: Any) -> tuple[int, ...]:
             number = float(value)
             if isinstance(value, bool) or not number.is_integer():
                 raise ValueError
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path}: {where}: {value!r} is not a lesion id; expected a whole number"
             ) from error
@@ -191,20 +176,15 @@ def _numbers(path: Path, where: str, *values: Any) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _table(path: Path, text: str) -> tuple[dict[str, None], list[dict[str, str]]]:
-    """Read the columns of a CSV, in order, and its rows by column."""
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-        columns = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = columns
-        rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
-    except (csv.Error, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: is not a CSV ({error}); expected {_EXPECTED}") from error
-    return dict.fromkeys(columns), rows
+def _table(path: Path) -> tuple[dict[str, None], list[TableRow]]:
+    """Read the columns of a CSV, in order, and its rows, which have a cell in every column."""
+    names, rows = read_table(path, _EXPECTED)
+    columns = dict.fromkeys(names)
+    return columns, [TableRow(row.line, dict.fromkeys(names, "") | row.cells) for row in rows]
 
 
-def _from_csv(path: Path, text: str) -> list[PatientLesions]:
-    columns, rows = _table(path, text)
+def _from_csv(path: Path) -> list[PatientLesions]:
+    columns, rows = _table(path)
     if columns.keys() >= _PLAIN_COLUMNS:
         return _from_plain(path, rows)
     if columns.keys() >= _CHALLENGE_COLUMNS:
@@ -217,9 +197,9 @@ def _patient_of_file(path: Path) -> str | None:
     return path.stem if re.fullmatch(r"[0-9a-f]{10}", path.stem) else None
 
 
-def _from_plain(path: Path, rows: Iterable[Mapping[str, str]]) -> list[PatientLesions]:
+def _from_plain(path: Path, rows: Iterable[TableRow]) -> list[PatientLesions]:
     by_patient: dict[str | None, list[MappedLesion]] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in ((row.line, row.cells) for row in rows):
         where = f"line {line}"
         lesion = MappedLesion(
             _numbers(path, where, *re.split(r"[\s;|+,]+", row["baseline_id"])),
@@ -241,12 +221,12 @@ class _Row:
     is_new: bool
 
 
-def _from_challenge(path: Path, rows: Iterable[Mapping[str, str]]) -> list[MappedLesion]:
+def _from_challenge(path: Path, rows: Iterable[TableRow]) -> list[MappedLesion]:
     """Convert rows: lesions with the same centre in a scan share their mask there.
 
     The mask has one of their ids; the map does not determine which one.
     """
-    entries = [_challenge_row(path, line, row) for line, row in enumerate(rows, start=2)]
+    entries = [_challenge_row(path, row.line, row.cells) for row in rows]
     lesions = []
     for row in entries:
         own, (baseline_scan, scan) = row.lesion_id, row.scans

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..case.atomic_files import write_text
+from ..case.text_files import read_text
 from ..errors import InputError
 
 RECORDS_NAME = "lesions.csv"
@@ -119,12 +120,11 @@ def read_records(path: Path) -> tuple[LesionRecord, ...]:
     Raises:
         InputError: not readable, other columns, or a cell of the wrong type.
     """
+    expected = "the records of an evaluation"
     try:
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); expected the records of an evaluation"
-        ) from error
+        rows = list(csv.reader(io.StringIO(read_text(path, expected)), strict=True))
+    except csv.Error as error:
+        raise InputError(f"{path}: is no table ({error}); expected {expected}") from error
     names = [field.name for field in fields(LesionRecord)]
     if not rows or rows[0] != names:
         raise InputError(

@@ -13,6 +13,7 @@ from ..case.clicks import write_clicks
 from ..case.geometry import Geometry, Vector, flip_order
 from ..case.images import write_image
 from ..case.lesion_json import write_json
+from ..case.text_files import read_json
 from ..errors import InputError
 from ..propagation.register.stored import save_transform
 from .compose_followup import Followup
@@ -76,14 +77,14 @@ def complete_record(folder: Path) -> dict[str, Any] | None:
     Records of earlier versions do not hold the size of every file.
     """
     try:
-        record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(folder / RECORD, "the record of a follow-up")
         sizes = {name: (folder / name).stat().st_size for name in _FILES}
         recorded = {name: int(entry["bytes"]) for name, entry in record["files"].items()}
         is_complete = recorded.keys() >= {CT, LABELS, DISPLACEMENT} and isinstance(
             record["source"]["ct"], dict
         )
         is_complete = is_complete and all(sizes[name] == size for name, size in recorded.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return record if is_complete else None
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..case.atomic_files import write_text
+from ..case.text_files import read_table
 from ..data.formats.manifest import NO_BASELINE, REQUIRED_COLUMNS
 from ..errors import InputError
 from .followup_files import CT, LABELS, POINTS, complete_record, followup_folder, followup_timepoint
@@ -54,17 +55,14 @@ def read_earlier_rows(output: Path) -> tuple[list[Row], list[Row]]:
 def _rows(path: Path, required: Sequence[str], columns: Sequence[str]) -> list[Row]:
     if not path.exists():
         return []
-    try:
-        reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        found, names = list(reader), set(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a table of train synthesize") from error
+    columns_found, rows = read_table(path, "a table of train synthesize")
+    names = set(columns_found)
     if not set(required) <= names <= set(columns):
         raise InputError(
             f"{path}: is not a table of train synthesize (columns {', '.join(sorted(names)) or 'none'}); "
             "expected another output folder"
         )
-    return [{name: row.get(name) or "" for name in columns} for row in found]
+    return [{name: row.cells.get(name, "") for name in columns} for row in rows]
 
 
 def _is_there(output: Path, row: Row) -> bool:

@@ -19,10 +19,7 @@ Paths are relative to the manifest.
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +28,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError
 
 from ..case.case import ScanFiles, Slot
+from ..case.input_files import is_regular_file
+from ..case.text_files import read_json, read_table
 from ..errors import InputError
 from .series_files import PatientFiles, TimePointFiles, sorted_patient
 
@@ -102,34 +101,21 @@ def read_series_manifest(path: Path) -> list[PatientFiles]:
     ]
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a manifest in UTF-8") from error
-
-
 def _csv_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (location for error messages, entry) of each row; rows are numbered as in a spreadsheet."""
-    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), skipinitialspace=True)
-    columns = [name.strip() for name in reader.fieldnames or ()]
+    columns, rows = read_table(path, f"a manifest with the columns {MANIFEST_COLUMNS}")
     _check_columns(path, columns)
-    reader.fieldnames = columns
-    for entry in reader:
-        where = f"{path}: row {reader.line_num}"
-        if None in entry:
-            raise InputError(f"{where}: has more cells than the header; expected {len(columns)}")
-        yield where, {name: value for name, value in entry.items() if value is not None}
+    for row in rows:
+        yield f"{path}: row {row.line}", row.cells
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     allowed = set(_Row.model_fields)
     unknown = [name for name in columns if name not in allowed]
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
     missing = [name for name in ("patient", "timepoint", "scan") if name not in columns]
     if not {"order", "date"} & set(columns):
         missing.append("order (or date)")
-    for fault, names in (("is unknown", unknown), ("appears twice", repeated), ("is missing", missing)):
+    for fault, names in (("is unknown", unknown), ("is missing", missing)):
         if names:
             listed = ", ".join(map(repr, names))
             raise InputError(f"{path}: the column {listed} {fault}; expected {MANIFEST_COLUMNS}")
@@ -137,10 +123,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 def _json_entries(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (location for error messages, entry) of each object in the list."""
-    try:
-        document = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: is not valid JSON ({error}); expected a list of objects") from error
+    document = read_json(path, f"a list of objects with the keys {MANIFEST_COLUMNS}")
     if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
         raise InputError(
             f"{path}: is not a list of objects; expected one per scan with the keys {MANIFEST_COLUMNS}"
@@ -181,7 +164,7 @@ def _resolve_files(where: str, folder: Path, row: _Row) -> _Row:
     given = {column: getattr(row, column) for column in ("scan", "mask", "clicks", "boxes")}
     resolved = {column: folder / path for column, path in given.items() if path is not None}
     for column, path in resolved.items():
-        if not path.is_file():
+        if not is_regular_file(path):
             raise InputError(
                 f"{where}: the {column} {given[column]} is missing; expected a file relative to {folder}"
             )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..case.text_files import read_json
 from ..data.provenance import digest
 from ..errors import ExitCode, InputError, LongilesionError
 from ..network.plan import Plan
@@ -92,8 +92,8 @@ def data_digest(plan: Plan, training: Patients, validation: Patients) -> str:
 def trained_data_digest(folder: Path) -> str | None:
     """Read the `data_digest` that a fold was trained on from its folder; None if it is not recorded."""
     try:
-        recorded = json.loads((folder / HEALTH_FILE).read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError, TypeError):
+        recorded = read_json(folder / HEALTH_FILE, "the record of a fold")["data"]
+    except (InputError, KeyError, TypeError):
         return None
     return str(recorded)
 
@@ -101,8 +101,8 @@ def trained_data_digest(folder: Path) -> str | None:
 def saved_config(folder: Path) -> TrainingConfig | None:
     """Read the settings that a fold was begun with from its folder; None if they are not recorded."""
     try:
-        return from_plain(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, InputError):
+        return from_plain(read_json(folder / CONFIG_FILE, "the settings of a fold"))
+    except (ValueError, TypeError, InputError):
         return None
 
 

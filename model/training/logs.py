@@ -107,7 +107,7 @@ def _read(path: Path, first_epoch: int) -> list[EpochRecord]:
     if first_epoch == 0 or not path.is_file():
         return []
     names, records = [field.name for field in fields(EpochRecord)], []
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.DictReader(file):
             try:
                 values: dict[str, Any] = {name: float(row[name]) for name in names}

@@ -12,8 +12,6 @@ in the follow-up; one without ``cog_fu`` has vanished unless the labelmap holds 
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +20,7 @@ from pathlib import Path
 
 from ...case.geometry import Vector
 from ...case.stored_image import IMAGE_SUFFIXES
+from ...case.text_files import read_table
 from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError, one_line
 from ..dataset import Cohort, Links, Problem, RawLesion, RawScan
@@ -136,17 +135,10 @@ def _rows(table: Path, problems: list[Problem]) -> Iterator[_Row]:
 def _entries(table: Path, problems: list[Problem]) -> list[tuple[int, dict[str, str]]]:
     """The line number and cells of each row; () and a problem if the table cannot be read."""
     try:
-        reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""))
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        return [
-            (
-                reader.line_num,
-                {name: (value or "").strip() for name, value in cells.items() if isinstance(name, str)},
-            )
-            for cells in reader
-        ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        text = f"cannot be read ({one_line(error)}); expected a table (CSV) in UTF-8"
+        columns, rows = read_table(table, "a table (CSV)")
+        return [(row.line, dict.fromkeys(columns, "") | row.cells) for row in rows]
+    except InputError as error:
+        text = one_line(error).removeprefix(f"{table}: ")
         problems.append(Problem(table, text, f"patient {table.stem} is left out"))
         return []
 

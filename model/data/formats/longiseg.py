@@ -11,7 +11,6 @@ patient is the follow-up of each other one, as in the published trainers.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from ...case.geometry import Vector
 from ...case.stored_image import IMAGE_SUFFIXES
+from ...case.text_files import read_json
 from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError
 from ..dataset import Cohort, Links, Problem, RawLesion, RawPair, RawScan
@@ -56,12 +56,7 @@ def read_longiseg(folder: Path) -> Cohort:
 
 
 def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); expected LongiSeg's layout") from error
-    except ValueError as error:
-        raise InputError(f"{path}: is not valid JSON ({error}); expected LongiSeg's layout") from error
+    document = read_json(path, "LongiSeg's layout", allow_nan=True)
     if not isinstance(document, dict):
         raise InputError(f"{path}: is not a JSON object; expected LongiSeg's layout")
     return document
@@ -132,7 +127,7 @@ def _lesion(patient: str, key: str, entry: Any, table: Mapping[str, Any], scan_i
 def _lesion_id(value: Any) -> int:
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"id {value!r} is not a number; expected 1 to {MAX_LESION_ID}") from None
     if not 0 < number <= MAX_LESION_ID:
         raise InputError(f"id {number} is out of range; expected 1 to {MAX_LESION_ID}")
@@ -148,7 +143,7 @@ def _scan_id(patient: str, which: str, value: Any, scan_ids: set[str]) -> str:
     named = isinstance(value, str) and not value.isdigit()
     try:
         name = str(value) if named else f"{patient}_{which}_img_{int(value):02d}"
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"img_{which.lower()} is {value!r}; expected a scan's name or number") from None
     if name not in scan_ids:
         raise InputError(f"img_{which.lower()} is {value!r}; expected a scan of {PATIENTS_FILE}")

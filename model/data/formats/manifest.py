@@ -21,8 +21,6 @@ ids in both scans of a pair are the same lesion, except as given by ``links``.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +29,7 @@ from pathlib import Path
 
 from ...case.clicks import read_clicks
 from ...case.geometry import Vector
+from ...case.text_files import read_table
 from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError
 from ..dataset import Cohort, Links, Problem, RawPair, RawScan
@@ -91,23 +90,16 @@ def read_manifest(path: Path) -> Cohort:
 
 def _entries(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells of each row."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a manifest in UTF-8") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    columns = [name.strip() for name in reader.fieldnames or ()]
+    columns, rows = read_table(path, f"a manifest with {_EXPECTED}")
     _check_columns(path, columns)
-    reader.fieldnames = columns
-    for cells in reader:
-        yield reader.line_num, {name: (value or "").strip() for name, value in cells.items() if name}
+    for row in rows:
+        yield row.line, row.cells
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     missing = [name for name in REQUIRED_COLUMNS if name not in columns]
     unknown = [name for name in columns if name not in REQUIRED_COLUMNS + OPTIONAL_COLUMNS]
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    for fault, names in (("is missing", missing), ("is unknown", unknown), ("occurs twice", twice)):
+    for fault, names in (("is missing", missing), ("is unknown", unknown)):
         if names:
             raise InputError(
                 f"{path}: the column {', '.join(map(repr, names))} {fault}; expected {_EXPECTED}"

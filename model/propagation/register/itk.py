@@ -104,6 +104,8 @@ def from_itk(itk: sitk.Transform) -> Transform:
         return LinearTransform.identity() if total is None else total
     if isinstance(itk, sitk.DisplacementFieldTransform):
         return from_field(itk.GetDisplacementField())
+    if not np.isfinite([*itk.GetParameters(), *itk.GetFixedParameters()]).all():
+        raise ValueError("has parameters that are NaN or infinite; expected finite ones")
     return _linear(itk) if itk.IsLinear() else ItkTransform(itk)
 
 

@@ -12,8 +12,6 @@ Landmarks of two scans are matched by name.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from scipy.interpolate import RBFInterpolator
 
 from ...case.geometry import FloatArray
 from ...case.lesion_json import Triple, read_document
+from ...case.text_files import read_table
 from ...errors import InputError
 from . import Registration, RegistrationImage, Transform
 from .field import coarser_grid, folding_share, invert_displacement, sample_on_grid
@@ -227,28 +226,22 @@ class _PointFile(BaseModel):
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, str, FloatArray]]:
     """(scan or "", name, position) of each row of a CSV."""
     expected = f"a CSV with the columns {','.join(columns)}"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected {expected}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-    missing = [name for name in columns if name not in reader.fieldnames]
+    names, rows = read_table(path, expected)
+    missing = [name for name in columns if name not in [name.lower() for name in names]]
     if missing:
         raise InputError(
             f"{path}: the column {', '.join(map(repr, missing))} is missing; expected {expected}"
         )
-    for row in reader:
+    for line, row in ((row.line, {key.lower(): cell for key, cell in row.cells.items()}) for row in rows):
         try:
             point = np.asarray([float(row[axis]) for axis in "xyz"])
-        except (TypeError, ValueError):
+        except (KeyError, ValueError):
             point = np.full(3, np.nan)
         if not np.isfinite(point).all():
             raise InputError(
-                f"{path}: line {reader.line_num} has a position that is not three finite numbers; "
-                f"expected {expected}"
+                f"{path}: line {line} has a position that is not three finite numbers; expected {expected}"
             )
-        yield (row.get("scan") or "").strip(), (row["name"] or "").strip(), point
+        yield row.get("scan", ""), row.get("name", ""), point
 
 
 def _unique(path: Path, entries: Iterable[tuple[str, FloatArray]]) -> _Points:

@@ -17,6 +17,9 @@ import SimpleITK as sitk
 
 from ...case.atomic_files import atomic_write
 from ...case.geometry import Geometry
+from ...case.images import read_vectors
+from ...case.input_files import is_regular_file, library_path, open_input, path_exists, plain_output
+from ...case.library_text import captured_library_text
 from ...case.stored_image import IMAGE_SUFFIXES
 from ...errors import InputError
 from . import Registration, RegistrationImage, Transform
@@ -41,7 +44,7 @@ class StoredBackend:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.exists():
+        if not path_exists(path):
             raise InputError(f"{path}: is not there; expected {_EXPECTED}, or a folder of them")
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
@@ -76,7 +79,7 @@ def _file_of(folder: Path, fixed_name: str, moving_name: str) -> Path | None:
     names = [_LINK.join(keys) for keys in product(scan_keys(fixed_name), scan_keys(moving_name))]
     for name in names:
         paths = [folder / f"{name}{suffix}" for suffix in (*READ_SUFFIXES, *IMAGE_SUFFIXES)]
-        existing = [path for path in paths if path.is_file()]
+        existing = [path for path in paths if is_regular_file(path)]
         if len(existing) > 1:
             listed = ", ".join(path.name for path in existing)
             raise InputError(f"{folder}: has several transforms of one pair ({listed}); expected one")
@@ -93,8 +96,11 @@ def read_transform(path: Path) -> Transform:
     """
     try:
         if path.name.lower().endswith(IMAGE_SUFFIXES):
-            return from_field(sitk.ReadImage(str(path)))
-        return from_itk(sitk.ReadTransform(str(path)))
+            return from_field(read_vectors(path))
+        with open_input(path, _EXPECTED):
+            pass  # no folder, pipe or device
+        with library_path(path, path.suffix.lower()) as name, captured_library_text():
+            return from_itk(sitk.ReadTransform(name))
     except RuntimeError as error:
         raise InputError(f"{path}: cannot be read ({_reason(error)}); expected {_EXPECTED}") from error
     except ValueError as error:
@@ -137,11 +143,15 @@ def transform_suffix(path: Path) -> str:
 
 def _put(path: Path, suffix: str, content: sitk.Transform | sitk.Image) -> None:
     """Write under a temporary name with the same suffix, then rename."""
-    with atomic_write(path, suffix, _reason) as temporary:
+    with (
+        atomic_write(path, suffix, _reason) as temporary,
+        plain_output(temporary) as name,
+        captured_library_text(),
+    ):
         if isinstance(content, sitk.Image):
-            sitk.WriteImage(content, str(temporary), useCompression=True)
+            sitk.WriteImage(content, name, useCompression=True)
         else:
-            sitk.WriteTransform(content, str(temporary))
+            sitk.WriteTransform(content, name)
 
 
 def _reason(error: Exception) -> str:

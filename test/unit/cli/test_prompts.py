@@ -170,7 +170,7 @@ def test_empty_mask_gives_empty_lists_and_a_warning(
         (float("nan"), "not whole numbers"),
         (-1, "labels from -1 to 0"),
         (65_536, "labels from 0 to 65536"),
-        (float("inf"), "expected lesion ids"),
+        (float("inf"), "not whole numbers"),
     ],
 )
 def test_masks_that_are_not_labelmaps(tmp_path: Path, voxel: float, message: str) -> None:

@@ -96,7 +96,7 @@ def test_conflicting_folds_are_found_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds other folds than those of seed 4; expected"):
         check_folds(tmp_path, NAMES, 5, 4)
     (tmp_path / "splits_final.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is not valid JSON"):
         check_folds(tmp_path, NAMES, 5, 3)
 
 

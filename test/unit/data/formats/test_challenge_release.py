@@ -105,7 +105,7 @@ def test_a_table_not_in_utf8_is_one_problem_and_others_are_read(tmp_path: Path) 
     assert len(cohort.problems) == len(by_patient) == 3
     for name, problem in by_patient.items():
         assert str(problem).startswith(f"problem: {tables[name]}: cannot be read (")
-        assert str(problem).endswith(f"expected a table (CSV) in UTF-8; patient {name} is left out")
+        assert str(problem).endswith(f"expected a table (CSV), in UTF-8; patient {name} is left out")
 
 
 @pytest.mark.parametrize("fu_point", ["10 9 6", "11 9 6"])

@@ -202,7 +202,7 @@ def write(path: Path, what: sitk.Transform | sitk.Image) -> None:
     [
         ("a.h5", b"not a transform", "cannot be read"),
         ("a.tfm", b"", "cannot be read"),
-        ("a.mha", b"", "cannot be read"),
+        ("a.mha", b"", "is an empty file"),
         ("a.mha", sitk.Image([4, 4, 4], sitk.sitkFloat32), "1 values per voxel"),
         ("a.mha", sitk.Image([4, 4], sitk.sitkVectorFloat32, 3), "3-D image of displacements"),
         ("a.mha", sitk.Image([4, 4, 4], sitk.sitkVectorFloat32, 3) + float("nan"), "NaN"),

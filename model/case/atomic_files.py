@@ -13,6 +13,8 @@ from ..errors import OutputError, one_line
 
 TEMPORARY_PREFIX = ".writing-"
 
+_unfinished: set[Path] = set()  # of this process
+
 _LONGEST_NAME = 200  # of 255 bytes, which file systems allow; the rest is for suffixes
 
 
@@ -46,6 +48,7 @@ def atomic_write(
         handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
+        _unfinished.add(temporary)
         yield temporary
         # Temporary files are private by default; results belong to the owner of the mounted folder.
         temporary.chmod(0o644)
@@ -56,8 +59,32 @@ def atomic_write(
         ) from error
     finally:
         if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # it has its final name, or its folder has gone
                 temporary.unlink()
+            _unfinished.discard(temporary)
+
+
+def discard_unfinished_files() -> None:
+    """Delete the temporary files that are being written; called when a signal ends the process."""
+    for temporary in tuple(_unfinished):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def remove_partial_files(*folders: Path) -> None:
+    """Delete what a killed run left behind in folders that only this run writes to; missing ones are skipped.
+
+    Raises:
+        OutputError: a file cannot be deleted.
+    """
+    for folder in folders:
+        try:
+            for partial in folder.glob(f"{TEMPORARY_PREFIX}*"):
+                partial.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: cannot be used ({_reason(error)}); expected a writable folder"
+            ) from error
 
 
 def shortened_name(name: str) -> str:

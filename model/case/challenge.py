@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import AliasChoices, BaseModel, Field, ValidationError
 
 from ..errors import InputError, OutputError
-from .atomic_files import TEMPORARY_PREFIX
+from .atomic_files import remove_partial_files
 from .case import Case, CaseFiles, ScanFiles, Slot, TimePoint, TimePointName
 from .clicks import read_clicks
 from .geometry import Array, Geometry
@@ -172,10 +172,8 @@ def remove_stale_outputs(output_dir: Path) -> None:
 
 
 def remove_partial_outputs(output_dir: Path) -> None:
-    """Delete incomplete files of a run that was terminated."""
-    for slot in Slot:
-        for partial in output_path(output_dir, slot).parent.glob(f"{TEMPORARY_PREFIX}*"):
-            partial.unlink(missing_ok=True)
+    """Delete incomplete files of a run that was terminated; OutputError if they cannot be deleted."""
+    remove_partial_files(*(output_path(output_dir, slot).parent for slot in Slot))
 
 
 def empty_labelmaps(files: CaseFiles) -> dict[Slot, tuple[Array, Geometry]]:

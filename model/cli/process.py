@@ -8,6 +8,7 @@ run of a case continues, as its result is a file; a command that prints its resu
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -20,8 +21,9 @@ from threading import Thread
 from types import FrameType
 from typing import NoReturn, TextIO
 
+from ..case.atomic_files import discard_unfinished_files
 from ..case.library_text import write_to_stderr
-from ..errors import ExitCode, LongilesionError, MemoryExhaustedError, one_line
+from ..errors import ExitCode, LongilesionError, MemoryExhaustedError, OutputError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,22 @@ _STDERR = 2
 
 # Packages that inference does not need: the extra "train".
 _TRAIN_PACKAGES = frozenset({"batchgeneratorsv2", "blosc2", "tqdm"})
+
+
+# How the loader of shared objects, threads, C++ and torch report a lack of memory.
+_MEMORY_SIGNS = (
+    "failed to map segment",
+    "cannot allocate memory",
+    "can't allocate memory",
+    "can't start new thread",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+)
+
+
+# These are never errors of reading.
+_WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 class _SignalReceived(BaseException):
@@ -57,10 +75,10 @@ class _Worker(Thread):
 
 
 class _StdoutLog(logging.StreamHandler[TextIO]):
-    """Log handler that silently drops records once the reader of stdout is gone."""
+    """Log handler that silently drops records that cannot be written: no reader, a full disk, closed."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if not isinstance(sys.exception(), BrokenPipeError):
+        if not isinstance(sys.exception(), OSError | ValueError):
             super().handleError(record)
 
 
@@ -110,7 +128,7 @@ def print_error_line(text: str) -> None:
     _flush()
     if write_to_stderr(text):  # a library is running in another thread
         return
-    with suppress(BrokenPipeError):  # stderr has no reader either
+    with suppress(OSError, ValueError):  # stderr cannot be written to either
         print(text, file=sys.stderr, flush=True)
 
 
@@ -157,6 +175,7 @@ def _wait_for(worker: Thread) -> int | None:
 
 def _end(number: int, rest: str) -> NoReturn:
     """End the process after a signal; the worker may be deep in a library and is not waited for."""
+    discard_unfinished_files()
     print_error_line(f"ended by signal {number}; {rest}")
     os._exit(ExitCode.TERMINATED if number == signal.SIGTERM else ExitCode.INTERRUPTED)
 
@@ -177,10 +196,13 @@ def _try_to_write(write_unfinished: Callable[[], None]) -> None:
 
 def _report(error: BaseException) -> int:
     """Print an error as one line on stderr, log the traceback of an unexpected one; its exit code."""
-    if isinstance(error, MemoryError):
+    if _is_out_of_memory(error):
         error = MemoryExhaustedError(
             f"out of memory outside of the network ({one_line(error)}); expected more"
         )
+    if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
+        where = f"{error.filename}: " if error.filename else "an output "
+        error = OutputError(f"{where}cannot be written ({error.strerror}); expected space on a writable disk")
     if isinstance(error, ModuleNotFoundError) and error.name in _TRAIN_PACKAGES:
         error = LongilesionError(
             f"{error.name}: is not installed, but training needs it; expected the extra 'train' "
@@ -195,18 +217,32 @@ def _report(error: BaseException) -> int:
     return ExitCode.FAULT
 
 
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """True if an error, or one that led to it, is a lack of memory or address space."""
+    if error is None or isinstance(error, LongilesionError):
+        return False
+    text = str(error).lower()
+    is_sign = isinstance(error, OSError | ImportError | RuntimeError | SystemError) and any(
+        sign in text for sign in _MEMORY_SIGNS
+    )
+    return isinstance(error, MemoryError) or is_sign or _is_out_of_memory(error.__cause__)
+
+
 def _flush() -> bool:
     """Write what is buffered for stdout and stderr; False if the reader of stdout is gone.
 
-    Output that cannot be written is dropped; otherwise Python would try again at exit, and complain.
+    Output that cannot be written (no reader, a full disk) is dropped; otherwise Python would try again at
+    exit, and complain.
     """
     has_reader = True
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
-        except BrokenPipeError:
-            has_reader = has_reader and stream is not sys.stdout
+        except (OSError, ValueError) as error:  # ValueError: it is closed
+            has_reader = has_reader and not (stream is sys.stdout and isinstance(error, BrokenPipeError))
+            if isinstance(error, ValueError):
+                continue
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return has_reader
 

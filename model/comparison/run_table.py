@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..case.atomic_files import remove_partial_files
 from ..case.folder_lock import locked_folder
 from ..data.workers import process_pool
 from ..errors import LongilesionError, MemoryExhaustedError, one_line
@@ -63,6 +64,7 @@ def run_table(job: TableJob) -> Table:
         LongilesionError: a step failed; the results of the others are kept.
     """
     with locked_folder(job.output):
+        remove_partial_files(job.output)
         return _run_table(job)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..case.atomic_files import remove_partial_files
 from ..case.folder_lock import locked_folder
 from ..case.geometry import Geometry
 from ..case.lesion_json import write_json
@@ -76,6 +77,7 @@ def prepare(options: PrepareOptions) -> None:
         WeightsError: the given plan cannot be used.
     """
     with locked_folder(options.output):
+        remove_partial_files(options.output, options.output / _SURVEY_FOLDER)
         _prepare(options)
 
 

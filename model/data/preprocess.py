@@ -19,6 +19,7 @@ import blosc2
 import numpy as np
 import numpy.typing as npt
 
+from ..case.atomic_files import remove_partial_files
 from ..case.case import Scan
 from ..case.geometry import Box, Geometry, Index
 from ..case.labelmaps import bounding_box, label_boxes
@@ -103,6 +104,7 @@ def prepare_scan(job: PreparationJob) -> None:
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / SCAN_FILE).unlink(missing_ok=True)
+        remove_partial_files(job.folder)
         lesions = list(_lesions(scan, grid))
         _write_volumes(job.folder, scan, grid, lesions, job.plan)
         write_voxels(job.folder / VOXELS_FILE, _point_tables(job, grid, lesions))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..case.atomic_files import write_text
+from ..case.atomic_files import remove_partial_files, write_text
 from ..case.folder_lock import locked_folder
 from ..case.lesion_json import check_writable, write_json
 from .compare_runs import compare_runs, read_run
@@ -48,6 +48,7 @@ def run_evaluation(options: EvaluateOptions, progress: Progress | None = None) -
         return evaluate_files(options, progress)
     check_writable(options.output / RECORDS_NAME)
     with locked_folder(options.output):
+        remove_partial_files(options.output)
         evaluation = evaluate_files(options, progress)
         _write_evaluation(options.output, evaluation)
     return evaluation

@@ -28,6 +28,15 @@ _NARROW_FEATURES = 32
 _MAPS_AT_PEAK = 10
 # Voxels of a GPU batch: the device is saturated beyond this.
 _GPU_BATCH_VOXELS = 8_000_000
+_MEMORY_SIGNS = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "could not create a primitive",  # oneDNN, when its own memory cannot be had
+    "can't start new thread",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +163,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in text
-        for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    )
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _MEMORY_SIGNS)
 
 
 def release_memory() -> None:

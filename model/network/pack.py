@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from .. import __version__
 from ..case.atomic_files import atomic_write
-from ..errors import WeightsError
+from ..errors import WeightsError, one_line
 from .checkpoint_file import HEAT_MAP_KEY
 from .plan import PLANS_FILE
 from .weights import (
@@ -41,19 +42,20 @@ def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "f
 
     Raises:
         WeightsError: there are no folds, a fold cannot be loaded, or its values do not fit the type.
+        OutputError: a file cannot be written.
     """
     folder = find_weights(source)
     folds = sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdigit())
     if not folds:
         raise WeightsError(f"{folder}: holds no folds; expected fold_0 ... fold_4")
-    target.mkdir(parents=True, exist_ok=True)
     written = []
     for fold in folds:
         weights = load_fold(fold_file(folder, fold, (PICKLED, PACKED)))  # from the original if it exists
         written.append(_pack_fold(weights, target / f"fold_{fold}" / PACKED, dtype))
     for name in (PLANS_FILE, DATASET_FILE):
         if (folder / name).is_file() and folder.resolve() != target.resolve():
-            shutil.copyfile(folder / name, target / name)
+            with atomic_write(target / name) as temporary:
+                shutil.copyfile(folder / name, temporary)
     return written
 
 
@@ -74,5 +76,8 @@ def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
         "packed_by": f"longilesion {__version__}",
     }
     with atomic_write(path) as temporary:
-        save_file(state, temporary, metadata)
+        try:
+            save_file(state, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(one_line(error)) from error
     return path

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..case.atomic_files import remove_partial_files
 from ..case.folder_lock import locked_folder
 from ..data.workers import run_jobs
 from ..errors import InputError, one_line
@@ -153,6 +154,7 @@ def _make_followup(job: _Job) -> tuple[dict[str, Any], bool]:
     draw = draw_followup(scan, settings, job.seed, source.name, job.number)
     followup = compose_followup(baseline, scan, draw, settings)
     lesions = lesion_records(scan, draw, followup, geometry)
+    remove_partial_files(folder)
     (folder / RECORD).unlink(missing_ok=True)  # of an earlier version, or damaged: incomplete from here on
     files = write_followup(folder, followup, lesions, geometry)
     record = record_document(draw, settings, followup, lesions, sources, files)

@@ -131,6 +131,7 @@ def _track_patient(
     for tracked in track_time_points(series, segmenter, registration, options.tracking):
         writer.add(tracked)
         failed_lesions += _failed_lesions(files.patient, tracked)
+    writer.check_complete()
     log.info("record: %s (%.0f s)", writer.record_path, time.perf_counter() - start)
     return failed_lesions
 

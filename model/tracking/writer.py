@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..case.atomic_files import shortened_name
+from ..case.atomic_files import remove_partial_files, shortened_name
 from ..case.boxes import boxes_from_scan_grid, write_boxes
 from ..case.case import Scan, Slot
 from ..case.clicks import write_clicks
@@ -72,6 +72,7 @@ def remove_outputs(folder: Path, files: PatientFiles) -> None:
     for path in outputs:
         if path.resolve() in inputs:
             raise InputError(f"{path}: belongs to the series; expected another folder for the results")
+    remove_partial_files(*{path.parent: None for path in outputs})
     try:
         for path in outputs:
             path.unlink(missing_ok=True)
@@ -132,6 +133,24 @@ class SeriesWriter:
                 _write_boxes(boxes, scan, boxed)
         self._written[tracked.name] = self._time_point_entry(tracked)
         write_json(self.record_path, self._document())
+
+    def check_complete(self) -> None:
+        """Check that nothing has vanished since it was written.
+
+        Raises:
+            OutputError: a labelmap or the record is missing.
+        """
+        labelmaps = [
+            self._paths(point.name, scan.slot)[0]
+            for point in self._series.time_points
+            if point.name in self._written
+            for scan in point.scans
+        ]
+        for path in (*labelmaps, self.record_path):
+            if not path.is_file():
+                raise OutputError(
+                    f"{path}: has vanished during the run; expected a folder that is left alone"
+                )
 
     def _paths(self, name: str, slot: Slot) -> tuple[Path, Path, Path]:
         return _output_paths(self._folder / self._names[name], slot)

@@ -6,14 +6,19 @@ Curves and TensorBoard files need matplotlib and tensorboard; without them only 
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..case.atomic_files import atomic_write
+from ..errors import one_line
+
+log = logging.getLogger(__name__)
 
 LOG_FILE, CURVE_FILE = "log.csv", "curve.png"
 _SECONDS_BETWEEN_CURVES = 60.0
@@ -59,16 +64,22 @@ class EpochLog:
         with atomic_write(path) as temporary:
             self.records = _read(path, first_epoch)
             _write(temporary, self.records)
-        self._board = _tensorboard(folder, first_epoch)
+        self._board: Any = None
+        with self._board_errors():
+            self._board = _tensorboard(folder, first_epoch)
         self._drawn = time.monotonic()
 
     def add(self, record: EpochRecord) -> None:
-        """Append an epoch. The curves are drawn at most once a minute."""
+        """Append an epoch. The curves are drawn at most once a minute.
+
+        Raises:
+            OutputError: the record cannot be written; the earlier one is left.
+        """
         self.records.append(record)
-        with (self._folder / LOG_FILE).open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(asdict(record).values())
-        if self._board is not None:
-            for name, value in asdict(record).items():
+        with atomic_write(self._folder / LOG_FILE) as temporary:
+            _write(temporary, self.records)
+        with self._board_errors():
+            for name, value in asdict(record).items() if self._board is not None else ():
                 self._board.add_scalar(name, value, record.epoch)
         if time.monotonic() - self._drawn > _SECONDS_BETWEEN_CURVES:
             self.draw()
@@ -76,15 +87,29 @@ class EpochLog:
     def close(self) -> None:
         """Draw the final curves and close the TensorBoard file."""
         self.draw()
-        if self._board is not None:
-            self._board.close()
+        with self._board_errors():
+            if self._board is not None:
+                self._board.close()
+
+    @contextmanager
+    def _board_errors(self) -> Iterator[None]:
+        """Do without the TensorBoard file from its first error on: it only shows what the CSV holds."""
+        try:
+            yield
+        except Exception as error:
+            self._board = None
+            log.warning("%s: no TensorBoard file is written (%s)", self._folder, one_line(error))
 
     def draw(self) -> None:
-        """Draw the curves as PNG, if matplotlib is installed."""
+        """Draw the curves as PNG, if matplotlib is installed and finds a place for its cache.
+
+        Raises:
+            OutputError: the picture cannot be written.
+        """
         self._drawn = time.monotonic()
         try:
             from matplotlib.figure import Figure
-        except ImportError:
+        except (ImportError, OSError):
             return
         figure = Figure(figsize=(8, 5), layout="constrained")
         losses, dices = figure.subplots(2, 1, sharex=True)

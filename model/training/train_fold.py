@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import torch
 
+from ..case.atomic_files import remove_partial_files
 from ..case.folder_lock import locked_folder
 from ..errors import one_line
 from .augment import VARIANTS
@@ -91,6 +92,8 @@ class _FoldRun:
 
     def _run(self) -> FoldResult:
         job, files = self._job, self._files
+        if self._world.is_first:
+            remove_partial_files(job.folder)
         trainer, progress = self._start()
         self._world.wait()
         epochs_before = progress.epochs_done

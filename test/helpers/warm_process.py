@@ -22,7 +22,7 @@ from typing import NoReturn
 from .paths import CHECKOUT
 
 # Nothing of the package itself.
-_LIBRARIES = (
+LIBRARIES = (
     "torch",
     "SimpleITK",
     "scipy.ndimage",
@@ -91,7 +91,7 @@ def _server() -> subprocess.Popen[str]:
 
 def _serve() -> None:
     """Fork the children of one request after the other; print their exit codes."""
-    for name in _LIBRARIES:
+    for name in LIBRARIES:
         importlib.import_module(name)
     sys.path[0] = str(CHECKOUT)
     for line in sys.stdin:

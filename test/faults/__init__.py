@@ -1,0 +1,1 @@
+"""Faults from outside, injected into real runs: `python -m test.faults --help`, docs/reliability.md."""

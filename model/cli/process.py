@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
@@ -139,6 +140,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _prepare() -> None:
+    threading.excepthook = _log_thread_error
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold anything
@@ -150,6 +152,12 @@ def _prepare() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # numexpr, which blosc2 imports, logs an INFO line on import.
     logging.getLogger("numexpr").setLevel(logging.WARNING)
+
+
+def _log_thread_error(error: threading.ExceptHookArgs) -> None:
+    """Log an error that ended a thread of a library, instead of a traceback on stderr."""
+    value = error.exc_value
+    log.error("a thread has ended by an error", exc_info=value if isinstance(value, Exception) else None)
 
 
 def _open_closed_streams() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from model.case.folder_lock import locked_folder
@@ -38,9 +40,7 @@ def surroundings(folder: Path) -> Iterator[Trial]:
         if os.getuid() == 0:
             output = place / "nothing-else-is-writable"
             name = "nothing but the output is writable, /tmp neither"
-            yield _tried(
-                command, name, lambda output=output: _only_writable(output), place, reference, output
-            )
+            yield _tried(command, name, partial(_only_writable, output), place, reference, output)
 
 
 def _tried(
@@ -87,8 +87,6 @@ def _close(*numbers: int) -> Callable[[], None]:
         for number in numbers:
             os.close(number)
         # What Python does at its start when the shell has closed them.
-        import sys
-
         for number, name in enumerate(("stdin", "stdout", "stderr")):
             if number in numbers:
                 setattr(sys, name, None)
@@ -141,6 +139,5 @@ _BEFORE: dict[str, Callable[[], None]] = {
     "no temporary folder": _environment(HOME="/nonexistent", TMPDIR="/nonexistent"),
     "locale C": _environment(LANG=None, LC_ALL="C"),
     "the clock runs backwards": _jumping_clock,
+    "stdout on a full disk": _fill_stdout,
 }
-_FULL = {"stdout on a full disk": _fill_stdout}
-_BEFORE |= _FULL

@@ -21,7 +21,7 @@ RUN python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 ENV PATH=/opt/venv/bin:${PATH}
 
 # A torch of the base stays (torch 2.9 is left out: its 3-D convolutions are several times slower in half precision);
-# only a base without one gets the pinned one. Either is written down and binds the next step.
+# only a base without one gets the pinned one.
 COPY requirements-torch.txt /opt/app/
 RUN torch_version() { python -c 'from importlib.metadata import version; print(version("torch"))' 2>/dev/null; }; \
     case $(torch_version) in \
@@ -29,11 +29,12 @@ RUN torch_version() { python -c 'from importlib.metadata import version; print(v
                 -r /opt/app/requirements-torch.txt || exit 1 ;; \
         [01].* | 2.[0-5] | 2.[0-5].* | 2.9 | 2.9.*) \
             echo "error: base image with torch $(torch_version); needed is torch >= 2.6 and not 2.9.*" >&2; exit 1 ;; \
-    esac; \
-    echo "torch==$(torch_version)" > /opt/app/torch-constraint.txt
+    esac
 
-COPY requirements.txt /opt/app/
-RUN pip install --no-cache-dir --constraint /opt/app/torch-constraint.txt -r /opt/app/requirements.txt
+# The files of the packages are the tested ones by their checksums; nothing is installed that is not listed, so that
+# no package brings another torch.
+COPY requirements.txt requirements.lock /opt/app/
+RUN pip install --no-cache-dir --no-deps --require-hashes -r /opt/app/requirements.lock
 
 # The root file system is read-only in a run: whatever caches belongs below /tmp.
 ENV PYTHONUNBUFFERED=1 \

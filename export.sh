@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Write the two files that grand-challenge takes: the image and, separately, the weights ("Models" there).
+# Write the two files that grand-challenge takes: the image and, separately, the weights ("Models" there); and the
+# image's bill of materials: its Python packages, as CycloneDX JSON.
 # usage: export.sh [IMAGE_TAG]      (default: longilesion:latest)
 # WEIGHTS_DIR   the weights to pack (default: resources/weights)
 # EXPORT_DIR    where to write (default: export)
@@ -12,13 +13,22 @@ target=${EXPORT_DIR:-$checkout/export}
 fail() { printf 'export.sh: %s\n' "$*" >&2; exit 1; }
 
 # A half-written file must never look like a finished one.
-write() {   # write NAME COMMAND...: the command's output, gzipped, as NAME
+write() {   # write NAME COMMAND...: the command's output as NAME
     local name=$1
     shift
     part=$target/.$name.part
-    "$@" | gzip -c >"$part"
+    "$@" >"$part"
     mv -f -- "$part" "$target/$name"
     printf '%s  %s\n' "$(du -h "$target/$name" | cut -f1)" "$target/$name"
+}
+
+image() { docker save "$tag" | gzip -c; }
+weights() { tar -C "$weights" -czf - .; }
+bill_of_materials() {
+    python3 -m venv "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check -r "$checkout/requirements-release.txt" >&2
+    docker run --rm --network none --entrypoint /opt/venv/bin/python "$tag" -m pip list --format=freeze |
+        "$tools/bin/cyclonedx-py" requirements --pyproject "$checkout/pyproject.toml" --output-reproducible -o - -
 }
 
 standin=$(docker image inspect --format '{{index .Config.Labels "ci.standin-base"}}' "$tag" 2>/dev/null) ||
@@ -28,7 +38,10 @@ standin=$(docker image inspect --format '{{index .Config.Labels "ci.standin-base
 [ -f "$weights/plans.json" ] || fail "$weights holds no weights (plans.json is missing)"
 
 mkdir -p -- "$target"
-trap 'rm -f -- "${part:-}"' EXIT
-write "$(printf '%s' "$tag" | tr '/:' '--').tar.gz" docker save "$tag"
-write weights.tar.gz tar -C "$weights" -cf - .
+tools=$(mktemp -d)
+trap 'rm -rf -- "${part:-}" "$tools"' EXIT
+name=$(printf '%s' "$tag" | tr '/:' '--')
+write "$name.sbom.json" bill_of_materials
+write "$name.tar.gz" image
+write weights.tar.gz weights
 echo "Upload the first file as the container image and the second one under the algorithm's Models."

@@ -111,7 +111,7 @@ def test_packages_of_tests_and_training_stay_out(versions: dict[str, str]) -> No
 
 def test_application_folder_holds_only_what_is_allowed(image: str) -> None:
     listing = docker("run", "--rm", "--network", "none", "--entrypoint", "ls", image, "-A", "/opt/app").stdout
-    texts = {"LICENSE", "requirements.txt", "requirements-torch.txt", "torch-constraint.txt"}
+    texts = {"LICENSE", "requirements.txt", "requirements.lock", "requirements-torch.txt"}
     assert set(listing.split()) == {"model", "process.py", "resources"} | texts
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from importlib.metadata import PackageNotFoundError, requires
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from model import __version__
 from test.helpers.paths import CHECKOUT
@@ -25,6 +30,45 @@ def test_one_version() -> None:
     assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "longilesion.__version__"}
     assert f"## [{__version__}]" in (CHECKOUT / "CHANGELOG.md").read_text()
     assert f"version: {__version__}\n" in (CHECKOUT / "CITATION.cff").read_text()
+
+
+def _pins(name: str) -> dict[str, str]:
+    lines = (CHECKOUT / name).read_text().splitlines()
+    found = (re.match(r"([\w.-]+)==([\w.]+)", line) for line in lines)
+    return {canonicalize_name(match[1]): match[2] for match in found if match}
+
+
+def test_the_lock_has_the_checksums_of_the_pinned_packages() -> None:
+    assert _pins("requirements.lock") == _pins("requirements.txt")
+    entries = re.split(r"\n(?=\S)", (CHECKOUT / "requirements.lock").read_text())
+    assert all("--hash=sha256:" in entry for entry in entries if not entry.startswith("#"))
+
+
+def test_the_lock_is_complete_but_for_torch() -> None:
+    """The image installs nothing that is not listed."""
+    listed = _pins("requirements.txt").keys()
+    from_torch, waiting = set[str](), ["torch"]
+    while waiting:
+        name = waiting.pop()
+        if name not in from_torch:
+            from_torch.add(name)
+            waiting += _needed(name)
+    missing = {needed for name in listed for needed in _needed(name)} - listed - from_torch
+    assert not missing
+
+
+def _needed(name: str) -> list[str]:
+    """Packages that an installed one needs here, without extras; none if it is not installed."""
+    try:
+        lines = requires(name) or []
+    except PackageNotFoundError:
+        return []
+    needed = (Requirement(line) for line in lines)
+    return [
+        canonicalize_name(one.name)
+        for one in needed
+        if one.marker is None or one.marker.evaluate({"extra": ""})
+    ]
 
 
 def test_types_ship() -> None:

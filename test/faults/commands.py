@@ -19,6 +19,7 @@ from ..helpers.cases_on_disk import CENTRES, SHAPE, CaseOnDisk, ball
 from .children import Ended, run_child
 
 _GROWING = "events.out.tfevents."  # TensorBoard's, which grows as a log does
+_OPTIONAL = "curve.png"
 _IGNORED_KEYS = frozenset({"seconds", "peak_memory_mib", "outputs"})
 
 
@@ -152,7 +153,8 @@ def _fault_of(path: Path) -> str | None:
 def differences(folder: Path, reference: Path, only_present: bool = False) -> list[str]:
     """Files whose content is not that of an undisturbed run.
 
-    Times, memory and paths of the run itself are left out, and the picture of the curves.
+    Times, memory and paths of the run itself are left out, and the picture of the curves, which matplotlib
+    draws only where it finds a place for its cache.
 
     Args:
         folder: of the run.
@@ -161,6 +163,7 @@ def differences(folder: Path, reference: Path, only_present: bool = False) -> li
     """
     here, there = final_files(folder), final_files(reference)
     names = here.keys() if only_present else here.keys() | there.keys()
+    names = {name for name in names if not name.endswith(_OPTIONAL)}
     return [
         name
         for name in sorted(names)
@@ -178,8 +181,6 @@ def _content(path: Path) -> object:
         return [
             [cell for key, cell in row.items() if "second" not in key] for row in csv.DictReader(path.open())
         ]
-    if path.suffix == ".png":
-        return None
     return path.read_bytes()
 
 

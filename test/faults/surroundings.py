@@ -34,7 +34,8 @@ def surroundings(folder: Path) -> Iterator[Trial]:
         place = folder / command.name.replace(" ", "-")
         reference = place / "reference"
         run_child(command.arguments(reference), place / "logs")
-        yield _second_run(command, place, reference)
+        if command.name != "propagate":  # which writes single files
+            yield _second_run(command, place, reference)
         for name, before in _BEFORE.items():
             yield _tried(command, name, before, place, reference)
         if os.getuid() == 0:

@@ -42,12 +42,19 @@ def _sizes(folder: Path, instants: int, seed: int) -> Iterator[Trial]:
     return odd_sizes(folder)
 
 
+def _folds(folder: Path, instants: int, seed: int) -> Iterator[Trial]:
+    from .folds import doctored_folds
+
+    return doctored_folds()
+
+
 _KINDS: dict[str, Callable[[Path, int, int], Iterator[Trial]]] = {
     "kills": _kills,
     "disk": _disk,
     "surroundings": _surroundings,
     "memory": _memory,
     "sizes": _sizes,
+    "folds": _folds,
 }
 
 

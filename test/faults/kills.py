@@ -25,16 +25,15 @@ NAMES = ("segment", "track", "train run")
 def kills(folder: Path, instants: int, seed: int, names: Sequence[str] = NAMES) -> Iterator[Trial]:
     """Kill each command at some instants of its run, alternately by SIGTERM and SIGKILL."""
     rng = random.Random(seed)
-    for command in make_commands(folder / "data"):
-        if command.name not in names:
-            continue
+    commands = [command for command in make_commands(folder / "data") if command.name in names]
+    for index, command in enumerate(commands):
         place = folder / command.name.replace(" ", "-")
         reference = place / "reference"
         undisturbed = run_child(command.arguments(reference), place / "logs")
         found = faults_of_streams(undisturbed) + broken_files(reference) + temporary_files(reference)
         yield Trial(f"{command.name}: undisturbed, {undisturbed.seconds:.1f} s", tuple(found))
         for number in range(instants):
-            kind = (signal.SIGTERM, signal.SIGKILL)[number % 2]
+            kind = (signal.SIGKILL, signal.SIGTERM)[(index + number) % 2]
             seconds = rng.uniform(0, undisturbed.seconds)
             yield _killed(command, place, reference, kind, seconds)
 

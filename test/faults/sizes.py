@@ -15,6 +15,8 @@ from .commands import faults_of_streams
 from .report import Trial
 
 Shape = tuple[int, int, int]
+WriteCase = Callable[[CaseOnDisk], tuple[Shape, range]]
+"""Writes a case; returns the shape (z, y, x) of its follow-up, and the range of lesion ids."""
 
 
 def odd_sizes(folder: Path) -> Iterator[Trial]:
@@ -103,7 +105,7 @@ def a_followup_smaller_than_the_patch(case: CaseOnDisk) -> tuple[Shape, range]:
     return write_case(case, _blocks((40, 60, 60), 8, 2), (9, 11, 13))
 
 
-_CASES: dict[str, Callable[[CaseOnDisk], tuple[Shape, range]]] = {
+_CASES: dict[str, WriteCase] = {
     "200 lesions": two_hundred_lesions,
     "3000 slices": three_thousand_slices,
     "one voxel": one_voxel,

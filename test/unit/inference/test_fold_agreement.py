@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -20,9 +21,11 @@ from model.inference.load import LoadedModel, load_model
 from model.inference.options import ModelOptions
 from model.inference.segment_case import segment_case
 from model.network.weights import FoldWeights
+from test.faults.folds import negated, untrained, with_fold
 from test.helpers.paths import SAMPLE
 
 Mask = npt.NDArray[np.bool_]
+Change = Callable[[FoldWeights], FoldWeights]
 _EMPTY: Mask = np.zeros((20, 20, 20), bool)
 
 
@@ -82,31 +85,6 @@ def test_a_fold_has_one_warning_for_all_its_lesions() -> None:
     assert odd_fold_warnings(odd, ())[0].startswith("fold number 1: ")
 
 
-def _with_folds(model: LoadedModel, folds: list[FoldWeights]) -> LoadedModel:
-    return replace(model, ensemble=Ensemble(model.plan, folds, model.ensemble.options))
-
-
-def _negated(fold: FoldWeights) -> FoldWeights:
-    """A fold with the signs of its last layer turned round."""
-    last = [name for name in fold.state if name.startswith("decoder.seg_layers.")]
-    name = max(last)[: -len("bias")] if max(last).endswith("bias") else max(last)[: -len("weight")]
-    changed = {key: -value for key, value in fold.state.items() if key.startswith(name)}
-    assert len(changed) == 2
-    return replace(fold, state=fold.state | changed)
-
-
-def _untrained(fold: FoldWeights) -> FoldWeights:
-    """A fold whose weights are random, of the same size as the trained ones."""
-    generator = torch.Generator().manual_seed(1)
-    random = {
-        key: torch.randn(value.shape, generator=generator) * value.std().nan_to_num()
-        if value.ndim > 1
-        else value
-        for key, value in fold.state.items()
-    }
-    return replace(fold, state=random)
-
-
 @pytest.fixture(scope="module")
 def sample() -> Case:
     return read_case(discover(SAMPLE / "input"))
@@ -129,11 +107,10 @@ def test_sound_folds_of_the_sample_case_raise_no_alarm(sound: CaseResult) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [_negated, _untrained])
-def test_a_doctored_fold_is_named(change: object, sample: Case, shipped: LoadedModel) -> None:
-    folds = list(shipped.ensemble.folds)
-    folds[2] = change(folds[2])  # type: ignore[operator]
-    result = segment_case(sample, _with_folds(shipped, folds))
+@pytest.mark.parametrize("change", [negated, untrained])
+def test_a_doctored_fold_is_named(change: Change, sample: Case, shipped: LoadedModel) -> None:
+    doctored = with_fold(shipped, 2, change(shipped.ensemble.folds[2]))
+    result = segment_case(sample, doctored)
     (outcome,) = result.outcomes
     assert outcome.odd_fold is not None and outcome.odd_fold.position == 2
     assert any(warning.startswith("fold_2: disagrees") for warning in result.warnings)

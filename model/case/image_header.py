@@ -6,6 +6,7 @@ of the grid as a small file of its own, so that it opens no file of the user.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,6 +115,8 @@ def _promises(path: Path, start: bytes, size: int) -> StoredImage:
     if is_meta_image(content) and not gzipped:
         return read_meta_header(path, content)
     kind = _other_kind(content)
+    if gzipped and not content:
+        raise HeaderFault(f"is truncated or corrupt, its gzip stream has no start; expected {EXPECTED_IMAGE}")
     if gzipped and (is_nrrd(content) or is_meta_image(content) or kind):
         raise HeaderFault(f"is compressed by gzip as a whole; expected it unpacked, {EXPECTED_IMAGE}")
     if kind:
@@ -122,11 +125,17 @@ def _promises(path: Path, start: bytes, size: int) -> StoredImage:
 
 
 def _unpacked(start: bytes) -> bytes:
-    """The first bytes of a gzip stream; what is damaged shows when its voxels are read."""
+    """The first bytes of a gzip stream, up to a damage: that shows when its voxels are read."""
+    content, data, inflater = b"", start, zlib_ng.decompressobj(31)
     try:
-        return zlib_ng.decompressobj(31).decompress(start, HEADER_BYTES)
+        while data and len(content) < HEADER_BYTES:
+            content += inflater.decompress(data, NIFTI_BYTES if len(content) < NIFTI_BYTES else HEADER_BYTES)
+            data = inflater.unconsumed_tail
+            if inflater.eof:
+                data, inflater = inflater.unused_data, zlib_ng.decompressobj(31)
     except InflateError:
-        return b""
+        pass
+    return content
 
 
 def _other_kind(start: bytes) -> str | None:
@@ -144,6 +153,8 @@ def _header_of(path: Path) -> Path | None:
 
 def _grid(path: Path, stored: StoredImage) -> Geometry:
     """Let ITK read the grid, and compare what it reads with our own reading."""
+    if stored.suffix != ".nrrd":  # there ITK tells the axes of space from others
+        _checked_size(path, stored.sizes if stored.channels == 1 else stored.sizes[1:])
     reader = sitk.ImageFileReader()
     with plain_folder() as folder, captured_library_text():
         file = folder / f"header{stored.suffix}"
@@ -155,7 +166,7 @@ def _grid(path: Path, stored: StoredImage) -> Geometry:
             raise InputError(
                 f"{path}: cannot be read as an image ({itk_reason(error)}); expected {EXPECTED_IMAGE}"
             ) from error
-    size = _checked_size(path, reader)
+    size = _checked_size(path, reader.GetSize())
     if reader.GetNumberOfComponents() != 1:
         raise InputError(
             f"{path}: has {reader.GetNumberOfComponents()} values per voxel; expected {EXPECTED_IMAGE}"
@@ -172,8 +183,8 @@ def _grid(path: Path, stored: StoredImage) -> Geometry:
     return _checked_geometry(path, size, reader)
 
 
-def _checked_size(path: Path, reader: sitk.ImageFileReader) -> tuple[int, int, int]:
-    size = tuple(reader.GetSize())
+def _checked_size(path: Path, sizes: Sequence[int]) -> tuple[int, int, int]:
+    size = tuple(sizes)
     while len(size) > 3 and size[-1] == 1:
         size = size[:-1]
     if len(size) != 3:
@@ -182,7 +193,8 @@ def _checked_size(path: Path, reader: sitk.ImageFileReader) -> tuple[int, int, i
             f"{path}: is {len(size)}-dimensional{kind} (size {'x'.join(map(str, size))}); "
             f"expected {EXPECTED_IMAGE}"
         )
-    return size
+    x, y, z = size
+    return (x, y, z)
 
 
 def _checked_geometry(path: Path, size: tuple[int, int, int], reader: sitk.ImageFileReader) -> Geometry:

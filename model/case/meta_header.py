@@ -99,6 +99,7 @@ def read_meta_header(path: Path, start: bytes) -> StoredImage:
         encoding = Encoding.ZLIB
     return StoredImage(
         sizes=(channels, *sizes) if channels > 1 else sizes,
+        channels=channels,
         dtype=np.dtype(order + _TYPES[stored_type]),
         encoding=encoding,
         parts=_parts(path, fields, start, end, sizes, encoding),

@@ -16,6 +16,7 @@ EXPECTED_IMAGE = "one 3-D image (" + ", ".join(IMAGE_SUFFIXES) + ")"
 
 # Text headers end within this many bytes; a longer one is no header.
 HEADER_BYTES = 1 << 20
+_LARGEST_SIZE = 2**31 - 1
 
 
 class HeaderFault(ValueError):
@@ -61,6 +62,7 @@ class StoredImage:
         dtype: type and byte order of a number in the file, before any rescaling.
         encoding: of every part.
         parts: where the numbers are, in order.
+        channels: values per voxel, if the header tells them from other axes.
         lead: decoded bytes in front of the numbers of every part.
         header: the fields that determine the grid, as a file of its own for ITK.
         suffix: by which ITK knows the format of ``header``.
@@ -74,6 +76,7 @@ class StoredImage:
     parts: tuple[VoxelPart, ...]
     header: bytes
     suffix: str
+    channels: int = 1
     lead: int = 0
     rescale: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
@@ -133,11 +136,13 @@ def check_sizes(sizes: tuple[int, ...]) -> None:
     """Check the sizes of an image's axes.
 
     Raises:
-        HeaderFault: there is none, or one is not positive.
+        HeaderFault: there is none, or one is not positive or larger than the libraries count.
     """
     if not sizes or min(sizes) < 1:
         shown = "x".join(map(str, sizes)) or "none"
         raise HeaderFault(f"has the size {shown}; expected at least one voxel along each axis")
+    if max(sizes) > _LARGEST_SIZE:
+        raise HeaderFault(f"has the size {'x'.join(map(str, sizes))}, which no scan has; expected less")
 
 
 def check_spacing(field: str, spacing: tuple[float, ...]) -> None:

@@ -228,15 +228,6 @@ def test_nrrd_in_several_files(tmp_path: Path, storage: str) -> None:
     assert np.array_equal(read_image(tmp_path / "ct.nhdr").array, voxels())
 
 
-def nifti(tmp_path: Path, **fields: tuple[str, int, float]) -> bytearray:
-    """The bytes of a NIfTI file with fields (format, position, value) changed."""
-    written(tmp_path / "whole.nii", voxels())
-    content = bytearray((tmp_path / "whole.nii").read_bytes())
-    for form, position, value in fields.values():
-        struct.pack_into(form, content, position, value)
-    return content
-
-
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "float32", "float64"])
 @pytest.mark.parametrize(
     ("slope", "intercept"), [(1.0, -1024.0), (0.1, 3.0), (np.nan, 0.0), (0.0, np.nan), (2.0, 0.0)]

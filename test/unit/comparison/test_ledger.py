@@ -17,7 +17,7 @@ from ...helpers.comparison_stand_ins import context_of
 
 def test_an_unreadable_ledger_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ledger.json").write_text("{")
-    with pytest.raises(InputError, match=r"ledger.json: is not valid JSON .*; expected the ledger of the table"):
+    with pytest.raises(InputError, match=r"ledger.json: is not valid JSON .*; expected the ledger"):
         read_ledger(tmp_path / "ledger.json")
 
 

@@ -61,9 +61,9 @@ IN_READING = (
     + """
 from model.case import scans
 read = scans.read_image
-def slow(path):
+def slow(*arguments):
     busy()
-    return read(path)
+    return read(*arguments)
 scans.read_image = slow
 """
 )

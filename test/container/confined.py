@@ -13,9 +13,12 @@ STRANGER = "12345:12345"  # a user the image does not know
 FLAGS = (
     *("--platform", "linux/amd64", "--network", "none", "--read-only"),
     *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
-    *("--memory", "4g", "--memory-swap", "4g", "--shm-size", "128m", "--pids-limit", "256"),
-    *("--user", STRANGER, "--volume", "/tmp"),
+    *("--memory", "4g", "--memory-swap", "4g", "--shm-size", "64m", "--pids-limit", "256"),
+    *("--user", STRANGER),
 )
+SCRATCH = ("--volume", "/tmp")
+# Stricter than any platform: no home, and nothing to write to but /output.
+NO_SCRATCH = ("--env", "HOME=/nonexistent", "--env", "TMPDIR=/nonexistent")
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,13 @@ def writable_folder(path: Path) -> Path:
     return path
 
 
-def start(image: str, mounts: Mounts, arguments: Iterable[str] = ()) -> str:
+def start(
+    image: str, mounts: Mounts, arguments: Iterable[str] = (), scratch: tuple[str, ...] = SCRATCH
+) -> str:
     """Start a confined container in the background; its name."""
     name = f"longilesion-test-{uuid.uuid4().hex[:12]}"
-    result = docker("run", "--detach", "--name", name, *FLAGS, *mounts.flags(), image, *arguments)
+    flags = (*FLAGS, *scratch, *mounts.flags())
+    result = docker("run", "--detach", "--name", name, *flags, image, *arguments)
     if result.returncode:
         docker("rm", "--force", "--volumes", name)
         raise RuntimeError(result.stderr)
@@ -91,8 +97,8 @@ def finish(image: str, name: str, mounts: Mounts, timeout: float = 600) -> Run:
     return Run(returncode, logs.stdout, logs.stderr, mounts.output)
 
 
-def run(image: str, mounts: Mounts, arguments: Iterable[str] = ()) -> Run:
-    return finish(image, start(image, mounts, arguments), mounts)
+def run(image: str, mounts: Mounts, arguments: Iterable[str] = (), scratch: tuple[str, ...] = SCRATCH) -> Run:
+    return finish(image, start(image, mounts, arguments, scratch), mounts)
 
 
 def hand_over(image: str, folder: Path) -> None:

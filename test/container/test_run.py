@@ -16,7 +16,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from .confined import CHECKOUT, Mounts, Run, copy_readable, docker, finish, run, start, writable_folder
+from .confined import (
+    CHECKOUT,
+    NO_SCRATCH,
+    Mounts,
+    Run,
+    copy_readable,
+    docker,
+    finish,
+    run,
+    start,
+    writable_folder,
+)
 
 pytestmark = pytest.mark.container
 SCANS = ("primary", "secondary")
@@ -119,9 +130,12 @@ def test_container_equals_the_same_code_on_the_host(
             assert dice(ours == lesion_id, theirs == lesion_id) >= 0.999
 
 
-def test_image_brings_weights_of_its_own(image: str, clicked_input: Path, tmp_path: Path) -> None:
-    result = run(image, Mounts(clicked_input, writable_folder(tmp_path / "output")))
-    assert result.returncode == 0, result.stderr
+def test_image_brings_weights_of_its_own_and_needs_no_home_and_no_tmp(
+    image: str, clicked_input: Path, tmp_path: Path
+) -> None:
+    mounts = Mounts(clicked_input, writable_folder(tmp_path / "output"))
+    result = run(image, mounts, scratch=NO_SCRATCH)
+    assert result.returncode == 0 and result.stderr == "", result.stderr
     assert len(result.files()) == len(followup_scans(clicked_input))
 
 

@@ -23,7 +23,6 @@ from .voxel_checks import MAX_LESION_ID
 Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 """Three finite numbers (x, y, z) of a file."""
 
-_TRAILING_DIGITS = re.compile(r"([0-9]+)\s*$")
 _NEGATIVE_NUMBER = re.compile(r"\s*-[0-9]+\s*")
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -94,12 +93,13 @@ def _shown(value: object) -> str:
 
 
 def _lesion_id(path: Path, name: str, noun: str) -> int:
-    match = _TRAILING_DIGITS.search(name)
-    if match is None or _NEGATIVE_NUMBER.fullmatch(name):
+    stripped = name.rstrip()
+    digits = stripped[len(stripped.rstrip("0123456789")) :]
+    if not digits or _NEGATIVE_NUMBER.fullmatch(name):
         raise InputError(
             f"{path}: {noun} name {name!r} holds no lesion id; expected digits at its end, as in 'Lesion 7'"
         )
-    digits = match.group(1).lstrip("0") or "0"
+    digits = digits.lstrip("0") or "0"
     if len(digits) > len(str(MAX_LESION_ID)) or not 0 < int(digits) <= MAX_LESION_ID:
         raise InputError(
             f"{path}: lesion id {digits} of {noun} {name!r} is out of range; expected 1 to {MAX_LESION_ID}"

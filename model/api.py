@@ -96,7 +96,7 @@ def read_scan(
         scan = replace(scan, warnings=tuple(warning.removeprefix(prefix) for warning in warnings))
         if clicks is None or isinstance(clicks, str | Path):
             return scan
-        return replace(scan, clicks=make_clicks(clicks, scan.axes, scan.file_geometry.shape_zyx))
+        return replace(scan, clicks=make_clicks(clicks, scan.file_grid))
     if isinstance(mask, str | Path) or isinstance(clicks, str | Path):
         raise InputError("mask, clicks: are files, but the CT is an image; expected an image and a mapping")
     return scan_from_image(ct, mask=mask, clicks=clicks)

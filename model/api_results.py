@@ -142,7 +142,7 @@ class PairRegistration:
         """
         points = _points(points_zyx)
         source, target = (self.moving, self.fixed) if to == "fixed" else (self.fixed, self.moving)
-        axial = [source.axes.point(point, source.file_geometry.shape_zyx) for point in points]
+        axial = [source.file_grid.axial_point(point) for point in points]
         propagated = propagate_with_confidence(
             axial, source.geometry, target.geometry, self._registration, _direction(to)
         )
@@ -171,7 +171,7 @@ class PairRegistration:
         propagated = propagate_labels(
             source.mask, source.geometry, target.geometry, near.transform, _direction(to)
         )
-        return target.axes.inverse().array(propagated)
+        return target.file_grid.file_labels(propagated)
 
 
 def segmentation_of_case(result: CaseResult) -> Segmentation:

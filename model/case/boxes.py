@@ -142,9 +142,11 @@ def boxes_to_scan_grid(boxes: Mapping[int, Corners], scan: Scan, units: ClickUni
     Returns:
         Lesion id -> box (z, y, x), which may leave the image.
     """
-    grid = scan.file_geometry
+    grid = scan.file_grid
+    if grid.shear is not None and units == "world":
+        return {lesion_id: corners_to_box(corners, grid.axial, units) for lesion_id, corners in boxes.items()}
     return {
-        lesion_id: scan.axes.box(corners_to_box(corners, grid, units), grid.shape_zyx)
+        lesion_id: grid.axial_box(corners_to_box(corners, grid.geometry, units))
         for lesion_id, corners in boxes.items()
     }
 
@@ -160,9 +162,11 @@ def boxes_from_scan_grid(boxes: Mapping[int, Box], scan: Scan, units: ClickUnits
     Returns:
         Lesion id -> start and stop (x, y, z) in ``units``, on the grid of the scan's file.
     """
-    back, shape = scan.axes.inverse(), scan.geometry.shape_zyx
+    grid = scan.file_grid
+    if grid.shear is not None and units == "world":
+        return {lesion_id: box_to_corners(box, grid.axial, units) for lesion_id, box in boxes.items()}
     return {
-        lesion_id: box_to_corners(back.box(box, shape), scan.file_geometry, units)
+        lesion_id: box_to_corners(grid.file_box(box), grid.geometry, units)
         for lesion_id, box in boxes.items()
     }
 

@@ -1,7 +1,7 @@
 """Data classes of a case: scans, clicks, prompts and segmented lesions.
 
-Scans are held in axial order (`Scan.geometry`, `Scan.ct`, `Scan.mask`, `Click.point_zyx`); only `Scan.axes`
-and `Scan.file_geometry` refer to the order in which the file stores them.
+Scans are held in axial order (`Scan.geometry`, `Scan.ct`, `Scan.mask`, `Click.point_zyx`), and on orthogonal
+axes; only `Scan.file_grid` and its parts refer to the order and the grid in which the file stores them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .geometry import IDENTITY_DIRECTION, Array, AxisMap, Box, Geometry, Vector
+from .file_grid import FileGrid
+from .geometry import IDENTITY_DIRECTION, Array, AxisMap, Box, Geometry, Vector, flip_order
+from .shear import ShearMap, shear_warning
 from .voxel_checks import (
     checked_grid,
     checked_lesion_id,
@@ -60,18 +62,15 @@ class Click:
     point_zyx: Vector
 
 
-def make_clicks(
-    points: Mapping[int, Sequence[float]], axes: AxisMap, shape_zyx: Sequence[int]
-) -> tuple[Click, ...]:
+def make_clicks(points: Mapping[int, Sequence[float]], grid: FileGrid) -> tuple[Click, ...]:
     """Make clicks of points in memory.
 
     Args:
         points: lesion id -> voxel index (z, y, x) on the array or file, may be a fraction.
-        axes: from the axes of the array or file to axial order.
-        shape_zyx: shape of the array.
+        grid: of the array or file.
 
     Returns:
-        One click per lesion, in axial order.
+        One click per lesion, on the axial grid.
 
     Raises:
         InputError: an id or a point cannot be used.
@@ -81,10 +80,7 @@ def make_clicks(
         checked_lesion_id("clicks", lesion_id): checked_triple(f"clicks[{lesion_id}]", point, expected)
         for lesion_id, point in points.items()
     }
-    depth, height, width = shape_zyx
-    return tuple(
-        Click(lesion_id, axes.point(point, (depth, height, width))) for lesion_id, point in checked.items()
-    )
+    return tuple(Click(lesion_id, grid.axial_point(point)) for lesion_id, point in checked.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +108,9 @@ class Scan:
 
     ``time_point`` is a `TimePointName` in a case, and any name in a series. ``ct`` (HU) and ``mask`` (lesion
     ids) are (z, y, x) in the file's number type; ``axes`` maps the array as the file stores it to the axial
-    one. ``path`` is None for a scan that was not read from a file; ``warnings`` are about unusual
-    voxels of a scan that was made in memory.
+    one, and ``shear`` a sheared grid to the orthogonal one on which ``ct`` (then float32) and ``mask`` lie.
+    ``path`` is None for a scan that was not read from a file; ``warnings`` are about what is unusual in a
+    scan that was made in memory.
     """
 
     time_point: str
@@ -125,6 +122,7 @@ class Scan:
     mask: Array | None = field(default=None, repr=False)
     clicks: tuple[Click, ...] = ()
     warnings: tuple[str, ...] = ()
+    shear: ShearMap | None = field(default=None, repr=False)
 
     @classmethod
     def from_array(
@@ -139,7 +137,7 @@ class Scan:
         time_point: str = "scan",
         slot: Slot = Slot.PRIMARY,
     ) -> Scan:
-        """Make a scan from arrays in memory, which are not copied.
+        """Make a scan from arrays in memory, which are not copied unless their axes are sheared.
 
         Results for the scan, such as labelmaps, have the axes of the array. Unusual voxels are logged.
 
@@ -160,15 +158,16 @@ class Scan:
         """
         ct = checked_voxels("hu", hu)
         depth, height, width = ct.shape
-        grid = checked_grid((depth, height, width), spacing_zyx, origin_xyz, direction)
-        axes = grid.axial_map()
+        grid = FileGrid.of(checked_grid((depth, height, width), spacing_zyx, origin_xyz, direction))
         messages = hu_warnings("ct", ct)
+        if grid.shear is not None:
+            messages.append(shear_warning("ct", grid.geometry))
         labelmap = None
         if mask is not None:
             labels = checked_voxels("mask", mask)
             if labels.shape != ct.shape:
                 raise InputError(f"mask: has the shape {labels.shape}; expected {ct.shape}, that of hu")
-            labelmap = axes.array(lesion_labels("mask", labels))
+            labelmap = grid.axial_labels(lesion_labels("mask", labels))
             if not labelmap.any():
                 messages.append("mask: holds no lesion")
         for message in messages:
@@ -177,18 +176,24 @@ class Scan:
             time_point=time_point,
             slot=Slot(slot),
             path=None,
-            file_geometry=grid,
-            axes=axes,
-            ct=axes.array(ct),
+            file_geometry=grid.geometry,
+            axes=grid.axes,
+            ct=grid.axial_ct(ct),
             mask=labelmap,
-            clicks=make_clicks(clicks or {}, axes, ct.shape),
+            clicks=make_clicks(clicks or {}, grid),
             warnings=tuple(messages),
+            shear=grid.shear,
         )
+
+    @property
+    def file_grid(self) -> FileGrid:
+        """The way from the grid of the scan's file to the axial one, and back."""
+        return FileGrid(self.file_geometry, self.axes, self.shear)
 
     @property
     def geometry(self) -> Geometry:
         """Geometry of the axial arrays."""
-        return self.file_geometry.reoriented(self.axes)
+        return self.file_grid.axial
 
     @property
     def name(self) -> str:
@@ -208,8 +213,7 @@ class Scan:
         Returns:
             Voxel index (x, y, z) on the file's grid.
         """
-        z, y, x = self.axes.inverse().point(point_zyx, self.geometry.shape_zyx)
-        return (x, y, z)
+        return flip_order(self.file_grid.file_point(point_zyx))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,23 +1,33 @@
-"""Geometry of images: voxel and world coordinates, orientation of axes, boxes.
+"""Geometry of images: voxel and world coordinates, and the orientation of axes.
 
-Files, SimpleITK and click files use the order (x, y, z), arrays (z, y, x); only this module converts between
-them. World coordinates are LPS millimetres. An integer voxel index is the centre of its voxel.
+Files, SimpleITK and click files use the order (x, y, z), arrays (z, y, x); only this module and `axes`
+convert between them. World coordinates are LPS millimetres. An integer voxel index is the centre of its
+voxel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-Vector = tuple[float, float, float]
-Index = tuple[int, int, int]
-FloatArray = npt.NDArray[np.float64]
-Array = npt.NDArray[Any]
+from .axes import Array, AxisMap, Box, FloatArray, Index, Vector, flip_order, to_index, to_vector, voxel_at
+
+__all__ = [
+    "IDENTITY_DIRECTION",
+    "Array",
+    "AxisMap",
+    "Box",
+    "FloatArray",
+    "Geometry",
+    "Index",
+    "Vector",
+    "flip_order",
+    "voxel_at",
+]
 
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -27,189 +37,8 @@ _TOLERANCE_VOXELS = 0.1
 _TOLERANCE_SPACING = 1e-3
 _TOLERANCE_DIRECTION = 1e-3
 
-T = TypeVar("T")
-
-
-def flip_order(triple: Sequence[T]) -> tuple[T, T, T]:
-    """Reverse the order of a triple: (x, y, z) to (z, y, x), or back."""
-    x, y, z = triple
-    return (z, y, x)
-
-
-def _vector(values: Sequence[float] | FloatArray) -> Vector:
-    a, b, c = (float(value) for value in values)
-    return (a, b, c)
-
-
-def _index(values: Sequence[int] | npt.NDArray[Any]) -> Index:
-    a, b, c = (int(value) for value in values)
-    return (a, b, c)
-
-
-def voxel_at(point_zyx: Sequence[float]) -> Index:
-    """Round a point to the voxel that contains it; halves are rounded up.
-
-    Args:
-        point_zyx: voxel index (z, y, x), may be fractional and lie outside the image.
-
-    Returns:
-        Integer voxel index (z, y, x).
-    """
-    return _index(np.floor(np.asarray(point_zyx) + 0.5))
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A half-open box of voxels, [start, stop) along each axis (z, y, x); it may extend beyond its image."""
-
-    start_zyx: Index
-    stop_zyx: Index
-
-    @classmethod
-    def of_shape(cls, shape_zyx: Sequence[int], start_zyx: Sequence[int] = (0, 0, 0)) -> Box:
-        """The box of a given shape (z, y, x) in voxels.
-
-        Args:
-            shape_zyx: number of voxels along each axis.
-            start_zyx: index of the first voxel.
-
-        Returns:
-            The half-open box.
-        """
-        start = _index(start_zyx)
-        return cls(start, _index([s + n for s, n in zip(start, shape_zyx, strict=True)]))
-
-    @property
-    def shape_zyx(self) -> Index:
-        """Number of voxels along each axis (z, y, x), at least 0."""
-        return _index([max(0, b - a) for a, b in zip(self.start_zyx, self.stop_zyx, strict=True)])
-
-    @property
-    def is_empty(self) -> bool:
-        return 0 in self.shape_zyx
-
-    @property
-    def slices(self) -> tuple[slice, slice, slice]:
-        """Index into an array (z, y, x) that contains the whole box."""
-        z, y, x = (slice(a, b) for a, b in zip(self.start_zyx, self.stop_zyx, strict=True))
-        return (z, y, x)
-
-    def intersection(self, other: Box) -> Box:
-        """The part common to two boxes (z, y, x).
-
-        Args:
-            other: a box on the same grid.
-
-        Returns:
-            The common box, empty if they are disjoint.
-        """
-        start = [max(a, b) for a, b in zip(self.start_zyx, other.start_zyx, strict=True)]
-        stop = [min(a, b) for a, b in zip(self.stop_zyx, other.stop_zyx, strict=True)]
-        return Box(_index(start), _index([max(a, b) for a, b in zip(start, stop, strict=True)]))
-
-    def shifted(self, offset_zyx: Sequence[int]) -> Box:
-        """Move the box.
-
-        Args:
-            offset_zyx: voxels along each axis.
-
-        Returns:
-            A box of the same shape.
-        """
-        return Box(
-            _index([a + d for a, d in zip(self.start_zyx, offset_zyx, strict=True)]),
-            _index([b + d for b, d in zip(self.stop_zyx, offset_zyx, strict=True)]),
-        )
-
-    def relative_to(self, other: Box) -> Box:
-        """The same voxels, with indices (z, y, x) counted from the start of another box.
-
-        Args:
-            other: a box on the same grid.
-
-        Returns:
-            This box on the other one's own grid.
-        """
-        return self.shifted([-a for a in other.start_zyx])
-
-    def bounds(self) -> list[list[int]]:
-        """[start, stop) pairs per axis (z, y, x), as padding libraries expect them."""
-        return [[a, b] for a, b in zip(self.start_zyx, self.stop_zyx, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class AxisMap:
-    """A permutation of the axes of a (z, y, x) array, followed by flips.
-
-    Axis ``k`` of the result is axis ``order[k]`` of the source, reversed if ``flipped[k]``.
-    """
-
-    order: Index = (0, 1, 2)
-    flipped: tuple[bool, bool, bool] = (False, False, False)
-
-    @property
-    def is_identity(self) -> bool:
-        return self.order == (0, 1, 2) and not any(self.flipped)
-
-    def array(self, source: Array) -> Array:
-        """View an array in the new axes.
-
-        Args:
-            source: array (z, y, x) in the source's axes.
-
-        Returns:
-            View of the same memory; writing to it changes the source.
-        """
-        steps = tuple(slice(None, None, -1 if flip else None) for flip in self.flipped)
-        return source.transpose(self.order)[steps]
-
-    def triple(self, values_zyx: Sequence[T]) -> tuple[T, T, T]:
-        """Permute per-axis values (z, y, x) such as shapes and spacings to the new axes."""
-        a, b, c = (values_zyx[axis] for axis in self.order)
-        return (a, b, c)
-
-    def point(self, point_zyx: Sequence[float], shape_zyx: Sequence[int]) -> Vector:
-        """Convert a point to the new axes.
-
-        Args:
-            point_zyx: voxel index (z, y, x) on the source, may be fractional.
-            shape_zyx: shape (z, y, x) of the source.
-
-        Returns:
-            Voxel index of the same place in the new axes.
-        """
-        permuted = self.triple(point_zyx)
-        shape = self.triple(shape_zyx)
-        return _vector([n - 1 - p if f else p for p, n, f in zip(permuted, shape, self.flipped, strict=True)])
-
-    def box(self, box: Box, shape_zyx: Sequence[int]) -> Box:
-        """Convert a box to the new axes.
-
-        Args:
-            box: box (z, y, x) on the source.
-            shape_zyx: shape (z, y, x) of the source.
-
-        Returns:
-            Box of the same voxels in the new axes.
-        """
-        shape = self.triple(shape_zyx)
-        start, stop = self.triple(box.start_zyx), self.triple(box.stop_zyx)
-        pairs = [
-            (n - b, n - a) if f else (a, b)
-            for a, b, n, f in zip(start, stop, shape, self.flipped, strict=True)
-        ]
-        return Box(_index([a for a, _ in pairs]), _index([b for _, b in pairs]))
-
-    def inverse(self) -> AxisMap:
-        """The map from the new axes back to the source's."""
-        order = _index(np.argsort(self.order))
-        a, b, c = (self.flipped[axis] for axis in order)
-        return AxisMap(order, (a, b, c))
-
-    def then(self, other: AxisMap) -> AxisMap:
-        """The composition: this map first, then the other."""
-        a, b, c = (self.flipped[axis] ^ flip for axis, flip in zip(other.order, other.flipped, strict=True))
-        return AxisMap(_index([self.order[axis] for axis in other.order]), (a, b, c))
+# Cosine of the angle between two axes above which they are not orthogonal: half a degree is rounding.
+_SHEARED_COSINE = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +46,15 @@ class Geometry:
     """Position of an image's voxels in the patient: size, spacing (mm), origin (LPS mm) and direction.
 
     ``direction`` is ITK's 3x3 matrix, row by row: column k is the world direction of index axis k (x, y, z).
+    ``measured`` is the grid of which this one is a resampling that extends beyond it; None if all of this
+    grid was scanned.
     """
 
     size_xyz: Index
     spacing_xyz: Vector
     origin_xyz: Vector
     direction: tuple[float, ...] = IDENTITY_DIRECTION
+    measured: Geometry | None = field(default=None, repr=False)
 
     @property
     def shape_zyx(self) -> Index:
@@ -236,7 +68,27 @@ class Geometry:
 
     @property
     def voxel_volume_ml(self) -> float:
-        return float(np.prod(self.spacing_xyz)) / 1000.0
+        volume = float(np.prod(self.spacing_xyz)) / 1000.0
+        if not self.is_sheared:
+            return volume  # without the rounding of a determinant
+        return volume * abs(float(np.linalg.det(np.reshape(self.direction, (3, 3)))))
+
+    @property
+    def largest_cosine(self) -> float:
+        """Largest cosine of an angle between two axes, 0 if they are orthogonal."""
+        columns = np.reshape(self.direction, (3, 3))
+        products = (columns.T @ columns) / np.outer(*[np.linalg.norm(columns, axis=0)] * 2)
+        return float(np.abs(products[np.triu_indices(3, 1)]).max())
+
+    @property
+    def is_sheared(self) -> bool:
+        """True if the axes are not orthogonal, beyond the rounding of headers."""
+        return self.largest_cosine > _SHEARED_COSINE
+
+    @property
+    def shear_degrees(self) -> float:
+        """Largest deviation of the angle between two axes from 90 degrees."""
+        return float(np.degrees(np.arcsin(min(1.0, self.largest_cosine))))
 
     def _matrix(self) -> FloatArray:
         spacing = np.asarray(self.spacing_xyz, np.float64)
@@ -276,7 +128,7 @@ class Geometry:
         Returns:
             LPS mm (x, y, z).
         """
-        return _vector(self.voxel_to_world(flip_order(point_zyx)))
+        return to_vector(self.voxel_to_world(flip_order(point_zyx)))
 
     def world_to_zyx(self, point_mm: Sequence[float]) -> Vector:
         """Convert one point to a voxel index.
@@ -287,7 +139,7 @@ class Geometry:
         Returns:
             Voxel index (z, y, x).
         """
-        return flip_order(_vector(self.world_to_voxel(point_mm)))
+        return flip_order(to_vector(self.world_to_voxel(point_mm)))
 
     def depth_mm(self, point_zyx: Sequence[float]) -> float:
         """Depth of a point in the field of view.
@@ -299,14 +151,20 @@ class Geometry:
             Distance in mm to the nearest face, which is the outer side of the border voxels; for points
             outside, minus the distance to the field of view.
         """
-        low = [(p + 0.5) * s for p, s in zip(point_zyx, self.spacing_zyx, strict=True)]
-        high = [
-            (n - 0.5 - p) * s for p, n, s in zip(point_zyx, self.shape_zyx, self.spacing_zyx, strict=True)
-        ]
+        if self.measured is not None:
+            return self.measured.depth_mm(self.measured.world_to_zyx(self.zyx_to_world(point_zyx)))
+        spacing = self._plane_distances_zyx if self.is_sheared else self.spacing_zyx
+        low = [(p + 0.5) * s for p, s in zip(point_zyx, spacing, strict=True)]
+        high = [(n - 0.5 - p) * s for p, n, s in zip(point_zyx, self.shape_zyx, spacing, strict=True)]
         margins = np.minimum(low, high)
         if margins.min() >= 0:
             return float(margins.min())
         return -float(np.linalg.norm(np.minimum(margins, 0.0)))
+
+    @property
+    def _plane_distances_zyx(self) -> Vector:
+        """Distance in mm between neighbouring planes of voxels across each axis (z, y, x)."""
+        return flip_order(to_vector(1.0 / np.linalg.norm(np.linalg.inv(self._matrix()), axis=1)))
 
     def clip(self, point_zyx: Sequence[float]) -> Vector:
         """Move a point into the image.
@@ -317,7 +175,10 @@ class Geometry:
         Returns:
             The nearest point (z, y, x) between the centres of the border voxels.
         """
-        return _vector(np.clip(point_zyx, 0.0, np.asarray(self.shape_zyx) - 1.0))
+        if self.measured is not None:
+            inside = self.measured.clip(self.measured.world_to_zyx(self.zyx_to_world(point_zyx)))
+            return self.world_to_zyx(self.measured.zyx_to_world(inside))
+        return to_vector(np.clip(point_zyx, 0.0, np.asarray(self.shape_zyx) - 1.0))
 
     def reoriented(self, axes: AxisMap) -> Geometry:
         """The geometry of the same voxels after reordering their array with ``axes.array``."""
@@ -329,6 +190,16 @@ class Geometry:
         corner = axes.inverse().point((0.0, 0.0, 0.0), axes.triple(self.shape_zyx))
         direction = tuple(float(value) for value in columns.ravel())
         return Geometry(size, spacing, self.zyx_to_world(corner), direction)
+
+    def with_unit_axes(self) -> Geometry:
+        """The same grid with axes of length 1, which some files lack; spacing takes the rest."""
+        columns = np.reshape(self.direction, (3, 3))
+        lengths = np.linalg.norm(columns, axis=0)
+        if np.all(np.abs(lengths - 1.0) <= _TOLERANCE_DIRECTION):
+            return self
+        spacing = to_vector(lengths * self.spacing_xyz)
+        direction = tuple(float(value) for value in (columns / lengths).ravel())
+        return Geometry(self.size_xyz, spacing, self.origin_xyz, direction)
 
     def cropped(self, box: Box) -> Geometry:
         """The geometry of the voxels in a box.
@@ -353,7 +224,7 @@ class Geometry:
         for order in permutations(range(3)):
             score = float(sum(weights[world, axis] for world, axis in enumerate(order)))
             if score > best_score + 1e-6:
-                best, best_score = _index(order), score
+                best, best_score = to_index(order), score
         return AxisMap(best)
 
     def in_axial_order(self) -> Geometry:

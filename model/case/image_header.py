@@ -7,7 +7,7 @@ of the grid as a small file of its own, so that it opens no file of the user.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,10 @@ from .geometry import Geometry
 from .input_files import open_input, plain_folder
 from .library_text import captured_library_text
 from .meta_header import is_meta_image, read_meta_header
+from .nifti_affine import sheared_nifti_grid, without_position
 from .nifti_header import NIFTI_BYTES, is_nifti, read_nifti_header
 from .nrrd_header import is_nrrd, read_nrrd_header
+from .shear import check_independent_axes
 from .stored_image import EXPECTED_IMAGE, HEADER_BYTES, HeaderFault, StoredImage
 from .voxel_stream import InflateError
 
@@ -78,7 +80,12 @@ def read_header(path: Path) -> ImageHeader:
         InputError: it cannot be used; the message names the file, and its kind if it is another one.
     """
     stored = read_stored(path)
-    return ImageHeader(stored, _grid(path, stored))
+    grid, notes = sheared_nifti_grid(stored)
+    if grid is None:
+        return ImageHeader(replace(stored, notes=(*stored.notes, *notes)), _grid(path, stored))
+    _grid(path, replace(stored, header=without_position(stored.header)))
+    check_independent_axes(path, grid)
+    return ImageHeader(stored, grid)
 
 
 def read_stored(path: Path) -> StoredImage:
@@ -206,7 +213,8 @@ def _checked_geometry(path: Path, size: tuple[int, int, int], reader: sitk.Image
     matrix = np.where(matrix == np.eye(3), np.eye(3), matrix)
     geometry = Geometry(size, (x, y, z), (ox, oy, oz), tuple(matrix.ravel().tolist()))
     check_grid(path, geometry)
-    return geometry
+    check_independent_axes(path, geometry)
+    return geometry.with_unit_axes()
 
 
 def check_grid(path: Path, grid: Geometry) -> None:

@@ -16,6 +16,8 @@ from .geometry import Array, Geometry
 from .image_header import itk_reason, read_header, read_stored
 from .input_files import library_path, plain_output
 from .library_text import captured_library_text
+from .nifti_affine import is_sheared_nifti, write_sheared_nifti
+from .shear import check_independent_axes
 from .stored_image import EXPECTED_IMAGE, IMAGE_SUFFIXES, READ_SUFFIXES, StoredImage
 from .voxel_stream import check_promise, decode_voxels
 
@@ -162,7 +164,9 @@ def image_of(name: str, image: sitk.Image) -> Image:
         raise InputError(
             f"{name}: has voxels of type {image.GetPixelIDTypeAsString()}; expected one number per voxel"
         )
-    return Image(np.asarray(_Buffer(image)), _geometry(image))
+    geometry = _geometry(image).with_unit_axes()
+    check_independent_axes(name, geometry)
+    return Image(np.asarray(_Buffer(image)), geometry)
 
 
 def _geometry(image: sitk.Image) -> Geometry:
@@ -182,12 +186,13 @@ def write_image(path: Path, array: Array, geometry: Geometry, verify: bool = Tru
     Raises:
         OutputError: it cannot be written, or does not read back with the same grid and voxels.
     """
-    image = to_sitk(array, geometry)
     suffix = next((suffix for suffix in IMAGE_SUFFIXES if path.name.lower().endswith(suffix)), path.suffix)
     with atomic_write(path, suffix, itk_reason) as temporary:
         with plain_output(temporary) as name, captured_library_text():
-            sitk.WriteImage(image, name, useCompression=True)
-        del image  # before the file is read back: one copy less at peak memory
+            if is_sheared_nifti(path, geometry):
+                write_sheared_nifti(Path(name), array, geometry)
+            else:  # the copy is freed before the file is read back
+                sitk.WriteImage(to_sitk(array, geometry), name, useCompression=True)
         if verify:
             _verify(temporary, path, array, geometry)
 

@@ -8,20 +8,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import SimpleITK as sitk
 
 from ..errors import InputError
 from .case import Click, Scan, ScanFiles, Slot
 from .clicks import read_clicks
-from .geometry import Geometry, Vector, flip_order
+from .file_grid import FileGrid
+from .geometry import Geometry, flip_order
 from .images import Image, image_of, read_image
+from .shear import shear_warning
 from .voxel_checks import hu_warnings, lesion_labels
 
 ClickUnits = Literal["voxel", "world"]
-
-# Of a voxel: coarser than rounding errors, finer than any click.
-_WORLD_CLICK_DECIMALS = 6
 
 
 def read_scans(
@@ -69,44 +67,38 @@ def _no_log(_note: str) -> None:
 def _scan(
     time_point: str, files: ScanFiles, ct: Image, mask: Image | None, click_units: ClickUnits
 ) -> tuple[Scan, list[str]]:
-    axes = ct.geometry.axial_map()
+    grid = FileGrid.of(ct.geometry)
     warnings = hu_warnings(f"{files.slot}-{time_point}-ct", ct.array)
     warnings += [f"{files.ct.name}: {note}" for note in ct.notes]
+    if grid.shear is not None:
+        warnings.append(shear_warning(f"{files.slot}-{time_point}-ct", ct.geometry))
     labelmap = None
     if mask is not None and files.mask is not None:
         warnings += [f"{files.mask.name}: {note}" for note in mask.notes]
         _check_grid(files.mask, mask.geometry, f"its CT {files.ct.name}", ct.geometry)
-        labelmap = axes.array(lesion_labels(files.mask, mask.array, warnings.append))
+        labelmap = grid.axial_labels(lesion_labels(files.mask, mask.array, warnings.append))
         if not labelmap.any():
             warnings.append(f"{files.slot}-{time_point}: the lesion mask is empty")
-    clicks = _clicks(files.clicks, ct.geometry, click_units)
     scan = Scan(
         time_point=time_point,
         slot=files.slot,
         path=files.ct,
         file_geometry=ct.geometry,
-        axes=axes,
-        ct=axes.array(ct.array),
+        axes=grid.axes,
+        ct=grid.axial_ct(ct.array),
         mask=labelmap,
-        clicks=tuple(
-            Click(lesion_id, axes.point(flip_order(point_xyz), ct.geometry.shape_zyx))
-            for lesion_id, point_xyz in clicks.items()
-        ),
+        clicks=_clicks(files.clicks, grid, click_units),
+        shear=grid.shear,
     )
     return scan, warnings
 
 
-def _clicks(path: Path | None, geometry: Geometry, units: ClickUnits) -> dict[int, Vector]:
-    """Read a click file: lesion id -> voxel index (x, y, z) on the grid of the scan's file."""
+def _clicks(path: Path | None, grid: FileGrid, units: ClickUnits) -> tuple[Click, ...]:
+    """Read a click file."""
     clicks = read_clicks(path) if path is not None else {}
-    if units == "voxel":
-        return clicks
-    # Otherwise rounding errors of the way through a rotated matrix would decide in which voxel a click lies.
-    indices = {
-        lesion_id: np.round(geometry.world_to_voxel(point), _WORLD_CLICK_DECIMALS).tolist()
-        for lesion_id, point in clicks.items()
-    }
-    return {lesion_id: (x, y, z) for lesion_id, (x, y, z) in indices.items()}
+    if units == "world":
+        return tuple(Click(lesion_id, grid.axial_world_point(mm)) for lesion_id, mm in clicks.items())
+    return tuple(Click(lesion_id, grid.axial_point(flip_order(xyz))) for lesion_id, xyz in clicks.items())
 
 
 def _check_grid(name: Path | str, mask: Geometry, ct_name: str, ct: Geometry) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from .geometry import Array, Geometry, Index, Vector, flip_order
+from .shear import check_independent_axes
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +128,8 @@ def checked_grid(
             axis k (x, y, z).
 
     Raises:
-        InputError: a number is not finite, a spacing not positive, or the direction not a rotation
-            (with or without mirroring).
+        InputError: a number is not finite, a spacing not positive, or the direction has columns of another
+            length than 1, or in one plane.
     """
     spacing = checked_triple("spacing_zyx", spacing_zyx, "three positive numbers of mm (z, y, x)")
     if min(spacing) <= 0:
@@ -138,11 +139,12 @@ def checked_grid(
         matrix = np.asarray(direction, np.float64).reshape(3, 3)
     except (TypeError, ValueError) as error:
         raise InputError(f"direction: is {direction!r}; expected a 3x3 matrix of numbers") from error
-    if not np.allclose(matrix.T @ matrix, np.eye(3), rtol=0, atol=_TOLERANCE_DIRECTION):
-        raise InputError(
-            f"direction: is {matrix.tolist()}; expected a matrix with orthogonal columns of length 1"
-        )
-    return Geometry(flip_order(shape_zyx), flip_order(spacing), origin, tuple(matrix.ravel().tolist()))
+    lengths = np.linalg.norm(matrix, axis=0)
+    if not np.allclose(lengths**2, 1.0, rtol=0, atol=_TOLERANCE_DIRECTION):
+        raise InputError(f"direction: is {matrix.tolist()}; expected a matrix with columns of length 1")
+    grid = Geometry(flip_order(shape_zyx), flip_order(spacing), origin, tuple(matrix.ravel().tolist()))
+    check_independent_axes("direction", grid)
+    return grid
 
 
 def checked_triple(name: str, values: Sequence[float], expected: str) -> Vector:

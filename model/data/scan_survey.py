@@ -20,6 +20,7 @@ from ..case.geometry import Array, Box, Geometry, Index, Vector
 from ..case.images import read_image
 from ..case.labelmaps import label_regions, point_on_lesion
 from ..case.lesion_json import write_json
+from ..case.shear import refuse_sheared
 from ..case.text_files import read_json
 from ..case.voxel_checks import lesion_labels
 from ..errors import InputError
@@ -195,9 +196,11 @@ def load_scan(scan: RawScan) -> Scan:
     """Read CT and labelmap into axial order, as inference does.
 
     Raises:
-        InputError: a file cannot be read, the grids differ, or the labelmap holds other values than ids.
+        InputError: a file cannot be read, the grids differ, the axes are sheared, or the labelmap holds other
+            values than ids.
     """
     image = read_image(scan.image)
+    refuse_sheared(scan.image, image.geometry)
     axes = image.geometry.axial_map()
     labels: Array | None = None
     if scan.labels is not None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from ..case.geometry import Array, Geometry
+from ..case.file_grid import FileGrid
+from ..case.geometry import Array, Geometry, Vector, flip_order
 from ..case.images import read_image
 from ..case.labelmaps import label_boxes
 from ..case.voxel_checks import lesion_labels
@@ -157,8 +158,9 @@ def _record(
     counts = measure_overlap(reference, prediction)
     surfaces, centre_mm = None, None
     if counts.reference and counts.prediction:
-        surfaces = surface_distances(*(surface_elements(mask, grid.spacing_zyx) for mask in masks))
-        offset = (_centre(prediction) - _centre(reference)) * grid.spacing_zyx
+        placed, spacing_zyx = _orthogonal(masks, grid)
+        surfaces = surface_distances(*(surface_elements(mask, spacing_zyx) for mask in placed))
+        offset = (_centre(placed[1]) - _centre(placed[0])) * spacing_zyx
         centre_mm = float(np.linalg.norm(offset))
     return LesionRecord(
         patient=name.patient,
@@ -184,6 +186,16 @@ def _record(
         assd_mm=surfaces.assd_mm if surfaces else None,
         centre_mm=centre_mm,
     )
+
+
+def _orthogonal(
+    masks: tuple[BoolArray, BoolArray], grid: Geometry
+) -> tuple[tuple[BoolArray, BoolArray], Vector]:
+    """The masks on axes on which distances can be measured, and the spacing (z, y, x) along these in mm."""
+    if not grid.is_sheared:
+        return masks, grid.spacing_zyx
+    crop = FileGrid.of(replace(grid, size_xyz=flip_order(masks[0].shape)))
+    return (crop.axial_labels(masks[0]), crop.axial_labels(masks[1])), crop.axial.spacing_zyx
 
 
 def _centre(mask: BoolArray) -> npt.NDArray[np.float64]:

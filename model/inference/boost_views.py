@@ -128,10 +128,14 @@ def rotated_scan(scan: Scan, rotation: AxisMap) -> Scan:
     directions of an axial image, and the relative position of two scans is preserved.
     """
     shape = scan.geometry.shape_zyx
+    stored, axes = scan.file_geometry, scan.axes
+    if scan.shear is not None:  # no result on the grid of the file is made of a rotated scan
+        stored, axes = replace(scan.geometry, measured=None), AxisMap()
     return replace(
         scan,
-        file_geometry=_rotated_world(scan.file_geometry, rotation),
-        axes=scan.axes.then(rotation),
+        file_geometry=_rotated_world(stored, rotation),
+        axes=axes.then(rotation),
+        shear=None,
         ct=rotation.array(scan.ct),
         mask=None if scan.mask is None else rotation.array(scan.mask),
         clicks=tuple(Click(click.lesion_id, rotation.point(click.point_zyx, shape)) for click in scan.clicks),

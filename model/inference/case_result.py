@@ -57,8 +57,8 @@ class CaseResult:
 
     Attributes:
         case: the case that was segmented.
-        labelmaps: per follow-up scan, lesion ids (z, y, x), uint8 or uint16, with the axes as the scan's file
-            stores them; `geometry` is their grid.
+        labelmaps: per follow-up scan, lesion ids (z, y, x), uint8 or uint16, on the grid of the scan's file;
+            see `geometry`.
         outcomes: one per lesion and follow-up scan.
         warnings: of reading, locating and predicting.
         registrations: of the pairs of scans that were registered.

@@ -31,10 +31,11 @@ def merge(
         dtype: number type of the labelmap.
 
     Returns:
-        The labelmap (z, y, x) with the axes as the scan's file stores them; label = lesion id.
+        The labelmap (z, y, x) on the grid of the scan's file; label = lesion id.
     """
-    labelmap = np.zeros(scan.file_geometry.shape_zyx, dtype)
-    axial = scan.axes.array(labelmap)
+    grid = scan.file_grid
+    shape = grid.axes.inverse().triple(grid.axial.shape_zyx)
+    axial = grid.axes.array(np.zeros(shape, dtype))  # in the file's memory order
     pasted: dict[int, LesionResult] = {}
     for result in sorted(results, key=lambda result: result.prompt.lesion_id):
         lesion_id, mask = result.prompt.lesion_id, result.mask
@@ -43,7 +44,7 @@ def merge(
             mask = mask & ~_lost(result, view, pasted)
         view[mask] = lesion_id  # ids ascend: the highest one stays
         pasted[lesion_id] = result
-    return labelmap
+    return grid.file_labels(axial)
 
 
 def _lost(result: LesionResult, current: Array, pasted: dict[int, LesionResult]) -> npt.NDArray[np.bool_]:

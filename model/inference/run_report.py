@@ -63,9 +63,9 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
 def _write_mask(path: Path, lesion: LesionResult) -> None:
     """Write the lesion's own mask (0, 1) on the follow-up's grid, before overlaps are resolved."""
     scan = lesion.prompt.followup
-    mask = np.zeros(scan.file_geometry.shape_zyx, np.uint8)
-    scan.axes.array(mask)[lesion.box.slices] = lesion.mask
-    write_image(path, mask, scan.file_geometry)
+    mask = np.zeros(scan.geometry.shape_zyx, np.uint8)
+    mask[lesion.box.slices] = lesion.mask
+    write_image(path, scan.file_grid.file_labels(mask), scan.file_geometry)
 
 
 def _write_probability(path: Path, lesion: LesionResult) -> None:
@@ -73,9 +73,9 @@ def _write_probability(path: Path, lesion: LesionResult) -> None:
     if lesion.support is None or lesion.support_probability is None or lesion.support.is_empty:
         return
     scan = lesion.prompt.followup
-    back = scan.axes.inverse()
-    box = back.box(lesion.support, scan.geometry.shape_zyx)
-    write_image(path, back.array(lesion.support_probability), scan.file_geometry.cropped(box))
+    box, values = scan.file_grid.file_values(lesion.support, lesion.support_probability)
+    if not box.is_empty:
+        write_image(path, values, scan.file_geometry.cropped(box))
 
 
 def _document(run: RunRecord) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _model(run: RunRecord) -> dict[str, Any] | None:
 
 def _scan(scan: Scan) -> dict[str, Any]:
     grid = scan.file_geometry
-    return {
+    document: dict[str, Any] = {
         "scan": scan.name,
         "file": scan.path.name if scan.path is not None else None,
         "size_xyz": list(grid.size_xyz),
@@ -135,6 +135,16 @@ def _scan(scan: Scan) -> dict[str, Any]:
         "origin_xyz_mm": list(grid.origin_xyz),
         "direction": list(grid.direction),
     }
+    if scan.shear is not None:
+        resampled = scan.file_grid.axial
+        document["resampled"] = {
+            "shear_degrees": round(grid.shear_degrees, 3),
+            "size_xyz": list(resampled.size_xyz),
+            "spacing_xyz_mm": list(resampled.spacing_xyz),
+            "origin_xyz_mm": list(resampled.origin_xyz),
+            "direction": list(resampled.direction),
+        }
+    return document
 
 
 def _lesion(outcome: LesionOutcome, model: LoadedModel | None) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def merge_lesions(
         dtype: number type of the labelmaps; see `label_dtype`.
 
     Returns:
-        Labelmaps (z, y, x) with the axes as the scan's file stores them; label = lesion id.
+        Labelmaps (z, y, x) on the grid of the scan's file; label = lesion id.
     """
     return {
         scan.slot: merge(scan, [r for r in results if r.prompt.followup is scan], rule, dtype)
@@ -253,6 +253,9 @@ class CaseSegmentation:
         """Outcomes of lesions with a prompt; ``missing`` is the status of those neither done nor failed."""
         results = {id(result.prompt): result for result in finished.results}
         errors = {id(failure.prompt): one_line(failure.error) for failure in finished.failures}
+        axial = {
+            scan.slot: scan.file_grid.axial_labels(labelmaps[scan.slot]) for scan in self.case.followup.scans
+        }
         outcomes = []
         for prompt in self.located.prompts:
             outcome = LesionOutcome(
@@ -265,7 +268,7 @@ class CaseSegmentation:
             )
             result = results.get(id(prompt))
             if result is not None:
-                outcome = _with_result(outcome, result, labelmaps[prompt.followup.slot])
+                outcome = _with_result(outcome, result, axial[prompt.followup.slot])
             outcomes.append(outcome)
         return outcomes
 
@@ -287,9 +290,9 @@ class CaseSegmentation:
 
 
 def _with_result(outcome: LesionOutcome, result: LesionResult, labelmap: Array) -> LesionOutcome:
-    """The outcome of a predicted lesion: its volume (ml) is that of its voxels in the labelmap."""
+    """The outcome of a predicted lesion: its volume (ml) is that of its voxels in the axial labelmap."""
     scan = result.prompt.followup
-    voxels = scan.axes.array(labelmap)[result.box.slices] == result.prompt.lesion_id
+    voxels = labelmap[result.box.slices] == result.prompt.lesion_id
     volume_ml = int(np.count_nonzero(voxels)) * scan.geometry.voxel_volume_ml
     is_overruled = not volume_ml and result.mask.any()
     return replace(

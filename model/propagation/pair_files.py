@@ -285,7 +285,7 @@ def _write_mask(path: Path, lesions: _SourceLesions, pair: _Pair) -> None:
     present = set(np.unique(labels).tolist()) - {0}
     for lesion_id in boxes.keys() - present:
         log.warning("lesion %d has no voxel in %s", lesion_id, path)
-    write_image(path, pair.target.axes.inverse().array(labels), pair.target.file_geometry)
+    write_image(path, pair.target.file_grid.file_labels(labels), pair.target.file_geometry)
     log.info("%s: %d lesions", path, len(present))
 
 

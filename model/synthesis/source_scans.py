@@ -12,6 +12,7 @@ import numpy as np
 from ..case.atomic_files import shortened_name
 from ..case.geometry import Array
 from ..case.images import read_geometry, read_image
+from ..case.shear import refuse_sheared
 from ..case.stored_image import IMAGE_SUFFIXES
 from ..case.voxel_checks import lesion_labels
 from ..data.dataset import Cohort, RawPair, RawScan
@@ -63,6 +64,7 @@ def read_baseline(ct: Path, labels: Path | None) -> Baseline:
         InputError: a file that cannot be used, or a labelmap on another grid.
     """
     image = read_image(ct)
+    refuse_sheared(ct, image.geometry)
     if labels is None:
         return Baseline(_int16(image.array), np.zeros(image.array.shape, np.uint16), image.geometry)
     mask = read_image(labels)
@@ -98,9 +100,8 @@ def find_sources(
         patient = patient or _stem(ct)
         sources = (SourceScan(patient, "baseline", ct, labels),)
     for source in sources:
-        if source.labels is None:
-            read_geometry(source.ct)
-        else:
+        refuse_sheared(source.ct, read_geometry(source.ct))
+        if source.labels is not None:
             _check_grid(source.ct, source.labels)
     return sources
 

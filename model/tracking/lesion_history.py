@@ -164,7 +164,7 @@ def _context(scan: Scan, segmented: Iterable[SegmentedLesion], labelmap: Array) 
     in_scan = [lesion for lesion in segmented if lesion.scan is scan]
     if all(lesion.prompted.given_mask is not None for lesion in in_scan):
         return scan
-    return replace(scan, mask=scan.axes.array(labelmap))
+    return replace(scan, mask=scan.file_grid.axial_labels(labelmap))
 
 
 def _labelled_mask(context: Scan, result: LesionResult | None, lesion_id: int) -> MaskPrompt | None:

@@ -11,6 +11,7 @@ import numpy as np
 from ..case.boxes import box_to_corners, write_boxes
 from ..case.case import Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
+from ..case.file_grid import FileGrid
 from ..case.geometry import Array, Geometry, Vector, flip_order
 from ..case.images import read_image
 from ..case.labelmaps import label_boxes, lesion_masks
@@ -138,8 +139,8 @@ def _chosen_points(
     The first file gets the best point of each lesion, the next files its further points, as far as it has
     any.
     """
-    axes = grid.axial_map()
-    axial = axes.array(labels)
+    file_grid = FileGrid.of(grid)
+    axial = file_grid.axial_labels(labels)
     scan = _read_scan(options.scan, options.mask, axial) if options.scan is not None else None
     unprompted = None
     if choice.min_probability is not None:
@@ -150,11 +151,11 @@ def _chosen_points(
     chosen: list[dict[int, Vector]] = [{} for _ in options.files()]
     for lesion_id, mask in lesion_masks(axial):
         if scan is None:
-            points = choose.candidates(mask, axes.triple(grid.spacing_zyx), lesion_id).points
+            points = choose.candidates(mask, file_grid.axial.spacing_zyx, lesion_id).points
         else:
             points = choose(mask, scan, lesion_id)
         for clicks, point in zip(chosen, points, strict=False):
-            clicks[lesion_id] = axes.inverse().point(point, axial.shape)
+            clicks[lesion_id] = file_grid.file_point(point)
     return chosen
 
 

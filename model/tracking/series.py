@@ -238,7 +238,7 @@ class TrackedTimePoint:
     """Tracked lesions of a time point.
 
     Attributes:
-        labelmaps: slot -> labelmap of lesion ids, (z, y, x) in the axis order of the scan's file.
+        labelmaps: slot -> labelmap of lesion ids, (z, y, x) on the grid of the scan's file.
         registrations: made for this time point.
     """
 

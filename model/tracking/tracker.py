@@ -149,7 +149,7 @@ def _tracked_lesion(segmented: SegmentedLesion, labelmaps: Mapping[Slot, Array])
     prompted, scan, warnings = segmented.prompted, segmented.scan, segmented.prompted.warnings
     volume_ml = None
     if segmented.result is not None:
-        axial = scan.axes.array(labelmaps[scan.slot])
+        axial = scan.file_grid.axial_labels(labelmaps[scan.slot])
         count = int(np.count_nonzero(labelled_voxels(segmented.result, axial)))
         volume_ml = count * scan.geometry.voxel_volume_ml
         if not count and segmented.fate is None:

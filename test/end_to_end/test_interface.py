@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from ..helpers.cases_on_disk import CENTRES, SHAPE, CaseOnDisk, Finished, Grid, ball, body
+from model.case.images import read_geometry, write_image
+
+from ..helpers.cases_on_disk import CENTRES, SHAPE, SPACING_XYZ, CaseOnDisk, Finished, Grid, ball, body
 from ..helpers.paths import CHECKOUT
+from ..helpers.sheared_grids import tilted
 
 pytestmark = pytest.mark.slow
 
@@ -355,3 +358,30 @@ def test_help_and_argument_errors_import_no_heavy_library(tmp_path: Path) -> Non
         )
         assert done.stdout.splitlines()[-1] == expected, done.stderr
         assert time.perf_counter() - begin < 5
+
+
+@pytest.mark.parametrize("suffix", [".mha", ".nii.gz"])
+def test_a_tilted_gantry(suffix: str, case: CaseOnDisk) -> None:
+    """Resampled for the network; every output lies on the grid of the follow-up's file."""
+    grid = tilted(SHAPE[::-1], SPACING_XYZ, 20.0, (-60.0, -55.0, 100.0))
+    for folder in (case.folder / "images").iterdir():
+        voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "image.mha")))
+        (folder / "image.mha").unlink()
+        write_image(folder / f"image{suffix}", voxels, grid)
+    run = good(case.run("--per-lesion", "--save-probabilities"))
+    assert run.warnings.count("grid is sheared by 20.0 degrees") == 2 and run.stderr == ""
+    written = read_geometry(run.output / OUTPUT.format("primary"))
+    assert written.same_grid(grid) and written.is_sheared
+    labels = run.labelmap()
+    for lesion_id in (1, 2):
+        (lesion,) = run.lesions(lesion_id)
+        voxel_ml = np.prod(SPACING_XYZ) * np.cos(np.radians(20.0)) / 1000
+        assert lesion["volume_baseline_ml"] == pytest.approx(ball(SHAPE, (16, 28, 20), 4).sum() * voxel_ml)
+        volume_ml = np.count_nonzero(labels == lesion_id) * voxel_ml
+        assert lesion["volume_followup_ml"] == pytest.approx(volume_ml)
+        assert lesion["followup"]["point_xyz"] == pytest.approx(CENTRES[lesion_id][::-1], abs=1e-3)
+        mask = sitk.ReadImage(str(run.extras / "lesions" / f"primary-followup_lesion-{lesion_id:05d}.mha"))
+        assert mask.GetDirection() == pytest.approx(grid.direction)
+        assert not np.any((labels == lesion_id) & (sitk.GetArrayFromImage(mask) != 1))
+    (scan,) = [one for one in run.record["scans"] if one["scan"] == "primary-followup"]
+    assert scan["resampled"]["shear_degrees"] == 20.0

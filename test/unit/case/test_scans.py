@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.case.case import ScanFiles, Slot
-from model.case.geometry import Geometry
+from model.case.file_grid import FileGrid
+from model.case.geometry import Geometry, flip_order
 from model.case.scans import _clicks, read_scans, scan_from_image
 from model.errors import InputError
 
@@ -38,7 +39,8 @@ def test_a_world_click_lies_in_its_voxel(folder: Path, point: tuple[int, int, in
         "version": {"major": 1, "minor": 0},
     }
     (folder / "clicks.json").write_text(json.dumps(document))
-    assert _clicks(folder / "clicks.json", OBLIQUE, "world") == {1: tuple(map(float, point))}
+    (click,) = _clicks(folder / "clicks.json", FileGrid.of(OBLIQUE), "world")
+    assert flip_order(click.point_zyx) == tuple(map(float, point))
 
 
 # --- images in memory ------------------------------------------------------------------------------------

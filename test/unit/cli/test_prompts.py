@@ -29,6 +29,7 @@ from model.tracking.point_chooser import PointChooser
 from model.tracking.series import TrackingOptions
 from test.helpers.orientations import ORIENTATIONS
 from test.helpers.paths import CHECKOUT
+from test.helpers.sheared_grids import tilted
 
 GRID = Geometry((20, 18, 16), (0.8, 0.9, 2.5), (-100.3, 42.1, -800.7))
 
@@ -330,3 +331,15 @@ def test_prompts_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_points_filtered_by_hu_on_a_sheared_grid(tmp_path: Path) -> None:
+    grid = tilted(GRID.size_xyz, GRID.spacing_xyz, 20.0)
+    labels = _labels()
+    hu = np.zeros(GRID.shape_zyx, np.int16)
+    hu[3, 4:8, 3:6] = 90
+    write_image(tmp_path / "ct.mha", hu, grid)
+    words = ("--scan", str(tmp_path / "ct.mha"), "--sample-hu", "85", "95", "--sample", "uniform")
+    _run(_mask(tmp_path, labels, grid), tmp_path / "out.json", *words, "--samples", "999")
+    x, y, z = read_clicks(tmp_path / "out.json")[7]
+    assert (3 <= x <= 5, 3.5 <= y <= 7.5, z) == (True, True, 3.0)

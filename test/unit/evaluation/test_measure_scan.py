@@ -7,12 +7,16 @@ from math import cos, radians, sin, sqrt
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from model.case.geometry import Geometry
+from model.evaluation.lesion_groups import LesionGroup
+from model.evaluation.measure_scan import Labelmap, ScanName, measure_scan
 from model.evaluation.records import read_records
 
 from ...helpers.evaluation_cases import Block, command, write
+from ...helpers.sheared_grids import ball_on, tilted
 
 SIZE, SPACING, ORIGIN = (48, 40, 20), (0.7, 0.9, 3.0), (-100.0, 31.5, 700.25)
 _C, _S = cos(radians(25)), sin(radians(25))
@@ -76,3 +80,25 @@ def test_centres_are_compared_in_mm(tmp_path: Path, direction: str, suffix: str)
     # Only the last one overlaps: 4 voxels of 4 and of 16.
     assert means["dice_25"] == pytest.approx(2 * 4 / 20 / len(MATCHED))
     assert means["dice"] == pytest.approx(2 * 4 / 20 / 5)
+
+
+@pytest.mark.parametrize("degrees", [20.0, -25.0])
+def test_distances_and_volumes_on_a_sheared_grid_are_those_of_the_world(degrees: float) -> None:
+    """Balls 4 mm apart along the slice axis of the patient, which is none of the sheared axes' normals."""
+    grid = tilted((40, 40, 30), (1.0, 1.0, 1.5), degrees, (-20.0, -20.0, 0.0))
+    straight = Geometry((80, 80, 60), (0.5, 0.5, 0.75), (-20.0, -20.0, 0.0))
+    group = LesionGroup("1", (), (1,), (1,), None)
+    found = []
+    for one in (grid, straight):
+        middle = tuple(grid.zyx_to_world((15, 20, 20)))
+        maps = [
+            Labelmap(Path(name), ball_on(one, (middle[0], middle[1], middle[2] + up), 7.0) * np.uint8(1), one)
+            for name, up in (("reference", 0.0), ("prediction", 4.0))
+        ]
+        records = measure_scan(ScanName("p", "s", 0, False), [group], maps[0], maps[1], {})
+        found.append(records[0])
+    sheared, expected = found
+    assert sheared.centre_mm == pytest.approx(4.0, abs=0.3)
+    assert sheared.hd95_mm == pytest.approx(expected.hd95_mm, abs=0.6)
+    volume_ml = sheared.reference_voxels * sheared.voxel_ml
+    assert volume_ml == pytest.approx(4 / 3 * np.pi * 0.343, rel=0.03)

@@ -24,13 +24,27 @@ def flip_order(triple: Sequence[T]) -> tuple[T, T, T]:
 
 
 def to_vector(values: Sequence[float] | FloatArray) -> Vector:
-    """Three numbers as a tuple of floats, in their order."""
+    """Make a tuple of three floats.
+
+    Args:
+        values: three numbers of any unit, (x, y, z) or (z, y, x).
+
+    Returns:
+        The numbers in the same order.
+    """
     a, b, c = (float(value) for value in values)
     return (a, b, c)
 
 
 def to_index(values: Sequence[int] | npt.NDArray[Any]) -> Index:
-    """Three numbers as a tuple of integers, in their order."""
+    """Make a tuple of three integers.
+
+    Args:
+        values: three numbers of any unit, (x, y, z) or (z, y, x).
+
+    Returns:
+        The numbers in the same order.
+    """
     a, b, c = (int(value) for value in values)
     return (a, b, c)
 

@@ -187,11 +187,25 @@ class ShearMap:
         return reach, _interpolated(values, *grids, 0.0)
 
     def orthogonal_box(self, box: Box) -> Box:
-        """The smallest box (z, y, x) of the orthogonal grid around a box of the sheared one."""
+        """Enclose a box of the sheared grid.
+
+        Args:
+            box: box (z, y, x) of the sheared grid, which may leave it.
+
+        Returns:
+            The smallest box of the orthogonal grid around it.
+        """
         return _enclosing(box, self.sheared, self.orthogonal)
 
     def sheared_box(self, box: Box) -> Box:
-        """The smallest box (z, y, x) of the sheared grid around a box of the orthogonal one."""
+        """Enclose a box of the orthogonal grid.
+
+        Args:
+            box: box (z, y, x) of the orthogonal grid, which may leave it.
+
+        Returns:
+            The smallest box of the sheared grid around it.
+        """
         return _enclosing(box, self.orthogonal, self.sheared)
 
     @cached_property

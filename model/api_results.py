@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .case.case import LesionPrompt, Scan, Slot, TimePointName
 from .case.geometry import Array, FloatArray, Geometry, Vector
+from .case.plausibility import PlausibilityNote
 from .errors import InputError
 from .propagation.confidence import PropagatedPoint, propagate_with_confidence
 from .propagation.points import Direction, refine_near
@@ -61,6 +62,8 @@ class Segmentation:
             file.
         lesions: lesion id -> lesion, also those without voxels.
         warnings: everything that was unusual, in sentences.
+        notes: doubts about the scans (not in HU, masks or clicks outside of the body, …); their sentences are
+            among the warnings.
         name: of the time point.
     """
 
@@ -68,6 +71,7 @@ class Segmentation:
     lesions: Mapping[int, Lesion]
     warnings: tuple[str, ...] = ()
     name: str = "followup"
+    notes: tuple[PlausibilityNote, ...] = ()
     _geometry: Geometry = field(default=Geometry((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), repr=False)
 
     @property
@@ -181,6 +185,7 @@ def segmentation_of_case(result: CaseResult) -> Segmentation:
         {outcome.lesion_id: _lesion(outcome) for outcome in result.outcomes},
         _case_warnings(result),
         str(TimePointName.FOLLOWUP),
+        result.notes,
         result.geometry(Slot.PRIMARY),
     )
 
@@ -226,6 +231,7 @@ def segmentation_of_time_point(tracked: TrackedTimePoint, messages: Sequence[str
         {lesion.lesion_id: _tracked_lesion(lesion) for lesion in tracked.lesions},
         (*scan.warnings, *tracked.warnings, *lesion_warnings, *messages),
         tracked.name,
+        tracked.notes,
         scan.file_geometry,
     )
 

@@ -59,6 +59,7 @@ def check_cohort(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> CheckedCo
             kept.append(completed)
     problems += _empty_masks(cohort, surveys, kept)
     problems += _orientations(usable, lesions, surveys)
+    problems += _doubts(usable, surveys)
     used = {name for lesion in kept for name in (lesion.baseline, lesion.followup)}
     problems += _unused(usable, used)
     scans = tuple(scan for scan in usable.scans if scan.scan_id in used)
@@ -75,6 +76,13 @@ def _broken_scans(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> Iterator
         rest = f" with its {count} lesions" if count else ""
         for fault in faults:
             yield Problem(fault.file, fault.text, f"scan {scan.scan_id} is left out{rest}")
+
+
+def _doubts(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> Iterator[Problem]:
+    """Notes on scans that are hardly in HU, or whose grid is hardly in mm."""
+    for scan in cohort.scans:
+        for doubt in surveys[scan.scan_id].doubts:
+            yield Problem(scan.image, doubt, "it is used as it is", is_note=True)
 
 
 def _orphans(cohort: Cohort) -> Iterator[Problem]:

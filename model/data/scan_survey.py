@@ -20,6 +20,7 @@ from ..case.geometry import Array, Box, Geometry, Index, Vector
 from ..case.images import read_image
 from ..case.labelmaps import label_regions, point_on_lesion
 from ..case.lesion_json import write_json
+from ..case.plausibility import PlausibilityNote, check_extent, check_voxels
 from ..case.shear import refuse_sheared
 from ..case.text_files import read_json
 from ..case.voxel_checks import lesion_labels
@@ -86,6 +87,7 @@ class ScanSurvey(BaseModel):
         lesions: the lesions of its labelmap.
         intensities: HU of random voxels with a label above 0.
         faults: reasons why it cannot be used.
+        doubts: what is implausible about its voxels and its grid, in sentences.
     """
 
     scan_id: str
@@ -93,6 +95,7 @@ class ScanSurvey(BaseModel):
     lesions: tuple[SurveyedLesion, ...] = ()
     intensities: tuple[float, ...] = ()
     faults: tuple[Fault, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     @property
     def geometry(self) -> Geometry:
@@ -181,7 +184,12 @@ def _survey(scan: RawScan, seed: int) -> ScanSurvey:
         ),
         lesions=_lesions(loaded),
         intensities=tuple(_intensities(loaded, seed).tolist()),
+        doubts=tuple(f"{note.seen}; expected {note.expected}" for note in _doubts(loaded)),
     )
+
+
+def _doubts(scan: Scan) -> tuple[PlausibilityNote, ...]:
+    return (*check_voxels(scan.name, scan.ct, scan.geometry), *check_extent(scan.name, scan.geometry))
 
 
 def _fault_of(scan: RawScan, error: InputError) -> tuple[Path, str]:

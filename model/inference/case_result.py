@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from ..case.case import Case, LesionPrompt, LesionResult, Slot
 from ..case.geometry import Array, Geometry
+from ..case.plausibility import PlausibilityNote
 from ..propagation.confidence import PropagatedPoint
 from ..propagation.pair_registrations import RegistrationRecord
 from .fold_agreement import OddFold
@@ -61,6 +62,7 @@ class CaseResult:
             see `geometry`.
         outcomes: one per lesion and follow-up scan.
         warnings: of reading, locating and predicting.
+        notes: doubts about scans and pairs of scans; their sentences are among the warnings.
         registrations: of the pairs of scans that were registered.
         seconds: wall time by stage, and ``total``.
     """
@@ -70,6 +72,7 @@ class CaseResult:
     outcomes: tuple[LesionOutcome, ...]
     warnings: tuple[str, ...] = ()
     registrations: tuple[RegistrationRecord, ...] = ()
+    notes: tuple[PlausibilityNote, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def geometry(self, slot: Slot) -> Geometry:

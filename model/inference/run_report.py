@@ -98,6 +98,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
             for record in result.registrations
         ],
         "lesions": [_lesion(outcome, run.model) for outcome in result.outcomes],
+        "plausibility": [note.document() for note in result.notes],
         "warnings": list(result.warnings),
         "outputs": [str(path) for path in run.outputs],
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},

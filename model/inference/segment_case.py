@@ -16,8 +16,10 @@ import numpy as np
 
 from ..case.case import Case, LesionPrompt, LesionResult, Scan, Slot
 from ..case.geometry import Array
+from ..case.plausibility import PlausibilityNote, check_scan, log_notes
 from ..errors import AllLesionsFailedError, one_line
 from ..propagation.confidence import PropagatedPoint
+from ..propagation.pair_plausibility import pair_notes
 from ..propagation.pair_registrations import RegistrationCache
 from ..timing import Timings
 from .case_result import CaseResult, LesionOutcome, LesionStatus
@@ -153,6 +155,7 @@ class CaseSegmentation:
         self.timings = timings or Timings()
         self.model: LoadedModel | None = None
         self.located = LocatedLesions((), (), ())
+        self.notes: tuple[PlausibilityNote, ...] = ()
         with self.timings.stage("locate"):
             self._locator = Locator(case, registrations)
             self._dtype = label_dtype(self._locator.lesion_ids())
@@ -174,8 +177,15 @@ class CaseSegmentation:
     def locate(self) -> LocatedLesions:
         """Find the baseline and follow-up point of every lesion; clicks given, or propagated."""
         with self.timings.stage("locate"):
+            self.notes = self._doubts_about_scans()
             self.located = self._locator.locate()
+            self.notes += log_notes(pair_notes(self.registrations.records))
         return self.located
+
+    def _doubts_about_scans(self) -> tuple[PlausibilityNote, ...]:
+        labels = self._locator.labels
+        before = [note for scan in self.case.baseline.scans for note in check_scan(scan, labels[scan.name])]
+        return log_notes([*before, *(n for scan in self.case.followup.scans for n in check_scan(scan, {}))])
 
     def predict(self, model: LoadedModel | RobustSegmenter, on_lesion: OnLesion | None = None) -> None:
         """Segment every located lesion.
@@ -218,7 +228,7 @@ class CaseSegmentation:
         labelmaps = merge_lesions(
             self.case.followup.scans, finished.results, self.options.overlap, self._dtype
         )
-        warnings = (*self.case.warnings, *self.located.warnings)
+        warnings = (*self.case.warnings, *(note.sentence for note in self.notes), *self.located.warnings)
         if self.model is not None:
             warnings += (*self.model.warnings, *self.model.ensemble.notes)
         warnings += tuple(self._odd_fold_warnings(finished.results))
@@ -229,6 +239,7 @@ class CaseSegmentation:
             (*self._prompted_outcomes(labelmaps, finished, missing), *self._unprompted_outcomes()),
             warnings,
             self.registrations.records,
+            self.notes,
             self.timings.seconds,
         )
 

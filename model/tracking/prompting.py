@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..case.case import LesionPrompt, MaskPrompt, PointSource, PromptPoint, Scan, Slot
 from ..case.labelmaps import LabelRegion, label_regions
+from ..case.plausibility import PlausibilityNote, check_scan
 from ..propagation.pair_registrations import PairRegistrations
 from ..propagation.points import CLIP_LIMIT_MM
 from ..propagation.transfer import (
@@ -53,6 +54,11 @@ class PromptBuilder:
         ids = {click.lesion_id for scan in point.scans for click in scan.clicks}
         ids |= {lesion_id for boxes in point.boxes.values() for lesion_id in boxes}
         return sorted(ids | {lesion_id for scan in point.scans for lesion_id in self._labels_in(point, scan)})
+
+    def doubts(self, point: SeriesTimePoint) -> Iterator[PlausibilityNote]:
+        """Check the plausibility of the scans of a time point, with their masks and clicks."""
+        for scan in point.scans:
+            yield from check_scan(scan, self._labels_in(point, scan))
 
     def unused_masks(self, point: SeriesTimePoint, histories: Mapping[int, LesionHistory]) -> tuple[str, ...]:
         """Warn about masks of a time point that contain lesions already tracked, as those are not used."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 from ..case.boxes import boxes_to_scan_grid, read_boxes
 from ..case.case import LesionPrompt, LesionResult, Scan, Slot
 from ..case.geometry import Array, Box
+from ..case.plausibility import PlausibilityNote
 from ..case.scans import ClickUnits, read_scans
 from ..errors import InputError
 from ..inference.options import OverlapRule
@@ -240,6 +241,7 @@ class TrackedTimePoint:
     Attributes:
         labelmaps: slot -> labelmap of lesion ids, (z, y, x) on the grid of the scan's file.
         registrations: made for this time point.
+        notes: doubts about its scans and their registrations; their sentences are among the warnings.
     """
 
     time_point: SeriesTimePoint
@@ -248,6 +250,7 @@ class TrackedTimePoint:
     registrations: tuple[RegistrationRecord, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    notes: tuple[PlausibilityNote, ...] = ()
 
     @property
     def name(self) -> str:

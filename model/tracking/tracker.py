@@ -17,11 +17,13 @@ import numpy as np
 
 from ..case.case import Slot
 from ..case.geometry import Array
+from ..case.plausibility import log_notes
 from ..errors import InputError
 from ..inference.fold_agreement import odd_fold
 from ..inference.merge import label_dtype, merge
 from ..inference.robust import RobustSegmenter
 from ..inference.segmenter import LesionSegmenter
+from ..propagation.pair_plausibility import pair_notes
 from ..propagation.pair_registrations import PairRegistrations, RegistrationCache
 from ..propagation.register import Backend
 from .lesion_history import LesionHistory, advance, labelled_voxels
@@ -117,8 +119,10 @@ class _Tracker:
         warnings = self._prompt_builder.unused_masks(point, self._histories)
         for warning in warnings:
             log.warning("%s", warning)
+        notes = log_notes(self._prompt_builder.doubts(point))
         pairs = self._pairs()
         prompted, unplaced = self._prompt_builder.build(point, self._histories, pairs)
+        notes += log_notes(pair_notes(pairs.records))
         is_source = point is self._series.time_points[self._series.source]
         segmented = segment_lesions(prompted, self._segmenter)
         segmented = assign_fates(point, segmented, is_source, self._options.fate)
@@ -132,7 +136,8 @@ class _Tracker:
             _log_lesion(lesion, point)
         self._histories = advance(self._histories, point, segmented, labelmaps, self._choose)
         seconds = time.perf_counter() - start
-        return TrackedTimePoint(point, labelmaps, tuple(lesions), pairs.records, warnings, seconds)
+        warnings += tuple(note.sentence for note in notes)
+        return TrackedTimePoint(point, labelmaps, tuple(lesions), pairs.records, warnings, seconds, notes)
 
     def _pairs(self) -> PairRegistrations:
         there_and_back = self._options.confidence is ConfidenceRule.THERE_AND_BACK

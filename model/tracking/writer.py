@@ -175,6 +175,7 @@ class SeriesWriter:
             "scans": {str(scan.slot): self._scan_entry(point.name, scan) for scan in point.scans},
             "lesions": [_lesion_entry(lesion) for lesion in tracked.lesions],
             "registrations": [_registration_entry(record) for record in tracked.registrations],
+            "plausibility": [note.document() for note in tracked.notes],
             "warnings": list(tracked.warnings),
             "seconds": tracked.seconds,
         }

@@ -385,3 +385,15 @@ def test_a_tilted_gantry(suffix: str, case: CaseOnDisk) -> None:
         assert not np.any((labels == lesion_id) & (sitk.GetArrayFromImage(mask) != 1))
     (scan,) = [one for one in run.record["scans"] if one["scan"] == "primary-followup"]
     assert scan["resampled"]["shear_degrees"] == 20.0
+    assert run.record["plausibility"] == []
+
+
+def test_numbers_that_are_no_hu_and_points_in_the_air(case: CaseOnDisk) -> None:
+    case.image("primary-followup-ct", body().astype(np.int32) + 1024)
+    case.clicks("primary", "baseline", {1: [20.0, 28.0, 16.0], 2: [3.0, 3.0, 17.0]})
+    run = good(case.run())
+    kinds = [(note["scan"], note["kind"]) for note in run.record["plausibility"]]
+    assert kinds == [("primary-baseline", "click"), ("primary-followup-ct", "not-hu")]
+    for note in run.record["plausibility"]:
+        assert f"{note['scan']}: {note['seen']}; expected {note['expected']}" in run.record["warnings"]
+        assert note["seen"] in run.stdout

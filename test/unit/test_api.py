@@ -99,6 +99,19 @@ def test_unusual_voxels_are_reported_in_the_result() -> None:
     assert any("NaN" in warning for warning in tracked[0].warnings)
 
 
+def test_doubts_about_scans_are_notes_of_the_result() -> None:
+    followup = ll.Scan.from_array(HU.astype(np.int32) + 1024, SPACING, clicks={7: (12, 20, 24)})
+    result = ll.segment(_bright, BASELINE, followup)
+    (note,) = result.notes
+    assert (note.scan, note.kind) == ("primary-followup-ct", "not-hu")
+    assert note.sentence in result.warnings
+    wide = np.pad(HU, ((0, 0), (15, 15), (15, 15)), constant_values=-1000)
+    astray = ll.Scan.from_array(wide, SPACING, clicks={7: (12, 35, 39), 9: (12, 3, 3)})
+    before, after = ll.track(_bright, [astray, ll.Scan.from_array(wide, SPACING)], backend="identity")
+    assert [(note.scan, note.kind) for note in before.notes] == [("primary-0", "click")]
+    assert before.notes[0].sentence in before.warnings and after.notes == ()
+
+
 def test_scans_without_any_lesion_are_reported() -> None:
     result = ll.segment(_bright, BARE, BARE)
     assert dict(result.lesions) == {} and not result.labelmap.any()

@@ -6,7 +6,10 @@ import gzip
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from model.case.geometry import Geometry
+from model.case.images import read_image, write_image
 from model.data.formats.challenge_release import read_challenge
 from model.data.formats.manifest import read_manifest
 from test.helpers.checked_cohorts import MOVED, ONE, TWO, checked_release, only_problem, survey_and_check
@@ -78,4 +81,13 @@ def test_turned_and_tilted_grids_are_notes(tmp_path: Path) -> None:
     checked = survey_and_check(read_manifest(path), tmp_path / "survey")
     assert "run against those of p_t1" in only_problem(checked, "p_0_ct")
     assert "tilted by 16 degrees" in only_problem(checked, "p_1_ct")
+    assert not checked.faults
+
+
+def test_scans_that_are_hardly_in_hu_are_notes(tmp_path: Path) -> None:
+    path = manifest_of_pairs(tmp_path, {"p": [ONE, MOVED]})
+    hu = read_image(tmp_path / "p_0_ct.nii.gz").array
+    write_image(tmp_path / "p_0_ct.nii.gz", (hu + 1024).astype(np.uint16), GRID)
+    checked = survey_and_check(read_manifest(path), tmp_path / "survey")
+    assert "is hardly in HU: values from" in only_problem(checked, "p_0_ct")
     assert not checked.faults

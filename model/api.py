@@ -226,12 +226,14 @@ def register(
     Raises:
         InputError: the back end does not exist.
     """
+    from .propagation.pair_registrations import with_ambiguity
     from .propagation.register import RegistrationImage
     from .propagation.register import backend as load_backend
 
     fixed, moving = _named(fixed, TimePointName.FOLLOWUP), _named(moving, TimePointName.BASELINE)
     images = [RegistrationImage(scan.ct, scan.geometry, scan.name) for scan in (fixed, moving)]
-    return PairRegistration(fixed, moving, load_backend(backend, device).register(*images))
+    registration = load_backend(backend, device).register(*images)
+    return PairRegistration(fixed, moving, with_ambiguity(registration, *images))
 
 
 def evaluate(

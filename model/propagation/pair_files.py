@@ -178,7 +178,7 @@ class _Pair:
         for lesion_id, point in zip(points, propagated, strict=True):
             view = "" if point.in_view else ", out of view"
             flag = ", flagged" if point.is_flagged else ""
-            log.info("lesion %d: within about %.1f mm%s%s", lesion_id, point.confidence_mm, view, flag)
+            log.info("lesion %d: typically within %.1f mm%s%s", lesion_id, point.confidence_mm, view, flag)
         return dict(zip(points, propagated, strict=True))
 
     @property

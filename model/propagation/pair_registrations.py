@@ -8,16 +8,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import numpy.typing as npt
 
 from ..case.case import Scan
-from ..case.geometry import Array, Geometry, Vector
+from ..case.geometry import Array, FloatArray, Geometry, Vector
 from ..errors import one_line
 from .confidence import ConfidenceOptions
 from .points import Direction, refine_near
-from .register import Backend, Registration, RegistrationImage, backend
+from .register import Backend, Registration, RegistrationImage, Transform, backend
+
+if TYPE_CHECKING:
+    from .register.local_match import LocalMatch
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +100,10 @@ class RegistrationCache:
     ) -> None:
         start = time.perf_counter()
         try:
-            registration = self._backend.register(
-                RegistrationImage(followup.ct, followup.geometry, followup.name),
-                RegistrationImage(baseline.ct, baseline.geometry, baseline.name),
+            fixed, moving = (
+                RegistrationImage(scan.ct, scan.geometry, scan.name) for scan in (followup, baseline)
             )
+            registration = with_ambiguity(self._backend.register(fixed, moving), fixed, moving)
         except BaseException as error:
             future.set_exception(error)
             return
@@ -112,6 +118,23 @@ class RegistrationCache:
         with self._lock:
             self._records.append(record)
         future.set_result(registration)
+
+
+def with_ambiguity(
+    registration: Registration, fixed: RegistrationImage, moving: RegistrationImage
+) -> Registration:
+    """Add `Registration.ambiguity`, which compares the scans on its first use."""
+
+    @cache
+    def match() -> LocalMatch:
+        from .register.local_match import LocalMatch  # imports SimpleITK
+
+        return LocalMatch.of(fixed, moving)
+
+    def ambiguity(points_mm: npt.ArrayLike, transform: Transform) -> FloatArray:
+        return match().ambiguity_mm(points_mm, transform)
+
+    return replace(registration, ambiguity=ambiguity)
 
 
 class PairError(Exception):

@@ -202,23 +202,23 @@ def deformed(scan: RegistrationImage, options: Deformation, grid: Geometry | Non
     independent noise. Reproducible for the same options.
     """
     rng = np.random.default_rng(options.seed)
-    body = _body(scan)
-    spline, knots_mm = _random_spline(scan.geometry, body, options, rng)
+    body = body_of(scan)
+    spline, knots_mm = random_spline(scan.geometry, body, options, rng)
     truth = sitk.CompositeTransform(3)
     truth.AddTransform(spline)
     truth.AddTransform(sitk.TranslationTransform(3, (0.0, 0.0, -COUCH_MM)))  # the last added acts first
     grid = grid or _other_grid(scan.geometry)
     ends = _part_of(grid, options.followup_z), _part_of(scan.geometry, options.baseline_z)
-    fixed_mm = _points_in(body, grid, truth, options.points, rng)
-    moving_mm = _through(truth, fixed_mm)
+    fixed_mm = points_in(body, grid, truth, options.points, rng)
+    moving_mm = through(truth, fixed_mm)
     is_common = np.minimum(depths_mm(ends[0], fixed_mm), depths_mm(ends[1], moving_mm)) >= 0
     # Common ones first, so that the lesions are among them.
     order = np.argsort(~is_common, kind="stable")
     fixed_mm, moving_mm = fixed_mm[order], moving_mm[order]
     if options.lesion_mm is not None:
         scan = _with_balls(scan, moving_mm[: options.lesions], options.lesion_mm)
-    fixed = _noisy(_resampled(ends[0], scan, truth), options.noise_hu, rng)
-    moving = _noisy(_resampled(ends[1], scan, sitk.Transform()), options.noise_hu, rng)
+    fixed = noisy(resampled(ends[0], scan, truth), options.noise_hu, rng)
+    moving = noisy(resampled(ends[1], scan, sitk.Transform()), options.noise_hu, rng)
     return Deformed(Pair(fixed, moving, fixed_mm, moving_mm, options.lesions), is_common[order], knots_mm)
 
 
@@ -237,7 +237,7 @@ def large_pair() -> Deformed:
     bottom = z - (thorax.array.shape[0] - 1) * g.spacing_xyz[2]
     trunk = RegistrationImage(tall, Geometry((nx, ny, nz), g.spacing_xyz, (x, y, bottom)), thorax.name)
     size, start = (512, 512, 300), (x - 2.0, y - 2.0, z - 210.0)
-    baseline = _resampled(Geometry(size, (0.79, 0.79, 1.5), start), trunk, sitk.Transform())
+    baseline = resampled(Geometry(size, (0.79, 0.79, 1.5), start), trunk, sitk.Transform())
     followup = Geometry(size, (0.8, 0.8, 1.45), (start[0] - 3.0, start[1] - 3.0, start[2] + COUCH_MM + 5.0))
     return deformed(baseline, Deformation(seed=3, lesions=10, lesion_mm=8.0), followup)
 
@@ -251,7 +251,7 @@ def _other_grid(geometry: Geometry) -> Geometry:
     return Geometry((nx, ny, nz), spacing, (x, y, z), geometry.direction)
 
 
-def _body(scan: RegistrationImage) -> sitk.Image:
+def body_of(scan: RegistrationImage) -> sitk.Image:
     """Mask of the patient including the lungs, without air and couch: 0/1 on a coarse grid."""
     step = [max(1, round(_BODY_SPACING_MM / s)) for s in scan.geometry.spacing_zyx]
     a, b, c = step
@@ -267,7 +267,7 @@ def _body(scan: RegistrationImage) -> sitk.Image:
     return filled
 
 
-def _random_spline(
+def random_spline(
     geometry: Geometry, body: sitk.Image, options: Deformation, rng: np.random.Generator
 ) -> tuple[sitk.Transform, Vector]:
     """u(p) over the scan with a margin, and the distances x, y, z of its control points."""
@@ -308,7 +308,7 @@ def _lengths(vectors: FloatArray) -> FloatArray:
     return lengths
 
 
-def _resampled(grid: Geometry, scan: RegistrationImage, truth: sitk.Transform) -> RegistrationImage:
+def resampled(grid: Geometry, scan: RegistrationImage, truth: sitk.Transform) -> RegistrationImage:
     """result(p) = scan(truth(p)) on a grid, slice by slice to save memory."""
     source = to_image(np.asarray(scan.array, np.float32), scan.geometry)
     hu = np.empty(grid.shape_zyx, np.float32)
@@ -322,7 +322,7 @@ def _resampled(grid: Geometry, scan: RegistrationImage, truth: sitk.Transform) -
     return RegistrationImage(hu, grid, scan.name)
 
 
-def _noisy(scan: RegistrationImage, noise_hu: float, rng: np.random.Generator) -> RegistrationImage:
+def noisy(scan: RegistrationImage, noise_hu: float, rng: np.random.Generator) -> RegistrationImage:
     hu = np.empty(scan.array.shape, np.int16)
     for plane, source in zip(hu, scan.array, strict=True):
         plane[:] = np.round(source + rng.normal(0.0, noise_hu, source.shape))
@@ -345,14 +345,14 @@ def _with_balls(scan: RegistrationImage, centres_mm: FloatArray, radius_mm: floa
     return RegistrationImage(hu, scan.geometry, scan.name)
 
 
-def _points_in(
+def points_in(
     body: sitk.Image, grid: Geometry, truth: sitk.Transform, count: int, rng: np.random.Generator
 ) -> FloatArray:
     """Random points (count, 3) inside the body, in the follow-up's world."""
     inside = np.empty((0, 3))
     while len(inside) < count:
         candidates = grid.voxel_to_world(rng.uniform(0.0, np.subtract(grid.size_xyz, 1), (4 * count, 3)))
-        mapped = _through(truth, candidates).tolist()
+        mapped = through(truth, candidates).tolist()
         index = np.round([body.TransformPhysicalPointToContinuousIndex(p) for p in mapped]).astype(int)
         in_scan = np.all((index >= 0) & (index < body.GetSize()), axis=1)
         x, y, z = index[in_scan].T
@@ -361,5 +361,5 @@ def _points_in(
     return inside[:count]
 
 
-def _through(truth: sitk.Transform, points_mm: FloatArray) -> FloatArray:
+def through(truth: sitk.Transform, points_mm: FloatArray) -> FloatArray:
     return np.asarray([truth.TransformPoint(point) for point in points_mm.tolist()])

@@ -60,6 +60,10 @@ Refine = Callable[[npt.ArrayLike], Transform]
 """Points (N, 3) of the follow-up, LPS mm -> transform refined near them."""
 
 
+Ambiguity = Callable[[npt.ArrayLike, Transform], FloatArray]
+"""Points (N, 3) of the follow-up, LPS mm, and a transform -> mm (N,), see `local_match`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Registration:
     """Result of a back end.
@@ -71,6 +75,8 @@ class Registration:
         is_reliable: False if the transform is only a fall-back.
         warnings: the reasons for that, as sentences for the user.
         refine: refines the transform near given points, see `near`; None if the back end cannot.
+        ambiguity: measures how uniquely the scans match near given points; None leaves it out of the
+            estimated errors. Added by `RegistrationCache` for all back ends.
     """
 
     transform: Transform
@@ -78,6 +84,7 @@ class Registration:
     is_reliable: bool = True
     warnings: tuple[str, ...] = ()
     refine: Refine | None = None
+    ambiguity: Ambiguity | None = None
 
     def near(self, points_mm: npt.ArrayLike) -> Transform:
         """Return the transform refined near points (N, 3) of the follow-up, LPS mm.

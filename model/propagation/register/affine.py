@@ -2,13 +2,15 @@
 
 The overlap is found first by correlation over all shifts (other fields of view, other couch positions); the
 best few shifts and the alignment by the headers then compete as starts of a multi-resolution optimisation.
-The winner is chosen by the correlation of HU inside the body, not by the optimiser's own metric.
+The winner is chosen by the correlation of HU inside the body, not by the optimiser's own metric. Its local
+similarity and the overlap of the bodies decide if it is an alignment at all; otherwise half turns of the
+patient are tried.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -18,8 +20,8 @@ from ...errors import one_line
 from . import Registration, RegistrationImage
 from .grids import AIR_HU, Level, Mask, pyramid
 from .linear import LinearTransform
-from .search import alignment_evidence, candidate_translations
-from .similarity import POOR_SIMILARITY, correlation
+from .search import alignment_evidence, candidate_translations, turned_starts
+from .similarity import POOR_SIMILARITY, correlation, level_local_similarity
 
 _Pair = tuple[Level, Level]
 """The follow-up (fixed) and the baseline (moving) at one resolution."""
@@ -29,12 +31,13 @@ log = logging.getLogger(__name__)
 # The first is used only for the search over all shifts, which takes the most memory.
 _SPACINGS_MM = (10.0, 8.0, 5.0, 3.0)
 # Bounds the time per step; known transforms are recovered within a few tenths of a mm.
-_SAMPLES = 60_000
+_SAMPLES, _COARSE_SAMPLES = 60_000, 15_000
 _SEED = 20_250_704
 _ITERATIONS = 200
 # First steps as a share of a level's spacing. Larger ones throw the affine matrix out of its basin.
 _COARSE_STEP, _STEP = 0.5, 0.125
 _STARTS_TO_POLISH = 2
+_TURNS_TO_TRY = 2
 
 # Breathing and posture stretch a trunk by a tenth or so; more is a failed fit.
 _VOLUME_LIMITS = (0.75, 1.33)
@@ -43,8 +46,14 @@ _STRETCH_LIMITS = (0.8, 1.25)
 _MIN_AFFINE_EXTENT_MM = 60.0
 
 _TOO_SMALL_MM = 30.0
-_USELESS_SIMILARITY = 0.3
-_SMALL_OVERLAP = 0.15
+# Local similarity at 8 mm: 0.8 and more in true alignments of one patient, also of a tenth of the body, with
+# noise or with metal; 0.2 and less in wrong ones and between patients.
+_USELESS_LOCAL_SIMILARITY = 0.3
+_POOR_LOCAL_SIMILARITY = 0.45
+# Scans without anything in common are drawn to each other until slivers of this size overlap.
+_CHANCE_OVERLAP, _CHANCE_EXTENT_MM = 0.08, 20.0
+# A small overlap is matched well by chance more easily: 0.4 to 0.77 were seen.
+_SMALL_OVERLAP, _SMALL_OVERLAP_LOCAL_SIMILARITY = 0.15, 0.78
 _MIN_VOXELS = 50
 
 
@@ -56,20 +65,33 @@ class _Fit:
         similarity: correlation of HU inside the bodies; NaN if nothing can be compared.
         overlap: share of the smaller body that lies in the other body.
         extent_mm: shortest side of the part of the bodies that both scans cover.
+        local_similarity: see `level_local_similarity`; NaN if it was not measured.
     """
 
     transform: LinearTransform
     similarity: float
     overlap: float
     extent_mm: float
+    local_similarity: float = float("nan")
 
     @property
     def score(self) -> float:
-        return (
-            float(alignment_evidence(self.similarity, self.overlap))
-            if np.isfinite(self.similarity)
-            else -np.inf
-        )
+        is_sliver = self.overlap < _CHANCE_OVERLAP or self.extent_mm < _CHANCE_EXTENT_MM
+        if is_sliver or not np.isfinite(self.similarity):
+            return -np.inf
+        return float(alignment_evidence(self.similarity, self.overlap))
+
+    @property
+    def is_poor(self) -> bool:
+        """The fit may be a wrong one."""
+        return not (self.score > -np.inf and self.local_similarity >= _POOR_LOCAL_SIMILARITY)
+
+    @property
+    def is_useless(self) -> bool:
+        """The fit is a match by chance."""
+        is_small = self.overlap < _SMALL_OVERLAP
+        least = _SMALL_OVERLAP_LOCAL_SIMILARITY if is_small else _USELESS_LOCAL_SIMILARITY
+        return not (self.score > -np.inf and self.local_similarity >= least)
 
 
 class LinearBackend:
@@ -86,17 +108,23 @@ class LinearBackend:
         try:
             levels = zip(pyramid(fixed, _SPACINGS_MM), pyramid(moving, _SPACINGS_MM), strict=True)
             search, *others = levels
-            return _with_warnings(
-                self._fit(candidate_translations(*search), *others), _headers_meet(fixed, moving)
-            )
+            starts, is_turned = candidate_translations(*search), False
+            fit = self._fit(starts, *others)
+            if fit.is_poor and (turns := _better_turns(search, starts)):
+                turned = self._fit(turns, *others)
+                if not turned.is_poor:
+                    fit, is_turned = turned, True
+            if fit.is_useless or (fit.is_poor and _are_apart(others[0])):
+                return _by_headers("the two scans could not be aligned", fit.similarity)
+            return _with_warnings(fit, is_turned)
         except RuntimeError as error:  # any failure of ITK with these images
             log.warning("registration failed: %s", one_line(error))
             return _by_headers("the registration of the two scans failed")
 
     def _fit(self, starts: list[LinearTransform], coarse: _Pair, middle: _Pair, fine: _Pair) -> _Fit:
         """Compare starts at the coarse level, refine the best at the middle one, then at the fine one."""
-        usable = [start for start in starts if _measured(coarse, start).score > -np.inf]
-        rough = [_optimised(coarse, start, False, _COARSE_STEP) for start in usable]
+        usable = [start for start in starts if np.isfinite(_measured(coarse, start).similarity)]
+        rough = [_optimised(coarse, start, False, _COARSE_STEP, _COARSE_SAMPLES) for start in usable]
         rough = rough or [LinearTransform.identity()]
         ranked = sorted((_measured(middle, start) for start in rough), key=lambda fit: -fit.score)
         polished = [_optimised(middle, fit.transform, False) for fit in ranked[:_STARTS_TO_POLISH]]
@@ -104,16 +132,27 @@ class LinearBackend:
         may_stretch = self._affine and best.extent_mm >= _MIN_AFFINE_EXTENT_MM
         if may_stretch:
             best = _better(middle, best.transform, _optimised(middle, best.transform, True))
-        return _better(fine, best.transform, _optimised(fine, best.transform, may_stretch))
+        best = _better(fine, best.transform, _optimised(fine, best.transform, may_stretch))
+        return replace(best, local_similarity=level_local_similarity(best.transform, *coarse))
 
 
-def _optimised(levels: _Pair, start: LinearTransform, affine: bool, step: float = _STEP) -> LinearTransform:
+def _better_turns(levels: _Pair, starts: list[LinearTransform]) -> list[LinearTransform]:
+    """The best starts with half a turn that fit better than all starts without."""
+    upright = max(_measured(levels, start).score for start in starts)
+    scored = [(_measured(levels, start).score, start) for start in turned_starts(*levels)]
+    better = sorted((entry for entry in scored if entry[0] > upright), key=lambda entry: -entry[0])
+    return [start for _, start in better[:_TURNS_TO_TRY]]
+
+
+def _optimised(
+    levels: _Pair, start: LinearTransform, affine: bool, step: float = _STEP, samples: int = _SAMPLES
+) -> LinearTransform:
     """The local optimum near the start, or the start itself if the optimiser fails.
 
-    ``step`` is the first step in voxels of the level.
+    ``step`` is the first step in voxels of the level, ``samples`` the number of voxels to compare.
     """
     fixed, moving = levels
-    method = _method(fixed, moving)
+    method = _method(fixed, moving, samples)
     spacing_mm = fixed.image.GetSpacing()[0]
     method.SetOptimizerAsRegularStepGradientDescent(step * spacing_mm, spacing_mm / 200, _ITERATIONS)
     method.SetOptimizerScalesFromPhysicalShift()
@@ -128,7 +167,7 @@ def _optimised(levels: _Pair, start: LinearTransform, affine: bool, step: float 
     return optimum if np.isfinite(optimum.matrix).all() and np.isfinite(optimum.offset_mm).all() else start
 
 
-def _method(fixed: Level, moving: Level) -> sitk.ImageRegistrationMethod:
+def _method(fixed: Level, moving: Level, samples: int) -> sitk.ImageRegistrationMethod:
     """Registration method with the metric: correlation (both scans are CT) inside the follow-up's body."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsCorrelation()
@@ -139,7 +178,7 @@ def _method(fixed: Level, moving: Level) -> sitk.ImageRegistrationMethod:
     method.MetricUseFixedImageGradientFilterOff()
     method.MetricUseMovingImageGradientFilterOff()
     method.SetMetricSamplingStrategy(method.REGULAR)
-    method.SetMetricSamplingPercentage(min(1.0, _SAMPLES / max(1, _count(fixed.body))), _SEED)
+    method.SetMetricSamplingPercentage(min(1.0, samples / max(1, _count(fixed.body))), _SEED)
     return method
 
 
@@ -223,14 +262,9 @@ def _too_small(scan: RegistrationImage, name: str) -> str | None:
     return f"the {name} scan is too small to be registered ({side_mm:.0f} mm on its shortest side)"
 
 
-def _headers_meet(fixed: RegistrationImage, moving: RegistrationImage) -> bool:
-    """Check if the centre of one scan lies in the other according to their headers."""
-    scans = [fixed.geometry, moving.geometry]
-    for inner, outer in (scans, scans[::-1]):
-        z, y, x = ((n - 1) / 2 for n in inner.shape_zyx)
-        if outer.depth_mm(outer.world_to_zyx(inner.zyx_to_world((z, y, x)))) >= 0:
-            return True
-    return False
+def _are_apart(levels: _Pair) -> bool:
+    """Check if the bodies have nothing in common according to the headers."""
+    return _measured(levels, LinearTransform.identity()).score == -np.inf
 
 
 def _by_headers(reason: str, similarity: float = float("nan")) -> Registration:
@@ -238,17 +272,16 @@ def _by_headers(reason: str, similarity: float = float("nan")) -> Registration:
     return Registration(LinearTransform.identity(), similarity, False, (warning,))
 
 
-def _with_warnings(fit: _Fit, headers_meet: bool) -> Registration:
-    """The fit with its warnings, or the alignment by the headers if the fit is useless."""
-    useless = not fit.similarity >= _USELESS_SIMILARITY
-    if useless and headers_meet:
-        return _by_headers("the two scans could not be aligned", fit.similarity)
+def _with_warnings(fit: _Fit, is_turned: bool) -> Registration:
+    """The fit with its warnings."""
     warnings = []
-    if not fit.similarity >= POOR_SIMILARITY:
+    if fit.is_poor or not fit.similarity >= POOR_SIMILARITY:
         warnings.append(
             f"the two scans match poorly after registration (similarity {fit.similarity:.2f}); "
             "propagated points may be far off"
         )
+    if is_turned:
+        warnings.append("the patient's position differs by half a turn from what the scans' headers say")
     if fit.overlap < _SMALL_OVERLAP:
         warnings.append(f"the two scans have only {fit.overlap:.0%} of the smaller one's body in common")
     return Registration(fit.transform, fit.similarity, not warnings, tuple(warnings))

@@ -54,14 +54,16 @@ class DeformableBackend:
     Args:
         device: device of the search: auto, cpu, cuda or cuda:N.
         refine: offer `Registration.refine`.
+        voxels: of the grid of displacements, see `_VOXELS`; fewer take less time.
 
     Raises:
         InputError: the GPU does not exist.
     """
 
-    def __init__(self, device: str = "auto", refine: bool = True) -> None:
+    def __init__(self, device: str = "auto", refine: bool = True, voxels: int = _VOXELS) -> None:
         self._device = torch_device(device)
         self._refine = refine
+        self._voxels = voxels
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         """Align the baseline (moving) to the follow-up (fixed); see `Backend.register`."""
@@ -69,7 +71,7 @@ class DeformableBackend:
         if not isinstance(start.transform, LinearTransform) or not np.isfinite(start.similarity):
             return start
         try:
-            grid = _working_grid(fixed, moving, start.transform)
+            grid = _working_grid(fixed, moving, start.transform, self._voxels)
             if grid is None:
                 log.info("the scans overlap too little to be deformed; the affine registration is kept")
                 return start
@@ -85,7 +87,7 @@ class DeformableBackend:
 
 
 def _working_grid(
-    fixed: RegistrationImage, moving: RegistrationImage, linear: LinearTransform
+    fixed: RegistrationImage, moving: RegistrationImage, linear: LinearTransform, voxels: int
 ) -> Geometry | None:
     """Isotropic grid along the world axes over the part of the follow-up's body that both scans cover."""
     low, high = body_box_mm(fixed)
@@ -96,7 +98,7 @@ def _working_grid(
     if not (sides_mm > 0).all():
         return None
     wide_mm = sides_mm + 2 * _MARGIN_MM
-    spacing_mm = max(_FINEST_MM, float(np.prod(wide_mm) / _VOXELS) ** (1 / 3))
+    spacing_mm = max(_FINEST_MM, float(np.prod(wide_mm) / voxels) ** (1 / 3))
     if (sides_mm / spacing_mm < _MIN_SIDE).any():
         return None
     return _grid_over((low + high) / 2, wide_mm, spacing_mm)

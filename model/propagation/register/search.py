@@ -49,8 +49,33 @@ def candidate_translations(fixed: Level, moving: Level) -> list[LinearTransform]
     return [LinearTransform.translation(offset) for offset in starts]
 
 
-def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
-    """Offsets (moving minus fixed, mm) of the best correlations over all shifts."""
+def turned_starts(fixed: Level, moving: Level) -> list[LinearTransform]:
+    """Starts with half turns about x, y and z, for headers that state the patient's position wrongly.
+
+    Both levels must have the same isotropic spacing along the world axes.
+    """
+    centre = _centre_mm(moving.image)
+    starts = []
+    for kept in range(3):
+        axes = [axis != kept for axis in range(3)]
+        turn = np.diag(np.where(axes, -1.0, 1.0))
+        turned = Level(*(_flipped(image, axes) for image in (moving.image, moving.seen, moving.body)))
+        for offset in _correlation_peaks(fixed, turned, 2):
+            # The turned image at p is the image at turn (p - centre) + centre.
+            starts.append(LinearTransform(turn, turn @ (offset - centre) + centre))
+    return starts
+
+
+def _flipped(image: sitk.Image, axes_xyz: list[bool]) -> sitk.Image:
+    """The image with its content mirrored along some axes, in its place."""
+    array = sitk.GetArrayFromImage(image)
+    mirrored = sitk.GetImageFromArray(np.flip(array, [2 - axis for axis in range(3) if axes_xyz[axis]]))
+    mirrored.CopyInformation(image)
+    return mirrored
+
+
+def _correlation_peaks(fixed: Level, moving: Level, count: int = _PEAKS) -> list[FloatArray]:
+    """Offsets (moving minus fixed, mm) of the ``count`` best correlations over all shifts."""
     correlation_image = sitk.MaskedFFTNormalizedCorrelation(
         _at_zero(fixed.image),
         _at_zero(moving.image),
@@ -65,7 +90,7 @@ def _correlation_peaks(fixed: Level, moving: Level) -> list[FloatArray]:
     origins = np.subtract(moving.image.GetOrigin(), fixed.image.GetOrigin())
     reach = int(np.ceil(_APART_MM / spacing[0]))
     offsets: list[FloatArray] = []
-    for _ in range(_PEAKS):
+    for _ in range(count):
         peak_zyx = np.unravel_index(int(score.argmax()), score.shape)
         if not np.isfinite(score[peak_zyx]):
             break

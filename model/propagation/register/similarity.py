@@ -14,6 +14,7 @@ from ...errors import one_line
 from . import Registration, RegistrationImage, Transform
 from .field import FieldTransform, folding_share, voxel_centres_mm
 from .grids import Level, pyramid
+from .warp import normalise_locally
 
 _SPACING_MM = 8.0
 _MIN_VOXELS = 50
@@ -21,6 +22,7 @@ _MIN_VOXELS = 50
 # detects gross failures only, and a wrong patient can pass.
 POOR_SIMILARITY = 0.6
 _FINE_MM = 4.0
+_NEIGHBOURHOOD_MM = 12.0
 # A larger share of folded voxels is no deformation of a body.
 FOLDING_LIMIT = 0.001
 
@@ -86,6 +88,25 @@ def level_similarity(transform: Transform, fixed: Level, moving: Level) -> float
     common = (fixed_body | body) & fixed_seen & seen
     hu = _at(moving.image, voxels[:, common], 1)
     return correlation(sitk.GetArrayViewFromImage(fixed.image).ravel()[common], hu)
+
+
+def level_local_similarity(transform: Transform, fixed: Level, moving: Level) -> float:
+    """Correlation of the locally normalised scans inside both bodies, -1 to 1; NaN if there is too little.
+
+    Other than `level_similarity` it compares organs and bones rather than outlines and lungs, which resemble
+    each other in wrong alignments too.
+    """
+    spacing_mm = fixed.image.GetSpacing()[0]
+    voxels = moving_voxels(transform, fixed, moving)
+    shape = sitk.GetArrayViewFromImage(fixed.image).shape
+    fixed_seen, fixed_body = (sitk.GetArrayFromImage(mask) > 0 for mask in (fixed.seen, fixed.body))
+    seen, body = (_at(mask, voxels, 0).reshape(shape) > 0 for mask in (moving.seen, moving.body))
+    hu = _at(moving.image, voxels, 1).reshape(shape).astype(np.float32)
+    sigma = _NEIGHBOURHOOD_MM / spacing_mm
+    one = normalise_locally(sitk.GetArrayFromImage(fixed.image), fixed_seen, sigma)
+    other = normalise_locally(hu, seen, sigma)
+    common = fixed_body & body & fixed_seen & seen
+    return correlation(100 * one[common], 100 * other[common])
 
 
 def moving_voxels(transform: Transform, fixed: Level, moving: Level) -> FloatArray:

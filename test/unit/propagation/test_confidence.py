@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from ...helpers.registration_scans import turn
 BASELINE = Geometry((60, 50, 40), (2.0, 2.0, 3.0), (-60.0, -50.0, -60.0))
 FOLLOWUP = Geometry((50, 50, 50), (2.5, 2.0, 2.4), (-70.0, 48.0, 55.0), (1, 0, 0, 0, -1, 0, 0, 0, -1))
 MIDDLE = [(20.0, 25.0, 30.0)]
-PLAIN = ConfidenceOptions(floor_mm=0.0, dissimilarity_mm=0.0)
+PLAIN = ConfidenceOptions(floor_mm=0.0, spread_weight=1.0, dissimilarity_mm=0.0)
 BOTH = st.sampled_from(list(Direction))
 
 
@@ -109,12 +109,31 @@ def test_dissimilar_scans_lower_confidence() -> None:
     identity = LinearTransform.identity()
     found = [
         propagate_with_confidence(MIDDLE, BASELINE, FOLLOWUP, registered(identity, similarity))[0]
-        for similarity in (0.99, 0.84, 0.36, float("nan"))
+        for similarity in (0.99, 0.84, -0.21, float("nan"))
     ]
     assert [point.confidence_mm for point in found] == pytest.approx(
-        [np.hypot(1, 2), np.hypot(1, 8), np.hypot(1, 16), 1.0]
+        [np.hypot(1, 1), np.hypot(1, 4), np.hypot(1, 11), 1.0]
     )
     assert [point.is_flagged for point in found] == [False, False, True, False]
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_ambiguity_is_measured_at_the_point_of_the_followup(direction: Direction) -> None:
+    transform = LinearTransform.translation([3.0, 4.0, 5.0])
+    asked = []
+
+    def ambiguity(points_mm: npt.ArrayLike, given: Transform) -> FloatArray:
+        assert given is transform
+        asked.append(np.asarray(points_mm))
+        return np.array([6.0, np.nan])
+
+    points = [(20.0, 25.0, 30.0), (21.0, 25.0, 30.0)]
+    source, target = grids(direction)
+    registration = replace(registered(transform), ambiguity=ambiguity)
+    found = propagate_with_confidence(points, source, target, registration, direction, None, PLAIN)
+    assert [point.confidence_mm for point in found] == pytest.approx([3.0, 8.0])
+    places = points if direction is Direction.TO_BASELINE else [point.point_zyx for point in found]
+    assert np.allclose(asked[0], FOLLOWUP.voxel_to_world(np.array(places)[:, ::-1]))
 
 
 def test_fall_backs_are_flagged_and_an_unreliable_reverse_adds_no_mm() -> None:

@@ -197,6 +197,16 @@ def test_registration_is_reproducible(
     np.testing.assert_allclose(first.moving_to_fixed(nodule_mm), second.moving_to_fixed(nodule_mm), atol=1e-4)
 
 
+def test_half_a_turn_is_found_and_flagged(thorax: RegistrationImage, nodule_mm: FloatArray) -> None:
+    """The header says supine, and the patient is prone."""
+    truth = around(thorax.geometry, turn(175.0, (0.0, 0.0, 1.0)), (0.0, 30.0, 40.0))
+    followup = followup_of(thorax, grid_like(thorax.geometry, truth, (4.0, 4.0, 5.0)), truth)
+    found = backend("rigid").register(followup, thorax)
+    assert not found.is_reliable and "half a turn" in found.warnings[0]
+    true_mm = truth.moving_to_fixed(nodule_mm)
+    assert _error_mm(found.transform.moving_to_fixed(nodule_mm), true_mm) < 2.0
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 def test_two_phases_of_breathing(backwards: bool) -> None:
     baseline, followup = (

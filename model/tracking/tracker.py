@@ -194,6 +194,8 @@ def _log_lesion(lesion: TrackedLesion, point: SeriesTimePoint) -> None:
         assert lesion.fate is not None
         log.warning("%s: %s: %s", name, fate, lesion.fate.reason)
         return
-    confidence = f" (typically within {lesion.confidence_mm:.1f} mm)" if lesion.confidence_mm is not None else ""
+    confidence = (
+        f" (typically within {lesion.confidence_mm:.1f} mm)" if lesion.confidence_mm is not None else ""
+    )
     flag = ", flagged" if lesion.is_flagged else ""
     log.info("%s: %.2f ml, %s, point %s%s%s", name, lesion.volume_ml, fate, lesion.origin, confidence, flag)

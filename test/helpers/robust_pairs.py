@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from model.case.geometry import AxisMap, FloatArray, Geometry, Vector
 from model.propagation.register import RegistrationImage
+from model.propagation.register.grids import FloatVolume
 from model.propagation.register.itk import ItkTransform, to_itk
 from model.propagation.register.warp import SmoothedScan
 
@@ -243,7 +244,7 @@ def _shown(scan: RegistrationImage, view: View, rng: np.random.Generator) -> Reg
     )
 
 
-def _with_arms(scan: RegistrationImage, hu: FloatArray) -> FloatArray:
+def _with_arms(scan: RegistrationImage, hu: FloatVolume) -> FloatVolume:
     """Cylinders of soft tissue with a bone inside, along z, that touch the body on both sides."""
     low, high = _body_ends_mm(scan)
     y_mm, x_mm = (
@@ -256,7 +257,7 @@ def _with_arms(scan: RegistrationImage, hu: FloatArray) -> FloatArray:
     return hu
 
 
-def _with_metal(scan: RegistrationImage, hu: FloatArray, rng: np.random.Generator) -> FloatArray:
+def _with_metal(scan: RegistrationImage, hu: FloatVolume, rng: np.random.Generator) -> FloatVolume:
     """Three balls of metal in the body, and streaks in the slices near them that fade with the distance."""
     body = sitk.GetArrayFromImage(_coarse_body(scan))
     places = np.argwhere(body)[rng.integers(0, np.count_nonzero(body), 3)] / body.shape * hu.shape

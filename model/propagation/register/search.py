@@ -69,7 +69,7 @@ def turned_starts(fixed: Level, moving: Level) -> list[LinearTransform]:
 def _flipped(image: sitk.Image, axes_xyz: list[bool]) -> sitk.Image:
     """The image with its content mirrored along some axes, in its place."""
     array = sitk.GetArrayFromImage(image)
-    mirrored = sitk.GetImageFromArray(np.flip(array, [2 - axis for axis in range(3) if axes_xyz[axis]]))
+    mirrored = sitk.GetImageFromArray(np.flip(array, tuple(2 - axis for axis in range(3) if axes_xyz[axis])))
     mirrored.CopyInformation(image)
     return mirrored
 

@@ -106,7 +106,8 @@ def level_local_similarity(transform: Transform, fixed: Level, moving: Level) ->
     one = normalise_locally(sitk.GetArrayFromImage(fixed.image), fixed_seen, sigma)
     other = normalise_locally(hu, seen, sigma)
     common = fixed_body & body & fixed_seen & seen
-    return correlation(100 * one[common], 100 * other[common])
+    # A contrast of 1 counts as none for HU, of which these are multiples of the local spread.
+    return correlation(100.0 * one[common].astype(np.float64), 100.0 * other[common].astype(np.float64))
 
 
 def moving_voxels(transform: Transform, fixed: Level, moving: Level) -> FloatArray:

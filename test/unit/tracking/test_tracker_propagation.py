@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -143,9 +143,12 @@ def test_failing_opposite_registration_only_affects_the_confidence() -> None:
     assert Patient().dice(result, "t2", 1) == 1
 
 
+SAME_AT_ALL_POINTS = ConfidenceOptions(ambiguity_weight=0.0)
+
+
 def test_errors_add_up_along_a_chain_until_recentred() -> None:
     def errors(topology: Topology) -> list[float]:
-        result = Patient().track(TrackingOptions(topology))
+        result = Patient().track(TrackingOptions(topology, confidence_options=SAME_AT_ALL_POINTS))
         return [result.at(name).lesion(1).confidence_mm or 0.0 for name in NAMES[1:]]
 
     once = errors(STAR)[0]
@@ -157,8 +160,10 @@ def test_errors_add_up_along_a_chain_until_recentred() -> None:
 
 @pytest.mark.parametrize("topology", [RECENTRE, RECENTRE_MASK])
 def test_errors_add_up_beyond_a_flagged_point_even_if_recentred(topology: Topology) -> None:
-    once = Patient().track(TrackingOptions(topology)).at("t1").lesion(1).confidence_mm or 0.0
-    strict = TrackingOptions(topology, confidence_options=ConfidenceOptions(flag_mm=0.9 * once))
+    plain = TrackingOptions(topology, confidence_options=SAME_AT_ALL_POINTS)
+    once = Patient().track(plain).at("t1").lesion(1).confidence_mm or 0.0
+    flagging = replace(SAME_AT_ALL_POINTS, flag_mm=0.9 * once)
+    strict = TrackingOptions(topology, confidence_options=flagging)
     result = Patient().track(strict)
     found = [result.at(name).lesion(1) for name in NAMES[1:]]
     assert [lesion.confidence_mm for lesion in found] == pytest.approx(

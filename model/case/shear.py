@@ -261,7 +261,7 @@ def _interpolated(
 ) -> npt.NDArray[np.float32]:
     import SimpleITK as sitk  # takes long to import, and few scans are sheared
 
-    from .images import to_sitk
+    from .images import image_of, to_sitk
 
     resampled = sitk.Resample(
         to_sitk(values, source),
@@ -274,4 +274,4 @@ def _interpolated(
         outside,
         sitk.sitkFloat32,
     )
-    return np.asarray(sitk.GetArrayFromImage(resampled))
+    return image_of("resampled", resampled).array  # a view, as the array may be large

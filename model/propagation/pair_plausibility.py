@@ -8,6 +8,11 @@ from collections.abc import Iterable
 from ..case.plausibility import PlausibilityKind, PlausibilityNote
 from .pair_registrations import RegistrationRecord
 
+# Two dates of one patient gave 0.89 and more after registration, other patients or body parts 0.31 to 0.88.
+_UNLIKE = 0.8
+# From here on a registration that is only a fall-back is one for another reason, e.g. a half turn.
+_ALIKE = 0.97
+
 
 def pair_notes(records: Iterable[RegistrationRecord]) -> tuple[PlausibilityNote, ...]:
     """Find the pairs that hardly overlap, or look like other patients or other parts of the body.
@@ -20,10 +25,12 @@ def pair_notes(records: Iterable[RegistrationRecord]) -> tuple[PlausibilityNote,
     """
     notes: dict[frozenset[str], PlausibilityNote] = {}
     for record in records:
-        if record.is_reliable or not math.isfinite(record.similarity):
+        similarity = record.similarity
+        is_doubtful = similarity < _UNLIKE or (not record.is_reliable and similarity < _ALIKE)
+        if not math.isfinite(similarity) or not is_doubtful:
             continue
         findings = "; ".join(dict.fromkeys(text.split(";")[0] for text in record.warnings))
-        seen = findings or f"the scans match poorly (similarity {record.similarity:.2f})"
+        seen = findings or f"the two scans match poorly after registration (similarity {similarity:.2f})"
         name = f"{record.followup} and {record.baseline}"
         expected = "scans of one patient and the same part of the body"
         notes.setdefault(

@@ -15,11 +15,13 @@ from model.case.images import read_image
 from model.case.labelmaps import label_regions
 from model.case.plausibility import PlausibilityNote, check_extent, check_scan, check_voxels
 from test.helpers.cases_on_disk import SHAPE, body
-from test.helpers.paths import SAMPLE
+from test.helpers.paths import SAMPLE, real_file
 
 GRID = Geometry(SHAPE[::-1], (2.0, 2.0, 2.5), (0.0, 0.0, 0.0))
 (CT,) = (SAMPLE / "input" / "images" / "primary-baseline-ct").glob("*.mha")
-REAL = read_image(CT)
+_WHOLE = read_image(CT)
+REAL = _WHOLE.array[::2, ::2, ::2]
+REAL_GRID = Geometry(REAL.shape[::-1], (4.0, 4.0, 4.0), (0.0, 0.0, 0.0))
 Voxels = npt.NDArray[Any]
 
 
@@ -54,18 +56,18 @@ def _like(hu: Voxels, mean: float, deviation: float) -> Voxels:
 
 @pytest.mark.parametrize("kind", NOT_HU)
 def test_what_is_no_hu_is_told(kind: str) -> None:
-    for hu, grid in ((REAL.array, REAL.geometry), (body(), GRID)):
+    for hu, grid in ((REAL, REAL_GRID), (body(), GRID)):
         (note,) = check_voxels("primary-baseline-ct", NOT_HU[kind](hu), grid)
         assert note.sentence.startswith("primary-baseline-ct: is hardly in HU: ")
         assert note.sentence.endswith("expected a CT with air near -1000 and soft tissue near 0")
 
 
 IN_HU: dict[str, Callable[[], Voxels]] = {
-    "as it is": lambda: REAL.array,
-    "padding -2000": lambda: np.where(REAL.array < -1005, -2000, REAL.array),
-    "padding -3024": lambda: np.where(REAL.array < -995, -3024, REAL.array),
-    "padding -32768": lambda: np.where(REAL.array < -995, -32_768, REAL.array),
-    "missing": lambda: np.where(REAL.array < -995, np.nan, REAL.array),
+    "as it is": lambda: REAL,
+    "padding -2000": lambda: np.where(REAL < -1005, -2000, REAL),
+    "padding -3024": lambda: np.where(REAL < -995, -3024, REAL),
+    "padding -32768": lambda: np.where(REAL < -995, -32_768, REAL),
+    "missing": lambda: np.where(REAL < -995, np.nan, REAL),
     "soft tissue": lambda: _noise(40, 12),
     "smooth tissue": lambda: _noise(60, 4).astype(np.int16),
     "fat": lambda: _noise(-100, 15),
@@ -79,8 +81,32 @@ IN_HU: dict[str, Callable[[], Voxels]] = {
 @pytest.mark.parametrize("kind", IN_HU)
 def test_what_is_hu_is_not_doubted(kind: str) -> None:
     hu = IN_HU[kind]()
-    grid = REAL.geometry if hu.shape == REAL.array.shape else Geometry((40, 30, 20), (1, 1, 1), (0, 0, 0))
+    grid = REAL_GRID if hu.shape == REAL.shape else Geometry((40, 30, 20), (1, 1, 1), (0, 0, 0))
     assert check_voxels("ct", hu, grid) == ()
+
+
+@pytest.mark.parametrize(
+    ("ct", "mask"),
+    [
+        (("lidc_0314", "lidc0314_2mm_ct.nii.gz"), ("lidc_0314", "lidc0314_2mm_mask.nii.gz")),
+        (("lidc_0314", "lidc0314_crop_ct.nii.gz"), ("lidc_0314", "lidc0314_crop_mask.nii.gz")),
+        (("opentps_4dct", "phase00_ct_2mm.nii.gz"), ("opentps_4dct", "phase00_2mm_lesion_semiauto.nii.gz")),
+        (("sts_ibsi", "STS_022", "CT_image.nii.gz"), ("sts_ibsi", "STS_022", "CT_mask.nii.gz")),
+        (("crlm", "CRLM-CT-1006_ct_half.nii.gz"), None),
+        (("totalsegmentator", "example_ct.nii.gz"), None),
+        (("elastix_lung", "3DCT_lung.mha"), None),
+    ],
+    ids=lambda names: names and names[0],
+)
+def test_real_scans_are_not_doubted(ct: tuple[str, ...], mask: tuple[str, ...] | None) -> None:
+    image = read_image(real_file(*ct))
+    scan = Scan.from_array(
+        image.array,
+        image.geometry.spacing_zyx,
+        direction=image.geometry.direction,
+        mask=read_image(real_file(*mask)).array if mask else None,
+    )
+    assert check_scan(scan, label_regions(scan.mask)) == ()
 
 
 def _grid(size: tuple[int, int, int], spacing: tuple[float, float, float]) -> tuple[PlausibilityNote, ...]:

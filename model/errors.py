@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import ClassVar
 
+_LONGEST_LINE = 1000  # characters of a message, which may quote a damaged file
+
 
 class ExitCode(IntEnum):
     """Exit codes of `process.py` and of every command."""
@@ -61,9 +63,11 @@ class OutputError(LongilesionError):
 
 
 def one_line(error: BaseException) -> str:
-    """The message of any exception as a single printable line that is never empty."""
+    """The message of any exception as a single printable line that is neither empty nor endless."""
     text = " ".join(str(error).split())
     printable = "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
     )
+    if len(printable) > _LONGEST_LINE:
+        printable = f"{printable[: _LONGEST_LINE // 2]} ... {printable[-_LONGEST_LINE // 2 :]}"
     return printable or type(error).__name__

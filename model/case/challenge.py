@@ -53,6 +53,11 @@ def _clicks_slug(slot: Slot, time_point: TimePointName) -> str:
     return f"{slot}-{time_point}-lesion-clicks"
 
 
+_IMAGE_SLUGS = frozenset(
+    slug for slot in Slot for slug in (*(_ct_slug(slot, time) for time in TimePointName), _mask_slug(slot))
+)
+
+
 def output_path(output_dir: Path, slot: Slot) -> Path:
     """Path of a follow-up scan's labelmap."""
     return output_dir / "images" / f"{slot}-followup-ct-tumor-lesion-seg" / "segmentation.mha"
@@ -96,8 +101,16 @@ def _listed_sockets(listing: Path) -> dict[str, Path]:
         entries = _SocketList.model_validate({"entries": document}).entries
     except ValidationError as error:
         raise InputError(f"{listing}: is not a list of inputs; expected {expected}") from error
-    root = listing.parent
-    return {entry.socket.slug: root / entry.socket.relative_path for entry in entries}
+    found: dict[str, Path] = {}
+    for socket in (entry.socket for entry in entries):
+        path = listing.parent / socket.relative_path
+        if found.setdefault(socket.slug, path) != path:
+            raise InputError(f"{listing}: lists {socket.slug} twice, with two paths; expected one")
+        if socket.slug in _IMAGE_SLUGS and not path_exists(path):
+            raise InputError(
+                f"{path}: is missing, but inputs.json lists it; expected the {socket.slug} there"
+            )
+    return found
 
 
 def _scans(

@@ -142,6 +142,9 @@ def _sizes(fields: dict[str, str]) -> tuple[int, ...]:
     check_sizes(sizes)
     if name := next((name for name in _GRID_FIELDS if len(fields.get(name, "")) > _LONGEST_VALUE), None):
         raise HeaderFault(f"has the field {name!r} with {len(fields[name])} characters; expected less")
+    for name in (*_SPACINGS, *_POSITIONS, *_DIRECTIONS):
+        if name in fields and not fields[name]:
+            raise HeaderFault(f"has the field {name!r} without a value; expected numbers")
     for name in _SPACINGS:
         check_spacing(name, finite_numbers(name, fields.get(name, "")))
     for name in (*_POSITIONS, *_DIRECTIONS):

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from .input_files import open_input
 _MOST_BYTES = 100_000_000
 _MOST_DIGITS = 400
 _DELIMITERS = ",;\t"
+# An escape that may be half of a letter, which no other text can hold.
+_HALF_LETTER = re.compile(r"\\u[dD][89a-fA-F]")
 # A row of its own after the last one of a table, unless a quote is open.
 _END = "\x1f"
 
@@ -87,13 +90,13 @@ def read_json(
         raise ValueError(f"{name} is no number")
 
     try:
-        return json.loads(
-            read_text(path, expected),
-            parse_constant=constant,
-            parse_float=_float,
-            parse_int=_int,
-            object_pairs_hook=_object,
+        text = read_text(path, expected)
+        document = json.loads(
+            text, parse_constant=constant, parse_float=_float, parse_int=_int, object_pairs_hook=_object
         )
+        if _HALF_LETTER.search(text):
+            json.dumps(document, ensure_ascii=False).encode("utf-8")
+        return document
     except RecursionError as error:
         raise fault(f"{path}: is not valid JSON (nested too deeply); expected {expected}") from error
     except ValueError as error:
@@ -138,7 +141,7 @@ def read_table(path: Path, expected: str) -> tuple[list[str], Iterator[TableRow]
 
     Raises:
         InputError: it cannot be read, or a column is there twice; while the rows are taken also: a quote that
-            is never closed, or more cells than columns.
+            is never closed, more cells than columns, or a last row that is cut.
     """
     text = read_text(path, expected)
     first, _, rest = text.partition("\n")
@@ -155,7 +158,7 @@ def read_table(path: Path, expected: str) -> tuple[list[str], Iterator[TableRow]
     if twice := sorted({name for name in names if name and names.count(name) > 1}):
         listed = ", ".join(map(repr, twice))
         raise InputError(f"{path}: the column {listed} appears twice; expected {expected}")
-    return names, _cells(path, names, rows)
+    return names, _cells(path, names, rows, is_ended=text.endswith(("\n", "\r")))
 
 
 def _rows(path: Path, reader: Any, expected: str) -> Iterator[tuple[int, list[str]]]:
@@ -177,10 +180,18 @@ def _rows(path: Path, reader: Any, expected: str) -> Iterator[tuple[int, list[st
             yield reader.line_num, cells
 
 
-def _cells(path: Path, names: Sequence[str], rows: Iterator[tuple[int, list[str]]]) -> Iterator[TableRow]:
+def _cells(
+    path: Path, names: Sequence[str], rows: Iterator[tuple[int, list[str]]], is_ended: bool
+) -> Iterator[TableRow]:
+    row: list[str] = list(names)
     for line, row in rows:
         if any(row[len(names) :]):
             raise InputError(
                 f"{path}: row {line}: has more cells than the header; expected {len(names)} cells in each row"
             )
         yield TableRow(line, dict(zip(names, row, strict=False)))
+    # Spreadsheets leave out last cells without a value, but end each line.
+    if len(row) < len(names) and not is_ended:
+        raise InputError(
+            f"{path}: is cut, its last row has {len(row)} cells; expected {len(names)} as in the header"
+        )

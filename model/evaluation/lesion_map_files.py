@@ -136,7 +136,10 @@ def _tracked_lesion(path: Path, patient: str, name: str, lesion: Mapping[str, An
     # A new lesion has no point in the baseline.
     is_new = "bl_point" in lesion and _is_missing(lesion["bl_point"])
     return MappedLesion(
-        () if is_new else own, ids, _scan_name(lesion.get("img_bl")), _scan_name(lesion.get("img_fu"))
+        () if is_new else own,
+        ids,
+        _scan_name(path, lesion.get("img_bl")),
+        _scan_name(path, lesion.get("img_fu")),
     )
 
 
@@ -148,9 +151,11 @@ def _is_missing(value: Any) -> bool:
     return isinstance(value, str) and value.strip().lower() in _MISSING
 
 
-def _scan_name(value: Any) -> str | None:
+def _scan_name(path: Path, value: Any) -> str | None:
     if _is_missing(value):
         return None
+    if isinstance(value, bool | list | dict) or (isinstance(value, float) and math.isinf(value)):
+        raise InputError(f"{path}: names the scan {value!r}; expected text or a number")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = str(value).strip()
@@ -249,7 +254,7 @@ def _challenge_row(path: Path, line: int, row: Mapping[str, str]) -> _Row:
     ids = _numbers(path, f"line {line}", row["lesion_id"])
     if len(ids) != 1:
         raise InputError(f"{path}: line {line} holds no lesion_id; expected a whole number from 1 on")
-    scans = (_scan_name(row.get("img_id_bl", "")), _scan_name(row.get("img_id_fu", "")))
+    scans = (_scan_name(path, row.get("img_id_bl", "")), _scan_name(path, row.get("img_id_fu", "")))
     before, after = (_centre(path, line, column, row.get(column, "")) for column in ("cog_bl", "cog_fu"))
     return _Row(ids[0], scans, before, after, is_new="cog_bl" in row and not before)
 

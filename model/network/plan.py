@@ -6,32 +6,49 @@ permuted by `transpose_forward`.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ..case.geometry import Index, Vector
+from ..case.text_files import read_json
 from ..errors import WeightsError
 
 PLANS_FILE = "plans.json"
 DEFAULT_CONFIGURATION = "3d_fullres"
 
 # Far beyond any network, so that a damaged plan is refused before memory and time are spent on it.
-_MOST_BYTES = 64 << 20
 _MOST_VOXELS = 1 << 30
 
-_Positive = Annotated[int, Field(gt=0, le=1 << 16)]
+
+def _number(value: Any) -> Any:
+    """Refuse what only looks like a number: text and truth values."""
+    if isinstance(value, str | bool):
+        raise ValueError(f"is {value!r}, expected a number")
+    return value
+
+
+_Whole = Annotated[int, BeforeValidator(_number)]
+_Positive = Annotated[_Whole, Field(gt=0, le=1 << 16)]
 _Triple = tuple[_Positive, _Positive, _Positive]
-_Kernel = Annotated[int, Field(gt=0, le=31)]
-_Stride = Annotated[int, Field(gt=0, le=64)]
-_Blocks = Annotated[int, Field(gt=0, le=100)]
+_Kernel = Annotated[_Whole, Field(gt=0, le=31)]
+_Stride = Annotated[_Whole, Field(gt=0, le=64)]
+_Blocks = Annotated[_Whole, Field(gt=0, le=100)]
 _MOST_STAGES = 16
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Finite = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +98,7 @@ class PlannedBatch:
 
 class _NormKwargs(BaseModel):
     eps: Annotated[_Finite, Field(gt=0)] = 1e-5
-    affine: bool = False
+    affine: StrictBool = False
 
 
 class _NonlinKwargs(BaseModel):
@@ -90,14 +107,14 @@ class _NonlinKwargs(BaseModel):
 
 
 class _ArchKwargs(BaseModel):
-    n_stages: Annotated[int, Field(ge=2, le=_MOST_STAGES)]
+    n_stages: Annotated[_Whole, Field(ge=2, le=_MOST_STAGES)]
     features_per_stage: list[_Positive]
     kernel_sizes: list[tuple[_Kernel, _Kernel, _Kernel]]
     strides: list[tuple[_Stride, _Stride, _Stride]]
     n_blocks_per_stage: list[_Blocks]
     n_conv_per_stage_decoder: list[_Blocks]
     conv_op: str = "torch.nn.modules.conv.Conv3d"
-    conv_bias: bool = False
+    conv_bias: StrictBool = False
     norm_op: str = "torch.nn.modules.instancenorm.InstanceNorm3d"
     norm_op_kwargs: _NormKwargs | None = None
     dropout_op: str | None = None
@@ -170,7 +187,7 @@ class _Architecture(BaseModel):
 class _Configuration(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    spacing: tuple[float, float, float]
+    spacing: tuple[_Finite, _Finite, _Finite]
     patch_size: _Triple
     normalization_schemes: list[str]
     architecture: _Architecture
@@ -217,7 +234,7 @@ class _Intensities(BaseModel):
 
 
 class _Plans(BaseModel):
-    transpose_forward: tuple[int, int, int] = (0, 1, 2)
+    transpose_forward: tuple[_Whole, _Whole, _Whole] = (0, 1, 2)
     configurations: dict[str, dict[str, Any]]
     foreground_intensity_properties_per_channel: dict[str, _Intensities]
 
@@ -278,30 +295,23 @@ def read_batch(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Planne
 def _read(path: Path, configuration: str, kind: type[_Settings]) -> tuple[_Plans, _Settings]:
     """The whole plan, and one of its configurations validated as ``kind``."""
     try:
-        plans = _Plans.model_validate(json.loads(read_settings(path)))
+        plans = _Plans.model_validate(read_settings(path, "the network's plan"))
         return plans, kind.model_validate(_resolved(path, plans.configurations, configuration))
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror}); expected the network's plan"
-        ) from error
     except ValidationError as error:
         raise WeightsError(f"{path}: {_first_fault(error, configuration)}") from error
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: is not valid JSON ({error}); expected the network's plan") from error
 
 
-def read_settings(path: Path) -> str:
-    """Read a model's JSON file as text.
+def read_settings(path: Path, expected: str) -> Any:
+    """Read a model's JSON file.
+
+    Args:
+        path: the file.
+        expected: what it should be, with which errors end.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not UTF-8, or far larger than any such file.
+        WeightsError: it cannot be read, is no JSON, or far larger than any such file.
     """
-    with path.open("rb") as file:
-        text = file.read(_MOST_BYTES + 1)
-    if len(text) > _MOST_BYTES:
-        raise ValueError(f"it is larger than {_MOST_BYTES} bytes")
-    return text.decode("utf-8")
+    return read_json(path, expected, allow_nan=True, fault=WeightsError)
 
 
 def _first_fault(error: ValidationError, configuration: str) -> str:

@@ -7,7 +7,7 @@ The layout is the published one: `plans.json`, `dataset.json`, `fold_N/checkpoin
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..case.input_files import path_exists
 from ..errors import WeightsError
 from .checkpoint_file import check_total, read_checkpoint
 from .encoding import HeatMap
@@ -29,6 +30,8 @@ from .input_variants import (
 )
 from .plan import PLANS_FILE, Plan, read_plan, read_settings
 from .resenc_unet import ResEncUNet, canonical_state
+
+log = logging.getLogger(__name__)
 
 DATASET_FILE = "dataset.json"
 MOUNTED_WEIGHTS = Path("/opt/ml/model")
@@ -77,16 +80,24 @@ class WeightsManifest:
 
     @property
     def notice(self) -> str | None:
-        """Notice for all users of the model, from its `dataset.json`; None if there is none."""
-        try:
-            document = json.loads(read_settings(self.folder / DATASET_FILE))
-        except (OSError, ValueError, RecursionError):
-            return None  # the file is not needed for inference
-        notice = document.get("notice") if isinstance(document, dict) else None
-        if not isinstance(notice, str) or not notice.strip():
+        """Notice for all users of the model, from its `dataset.json`; None if there is none.
+
+        The file is not needed for inference: if it is damaged, the notice says so.
+        """
+        path = self.folder / DATASET_FILE
+        if not path_exists(path):
             return None
+        try:
+            document = read_settings(path, "a data set with an optional 'notice'")
+            given = document.get("notice") if isinstance(document, dict) else document
+            notice = "" if given is None else given
+        except WeightsError as error:
+            notice = None
+            log.debug("", exc_info=error)
+        if not isinstance(notice, str):
+            return f"{DATASET_FILE} cannot be read; the model may have a notice for its users"
         printable = "".join(letter if letter.isprintable() else " " for letter in notice[:_LONGEST_NOTICE])
-        return " ".join(printable.split())
+        return " ".join(printable.split()) or None
 
     def hashes(self, digest: Callable[[Path], str] = sha256) -> dict[str, str]:
         """SHA-256 of the plan and of every fold, by path relative to the folder.

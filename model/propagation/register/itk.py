@@ -33,6 +33,19 @@ _SAMPLED_MM = 4.0
 _STILL_MM = 1e-3
 # A matrix that shrinks volumes below this share has no useful inverse.
 _MIN_DETERMINANT = 1e-3
+# Of ITK's three-dimensional transforms.
+_PARAMETERS = {
+    "AffineTransform": 12,
+    "ComposeScaleSkewVersor3DTransform": 12,
+    "Euler3DTransform": 6,
+    "ScaleSkewVersor3DTransform": 15,
+    "ScaleTransform": 3,
+    "ScaleVersor3DTransform": 9,
+    "Similarity3DTransform": 7,
+    "TranslationTransform": 3,
+    "VersorRigid3DTransform": 6,
+    "VersorTransform": 3,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,9 +117,22 @@ def from_itk(itk: sitk.Transform) -> Transform:
         return LinearTransform.identity() if total is None else total
     if isinstance(itk, sitk.DisplacementFieldTransform):
         return from_field(itk.GetDisplacementField())
+    _check_parameters(itk)
+    return _linear(itk) if itk.IsLinear() else ItkTransform(itk)
+
+
+def _check_parameters(itk: sitk.Transform) -> None:
+    """Check a transform before anything is done with it: ITK reads beyond the end of too few parameters.
+
+    Raises:
+        ValueError: it has another number of parameters than its class, or they are not finite.
+    """
+    expected, given = _PARAMETERS.get(itk.GetName()), itk.GetNumberOfParameters()
+    if expected is not None and given != expected:
+        raise ValueError(f"has a {itk.GetName()} with {given} parameters; expected {expected}")
     if not np.isfinite([*itk.GetParameters(), *itk.GetFixedParameters()]).all():
         raise ValueError("has parameters that are NaN or infinite; expected finite ones")
-    return _linear(itk) if itk.IsLinear() else ItkTransform(itk)
+    itk.TransformPoint((0.0, 0.0, 0.0))  # ITK refuses the grid of a spline only now
 
 
 def from_field(image: sitk.Image) -> FieldTransform:
@@ -122,7 +148,8 @@ def from_field(image: sitk.Image) -> FieldTransform:
             f"has {values} values per voxel (size {size}); expected a 3-D image of displacements, "
             "three values x, y, z in LPS mm per voxel"
         )
-    u = sitk.GetArrayFromImage(image).astype(np.float32)
+    with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, and is refused
+        u = sitk.GetArrayFromImage(image).astype(np.float32)
     if not np.isfinite(u).all():
         raise ValueError("has displacements that are NaN or infinite; expected finite ones")
     return FieldTransform(LinearTransform.identity(), u, image_geometry(image))

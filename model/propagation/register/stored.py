@@ -10,6 +10,7 @@ A folder holds one file per pair, named ``FIXED_to_MOVING`` by the scans' names 
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from pathlib import Path
 
@@ -37,6 +38,8 @@ _EXPECTED = (
     f"({', '.join(IMAGE_SUFFIXES)})"
 )
 _LINK = "_to_"
+_TEXT_SUFFIXES = (".tfm", ".txt")
+_TEXT_FIELDS = ("FixedParameters", "Parameters")
 
 
 class StoredBackend:
@@ -97,14 +100,43 @@ def read_transform(path: Path) -> Transform:
     try:
         if path.name.lower().endswith(IMAGE_SUFFIXES):
             return from_field(read_vectors(path))
-        with open_input(path, _EXPECTED):
-            pass  # no folder, pipe or device
+        with open_input(path, _EXPECTED) as file:  # no folder, pipe or device
+            if path.suffix.lower() in _TEXT_SUFFIXES:
+                _check_text(file.read())
         with library_path(path, path.suffix.lower()) as name, captured_library_text():
             return from_itk(sitk.ReadTransform(name))
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # the latter: ITK's message quotes damaged names
         raise InputError(f"{path}: cannot be read ({_reason(error)}); expected {_EXPECTED}") from error
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _check_text(content: bytes) -> None:
+    """Check the fields of ITK's text format, which ITK reads up to the first word that is no number.
+
+    Raises:
+        ValueError: a word is no finite number, or a transform does not have each of its fields once.
+    """
+    fields: list[list[str]] = []
+    for line in content.decode("utf-8", "replace").split("\n"):
+        name, _, values = line.strip().partition(":")
+        if name == "Transform":
+            fields.append([])
+        elif name in _TEXT_FIELDS and fields:
+            fields[-1].append(name)
+            if wrong := next((word for word in values.split(" ") if word and not _is_number(word)), None):
+                raise ValueError(f"has {wrong[:40]!r} in its {name}; expected finite numbers")
+    for names in fields:
+        if names and sorted(names) != sorted(_TEXT_FIELDS):
+            wanted = " and ".join(_TEXT_FIELDS)
+            raise ValueError(f"has a transform with {' and '.join(names)}; expected one {wanted} each")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return word.isascii() and "_" not in word and math.isfinite(float(word))
+    except ValueError:
+        return False
 
 
 def save_transform(path: Path, transform: Transform, fixed: Geometry | None = None) -> None:

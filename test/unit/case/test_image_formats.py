@@ -15,6 +15,7 @@ import pytest
 import SimpleITK as sitk
 
 from model.case.images import read_geometry, read_image
+from model.errors import InputError
 
 SHAPE = (3, 4, 5)
 DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
@@ -268,3 +269,12 @@ def test_names_of_any_bytes(tmp_path: Path, name: bytes) -> None:
     path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))
     shutil.move(tmp_path / "whole.mha", path)
     assert_read_as_itk(path, itk)
+
+
+@pytest.mark.parametrize("field", ["ElementSpacing", "Offset", "TransformMatrix"])
+def test_a_meta_header_with_an_empty_field(tmp_path: Path, field: str) -> None:
+    written(tmp_path / "ct.mha", voxels())
+    head, _, rest = (tmp_path / "ct.mha").read_bytes().partition(f"{field} = ".encode())
+    (tmp_path / "ct.mha").write_bytes(head + f"{field} = ".encode() + rest[rest.index(b"\n") :])
+    with pytest.raises(InputError, match=f"'{field}' without a value"):
+        read_image(tmp_path / "ct.mha")

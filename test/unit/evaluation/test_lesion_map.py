@@ -166,6 +166,7 @@ def test_the_plain_csv(tmp_path: Path) -> None:
         ("a.json", "[1]", "not a dictionary of patients"),
         ("a.json", '{"p": [3]}', "no dictionary of lesions"),
         ("a.json", '{"p": {"x": {}}}', "not a lesion id"),
+        ("a.json", '{"p": {"1": {"img_fu": [1]}}}', "names the scan"),
         ("a.json", '{"p": {"1": {"merged_lesions": [1.5]}}}', "not a lesion id"),
         ("a.json", '{"p": {"70000": {}}}', "expected 1 to 65535"),
         ("a.csv", "a,b\n1,2\n", "has the columns a, b"),

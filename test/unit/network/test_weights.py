@@ -189,15 +189,19 @@ def test_the_notice_of_the_shipped_weights_is_logged_once(caplog: pytest.LogCapt
     assert [record.getMessage() for record in caplog.records].count(warning) == 1
 
 
+DAMAGED = "dataset.json cannot be read; the model may have a notice for its users"
+
+
 @pytest.mark.parametrize(
     ("text", "notice"),
     [
         (json.dumps({"notice": "research\n  only"}), "research only"),
         (json.dumps({"notice": ""}), None),
-        (json.dumps({"notice": 3}), None),
+        (json.dumps({"notice": None}), None),
+        (json.dumps({"notice": 3}), DAMAGED),
         (json.dumps({"labels": {}}), None),
-        ("[]", None),
-        ("{broken", None),
+        ("[]", DAMAGED),
+        ("{broken", DAMAGED),
         (None, None),
     ],
 )

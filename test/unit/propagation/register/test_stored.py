@@ -230,3 +230,45 @@ def test_invalid_names_are_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         save_transform(tmp_path / "file" / "a.h5", linear())
+
+
+RIGID = """#Insight Transform File V1.0
+#Transform 0
+Transform: Euler3DTransform_double_3_3
+Parameters: 0.1 0.2 0.3 4 5 6
+FixedParameters: 1 2 3 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("4 5 6", "4 5", "with 5 parameters; expected 6"),
+        ("4 5 6", "4 5 6 7", "with 7 parameters; expected 6"),
+        ("4 5 6", "4 x 6", "'x' in its Parameters"),
+        ("4 5 6", "4 5\xa06", "in its Parameters"),
+        ("1 2 3 0", "1 nan 3 0", "'nan' in its FixedParameters"),
+        ("Parameters: 0.1 0.2 0.3 4 5 6\n", "", "with FixedParameters; expected"),
+        ("FixedParameters: 1 2 3 0\n", "", "with Parameters; expected"),
+        ("FixedParameters", "Parameters", "with Parameters and Parameters; expected"),
+        ("Euler3D", "Eul\xff3D", "cannot be read"),
+    ],
+)
+def test_damaged_fields_of_the_text_format(tmp_path: Path, old: str, new: str, says: str) -> None:
+    """ITK reads numbers up to the first word that is none, and takes what is missing for the identity."""
+    path = tmp_path / "a.tfm"
+    path.write_text(RIGID)
+    assert read_transform(path).fixed_to_moving([[1.0, 2.0, 3.0]]).ravel() == pytest.approx((5.0, 7.0, 9.0))
+    path.write_text(RIGID.replace(old, new), encoding="latin-1")
+    with pytest.raises(InputError, match=f"a.tfm: .*{says}"):
+        read_transform(path)
+
+
+def test_a_spline_with_an_impossible_grid(tmp_path: Path) -> None:
+    image = sitk.Image(6, 6, 6, sitk.sitkFloat32)
+    sitk.WriteTransform(sitk.BSplineTransformInitializer(image, (2, 2, 2)), str(tmp_path / "a.tfm"))
+    text = (tmp_path / "a.tfm").read_text()
+    start = text.index("FixedParameters: ") + len("FixedParameters: ")
+    (tmp_path / "a.tfm").write_text(f"{text[:start]}1e300{text[start + 1 :]}")
+    with pytest.raises(InputError, match=r"a.tfm: cannot be read"):
+        read_transform(tmp_path / "a.tfm")

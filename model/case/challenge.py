@@ -91,7 +91,8 @@ def _existing_sockets(input_dir: Path) -> dict[str, Path]:
                 candidates[image] = input_dir / "images" / image
                 candidates[clicks] = input_dir / f"{clicks}.json"
             candidates[_mask_slug(slot)] = input_dir / "images" / _mask_slug(slot)
-    return {slug: path for slug, path in candidates.items() if path_exists(path)}
+    # A link that leads nowhere is a fault, not a missing file.
+    return {slug: path for slug, path in candidates.items() if path_exists(path) or path.is_symlink()}
 
 
 def _listed_sockets(listing: Path) -> dict[str, Path]:

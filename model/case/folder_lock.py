@@ -33,15 +33,27 @@ def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        handle = _opened(folder)
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise OutputError(f"{folder}: cannot be used ({reason}); expected a writable folder") from error
+    if handle is None:
+        yield
+        return
     try:
         _lock(handle, folder, wait)
         yield
     finally:
         os.close(handle)  # which releases the lock
+
+
+def _opened(folder: Path) -> int | None:
+    """Open a folder; None for one that may be written to but not listed."""
+    try:
+        return os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError as error:
+        _log_without(folder, error)
+        return None
 
 
 def _lock(handle: int, folder: Path, wait: bool) -> None:

@@ -145,9 +145,7 @@ def _prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold anything
             stream.reconfigure(errors="backslashreplace")
-    # stdout is None if the shell has closed it; logs must not go to stderr then.
-    handler = _StdoutLog(sys.stdout) if sys.stdout is not None else logging.NullHandler()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StdoutLog(sys.stdout)])
     # Patches are cut next to the network's threads: threads that wait must not spin on the others' cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # numexpr, which blosc2 imports, logs an INFO line on import.
@@ -165,6 +163,9 @@ def _open_closed_streams() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed at the start of Python
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
 def _wait_for(worker: Thread) -> int | None:

@@ -111,6 +111,13 @@ def test_bad_image_ends_with_2(name: str, case: CaseOnDisk) -> None:
     assert_refused(case.run(), 2, *words)
 
 
+def test_a_link_that_leads_nowhere_is_no_missing_file(case: CaseOnDisk) -> None:
+    clicks = case.folder / CLICKS
+    clicks.unlink()
+    clicks.symlink_to("elsewhere.json")
+    assert_refused(case.run(), 2, CLICKS, "expected")
+
+
 def _points(*points: dict[str, object]) -> str:
     return json.dumps({"points": points})
 

@@ -56,11 +56,13 @@ def _tried(
     output.mkdir(parents=True)
     ended = run_child(command.arguments(output), place / "logs", before=before)
     found = faults_of_streams(ended)
-    if ended.code:
+    is_result_lost = before is _fill_stdout and command.name == "evaluate"  # which prints it
+    if ended.code != (5 if is_result_lost else 0):
         found.append(f"exit code {ended.code}: {ended.stderr[-300:]}")
     found += [f"half-written: {name}" for name in broken_files(output)]
     found += [f"left behind: {name}" for name in temporary_files(output)]
-    found += [f"differs: {name}" for name in differences(output, reference)]
+    if not is_result_lost:
+        found += [f"differs: {name}" for name in differences(output, reference)]
     return Trial(f"{command.name}: {name}, exit code {ended.code}", tuple(found))
 
 

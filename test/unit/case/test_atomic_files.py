@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from model.case.atomic_files import atomic_write, write_text
+from model.case.atomic_files import (
+    TEMPORARY_PREFIX,
+    atomic_write,
+    discard_unfinished_files,
+    remove_partial_files,
+    write_text,
+)
 from model.errors import OutputError
 
 
@@ -38,3 +44,26 @@ def test_a_folder_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         write_text(tmp_path / "file" / "a", "")
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "mine.txt", tmp_path / "output.txt"
+    target.write_text("mine")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert target.read_text() == "mine" and not link.is_symlink() and link.read_text() == "new"
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f"{TEMPORARY_PREFIX}abc.mha").touch()
+    (tmp_path / "kept.mha").touch()
+    remove_partial_files(tmp_path, tmp_path / "missing")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.mha"]
+
+
+def test_a_signal_removes_what_is_being_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"), atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        discard_unfinished_files()
+        assert not temporary.exists()
+    assert list(tmp_path.iterdir()) == []

@@ -84,6 +84,18 @@ def test_file_systems_without_locks_are_used_without(
     assert "cannot be locked against a second run (not here)" in caplog.text
 
 
+def test_a_folder_that_cannot_be_listed_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.open", refuse)
+    with caplog.at_level(logging.INFO, folder_lock.__name__), locked_folder(tmp_path):
+        pass
+    assert "cannot be locked" in caplog.text
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"file/output: cannot be used .*; expected a writable folder"):

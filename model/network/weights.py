@@ -89,7 +89,7 @@ class WeightsManifest:
             return None
         try:
             document = read_settings(path, "a data set with an optional 'notice'")
-            given = document.get("notice") if isinstance(document, dict) else document
+            given = document.get("notice") if isinstance(document, dict) else False
             notice = "" if given is None else given
         except WeightsError as error:
             notice = None

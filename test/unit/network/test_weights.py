@@ -201,6 +201,7 @@ DAMAGED = "dataset.json cannot be read; the model may have a notice for its user
         (json.dumps({"notice": 3}), DAMAGED),
         (json.dumps({"labels": {}}), None),
         ("[]", DAMAGED),
+        ("null", DAMAGED),
         ("{broken", DAMAGED),
         (None, None),
     ],

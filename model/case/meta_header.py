@@ -67,7 +67,7 @@ _PATTERN = re.compile(r"%0?[0-9]*[du]")
 
 def is_meta_image(start: bytes) -> bool:
     """Tell a MetaImage by the first bytes of its file: at most `HEADER_BYTES`, at least the header."""
-    has_size = re.search(rb"(?m)^\s*NDims\s*[=:]", start) is not None
+    has_size = re.search(rb"(?m)^[ \t]*NDims[ \t]*[=:]", start) is not None
     return has_size and _START.match(start) is not None and _LAST_FIELD.encode() in start
 
 

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from zlib_ng import zlib_ng
 
 from ..errors import InputError
+from .file_kinds import other_kind
 from .geometry import Geometry
 from .input_files import open_input, plain_folder
 from .library_text import captured_library_text
@@ -31,26 +32,6 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 _SMALLEST_DETERMINANT = 1e-3
 _LARGEST_SPACING_MM = 1e5
 
-# Files that are taken for images by mistake, by their first bytes.
-_OTHER_FILES = (
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"II*\0", "a TIFF file"),
-    (b"MM\0*", "a TIFF file"),
-    (b"\x89HDF", "an HDF5 file"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"%PDF", "a PDF document"),
-    (b"7z\xbc\xaf", "a 7z archive"),
-    (b"BZh", "compressed by bzip2"),
-    (b"\xfd7zXZ", "compressed by xz"),
-    (b"\x28\xb5\x2f\xfd", "compressed by Zstandard"),
-    (b"<!DO", "a web page"),
-    (b"<htm", "a web page"),
-    (b"<?xm", "an XML document"),
-    (b"# vtk", "a VTK file"),
-    (b"{", "a JSON document"),
-)
 _COMPONENT_TYPES = {
     sitk.sitkInt8: np.int8,
     sitk.sitkUInt8: np.uint8,
@@ -62,6 +43,17 @@ _COMPONENT_TYPES = {
     sitk.sitkUInt64: np.uint64,
     sitk.sitkFloat32: np.float32,
     sitk.sitkFloat64: np.float64,
+    # One number per voxel, which some programs store as a vector of one.
+    sitk.sitkVectorInt8: np.int8,
+    sitk.sitkVectorUInt8: np.uint8,
+    sitk.sitkVectorInt16: np.int16,
+    sitk.sitkVectorUInt16: np.uint16,
+    sitk.sitkVectorInt32: np.int32,
+    sitk.sitkVectorUInt32: np.uint32,
+    sitk.sitkVectorInt64: np.int64,
+    sitk.sitkVectorUInt64: np.uint64,
+    sitk.sitkVectorFloat32: np.float32,
+    sitk.sitkVectorFloat64: np.float64,
 }
 
 
@@ -114,20 +106,19 @@ def _promises(path: Path, start: bytes, size: int) -> StoredImage:
     content = _unpacked(start) if gzipped else start
     if is_nrrd(content) and not gzipped:
         return read_nrrd_header(path, content)
-    is_named_so = path.name.lower().endswith((".nii", ".nii.gz")) and len(content) >= NIFTI_BYTES
-    if is_nifti(content) or (is_named_so and not _other_kind(content)):
+    if is_nifti(content):
         return read_nifti_header(path, content, gzipped, size)
     if path.suffix.lower() == ".img" and (header := _header_of(path)) is not None:
         return read_stored(header)
     if is_meta_image(content) and not gzipped:
         return read_meta_header(path, content)
-    kind = _other_kind(content)
     if gzipped and not content:
-        raise HeaderFault(f"is truncated or corrupt, its gzip stream has no start; expected {EXPECTED_IMAGE}")
-    if gzipped and (is_nrrd(content) or is_meta_image(content) or kind):
+        raise HeaderFault(f"is empty, truncated or corrupt within gzip; expected {EXPECTED_IMAGE}")
+    if gzipped and (is_nrrd(content) or is_meta_image(content)):
         raise HeaderFault(f"is compressed by gzip as a whole; expected it unpacked, {EXPECTED_IMAGE}")
-    if kind:
-        raise HeaderFault(f"is {kind}; expected {EXPECTED_IMAGE}")
+    if kind := other_kind(content):
+        within = " within gzip" if gzipped and not content.startswith(_GZIP) else ""
+        raise HeaderFault(f"is {kind}{within}; expected {EXPECTED_IMAGE}")
     raise HeaderFault(f"cannot be read as an image (its format is unknown); expected {EXPECTED_IMAGE}")
 
 
@@ -143,13 +134,6 @@ def _unpacked(start: bytes) -> bytes:
     except InflateError:
         pass
     return content
-
-
-def _other_kind(start: bytes) -> str | None:
-    """Name the kind of a file that is no image of the known formats, None if it is unknown."""
-    if start[128:132] == b"DICM" or start[:4] in (b"\x08\0\x05\0", b"\x08\0\x08\0", b"\x02\0\0\0"):
-        return "a DICOM file, one slice of a series"
-    return next((kind for signature, kind in _OTHER_FILES if start.startswith(signature)), None)
 
 
 def _header_of(path: Path) -> Path | None:
@@ -195,11 +179,8 @@ def _checked_size(path: Path, sizes: Sequence[int]) -> tuple[int, int, int]:
     while len(size) > 3 and size[-1] == 1:
         size = size[:-1]
     if len(size) != 3:
-        kind = " series" if len(size) == 4 else ""
-        raise InputError(
-            f"{path}: is {len(size)}-dimensional{kind} (size {'x'.join(map(str, size))}); "
-            f"expected {EXPECTED_IMAGE}"
-        )
+        kind = "a 4-dimensional series" if len(size) == 4 else f"{len(size)}-dimensional"
+        raise InputError(f"{path}: is {kind} (size {'x'.join(map(str, size))}); expected {EXPECTED_IMAGE}")
     x, y, z = size
     return (x, y, z)
 
@@ -240,5 +221,6 @@ def itk_reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    chosen = next((line for line in reversed(lines) if "ERROR" in line or "Error" in line), lines[-1])
+    signs = ("[nrrd]", "ERROR", "Error")  # the first one that is there names the cause
+    chosen = next((line for sign in signs for line in reversed(lines) if sign in line), lines[-1])
     return chosen.split("): ")[-1][:160]

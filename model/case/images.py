@@ -128,7 +128,8 @@ def _rescaled(path: Path, stored: StoredImage, values: Array) -> Array:
     floats = values.astype(stored.value_type, copy=False)
     for start in range(0, floats.size, _RESCALED_AT_ONCE):
         part = floats[start : start + _RESCALED_AT_ONCE]
-        part[:] = part.astype(np.float64) * slope + intercept
+        with np.errstate(over="ignore"):  # to infinity, which is told of with the voxels
+            part[:] = part.astype(np.float64) * slope + intercept
     return floats
 
 

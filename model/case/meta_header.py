@@ -21,6 +21,7 @@ from .stored_image import (
     check_sizes,
     check_spacing,
     finite_numbers,
+    unit_notes,
     whole_number,
     whole_numbers,
 )
@@ -43,14 +44,14 @@ _LAST_FIELD = "ElementDataFile"
 _POSITIONS = ("Offset", "Position", "Origin")
 _DIRECTIONS = ("TransformMatrix", "Rotation", "Orientation")
 _SPACINGS = ("ElementSpacing", "ElementSize")
+_BYTE_ORDERS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 # The fields that ITK needs for the grid; the others say where the voxels are.
 _GRID_FIELDS = (
     "ObjectType",
     "ObjectSubType",
     "NDims",
     "BinaryData",
-    "BinaryDataByteOrderMSB",
-    "ElementByteOrderMSB",
+    *_BYTE_ORDERS,
     *_DIRECTIONS,
     *_POSITIONS,
     "AnatomicalOrientation",
@@ -60,15 +61,19 @@ _GRID_FIELDS = (
     "ElementNumberOfChannels",
     "ElementType",
 )
+# Which ITK ignores, with the values that change nothing.
+_INTENSITY = {"ElementToIntensityFunctionSlope": "1", "ElementToIntensityFunctionOffset": "0"}
 _LONGEST_VALUE = 400  # MetaIO has room for 500
-_START = re.compile(rb"\s*[A-Za-z][A-Za-z0-9_ \t]*[=:]")
-_PATTERN = re.compile(r"%0?[0-9]*[du]")
+_PATTERN = re.compile(r"%0?[0-9]*[diu]")
 
 
 def is_meta_image(start: bytes) -> bool:
-    """Tell a MetaImage by the first bytes of its file: at most `HEADER_BYTES`, at least the header."""
-    has_size = re.search(rb"(?m)^[ \t]*NDims[ \t]*[=:]", start) is not None
-    return has_size and _START.match(start) is not None and _LAST_FIELD.encode() in start
+    """Tell a MetaImage by the first bytes of its file: at most `HEADER_BYTES`, at least the header.
+
+    As MetaIO, it takes any text for the lines in front of the field ``NDims``.
+    """
+    size = re.search(rb"(?m)^[ \t]*NDims[ \t]*[=:]", start)
+    return size is not None and b"\0" not in start[: size.start()] and _LAST_FIELD.encode() in start
 
 
 def read_meta_header(path: Path, start: bytes) -> StoredImage:
@@ -87,9 +92,9 @@ def read_meta_header(path: Path, start: bytes) -> StoredImage:
             raise HeaderFault(f"has no field {name!r}; expected a MetaImage header")
     sizes = _sizes(fields)
     stored_type = fields["ElementType"]
-    if stored_type not in _TYPES:
+    code = _TYPES.get(stored_type.removesuffix("_ARRAY"))  # which older programs append
+    if code is None:
         raise HeaderFault(f"has voxels of type {stored_type[:40]!r}; expected one number per voxel")
-    order = ">" if _is_true(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
     channels = whole_number("ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"))
     check_sizes((channels,))
     encoding = Encoding.RAW
@@ -100,7 +105,7 @@ def read_meta_header(path: Path, start: bytes) -> StoredImage:
     return StoredImage(
         sizes=(channels, *sizes) if channels > 1 else sizes,
         channels=channels,
-        dtype=np.dtype(order + _TYPES[stored_type]),
+        dtype=np.dtype(_order(fields) + code),
         encoding=encoding,
         parts=_parts(path, fields, start, end, sizes, encoding),
         header=_grid_header(fields),
@@ -122,15 +127,26 @@ def _fields(start: bytes) -> tuple[dict[str, str], int]:
         if sign is None:
             continue
         name, value = line[: sign.start()].strip(), line[sign.end() :].strip()
+        if name in _GRID_FIELDS and fields.get(name, value) != value:
+            raise HeaderFault(f"has the field {name!r} twice; expected it once")
         fields[name] = value
         if name == _LAST_FIELD:
+            if "\0" in value:
+                raise HeaderFault(f"has no line break after the field {_LAST_FIELD!r}; expected a MetaImage")
             return fields, min(position, len(start))
     raise HeaderFault(f"has no field {_LAST_FIELD!r} in its first {HEADER_BYTES} bytes; expected a MetaImage")
 
 
-def _is_true(fields: dict[str, str], *names: str, default: bool = False) -> bool:
-    values = [fields[name][:1] for name in names if name in fields]
-    return any(value in ("T", "t", "1") for value in values) if values else default
+def _is_true(fields: dict[str, str], name: str, default: bool = False) -> bool:
+    return fields[name][:1] in ("T", "t", "1") if name in fields else default
+
+
+def _order(fields: dict[str, str]) -> str:
+    """Byte order of the voxels, as numpy writes it."""
+    orders = {_is_true(fields, name) for name in _BYTE_ORDERS if name in fields}
+    if len(orders) > 1:
+        raise HeaderFault(f"has two byte orders in {' and '.join(map(repr, _BYTE_ORDERS))}; expected one")
+    return ">" if True in orders else "<"
 
 
 def _sizes(fields: dict[str, str]) -> tuple[int, ...]:
@@ -143,12 +159,16 @@ def _sizes(fields: dict[str, str]) -> tuple[int, ...]:
     if name := next((name for name in _GRID_FIELDS if len(fields.get(name, "")) > _LONGEST_VALUE), None):
         raise HeaderFault(f"has the field {name!r} with {len(fields[name])} characters; expected less")
     for name in (*_SPACINGS, *_POSITIONS, *_DIRECTIONS):
-        if name in fields and not fields[name]:
+        if name not in fields:
+            continue
+        values = finite_numbers(name, fields[name])
+        count = dimension * dimension if name in _DIRECTIONS else dimension
+        if not values:
             raise HeaderFault(f"has the field {name!r} without a value; expected numbers")
-    for name in _SPACINGS:
-        check_spacing(name, finite_numbers(name, fields.get(name, "")))
-    for name in (*_POSITIONS, *_DIRECTIONS):
-        finite_numbers(name, fields.get(name, ""))
+        if len(values) < count:
+            raise HeaderFault(f"has {len(values)} numbers in the field {name!r}; expected {count}")
+        if name in _SPACINGS:
+            check_spacing(name, values)
     return sizes
 
 
@@ -157,7 +177,9 @@ def _parts(
 ) -> tuple[VoxelPart, ...]:
     header_size = whole_number("HeaderSize", fields.get("HeaderSize", "0"))
     length = whole_number("CompressedDataSize", fields.get("CompressedDataSize", "0")) or None
-    if header_size < -1 or (length or 1) < 0 or (header_size == -1 and encoding is not Encoding.RAW):
+    if (length or 1) < 0:
+        raise HeaderFault(f"has the field 'CompressedDataSize' with {length}; expected a number of bytes")
+    if header_size < -1 or (header_size == -1 and encoding is not Encoding.RAW):
         raise HeaderFault(f"has the field 'HeaderSize' with {header_size}; expected a number of bytes")
     offset = None if header_size == -1 else header_size
     name = fields[_LAST_FIELD]
@@ -214,11 +236,13 @@ def _grid_header(fields: dict[str, str]) -> bytes:
 
 
 def _notes(fields: dict[str, str]) -> tuple[str, ...]:
-    slope = finite_numbers("slope", fields.get("ElementToIntensityFunctionSlope", "1") or "1")
-    offset = finite_numbers("offset", fields.get("ElementToIntensityFunctionOffset", "0") or "0")
-    if slope[:1] == (1.0,) and offset[:1] == (0.0,):
-        return ()
-    return (
-        f"the header has an intensity function (slope {slope[0]:g}, offset {offset[0]:g}), which ITK and "
-        "other programs ignore; the stored values are taken",
+    (slope, *_), (offset, *_) = (
+        finite_numbers(name, fields.get(name, "") or default) for name, default in _INTENSITY.items()
     )
+    notes = unit_notes(fields.get("DistanceUnits", "").split())
+    if (slope, offset) != (1.0, 0.0):
+        notes += (
+            f"the header has an intensity function (slope {slope:g}, offset {offset:g}), which ITK and "
+            "other programs ignore; the stored values are taken",
+        )
+    return notes

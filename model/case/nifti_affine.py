@@ -1,4 +1,4 @@
-"""Sheared affines of NIfTI files, which SimpleITK refuses, or replaces by a rotation without a word.
+"""Positions in NIfTI files: those that programs read differently, and sheared ones, which SimpleITK refuses.
 
 A NIfTI header holds up to two positions: the sform, any affine, and the qform, a rotation. SimpleITK 2.5
 passes over a sheared sform: it reads the qform if there is one, and fails otherwise.
@@ -16,9 +16,9 @@ from .stored_image import StoredImage
 
 _HEADER = np.dtype(
     {
-        "names": ["size", "dim", "pixdim", "units", "qform", "sform", "quaternion", "rows"],
-        "formats": ["i4", "8i2", "8f4", "u1", "i2", "i2", "3f4", "(3,4)f4"],
-        "offsets": [0, 40, 76, 123, 252, 254, 256, 280],
+        "names": ["size", "dim", "pixdim", "units", "qform", "sform", "quaternion", "offset", "rows"],
+        "formats": ["i4", "8i2", "8f4", "u1", "i2", "i2", "3f4", "3f4", "(3,4)f4"],
+        "offsets": [0, 40, 76, 123, 252, 254, 256, 268, 280],
         "itemsize": 348,
     }
 )
@@ -27,13 +27,19 @@ _SCANNER = 1  # code of a position in the scanner; larger ones are those of othe
 _MM_PER_UNIT = {1: 1e3, 3: 1e-3}  # metres and microns; everything else is mm, as SimpleITK has it
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 # SimpleITK refuses less than this; what is finer is rounding of 32-bit numbers.
-_ORTHOGONAL_COSINE = 1e-4
+ORTHOGONAL_COSINE = 1e-4
+# Of the smallest spacing: closer positions are one, written twice.
+_SAME_POSITION = 0.5
+_NO_POSITION = (
+    "has neither qform nor sform, so that its orientation is unknown; its axes are taken for those of LPS, "
+    "as by ITK, while other programs take them for those of RAS or LAS"
+)
 
 
 def is_sheared_nifti(path: Path, geometry: Geometry) -> bool:
     """True if SimpleITK cannot write this grid to a file of this name."""
     is_nifti_name = path.name.lower().endswith((".nii", ".nii.gz"))
-    return is_nifti_name and geometry.largest_cosine > _ORTHOGONAL_COSINE
+    return is_nifti_name and geometry.largest_cosine > ORTHOGONAL_COSINE
 
 
 def sheared_nifti_grid(stored: StoredImage) -> tuple[Geometry | None, tuple[str, ...]]:
@@ -43,11 +49,14 @@ def sheared_nifti_grid(stored: StoredImage) -> tuple[Geometry | None, tuple[str,
         stored: the promises of a file of any format.
 
     Returns:
-        The grid with the sheared axes, None if SimpleITK reads the grid rightly; and notes for the user.
+        The grid with the sheared axes, None if SimpleITK reads the grid rightly; and notes for the user, also
+        about positions that programs read differently.
     """
     header = _header(stored)
-    if header is None or header["sform"] <= 0:
+    if header is None:
         return None, ()
+    if header["sform"] <= 0:
+        return None, () if header["qform"] > 0 else (_NO_POSITION,)
     affine = np.asarray(header["rows"], np.float64) * _MM_PER_UNIT.get(int(header["units"]) & 7, 1.0)
     step = _RAS_TO_LPS @ affine[:, :3]
     spacing = np.linalg.norm(step, axis=0)
@@ -57,8 +66,8 @@ def sheared_nifti_grid(stored: StoredImage) -> tuple[Geometry | None, tuple[str,
     nx, ny, nz = (int(n) for n in header["dim"][1:4])
     origin = to_vector(_RAS_TO_LPS @ affine[:, 3])
     grid = Geometry((nx, ny, nz), to_vector(spacing), origin, tuple(direction.ravel().tolist()))
-    if grid.largest_cosine <= _ORTHOGONAL_COSINE:
-        return None, ()
+    if grid.largest_cosine <= ORTHOGONAL_COSINE:
+        return None, _two_positions(header)
     if header["sform"] > _SCANNER and header["qform"] > 0 and not _is_unsheared(header, direction):
         note = "holds a sheared affine to another space beside its position; the position (qform) is used"
         return None, (note,)
@@ -105,8 +114,24 @@ def _header(stored: StoredImage) -> np.void | None:
     return None
 
 
-def _is_unsheared(header: np.void, direction: FloatArray) -> bool:
-    """True if the qform is the rotation nearest to the sform: one position, written twice."""
+def _two_positions(header: np.void) -> tuple[str, ...]:
+    """A note if qform and sform are two positions."""
+    if header["qform"] <= 0:
+        return ()
+    pixdim, rows = header["pixdim"][1:4].astype(np.float64), header["rows"].astype(np.float64)
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (header["dim"][1:4] - 1.0)
+    by_qform = corners @ (_rotation(header) * pixdim).T + header["offset"]
+    apart = float(np.linalg.norm(by_qform - corners @ rows[:, :3].T - rows[:, 3], axis=1).max())
+    if apart <= _SAME_POSITION * pixdim.min():
+        return ()
+    return (
+        f"holds two positions, qform and sform, up to {apart:.3g} mm apart, of which programs choose "
+        "differently; the one that ITK chooses is used",
+    )
+
+
+def _rotation(header: np.void) -> FloatArray:
+    """The axes of the qform, RAS, as columns of length 1."""
     b, c, d = (float(value) for value in header["quaternion"])
     a = max(0.0, 1.0 - b * b - c * c - d * d) ** 0.5
     rotation = np.array(
@@ -118,5 +143,10 @@ def _is_unsheared(header: np.void, direction: FloatArray) -> bool:
     )
     if header["pixdim"][0] < 0:
         rotation[:, 2] *= -1
+    return rotation
+
+
+def _is_unsheared(header: np.void, direction: FloatArray) -> bool:
+    """True if the qform is the rotation nearest to the sform: one position, written twice."""
     u, _, vt = np.linalg.svd(direction)
-    return bool(np.allclose(_RAS_TO_LPS @ rotation, u @ vt, rtol=0, atol=1e-2))
+    return bool(np.allclose(_RAS_TO_LPS @ _rotation(header), u @ vt, rtol=0, atol=1e-2))

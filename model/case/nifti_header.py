@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from .input_files import open_input
+from .nifti_affine import ORTHOGONAL_COSINE
 from .stored_image import Encoding, HeaderFault, StoredImage, VoxelPart, check_sizes, check_spacing
 
 NIFTI_BYTES = 348
 _VOXEL_START = 352  # after the header and the four bytes that announce extensions
 _NIFTI2_BYTES = 540
+# Spacings of 'pixdim' and of the sform differ by rounding up to this share.
+_SAME_LENGTH = 1e-2
 
 _HEADER = np.dtype(
     [
@@ -95,15 +100,14 @@ def read_nifti_header(path: Path, start: bytes, gzipped: bool, file_bytes: int) 
     if not (math.isfinite(offset) and 0 <= offset <= 2**31 and offset.is_integer()):
         raise HeaderFault(f"has the field 'vox_offset' with {offset:g}; expected a number of bytes")
     lead = int(offset)
-    voxels, voxels_gzipped, voxel_bytes = path, gzipped, file_bytes
+    voxels, voxels_gzipped = path, gzipped
     if magic == b"ni1":
         voxels = _voxel_file(path)
-        with voxels.open("rb") as file:
+        with open_input(voxels, f"the voxels of {path.name}") as file:
             voxels_gzipped = file.read(2) == b"\x1f\x8b"
-        voxel_bytes = voxels.stat().st_size
     elif lead < _VOXEL_START:  # left at 0: after the header, with or without the four bytes
         needed = math.prod(sizes) * dtype.itemsize
-        lead = NIFTI_BYTES if not gzipped and voxel_bytes == NIFTI_BYTES + needed else _VOXEL_START
+        lead = NIFTI_BYTES if not gzipped and file_bytes == NIFTI_BYTES + needed else _VOXEL_START
     return StoredImage(
         sizes=sizes,
         dtype=dtype,
@@ -132,8 +136,12 @@ def _parsed(start: bytes) -> np.void:
     if not found:
         size = int(np.frombuffer(start, "<i4", count=1)[0])
         raise HeaderFault(f"has the field 'sizeof_hdr' with {size}; expected {NIFTI_BYTES}")
-    if bytes(found[0]["magic"])[:3] not in (b"n+1", b"ni1"):
+    magic = bytes(found[0]["magic"])[:3]
+    if not magic.strip(b"\0"):
         raise HeaderFault("is an Analyze 7.5 header, which has no orientation; expected a NIfTI file")
+    if magic not in (b"n+1", b"ni1"):
+        shown = magic.decode("ascii", "backslashreplace")
+        raise HeaderFault(f"has the field 'magic' with {shown!r}; expected 'n+1' of NIfTI-1")
     header: np.void = found[0]
     return header
 
@@ -144,6 +152,8 @@ def _sizes(header: np.void) -> tuple[int, ...]:
     if not 1 <= dimension <= 7:
         raise HeaderFault(f"has {dimension} dimensions; expected three")
     sizes = tuple(int(size) for size in header["dim"][1 : 1 + dimension])
+    # A further axis of zero is none, as ITK has it.
+    sizes = sizes[:3] + tuple(size or 1 for size in sizes[3:])
     check_sizes(sizes)
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes = sizes[:-1]
@@ -166,12 +176,23 @@ def _check_grid(header: np.void) -> None:
         lengths = np.linalg.norm(columns, axis=0)
         if lengths.min() == 0 or abs(np.linalg.det(columns / lengths)) < 1e-3:
             raise HeaderFault("has a matrix without an inverse in the field 'srow'; expected a grid in space")
+        cosines = np.abs(np.triu((columns / lengths).T @ (columns / lengths), 1))
+        is_sheared = cosines.max() > ORTHOGONAL_COSINE  # 'pixdim' does not count then
+        if not is_sheared and np.any(np.abs(lengths[:axes] / used["pixdim"] - 1) > _SAME_LENGTH):
+            raise HeaderFault(
+                f"has the spacing {_listed(used['pixdim'])} in 'pixdim' but {_listed(lengths)} in 'srow', "
+                "which programs read differently; expected the same"
+            )
+
+
+def _listed(values: Iterable[float]) -> str:
+    return f"({', '.join(f'{value:g}' for value in values)})"
 
 
 def _voxel_file(path: Path) -> Path:
     """The .img of a header: same name, same capitals, maybe compressed."""
     name = path.name[: -len(".gz")] if path.name.lower().endswith(".gz") else path.name
-    stem = name[: -len(".hdr")] if name.lower().endswith((".hdr", ".img")) else name
+    stem = name[: -len(".hdr")] if name.lower().endswith((".hdr", ".img", ".nii")) else name
     candidates = [path.with_name(stem + ending) for ending in (".img", ".IMG", ".img.gz", ".IMG.GZ")]
     for candidate in candidates:
         if candidate.is_file():
@@ -196,8 +217,9 @@ def _rescale(header: np.void) -> tuple[float, float] | None:
 
 
 def _grid_header(header: np.void) -> bytes:
-    """The header of a single file without extensions."""
+    """The header of a single file without extensions, of scalars: vectors are told by their fifth axis."""
     copy = np.array([header], header.dtype)
+    copy["intent_code"] = 0
     copy["magic"] = np.void(b"n+1\0")
     copy["vox_offset"] = _VOXEL_START
     return copy.tobytes() + b"\0\0\0\0"

@@ -17,6 +17,7 @@ from .stored_image import (
     check_sizes,
     check_spacing,
     finite_numbers,
+    unit_notes,
     whole_number,
     whole_numbers,
 )
@@ -53,7 +54,15 @@ _ENCODINGS = {
     "bz2": Encoding.BZIP2,
     "bzip2": Encoding.BZIP2,
 }
-_ALIASES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip"}
+_PACKED = (Encoding.GZIP, Encoding.BZIP2)
+_ALIASES = {
+    "datafile": "data file",
+    "lineskip": "line skip",
+    "byteskip": "byte skip",
+    "axismins": "axis mins",
+    "axismaxs": "axis maxs",
+    "centers": "centerings",
+}
 # The fields that ITK needs for the grid; the others say where the voxels are, or are of no use here.
 _GRID_FIELDS = (
     "type",
@@ -64,16 +73,35 @@ _GRID_FIELDS = (
     "spacings",
     "space directions",
     "kinds",
-    "centers",
     "centerings",
     "endian",
     "space units",
     "space origin",
     "measurement frame",
     "axis mins",
-    "axismins",
     "axis maxs",
-    "axismaxs",
+)
+_FIELDS = (
+    *_GRID_FIELDS,
+    "encoding",
+    "data file",
+    "line skip",
+    "byte skip",
+    "content",
+    "number",
+    "block size",
+    "blocksize",
+    "thicknesses",
+    "labels",
+    "units",
+    "min",
+    "max",
+    "old min",
+    "oldmin",
+    "old max",
+    "oldmax",
+    "sample units",
+    "sampleunits",
 )
 _PATTERN = re.compile(r"%0?[0-9]*[dux]")
 
@@ -106,15 +134,18 @@ def read_nrrd_header(path: Path, start: bytes) -> StoredImage:
         raise HeaderFault(f"has the encoding {fields['encoding'][:40]!r}; expected {', '.join(_ENCODINGS)}")
     parts = _parts(path, fields, start, end, sizes, encoding)
     skip = whole_number("byte skip", fields.get("byte skip", "0"))
-    is_packed = encoding in (Encoding.GZIP, Encoding.BZIP2)
+    is_packed = encoding in _PACKED
+    order = _order(fields, code, encoding)
+    fields.setdefault("endian", "little")  # of text and single bytes, where it changes nothing
     return StoredImage(
         sizes=sizes,
-        dtype=np.dtype(_order(fields, code, encoding) + code),
+        dtype=np.dtype(order + code),
         encoding=encoding,
         parts=parts,
         header=_grid_header(start, fields),
         suffix=".nrrd",
         lead=max(0, skip) if is_packed else 0,
+        notes=unit_notes(re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", "")))),
     )
 
 
@@ -130,10 +161,14 @@ def _fields(start: bytes) -> tuple[dict[str, str], int]:
         if not line.strip():
             return fields, min(position, len(start))
         name, sign, value = line.partition(":")
-        if line.startswith("#") or not sign or value.startswith("="):
+        if line.startswith("#") or value.startswith("="):
             continue  # a comment, or a pair of key and value
         name = name.strip().lower()
         name = _ALIASES.get(name, name)
+        if not sign or name not in _FIELDS:
+            if ":=" in value:
+                continue
+            raise HeaderFault(f"has the unknown field {name[:40]!r}; expected those of the NRRD format")
         if name in fields:
             raise HeaderFault(f"has the field {name!r} twice; expected it once")
         fields[name] = value.strip()
@@ -175,7 +210,7 @@ def _parts(
     skip = whole_number("byte skip", fields.get("byte skip", "0"))
     if lines < 0 or skip < -1 or (skip == -1 and encoding is not Encoding.RAW):
         raise HeaderFault(f"skips {lines} lines and {skip} bytes; expected numbers from 0 on")
-    offset = skip if encoding is Encoding.RAW and skip > 0 else 0
+    offset = 0 if encoding in _PACKED else max(0, skip)
     name = fields.get("data file")
     if name is None:
         return (VoxelPart(path, None if skip == -1 else end, lines, skip=offset),)

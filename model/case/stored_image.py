@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,7 @@ EXPECTED_IMAGE = "one 3-D image (" + ", ".join(IMAGE_SUFFIXES) + ")"
 # Text headers end within this many bytes; a longer one is no header.
 HEADER_BYTES = 1 << 20
 _LARGEST_SIZE = 2**31 - 1
+_MILLIMETRES = ("", "?", "???", "mm", "millimeter", "millimeters", "millimetre", "millimetres")
 
 
 class HeaderFault(ValueError):
@@ -97,6 +99,21 @@ class StoredImage:
         if self.rescale is None or self.dtype.kind == "f":
             return self.dtype.newbyteorder("=")
         return np.dtype(np.float32)
+
+
+def unit_notes(units: Sequence[str]) -> tuple[str, ...]:
+    """Notes about the units of length that a header names, which ITK does not convert.
+
+    Args:
+        units: of the axes; ``?`` and nothing are unknown.
+    """
+    others = sorted({unit for unit in units if unit.lower() not in _MILLIMETRES})
+    if not others:
+        return ()
+    return (
+        f"the header gives lengths in {', '.join(others)[:40]}, which ITK and other programs take for mm; "
+        "so does this one",
+    )
 
 
 def whole_number(field: str, text: str) -> int:

@@ -11,6 +11,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +122,7 @@ def _int(digits: str) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {twice[:80]!r} is there twice")
     return entries
 
@@ -155,8 +155,8 @@ def read_table(path: Path, expected: str) -> tuple[list[str], Iterator[TableRow]
     _, names = next(rows, (0, []))
     while names and not names[-1]:  # of columns that a spreadsheet has left blank
         names.pop()
-    if twice := sorted({name for name in names if name and names.count(name) > 1}):
-        listed = ", ".join(map(repr, twice))
+    if twice := sorted(name for name, count in Counter(names).items() if name and count > 1):
+        listed = ", ".join(map(repr, twice[:5]))
         raise InputError(f"{path}: the column {listed} appears twice; expected {expected}")
     return names, _cells(path, names, rows, is_ended=text.endswith(("\n", "\r")))
 

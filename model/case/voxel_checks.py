@@ -70,7 +70,7 @@ def lesion_labels(name: Path | str, labels: Array, warn: Callable[[str], None] =
     is_integer = np.issubdtype(labels.dtype, np.integer)
     if not is_integer:
         labels = _rounded(name, labels, warn)
-    low, high = labels.min(), labels.max()
+    low, high = float(labels.min()), float(labels.max())
     if low < 0 or high > MAX_LESION_ID:
         raise InputError(
             f"{name}: holds labels from {low:g} to {high:g}; expected lesion ids from 1 to {MAX_LESION_ID}"

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from zlib_ng import zlib_ng
 
-from ..errors import InputError
+from ..errors import InputError, one_line
 from .geometry import Array
 from .input_files import open_input
 from .stored_image import EXPECTED_IMAGE, Encoding, StoredImage, VoxelPart
@@ -29,6 +29,7 @@ _MANY_BYTES = 1 << 28
 # Blank bytes after a compressed stream, as some programs and transfers add.
 _PADDING_BYTES = 512
 _BLANK = b"\0 \r\n\t"
+_MAGIC = {Encoding.GZIP: b"\x1f\x8b", Encoding.BZIP2: b"BZ"}
 _TEXT_BYTES = 48  # per number, with blanks: more than any type needs
 
 
@@ -51,7 +52,7 @@ def decode_voxels(path: Path, stored: StoredImage) -> Array:
     target = values.view(np.uint8).data
     for number, part in enumerate(stored.parts):
         view = target[number * share : (number + 1) * share]
-        with open_input(part.path, EXPECTED_IMAGE) as file:
+        with open_input(part.path, _expected(path, part)) as file:
             _fill(file, part, stored, view)
     if not stored.dtype.isnative:
         values = values.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
@@ -66,7 +67,7 @@ def check_promise(path: Path, stored: StoredImage) -> None:
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for part in stored.parts:
-        with open_input(part.path, EXPECTED_IMAGE) as file:
+        with open_input(part.path, _expected(path, part)) as file:
             size = os.fstat(file.fileno()).st_size
             promised = stored.byte_count // len(stored.parts) + stored.lead
             _check_room(part, stored, size, promised, file)
@@ -75,6 +76,10 @@ def check_promise(path: Path, stored: StoredImage) -> None:
             f"{path}: promises {stored.byte_count} bytes of voxels, more than this machine's memory; "
             f"expected {EXPECTED_IMAGE}"
         )
+
+
+def _expected(path: Path, part: VoxelPart) -> str:
+    return EXPECTED_IMAGE if part.path == path else f"the voxels that {path.name} names"
 
 
 def _check_room(part: VoxelPart, stored: StoredImage, size: int, promised: int, file: BinaryIO) -> None:
@@ -175,11 +180,13 @@ def _decompressed(file: BinaryIO, part: VoxelPart, encoding: Encoding) -> Iterat
     begin, data, members = file.tell(), b"", 0
     while True:
         data = data or file.read(_READ_BYTES)
-        if encoding is not Encoding.ZLIB and members:
+        if members:
             while data and not data.strip(b"\0"):  # gzip itself passes over zeros
                 data = file.read(_READ_BYTES)
-            if not data:
-                return
+            if len(data) < 2:
+                data += file.read(2)
+            if not data.startswith(_MAGIC[encoding]):
+                break
         data = yield from _member(_inflater(encoding), data, file)
         members += 1
         if encoding is Encoding.ZLIB:
@@ -229,7 +236,8 @@ def _fill_text(file: BinaryIO, part: VoxelPart, stored: StoredImage, view: memor
             decoded = _numbers(text.replace(b",", b" ").split(), stored.dtype).tobytes()
     except (ValueError, OverflowError) as error:
         raise InputError(
-            f"{part.path}: holds text that is no {stored.dtype.name} ({error}); expected {count} numbers"
+            f"{part.path}: holds text that is no {stored.dtype.name} ({one_line(error)[:80]}); expected "
+            f"{count} numbers"
         ) from error
     if len(decoded) != len(view):
         found = len(decoded) // stored.dtype.itemsize

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import os
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -85,7 +86,45 @@ WHOLE = {
     "packed.nrrd": nrrd("gzip", gzip.compress(RAW)),
     "bzip2.nrrd": nrrd("bzip2", bz2.compress(RAW)),
     "offset.nii": nifti(("<f", 108, 0)),
+    "comment.mha": b"// made by hand\n" + meta(""),
+    "mark.mha": b"\xef\xbb\xbf" + meta(""),
+    "array.mha": meta("").replace(b"MET_SHORT", b"MET_SHORT_ARRAY"),
+    "newline.nii.gz": gzip.compress(nifti()) + b"\n",
+    "symmetric matrix.nii": nifti(("<h", 68, 1005)),
+    "displacements.nii": nifti(("<h", 68, 1006)),
+    "vector of one.nii": nifti(("<h", 68, 1007), ("<8h", 40, 5, 4, 5, 6, 1, 1, 1, 1)),
+    "no fourth axis.nii": nifti(("<8h", 40, 4, 4, 5, 6, 0, 0, 0, 0)),
+    "list of one.nrrd": nrrd("raw", RAW, "kinds: domain domain domain list\n")
+    .replace(b"dimension: 3", b"dimension: 4")
+    .replace(b"4 5 6", b"4 5 6 1"),
+    "key.nrrd": nrrd("raw", RAW, "any key: x:=y\n"),
+    "text.nrrd": nrrd("text", b"77" + " ".join(map(str, VOXELS.ravel())).encode(), "byte skip: 2\n"),
+    "no order.nrrd": nrrd("text", " ".join(map(str, VOXELS.ravel())).encode()).replace(
+        b"endian: little\n", b""
+    ),
+    "meta.nii": meta(""),
 }
+
+
+NOTES = {
+    "cm.mha": (meta("DistanceUnits = cm\n"), "lengths in cm"),
+    "m.nrrd": (nrrd("raw", RAW, 'spacings: 1 1 2\nunits: "m" "m" "m"\n'), "lengths in m,"),
+    "no position.nii": (nifti(("<2h", 252, 0, 0)), "orientation is unknown"),
+    "two positions.nii": (nifti(("<2h", 252, 1, 1), ("<3f", 268, 0, 0, 9)), "two positions.*up to 9 mm"),
+    "one position.nii": (nifti(("<2h", 252, 1, 1)), None),
+    "turned.nii": (nifti(("<2h", 252, 1, 1), ("<f", 76, -1), ("<4f", 312, 0, 0, -2, 0)), None),
+    "mm.nrrd": (nrrd("raw", RAW, 'spacings: 1 1 2\nunits: "mm" "mm" "mm"\n'), None),
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_what_programs_read_differently_is_told(tmp_path: Path, name: str) -> None:
+    content, says = NOTES[name]
+    (tmp_path / name).write_bytes(content)
+    told: list[str] = []
+    assert np.array_equal(read_image(tmp_path / name, told.append).array, VOXELS)
+    assert len(told) == (says is not None)
+    assert says is None or re.search(says, told[0])
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -161,7 +200,7 @@ DAMAGED = {
     "type.mha": (meta("").replace(b"MET_SHORT", b"MET_STRING"), "'MET_STRING'"),
     "channels.mha": (meta("ElementNumberOfChannels = 3\n", RAW * 3), "3 values per voxel"),
     "two axes.mha": (sized("24 5", dims=2, data=RAW), "2-dimensional"),
-    "series.mha": (sized("4 5 3 2", dims=4), "4-dimensional series"),
+    "series.mha": (sized("4 5 3 2", dims=4).replace(b"1 1 2", b"1 1 2 1"), "4-dimensional series"),
     "zero.nii": (nifti(("<8h", 40, 3, 4, 0, 6, 1, 1, 1, 1)), "at least one voxel"),
     "negative.nii": (nifti(("<8h", 40, 3, 4, -5, 6, 1, 1, 1, 1)), "at least one voxel"),
     "series.nii": (nifti(("<8h", 40, 4, 4, 5, 3, 2, 1, 1, 1)), "4-dimensional series"),
@@ -201,7 +240,34 @@ DAMAGED = {
         "expected finite numbers",
     ),
     "block.nrrd": (nrrd("raw", RAW).replace(b"short", b"block"), "'block'"),
+    # Contradictions, and fields that are not there.
+    "two orders.mha": (
+        meta("BinaryDataByteOrderMSB = False\nElementByteOrderMSB = True\n"),
+        "two byte orders",
+    ),
+    "twice.mha": (meta("DimSize = 4 6 5\n"), "'DimSize' twice"),
+    "few spacings.mha": (meta("").replace(b"1 1 2", b"1 1"), "2 numbers in the field 'ElementSpacing'"),
+    "few directions.mha": (meta("TransformMatrix = 1 0 0 0 1 0 0 0\n"), "8 numbers"),
+    "length.mha": (packed(STREAM, -5), "'CompressedDataSize' with -5"),
+    "slope.mha": (meta("ElementToIntensityFunctionSlope = nan\n"), "'ElementToIntensityFunctionSlope'"),
+    "no line break.mha": (meta("")[:-1] + RAW, "no line break"),
+    "binary as text.mha": (
+        meta("").replace(b"BinaryData = True", b"BinaryData = False"),
+        "no int16.{,99}numbers$",
+    ),
+    "two spacings.nii": (nifti(("<4f", 280, 0.7, 0, 0, 0)), r"\(1, 1, 2\) in 'pixdim' but \(0.7, 1, 2\)"),
+    "magic.nii": (nifti(("<4s", 344, b"N+1\0")), "'magic' with 'N.1'"),
+    "unknown.nrrd": (nrrd("raw", RAW, "spacing: 1 1 2\n"), "unknown field 'spacing'"),
+    "no colon.nrrd": (nrrd("raw", RAW, "spacings 1 1 2\n"), "unknown field 'spacings 1 1 2'"),
+    "few directions.nrrd": (
+        nrrd("raw", RAW, "space: LPS\nspace directions: (1,0,0) (0,1,0)\n"),
+        "SpaceVector",
+    ),
+    "blanks.nii.gz": (gzip.compress(nifti()) + b" " * 600, "other bytes follow"),
     # Other kinds of files.
+    "packed twice.nii.gz": (gzip.compress(gzip.compress(nifti())), "by gzip twice"),
+    "dicom.nii.gz.nii.gz": (gzip.compress(bytes(128) + b"DICM" + bytes(99)), "DICOM file.*within gzip"),
+    "newlines.mha": (b"\n" * 1_000_000, "format is unknown"),
     "slice.dcm": (bytes(128) + b"DICM" + bytes(99), "DICOM"),
     "dicom.nii.gz": (bytes(128) + b"DICM" + bytes(999), "DICOM"),
     "picture.mha": (b"\x89PNG\r\n\x1a\n" + bytes(99), "PNG"),

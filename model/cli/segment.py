@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ExitCode
@@ -139,10 +140,10 @@ class _CaseJob:
     def __init__(self, options: CaseRunOptions) -> None:
         self._options = options
         self._run: CaseRun | None = None
+        self._is_making = Lock()
 
     def work(self) -> int:
-        self._run = self._new_run()
-        failed_ids = self._run.execute().failed_ids
+        failed_ids = self._the_run().execute().failed_ids
         if failed_ids:
             failed = ", ".join(map(str, failed_ids))
             print_error_line(
@@ -151,9 +152,13 @@ class _CaseJob:
         return ExitCode.SUCCESS
 
     def write_unfinished(self) -> None:
-        (self._run or self._new_run()).write_unfinished()
+        self._the_run().write_unfinished()
 
-    def _new_run(self) -> CaseRun:
-        from .case_run import CaseRun
+    def _the_run(self) -> CaseRun:
+        """The only run of this process, made by the first thread: it holds the lock of its folders."""
+        with self._is_making:
+            if self._run is None:
+                from .case_run import CaseRun
 
-        return CaseRun(self._options)
+                self._run = CaseRun(self._options)
+            return self._run

@@ -41,20 +41,15 @@ ensemble.Ensemble._forward = slow_after_the_first_batch
 IN_REGISTRATION = """
 from model.propagation.register import affine
 method = affine._method
-def endless(*levels):
-    slow = method(*levels)
-    slow.SetMetricSamplingPercentage(1.0)
-    slow.SetOptimizerAsRegularStepGradientDescent(1e-4, 1e-12, 1_000_000)
-    print("busy now", flush=True)
-    return slow
-affine._method = endless
-fit = affine._optimised
-affine._optimised = lambda levels, start, stretch, step=0.1: _endless_fit(levels, start, stretch)
-def _endless_fit(levels, start, stretch):
+def endless(levels, start, stretch, *rest):
     while True:
-        run = endless(*levels)
+        run = method(*levels, 10_000)
+        run.SetMetricSamplingPercentage(1.0)
+        run.SetOptimizerAsRegularStepGradientDescent(1e-4, 1e-12, 1_000_000)
+        print("busy now", flush=True)
         run.SetInitialTransform(affine._itk_transform(start, affine._body_centre_mm(levels[0]), stretch))
         run.Execute(levels[0].image, levels[1].image)
+affine._optimised = endless
 """
 IN_READING = (
     BUSY

@@ -131,6 +131,15 @@ def test_record_contains_the_fate_of_each_lesion(tmp_path: Path) -> None:
     assert pairs == [("primary-t1", "primary-t0"), ("primary-t0", "primary-t1")]
 
 
+def test_record_contains_the_doubts_about_its_scans(tmp_path: Path) -> None:
+    result, record = _written(tmp_path, Patient())
+    for entry in record["time_points"]:
+        notes = result.at(entry["name"]).notes
+        assert entry["plausibility"] == [note.document() for note in notes]
+        assert {note.sentence for note in notes} <= set(entry["warnings"])
+    assert any(entry["plausibility"] for entry in record["time_points"])  # phantoms without any air
+
+
 def test_record_contains_lesions_that_were_not_segmented(tmp_path: Path) -> None:
     patient = Patient({1: Ball((6, 11, 11)), 2: Ball((16, 21, 20))}, slabs={"t1": {Slot.PRIMARY: (16, 24)}})
     _, record = _written(tmp_path, patient, backend=ShiftBackend(fails=(pair("t2", "t0"),)))

@@ -8,6 +8,7 @@ run of a case continues, as its result is a file; a command that prints its resu
 
 from __future__ import annotations
 
+import atexit
 import errno
 import io
 import logging
@@ -24,12 +25,15 @@ from typing import NoReturn, TextIO
 
 from ..case.atomic_files import discard_unfinished_files
 from ..case.library_text import write_to_stderr
-from ..errors import ExitCode, LongilesionError, MemoryExhaustedError, OutputError, one_line
+from ..errors import ExitCode, InputError, LongilesionError, MemoryExhaustedError, OutputError, one_line
 
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _STDERR = 2
+
+# Faults of names that a user gives, met where a file is only looked for.
+_PATH_FAULTS = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM})
 
 # Packages that inference does not need: the extra "train".
 _TRAIN_PACKAGES = frozenset({"batchgeneratorsv2", "blosc2", "tqdm"})
@@ -142,6 +146,7 @@ def leave(code: int) -> NoReturn:
 def _prepare() -> None:
     threading.excepthook = _log_thread_error
     _open_closed_streams()
+    atexit.register(_mute_libraries)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold anything
             stream.reconfigure(errors="backslashreplace")
@@ -156,6 +161,13 @@ def _log_thread_error(error: threading.ExceptHookArgs) -> None:
     """Log an error that ended a thread of a library, instead of a traceback on stderr."""
     value = error.exc_value
     log.error("a thread has ended by an error", exc_info=value if isinstance(value, Exception) else None)
+
+
+def _mute_libraries() -> None:
+    """At the end of the process: HDF5 may complain while it is unloaded, after our own last line."""
+    _flush()
+    muted = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(muted, _STDERR)
 
 
 def _open_closed_streams() -> None:
@@ -212,6 +224,8 @@ def _report(error: BaseException) -> int:
     if isinstance(error, OSError) and error.errno in _WRITE_ERRORS:
         where = f"{error.filename}: " if error.filename else "an output "
         error = OutputError(f"{where}cannot be written ({error.strerror}); expected space on a writable disk")
+    if isinstance(error, OSError) and error.errno in _PATH_FAULTS and error.filename:
+        error = InputError(f"{error.filename}: cannot be used ({error.strerror}); expected another name")
     if isinstance(error, ModuleNotFoundError) and error.name in _TRAIN_PACKAGES:
         error = LongilesionError(
             f"{error.name}: is not installed, but training needs it; expected the extra 'train' "

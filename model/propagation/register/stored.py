@@ -11,6 +11,7 @@ A folder holds one file per pair, named ``FIXED_to_MOVING`` by the scans' names 
 from __future__ import annotations
 
 import math
+import re
 from itertools import product
 from pathlib import Path
 
@@ -40,6 +41,8 @@ _EXPECTED = (
 _LINK = "_to_"
 _TEXT_SUFFIXES = (".tfm", ".txt")
 _TEXT_FIELDS = ("FixedParameters", "Parameters")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
 class StoredBackend:
@@ -103,6 +106,8 @@ def read_transform(path: Path) -> Transform:
         with open_input(path, _EXPECTED) as file:  # no folder, pipe or device
             if path.suffix.lower() in _TEXT_SUFFIXES:
                 _check_text(file.read())
+            elif path.suffix.lower() in _HDF5_SUFFIXES and file.read(len(_HDF5)) != _HDF5:
+                raise InputError(f"{path}: is no HDF5 file; expected {_EXPECTED}")
         with library_path(path, path.suffix.lower()) as name, captured_library_text():
             return from_itk(sitk.ReadTransform(name))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter: ITK's message quotes damaged names
@@ -187,6 +192,11 @@ def _put(path: Path, suffix: str, content: sitk.Transform | sitk.Image) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The last line of ITK's message, which holds the cause."""
+    """The line of ITK's message that holds the cause, mostly the last one."""
+    text = str(error)
+    if unknown := re.search(r"instance of \"?(\w+)", text):
+        return f"ITK knows no transform of the class {unknown[1]}"
+    if "Could not create Transform IO" in text:
+        return "it is damaged, or no transform of the kind of its suffix"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1].split("): ")[-1][:160] if lines else type(error).__name__

@@ -92,3 +92,26 @@ def test_errors_of_images_begin_with_the_argument(arguments: dict[str, Any], mes
     with pytest.raises(InputError) as raised:
         scan_from_image(given.pop("image"), **given)
     assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-7, 0.009])
+def test_labels_near_whole_numbers_are_rounded_with_a_warning(tmp_path: Path, off: float) -> None:
+    labels = np.zeros((3, 4, 5), np.float32)
+    labels[1, 1, 1] = 2 - off
+    sitk.WriteImage(_image(np.zeros((3, 4, 5), np.int16)), str(tmp_path / "ct.mha"))
+    sitk.WriteImage(_image(labels), str(tmp_path / "mask.nii.gz"))
+    files = ScanFiles(Slot.PRIMARY, tmp_path / "ct.mha", tmp_path / "mask.nii.gz")
+    (scan,), warnings = read_scans([("baseline", files)])
+    assert scan.mask is not None and scan.mask.dtype == np.uint16 and scan.mask[1, 1, 1] == 2
+    assert any("they are rounded" in warning for warning in warnings) == (off > 0)
+
+
+@pytest.mark.parametrize("off", [0.011, 0.4, float("nan"), float("inf")])
+def test_other_fractions_are_refused(tmp_path: Path, off: float) -> None:
+    labels = np.zeros((3, 4, 5), np.float32)
+    labels[1, 1, 1] = 2 - off
+    sitk.WriteImage(_image(np.zeros((3, 4, 5), np.int16)), str(tmp_path / "ct.mha"))
+    sitk.WriteImage(_image(labels), str(tmp_path / "mask.mha"))
+    files = ScanFiles(Slot.PRIMARY, tmp_path / "ct.mha", tmp_path / "mask.mha")
+    with pytest.raises(InputError, match=r"mask.mha: .* not whole numbers"):
+        read_scans([("baseline", files)])

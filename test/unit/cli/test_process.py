@@ -112,3 +112,33 @@ def test_a_missing_package_of_training_is_named_with_its_extra() -> None:
     assert done.returncode == ExitCode.FAULT
     (line,) = done.stderr.splitlines()
     assert line.startswith("blosc2: is not installed") and "longilesion[train]" in line
+
+
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
+def test_names_of_any_bytes_are_printed_in_any_locale(locale: dict[str, str]) -> None:
+    body = r"logging.info('log \udcfc \xfc'); print('\udcfc'); raise InputError('a\udcfc\x1bb\nc: is odd')"
+    program = f"{BEGIN}def work():\n    {body}\n{END}"
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, capture_output=True, cwd=CHECKOUT, env=ENVIRONMENT | locale)
+    assert (done.returncode, done.stderr) == (2, rb"a\udcfc\x1bb c: is odd" + b"\n")
+    assert done.stdout.startswith(rb"log \udcfc ") and done.stdout.endswith(b"\n\\udcfc\n")
+
+
+def test_a_name_that_is_too_long_is_bad_input() -> None:
+    program = f"{BEGIN}from pathlib import Path\ndef work():\n    Path('n' * 300).is_dir()\n{END}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT)
+    assert done.returncode == ExitCode.INPUT
+    assert done.stderr == "n" * 300 + ": cannot be used (File name too long); expected another name\n"
+
+
+def test_nothing_follows_the_last_line_and_no_file_becomes_stderr(tmp_path: Path) -> None:
+    late = "import atexit, os\natexit.register(lambda: os.write(2, b'library at exit'))\n"
+    program = f"{late}{BEGIN}def work():\n    raise InputError('the last line')\n{END}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT)
+    assert (done.returncode, done.stderr) == (2, "the last line\n")
+    work = (
+        f"    file = open({str(tmp_path / 'out')!r}, 'w')\n    sys.exit(0) if file.fileno() > 2 else None\n"
+    )
+    program = f"{BEGIN}def work():\n{work}    return 9\n{END}"
+    words = ["sh", "-c", 'exec "$@" 2>&- <&-', "sh", sys.executable, "-c", program]
+    assert subprocess.run(words, cwd=CHECKOUT, check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,12 @@ def test_an_unsuitable_transform_is_reported(tmp_path: Path) -> None:
     assert not wrong.is_reliable and "match poorly" in wrong.warnings[0]
 
 
+INSIGHT = b"#Insight Transform File V1.0\n#Transform 0\n"
+AFFINE = INSIGHT + b"Transform: AffineTransform_double_3_3\n"
+NOT_FINITE = sitk.BSplineTransformInitializer(sitk.Image([20, 20, 20], sitk.sitkUInt8), [2, 2, 2])
+NOT_FINITE.SetParameters([float("nan")] * len(NOT_FINITE.GetParameters()))
+
+
 def write(path: Path, what: sitk.Transform | sitk.Image) -> None:
     if isinstance(what, sitk.Image):
         sitk.WriteImage(what, str(path))
@@ -200,7 +207,14 @@ def write(path: Path, what: sitk.Transform | sitk.Image) -> None:
 @pytest.mark.parametrize(
     ("name", "what", "says"),
     [
-        ("a.h5", b"not a transform", "cannot be read"),
+        ("a.h5", b"not a transform", "is no HDF5 file"),
+        ("b.H5", b"", "is no HDF5 file"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n" + b"x" * 2000, "it is damaged, or no transform"),
+        ("a.tfm", INSIGHT + b"Transform: Foo_double_3_3\nParameters: 0\n", "no transform of the class"),
+        ("a.tfm", AFFINE + b"Parameters: 1 0 0\nFixedParameters: 0 0 0\n", "cannot be read"),
+        ("a.tfm", AFFINE + b"Parameters: 1 0 0 0 nan 0 0 0 1 0 0 0\nFixedParameters: 0 0 0\n", "cannot be"),
+        ("a.tfm", sitk.AffineTransform([1, 0, 0, 0, 1, 0, 0, 0, 1], [float("inf"), 0, 0]), "."),
+        ("a.h5", NOT_FINITE, "NaN or infinite"),
         ("a.tfm", b"", "cannot be read"),
         ("a.mha", b"", "is an empty file"),
         ("a.mha", sitk.Image([4, 4, 4], sitk.sitkFloat32), "1 values per voxel"),
@@ -220,6 +234,51 @@ def test_invalid_files_are_rejected(tmp_path: Path, name: str, what: object, say
     with pytest.raises(InputError, match=says) as error:
         read_transform(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def displacements(path: Path) -> np.ndarray:
+    """Write an image of displacements."""
+    u = np.random.default_rng(2).normal(size=(6, 7, 8, 3)).astype(np.float32)
+    image = sitk.GetImageFromArray(u, isVector=True)
+    sitk.WriteImage(image, str(path), True)
+    return u
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nii.gz", "a.nrrd", "a.mhd"])
+def test_damaged_images_of_displacements(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    u = displacements(path)
+    field = read_transform(path)
+    assert isinstance(field, FieldTransform) and np.array_equal(field.displacement_mm, u)
+    voxels = tmp_path / "a.zraw" if name == "a.mhd" else path
+    content = bytearray(voxels.read_bytes())
+    content[-9] ^= 0xFF
+    voxels.write_bytes(content)
+    with pytest.raises(InputError, match="corrupt|more than"):
+        read_transform(path)
+
+
+@pytest.mark.parametrize("name", [b"M\xfcller.tfm", "Müller.NII.GZ".encode(), b"a\nb.H5", b"A.MHA"])
+def test_transforms_with_odd_names(tmp_path: Path, name: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / os.fsdecode(name)
+    plain = tmp_path / f"plain{path.suffix.lower()}".replace(".gz", ".nii.gz")
+    if plain.suffix in (".tfm", ".h5"):
+        sitk.WriteTransform(sitk.TranslationTransform(3, [1.0, 2.0, 3.0]), str(plain))
+    else:
+        displacements(plain)
+    plain.rename(path)
+    moved = read_transform(path).fixed_to_moving([[0.0, 0.0, 0.0]])
+    assert moved.shape == (1, 3)
+    save_transform(path, linear(), GRID)
+    read_transform(path)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["x.h5", "x.tfm", "x.nii.gz"])
+def test_a_pipe_is_no_transform(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="it is a pipe"):
+        read_transform(tmp_path / name)
 
 
 def test_invalid_names_are_rejected(tmp_path: Path) -> None:

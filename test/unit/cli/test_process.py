@@ -131,14 +131,15 @@ def test_a_name_that_is_too_long_is_bad_input() -> None:
     assert done.stderr == "n" * 300 + ": cannot be used (File name too long); expected another name\n"
 
 
-def test_nothing_follows_the_last_line_and_no_file_becomes_stderr(tmp_path: Path) -> None:
+def test_nothing_follows_the_last_line() -> None:
     late = "import atexit, os\natexit.register(lambda: os.write(2, b'library at exit'))\n"
     program = f"{late}{BEGIN}def work():\n    raise InputError('the last line')\n{END}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT)
     assert (done.returncode, done.stderr) == (2, "the last line\n")
-    work = (
-        f"    file = open({str(tmp_path / 'out')!r}, 'w')\n    sys.exit(0) if file.fileno() > 2 else None\n"
-    )
-    program = f"{BEGIN}def work():\n{work}    return 9\n{END}"
+
+
+def test_no_file_becomes_stderr(tmp_path: Path) -> None:
+    lines = (f"    file = open({str(tmp_path / 'out')!r}, 'w')", "    return 0 if file.fileno() > 2 else 9")
+    program = "\n".join([f"{BEGIN}def work():", *lines, END])
     words = ["sh", "-c", 'exec "$@" 2>&- <&-', "sh", sys.executable, "-c", program]
     assert subprocess.run(words, cwd=CHECKOUT, check=False).returncode == 0

@@ -192,6 +192,7 @@ def test_an_unsuitable_transform_is_reported(tmp_path: Path) -> None:
 
 
 INSIGHT = b"#Insight Transform File V1.0\n#Transform 0\n"
+FOO = b"Transform: Foo_double_3_3\nParameters: 0\nFixedParameters: 0\n"
 AFFINE = INSIGHT + b"Transform: AffineTransform_double_3_3\n"
 NOT_FINITE = sitk.BSplineTransformInitializer(sitk.Image([20, 20, 20], sitk.sitkUInt8), [2, 2, 2])
 NOT_FINITE.SetParameters([float("nan")] * len(NOT_FINITE.GetParameters()))
@@ -210,9 +211,9 @@ def write(path: Path, what: sitk.Transform | sitk.Image) -> None:
         ("a.h5", b"not a transform", "is no HDF5 file"),
         ("b.H5", b"", "is no HDF5 file"),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + b"x" * 2000, "it is damaged, or no transform"),
-        ("a.tfm", INSIGHT + b"Transform: Foo_double_3_3\nParameters: 0\n", "no transform of the class"),
+        ("a.tfm", INSIGHT + FOO, "no transform of the class"),
         ("a.tfm", AFFINE + b"Parameters: 1 0 0\nFixedParameters: 0 0 0\n", "cannot be read"),
-        ("a.tfm", AFFINE + b"Parameters: 1 0 0 0 nan 0 0 0 1 0 0 0\nFixedParameters: 0 0 0\n", "cannot be"),
+        ("a.tfm", AFFINE + b"Parameters: 1 0 0 0 nan 0 0 0 1 0 0 0\nFixedParameters: 0 0 0\n", "finite"),
         ("a.tfm", sitk.AffineTransform([1, 0, 0, 0, 1, 0, 0, 0, 1], [float("inf"), 0, 0]), "."),
         ("a.h5", NOT_FINITE, "NaN or infinite"),
         ("a.tfm", b"", "cannot be read"),

@@ -14,7 +14,7 @@ from ..errors import InputError, OutputError
 from .atomic_files import atomic_write
 from .geometry import Array, Geometry
 from .image_header import itk_reason, read_header, read_stored
-from .input_files import library_path, plain_output
+from .input_files import plain_folder, plain_output
 from .library_text import captured_library_text
 from .nifti_affine import is_sheared_nifti, write_sheared_nifti
 from .shear import check_independent_axes
@@ -106,11 +106,14 @@ def read_vectors(path: Path) -> sitk.Image:
         InputError: as `read_image`, but for the number of values and dimensions.
     """
     stored = read_stored(path)
-    decode_voxels(path, stored)
-    suffix = ".nii.gz" if stored.suffix == ".nii" and path.name.lower().endswith(".gz") else stored.suffix
-    with library_path(path, ".mhd" if path.suffix == ".mhd" else suffix) as name, captured_library_text():
+    with plain_folder() as folder, captured_library_text():
+        # ITK gets the voxels that are proved, and nothing of the file that it may read differently.
+        copy = folder / f"vectors{stored.suffix}"
+        with copy.open("wb") as file:
+            file.write(stored.header)
+            file.write(decode_voxels(path, stored).astype(stored.dtype, copy=False).data)
         try:
-            return sitk.ReadImage(name)
+            return sitk.ReadImage(str(copy))
         except RuntimeError as error:
             raise InputError(
                 f"{path}: cannot be read as an image ({itk_reason(error)}); expected an image"

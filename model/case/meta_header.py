@@ -231,7 +231,9 @@ def _numbered(text: str, count: int) -> list[str]:
 
 
 def _grid_header(fields: dict[str, str]) -> bytes:
-    lines = [f"{name} = {fields[name]}" for name in fields if name in _GRID_FIELDS and fields[name]]
+    binary = {"BinaryData": "True"}  # as numbers that are text are, once they are parsed
+    grid = {name: value for name, value in fields.items() if name in _GRID_FIELDS and value}
+    lines = [f"{name} = {value}" for name, value in (grid | binary).items()]
     return os.fsencode("\n".join([*lines, f"{_LAST_FIELD} = LOCAL", ""]))
 
 

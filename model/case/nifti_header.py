@@ -217,9 +217,10 @@ def _rescale(header: np.void) -> tuple[float, float] | None:
 
 
 def _grid_header(header: np.void) -> bytes:
-    """The header of a single file without extensions, of scalars: vectors are told by their fifth axis."""
+    """The header of a single file without extensions; three axes are of scalars whatever the intent is."""
     copy = np.array([header], header.dtype)
-    copy["intent_code"] = 0
+    if len(_sizes(header)) <= 3:
+        copy["intent_code"] = 0
     copy["magic"] = np.void(b"n+1\0")
     copy["vox_offset"] = _VOXEL_START
     return copy.tobytes() + b"\0\0\0\0"

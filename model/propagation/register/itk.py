@@ -109,6 +109,8 @@ def from_itk(itk: sitk.Transform) -> Transform:
         raise ValueError(f"is a transform of {itk.GetDimension()} dimensions; expected three")
     itk = itk.Downcast()
     if isinstance(itk, sitk.CompositeTransform):
+        if _is_wrapped(itk):
+            return _linear(itk) if itk.IsLinear() else ItkTransform(itk)
         total: Transform | None = None
         # ITK applies the last transform of a list first.
         for n in reversed(range(itk.GetNumberOfTransforms())):
@@ -133,6 +135,11 @@ def _check_parameters(itk: sitk.Transform) -> None:
     if not np.isfinite([*itk.GetParameters(), *itk.GetFixedParameters()]).all():
         raise ValueError("has parameters that are NaN or infinite; expected finite ones")
     itk.TransformPoint((0.0, 0.0, 0.0))  # ITK refuses the grid of a spline only now
+
+
+def _is_wrapped(itk: sitk.CompositeTransform) -> bool:
+    """True for a transform of a class that SimpleITK lacks, which it hands out as a composition of itself."""
+    return itk.GetNumberOfTransforms() == 1 and isinstance(itk.GetNthTransform(0), sitk.CompositeTransform)
 
 
 def from_field(image: sitk.Image) -> FieldTransform:

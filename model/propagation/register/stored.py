@@ -10,6 +10,7 @@ A folder holds one file per pair, named ``FIXED_to_MOVING`` by the scans' names 
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from itertools import product
@@ -29,6 +30,8 @@ from .itk import InverseTransform, from_field, from_itk, to_field, to_itk
 from .names import scan_keys
 from .similarity import given_registration
 
+log = logging.getLogger(__name__)
+
 READ_SUFFIXES = (".h5", ".hdf5", ".hdf", ".tfm", ".txt", ".xfm", ".mat")
 WRITTEN_SUFFIXES = (".h5", ".hdf5", ".tfm", ".txt")
 
@@ -43,6 +46,12 @@ _TEXT_SUFFIXES = (".tfm", ".txt")
 _TEXT_FIELDS = ("FixedParameters", "Parameters")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+# What a file has once per transform.
+_TRANSFORM_SIGNS = {
+    ".xfm": b"Transform_Type",
+    ".mat": b"\0fixed\0",
+    **dict.fromkeys(_HDF5_SUFFIXES, b"TransformType"),
+}
 
 
 class StoredBackend:
@@ -103,17 +112,47 @@ def read_transform(path: Path) -> Transform:
     try:
         if path.name.lower().endswith(IMAGE_SUFFIXES):
             return from_field(read_vectors(path))
-        with open_input(path, _EXPECTED) as file:  # no folder, pipe or device
-            if path.suffix.lower() in _TEXT_SUFFIXES:
-                _check_text(file.read())
-            elif path.suffix.lower() in _HDF5_SUFFIXES and file.read(len(_HDF5)) != _HDF5:
-                raise InputError(f"{path}: is no HDF5 file; expected {_EXPECTED}")
+        _check_content(path)
         with library_path(path, path.suffix.lower()) as name, captured_library_text():
-            return from_itk(sitk.ReadTransform(name))
+            return from_itk(_read_itk(name))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter: ITK's message quotes damaged names
         raise InputError(f"{path}: cannot be read ({_reason(error)}); expected {_EXPECTED}") from error
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _check_content(path: Path) -> None:
+    with open_input(path, _EXPECTED) as file:  # no folder, pipe or device
+        content = file.read()
+    if path.suffix.lower() in _TEXT_SUFFIXES:
+        _check_text(content)
+    elif path.suffix.lower() in _HDF5_SUFFIXES and not content.startswith(_HDF5):
+        raise InputError(f"{path}: is no HDF5 file; expected {_EXPECTED}")
+    _check_single(path.suffix.lower(), content)
+    if path.suffix.lower() == ".xfm" and b"%ITK" not in content[:200]:
+        log.warning("%s: is taken in LPS mm, as ITK reads it; MINC's own programs write RAS mm", path)
+
+
+def _read_itk(name: str) -> sitk.Transform:
+    try:
+        transform: sitk.Transform = sitk.ReadTransform(name)
+    except KeyError as error:  # SimpleITK has no name for some of ITK's classes
+        raise ValueError("has a transform of a class that SimpleITK lacks; expected another one") from error
+    return transform
+
+
+def _check_single(suffix: str, content: bytes) -> None:
+    """Check that a file holds one transform: of several, SimpleITK takes the first one without a word.
+
+    Raises:
+        ValueError: there are several, and no composition of them.
+    """
+    sign = _TRANSFORM_SIGNS.get(suffix, b"Transform:")
+    if content.count(sign) > 1 and b"CompositeTransform" not in content:
+        raise ValueError(
+            "holds several transforms, and does not say that they follow each other; expected one, or a "
+            "composite transform"
+        )
 
 
 def _check_text(content: bytes) -> None:

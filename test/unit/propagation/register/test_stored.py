@@ -332,3 +332,59 @@ def test_a_spline_with_an_impossible_grid(tmp_path: Path) -> None:
     (tmp_path / "a.tfm").write_text(f"{text[:start]}1e300{text[start + 1 :]}")
     with pytest.raises(InputError, match=r"a.tfm: cannot be read"):
         read_transform(tmp_path / "a.tfm")
+
+
+def test_several_transforms_in_one_file_are_refused(tmp_path: Path) -> None:
+    """SimpleITK takes the first one without a word."""
+    (tmp_path / "a.tfm").write_text(RIGID + RIGID.split("\n", 1)[1])
+    sitk.WriteTransform(sitk.Euler3DTransform(), str(tmp_path / "one.mat"))
+    (tmp_path / "a.mat").write_bytes((tmp_path / "one.mat").read_bytes() * 2)
+    linear_part = "Transform_Type = Linear;\nLinear_Transform =\n 1 0 0 1\n 0 1 0 2\n 0 0 1 3;\n"
+    (tmp_path / "a.xfm").write_text("MNI Transform File\n\n" + linear_part * 2)
+    for name in ("a.tfm", "a.mat", "a.xfm"):
+        with pytest.raises(InputError, match="holds several transforms"):
+            read_transform(tmp_path / name)
+    read_transform(tmp_path / "one.mat")
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".h5"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_composite_transforms_are_one(tmp_path: Path, suffix: str, count: int) -> None:
+    path = tmp_path / f"a{suffix}"
+    itk = sitk.CompositeTransform([sitk.TranslationTransform(3, (1.0, 2.0, 3.0))] * count)
+    sitk.WriteTransform(itk, str(path))
+    assert np.allclose(
+        read_transform(path).fixed_to_moving(np.zeros((1, 3))), [[count, 2 * count, 3 * count]]
+    )
+
+
+def test_classes_that_simpleitk_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    affine = "1 0.1 0 0 1 0 0 0 1 4 5 6\nFixedParameters: 10 20 30\n"
+    begin = "#Insight Transform File V1.0\n#Transform 0\nTransform: "
+    path.write_text(f"{begin}MatrixOffsetTransformBase_double_3_3\nParameters: {affine}")  # of old ANTs
+    moved = read_transform(path).fixed_to_moving([[1.0, 2.0, 3.0]])
+    assert np.allclose(moved, [[3.2, 7.0, 9.0]])
+    path.write_text(f"{begin}ComposeScaleSkewVersor3DTransform_double_3_3\nParameters: {affine}")
+    with pytest.raises(InputError, match="a class that SimpleITK lacks"):
+        read_transform(path)
+
+
+@pytest.mark.parametrize("name", ["Müller.mhd", "A.MHD", "a.mhd"])
+def test_displacements_beside_their_header(tmp_path: Path, name: str) -> None:
+    u = np.random.default_rng(2).normal(size=(3, 4, 5, 3)).astype(np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(u, isVector=True), str(tmp_path / "a.mhd"), True)
+    (tmp_path / "a.mhd").rename(tmp_path / name)
+    field = read_transform(tmp_path / name)
+    assert isinstance(field, FieldTransform) and np.array_equal(field.displacement_mm, u)
+
+
+def test_displacements_are_those_that_were_proved(tmp_path: Path) -> None:
+    """Without the optional field ITK reads other numbers."""
+    u = np.random.default_rng(2).normal(size=(3, 4, 5, 3)).astype(np.float32)
+    path = tmp_path / "a.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(u, isVector=True), str(path), True)
+    lines = path.read_bytes().split(b"\n", 20)
+    path.write_bytes(b"\n".join(line for line in lines if not line.startswith(b"CompressedDataSize")))
+    field = read_transform(path)
+    assert isinstance(field, FieldTransform) and np.array_equal(field.displacement_mm, u)

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
+from scipy.ndimage import gaussian_filter
 
 from ...case.geometry import FloatArray, Geometry
 from ...errors import one_line
@@ -24,11 +25,11 @@ from . import Registration, RegistrationImage
 from .affine import LinearBackend
 from .border import extrapolate_border
 from .convex import Search, convex_adam, torch_device
-from .field import FieldTransform, FloatField
+from .field import FieldTransform, FloatField, folding_share
 from .grids import body_box_mm, to_image
 from .linear import LinearTransform
 from .refine import Refiner
-from .similarity import accept_if_better
+from .similarity import FOLDING_LIMIT, accept_if_better
 from .warp import PairOnGrid, SmoothedScan, normalise_locally
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ _SEARCH = Search(step=6, reach=4)
 _DEMONS_ITERATIONS = 50
 _DEMONS_SMOOTHING_MM = 3.0
 _NEIGHBOURHOOD_MM = 5.0
+# A field that folds is smoothed with the first of these widths that is enough.
+_UNFOLDING_MM = (4.0, 8.0, 16.0)
 
 
 class DeformableBackend:
@@ -75,7 +78,7 @@ class DeformableBackend:
             if grid is None:
                 log.info("the scans overlap too little to be deformed; the affine registration is kept")
                 return start
-            deformed = _deformed(fixed, moving, start.transform, grid, self._device)
+            deformed = unfolded(_deformed(fixed, moving, start.transform, grid, self._device))
             registration = accept_if_better(start, deformed, fixed, moving)
         except (RuntimeError, MemoryError) as error:  # any failure of torch or ITK with these images
             log.warning("deformable registration failed: %s", one_line(error))
@@ -120,6 +123,26 @@ def _deformed(
     log.info("deformable registration at %.1f mm, %.1f million voxels", spacing_mm, pair.fixed.size / 1e6)
     field = extrapolate_border(convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device), pair)
     return FieldTransform(linear, extrapolate_border(_demons(pair, field), pair), grid)
+
+
+def unfolded(transform: FieldTransform) -> FieldTransform:
+    """Smooth the displacements as far as needed for a mapping without folds, which e.g. metal causes.
+
+    Args:
+        transform: any field.
+
+    Returns:
+        The field itself if it hardly folds, or the least smooth one that does not, if there is one.
+    """
+    result = transform
+    for width_mm in _UNFOLDING_MM:
+        if folding_share(result) <= FOLDING_LIMIT:
+            break
+        log.info("the deformation folds; smoothing it within %.0f mm", width_mm)
+        sigma = width_mm / transform.geometry.spacing_xyz[0]
+        smooth = gaussian_filter(transform.displacement_mm, (sigma, sigma, sigma, 0), mode="nearest")
+        result = replace(transform, displacement_mm=smooth)
+    return result
 
 
 def _demons(pair: PairOnGrid, field: FloatField) -> FloatField:

@@ -17,7 +17,7 @@ from model.errors import InputError
 from model.propagation.register import Registration, RegistrationImage, convex, deformable, refine
 from model.propagation.register.border import _gaussian_at, extrapolate_border
 from model.propagation.register.convex import Search, convex_adam, torch_device
-from model.propagation.register.deformable import DeformableBackend
+from model.propagation.register.deformable import DeformableBackend, unfolded
 from model.propagation.register.field import Composition, FieldTransform, folding_share, voxel_centres_mm
 from model.propagation.register.linear import LinearTransform
 from model.propagation.register.refine import Refiner
@@ -290,3 +290,15 @@ def test_gpu_and_cpu_agree(found: Registration) -> None:
     on_gpu = DeformableBackend("cuda").register(FOLLOWUP, BASELINE)
     one, other = (way.transform.fixed_to_moving(FIXED_MM) for way in (found, on_gpu))
     assert np.linalg.norm(one - other, axis=1).max() <= 0.5
+
+
+def test_a_field_that_folds_is_smoothed_until_it_does_not() -> None:
+    grid = Geometry((40, 40, 40), (3.0, 3.0, 3.0), (0.0, 0.0, 0.0))
+    u = np.full((40, 40, 40, 3), 5.0, np.float32)
+    assert unfolded(calm := FieldTransform(LinearTransform.identity(), u, grid)) is calm
+    u[15:25, 15:25, 15:25] += np.random.default_rng(6).normal(0.0, 8.0, (10, 10, 10, 3))
+    torn = FieldTransform(LinearTransform.identity(), u, grid)
+    assert folding_share(torn) > 0.001
+    mended = unfolded(torn)
+    assert folding_share(mended) <= 0.001
+    assert mended.displacement([(6.0, 6.0, 6.0)])[0] == pytest.approx([5.0, 5.0, 5.0], abs=0.01)

@@ -31,6 +31,8 @@ _GZIP = b"\x1f\x8b"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 _SMALLEST_DETERMINANT = 1e-3
 _LARGEST_SPACING_MM = 1e5
+_LARGEST_ORIGIN_MM = 1e7
+_LARGEST_DIRECTION = 1e3  # its columns have a length of about one
 
 _COMPONENT_TYPES = {
     sitk.sitkInt8: np.int8,
@@ -209,6 +211,8 @@ def check_grid(path: Path, grid: Geometry) -> None:
         fault = "has a grid with numbers that are NaN or infinite"
     elif min(spacing) <= 0 or max(spacing) > _LARGEST_SPACING_MM:
         fault = "has a spacing that no scan has"
+    elif max(map(abs, grid.origin_xyz)) > _LARGEST_ORIGIN_MM or np.abs(direction).max() > _LARGEST_DIRECTION:
+        fault = "has an origin or a direction that no scan has"
     elif abs(np.linalg.det(direction)) < _SMALLEST_DETERMINANT:
         fault = "has a direction matrix without an inverse"
     else:

@@ -15,6 +15,7 @@ from .stored_image import Encoding, HeaderFault, StoredImage, VoxelPart, check_s
 NIFTI_BYTES = 348
 _VOXEL_START = 352  # after the header and the four bytes that announce extensions
 _NIFTI2_BYTES = 540
+_UNIT_SQUARE = 1.001  # of the three stored parts of a rotation's quaternion, up to rounding
 # Spacings of 'pixdim' and of the sform differ by rounding up to this share.
 _SAME_LENGTH = 1e-2
 
@@ -105,6 +106,8 @@ def read_nifti_header(path: Path, start: bytes, gzipped: bool, file_bytes: int) 
         voxels = _voxel_file(path)
         with open_input(voxels, f"the voxels of {path.name}") as file:
             voxels_gzipped = file.read(2) == b"\x1f\x8b"
+    elif lead not in (0, NIFTI_BYTES) and lead < _VOXEL_START:
+        raise HeaderFault(f"has the field 'vox_offset' with {lead}; expected at least {_VOXEL_START}")
     elif lead < _VOXEL_START:  # left at 0: after the header, with or without the four bytes
         needed = math.prod(sizes) * dtype.itemsize
         lead = NIFTI_BYTES if not gzipped and file_bytes == NIFTI_BYTES + needed else _VOXEL_START
@@ -171,6 +174,9 @@ def _check_grid(header: np.void) -> None:
         if not np.isfinite(values).all():
             raise HeaderFault(f"has a value that is NaN or infinite in the field {name!r}; expected numbers")
     check_spacing("pixdim", tuple(float(value) for value in used["pixdim"]))
+    if header["qform_code"] > 0 and float(np.sum(header["quatern"].astype(np.float64) ** 2)) > _UNIT_SQUARE:
+        shown = ", ".join(f"{value:g}" for value in header["quatern"])
+        raise HeaderFault(f"has the quaternion ({shown}), longer than one; expected a rotation")
     if header["sform_code"] > 0:
         columns = header["srow"][:, :3].astype(np.float64)
         lengths = np.linalg.norm(columns, axis=0)
@@ -205,6 +211,8 @@ def _voxel_file(path: Path) -> Path:
 def _rescale(header: np.void) -> tuple[float, float] | None:
     """Slope and intercept, None if the header has none: a slope of zero or NaN means that."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if math.isfinite(slope) and slope != 0 and not math.isfinite(intercept):
+        raise HeaderFault(f"has the slope {slope:g} but {intercept:g} in 'scl_inter'; expected a number")
     intercept = intercept if math.isfinite(intercept) else 0.0
     if not math.isfinite(slope) or slope == 0:
         if intercept != 0:

@@ -151,6 +151,7 @@ def _prepare() -> None:
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold anything
             stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StdoutLog(sys.stdout)])
+    logging.captureWarnings(True)  # of libraries, which Python writes to stderr
     # Patches are cut next to the network's threads: threads that wait must not spin on the others' cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # numexpr, which blosc2 imports, logs an INFO line on import.

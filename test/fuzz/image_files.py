@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import logging
 import struct
 import tempfile
 import zlib
@@ -19,6 +20,8 @@ from model.case.images import read_geometry, read_image
 
 from .judge import Kind, Mutant, Seed
 from .mutations import damaged_bytes, damaged_lines
+
+logging.getLogger("nibabel").setLevel(logging.CRITICAL)
 
 _SHAPE = (4, 5, 6)
 _DIRECTION = (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
@@ -133,8 +136,19 @@ def _reference(path: Path) -> Any:
         other = np.asarray(nibabel.Nifti1Image.from_bytes(_unpacked(content)).dataobj)
         if not np.allclose(other.T.reshape(array.shape), array, rtol=1e-5, equal_nan=True):
             raise ValueError("ITK and nibabel read other voxels")
-    grid = (image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    return (array, image.GetSize(), *grid)
+    if ".nii" in path.name and (sheared := _sheared_grid(content)) is not None:
+        return (array, image.GetSize(), *sheared)
+    return (array, image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+
+def _sheared_grid(content: bytes) -> tuple[tuple[float, ...], ...] | None:
+    """The grid of a NIfTI file by nibabel if it is sheared: ITK takes the other one of its two then."""
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ nibabel.Nifti1Image.from_bytes(_unpacked(content)).affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    direction = affine[:3, :3] / spacing
+    if np.allclose(direction.T @ direction, np.eye(3), atol=1e-3):
+        return None
+    return tuple(spacing.tolist()), tuple(affine[:3, 3].tolist()), tuple(direction.ravel().tolist())
 
 
 def _unpacked(content: bytes) -> bytes:

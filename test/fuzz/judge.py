@@ -142,7 +142,8 @@ def _comparison(kind: Kind, seed: Seed, mutant: Mutant, received: Received, fold
         return Verdict("as another reader", mutant.change)
     if set(received.notes) - set(before.notes):
         return Verdict("with a warning", mutant.change)
-    return Verdict("another result", mutant.change, f"{received.value!r}; another reader has {reference!r}")
+    fault = f"{received.value!r}"[-300:] + "; another reader has " + f"{reference!r}"[-300:]
+    return Verdict("another result", mutant.change, fault)
 
 
 def write_files(folder: Path, files: Files) -> None:

@@ -278,3 +278,43 @@ def test_a_meta_header_with_an_empty_field(tmp_path: Path, field: str) -> None:
     (tmp_path / "ct.mha").write_bytes(head + f"{field} = ".encode() + rest[rest.index(b"\n") :])
     with pytest.raises(InputError, match=f"'{field}' without a value"):
         read_image(tmp_path / "ct.mha")
+
+
+def test_a_nrrd_header_with_an_unknown_field(tmp_path: Path) -> None:
+    for other, says in (
+        ("pace directions:", "'pace directions'"),
+        ("space directions", "'space directions"),
+    ):
+        text = NRRD.replace("space directions:", other) + "encoding: raw\n\n"
+        (tmp_path / "ct.nrrd").write_bytes(text.encode() + voxels().tobytes())
+        with pytest.raises(InputError, match=says):
+            read_image(tmp_path / "ct.nrrd")
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"-10.5", b"1e300"), (b"Matrix = 0", b"Matrix = 1e300")])
+def test_a_grid_that_no_scan_has(tmp_path: Path, old: bytes, new: bytes) -> None:
+    written(tmp_path / "ct.mha", voxels())
+    content = (tmp_path / "ct.mha").read_bytes()
+    assert old in content
+    (tmp_path / "ct.mha").write_bytes(content.replace(old, new, 1))
+    with pytest.raises(InputError, match="origin or a direction that no scan has"):
+        read_image(tmp_path / "ct.mha")
+
+
+@pytest.mark.parametrize(
+    ("position", "values", "says"),
+    [
+        (108, (176.0,), "'vox_offset' with 176"),
+        (112, (2.0, np.inf), "'scl_inter'"),
+        (256, (1.0, 0.5, 0.0), "quaternion"),
+    ],
+)
+def test_numbers_of_a_nifti_header_that_libraries_mend(
+    tmp_path: Path, position: int, values: tuple[float, ...], says: str
+) -> None:
+    written(tmp_path / "ct.nii", voxels())
+    content = bytearray((tmp_path / "ct.nii").read_bytes())
+    struct.pack_into(f"<{len(values)}f", content, position, *values)
+    (tmp_path / "ct.nii").write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        read_image(tmp_path / "ct.nii")

@@ -388,7 +388,7 @@ def _reference_map(path: Path) -> Any:
                 scan = (
                     None
                     if _stands_for_nothing(scan)
-                    else f"{scan:g}"
+                    else f"{scan + 0:g}"
                     if isinstance(scan, float)
                     else str(scan)
                 )

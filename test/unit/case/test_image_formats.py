@@ -281,10 +281,7 @@ def test_a_meta_header_with_an_empty_field(tmp_path: Path, field: str) -> None:
 
 
 def test_a_nrrd_header_with_an_unknown_field(tmp_path: Path) -> None:
-    for other, says in (
-        ("pace directions:", "'pace directions'"),
-        ("space directions", "'space directions"),
-    ):
+    for other, says in (("pace directions:", "'pace directions'"), ("space directions", "'space directions")):
         text = NRRD.replace("space directions:", other) + "encoding: raw\n\n"
         (tmp_path / "ct.nrrd").write_bytes(text.encode() + voxels().tobytes())
         with pytest.raises(InputError, match=says):

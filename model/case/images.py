@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from ..errors import InputError, OutputError
 from .atomic_files import atomic_write
 from .geometry import Array, Geometry
-from .image_header import itk_reason, read_header, read_stored
+from .image_header import check_grid, itk_reason, read_header, read_stored
 from .input_files import plain_folder, plain_output
 from .library_text import captured_library_text
 from .nifti_affine import is_sheared_nifti, write_sheared_nifti
@@ -112,8 +112,14 @@ def read_vectors(path: Path) -> sitk.Image:
         with copy.open("wb") as file:
             file.write(stored.header)
             file.write(decode_voxels(path, stored).astype(stored.dtype, copy=False).data)
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(copy))
         try:
-            return sitk.ReadImage(str(copy))
+            reader.ReadImageInformation()
+            if reader.GetDimension() == 3:
+                check_grid(path, _geometry(reader))  # ITK inverts any direction, some without end
+            image: sitk.Image = reader.Execute()
+            return image
         except RuntimeError as error:
             raise InputError(
                 f"{path}: cannot be read as an image ({itk_reason(error)}); expected an image"
@@ -173,7 +179,7 @@ def image_of(name: str, image: sitk.Image) -> Image:
     return Image(np.asarray(_Buffer(image)), geometry)
 
 
-def _geometry(image: sitk.Image) -> Geometry:
+def _geometry(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
     (nx, ny, nz), (sx, sy, sz), (x, y, z) = image.GetSize(), image.GetSpacing(), image.GetOrigin()
     return Geometry((nx, ny, nz), (sx, sy, sz), (x, y, z), tuple(image.GetDirection()))
 

@@ -388,3 +388,14 @@ def test_displacements_are_those_that_were_proved(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join(line for line in lines if not line.startswith(b"CompressedDataSize")))
     field = read_transform(path)
     assert isinstance(field, FieldTransform) and np.array_equal(field.displacement_mm, u)
+
+
+def test_displacements_on_an_impossible_grid(tmp_path: Path) -> None:
+    """ITK would invert its direction without end."""
+    save_transform(tmp_path / "a.mha", TRANSFORMS["field"])
+    content = (tmp_path / "a.mha").read_bytes()
+    start, end = content.index(b"TransformMatrix"), content.index(b"Offset")
+    other = b"TransformMatrix = 1 0 0 0 1 0 0 1e308 1\n"
+    (tmp_path / "a.mha").write_bytes(content[:start] + other + content[end:])
+    with pytest.raises(InputError, match="no scan has"):
+        read_transform(tmp_path / "a.mha")

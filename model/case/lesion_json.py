@@ -54,11 +54,12 @@ def _first_fault(error: ValidationError, entries: str, example: str) -> str:
     fault: Any = error.errors(include_url=False)[0]
     location = ".".join(str(part) for part in fault["loc"])
     if len(fault["loc"]) >= 3 and fault["loc"][2] != "name":
-        given = str(fault["input"])
+        given = repr(fault["input"])
         field = fault["loc"][2]
         place = f"{entries}.{fault['loc'][1]}" + ("" if field == "point" else f".{field}")
         return f"{place} is not three finite numbers ({given[:60]}); expected [x, y, z]"
-    return f"{location or 'the document'}: {fault['msg']}; expected {example}"
+    reason = fault["msg"].split(" or instance of ")[0]  # a class of ours
+    return f"{location or 'the document'}: {reason}; expected {example}"
 
 
 def group_by_lesion(path: Path, noun: str, entries: Iterable[tuple[str, Value]]) -> dict[int, Value]:
@@ -102,7 +103,8 @@ def _lesion_id(path: Path, name: str, noun: str) -> int:
     digits = digits.lstrip("0") or "0"
     if len(digits) > len(str(MAX_LESION_ID)) or not 0 < int(digits) <= MAX_LESION_ID:
         raise InputError(
-            f"{path}: lesion id {digits} of {noun} {name!r} is out of range; expected 1 to {MAX_LESION_ID}"
+            f"{path}: lesion id {digits[:40]} of {noun} {name[:80]!r} is out of range; expected 1 to "
+            f"{MAX_LESION_ID}"
         )
     return int(digits)
 

@@ -227,3 +227,10 @@ def test_a_failed_write_leaves_nothing_and_names_the_file(tmp_path: Path) -> Non
             write_clicks(path, {1: (1, 2, 3)})
         assert str(raised.value).startswith(f"{path}: ")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_messages_are_short_and_speak_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.json"
+    assert "('1')" in _line(path, {"points": [{"name": "1", "point": ["1", 2, 3]}]})
+    assert "valid dictionary; expected" in _line(path, "[]")
+    assert len(_line(path, {"points": [{"name": "9" * 5000, "point": [1, 2, 3]}]})) < 250 + len(str(path))

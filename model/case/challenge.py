@@ -71,18 +71,23 @@ def discover(input_dir: Path) -> CaseFiles:
     """
     if not input_dir.is_dir():
         raise InputError(f"{input_dir}: the input folder is missing; expected a case of the interface in it")
-    sockets = _existing_sockets(input_dir)
     warnings: list[str] = []
+    sockets = _existing_sockets(input_dir, warnings)
     baseline = _scans(sockets, input_dir, TimePointName.BASELINE, warnings)
     followup = _scans(sockets, input_dir, TimePointName.FOLLOWUP, warnings)
     return CaseFiles(baseline, followup, tuple(warnings))
 
 
-def _existing_sockets(input_dir: Path) -> dict[str, Path]:
-    """Slug -> existing file or folder."""
+def _existing_sockets(input_dir: Path, warnings: list[str]) -> dict[str, Path]:
+    """Slug -> existing file or folder; a listed image that is missing becomes a warning."""
     listing = input_dir / "inputs.json"
     if path_exists(listing):
         candidates = _listed_sockets(listing)
+        warnings += [
+            f"inputs.json lists {slug}, but {path} is missing; it is left out"
+            for slug, path in candidates.items()
+            if slug in _IMAGE_SLUGS and not (path_exists(path) or path.is_symlink())
+        ]
     else:
         candidates = {}
         for slot in Slot:
@@ -107,10 +112,6 @@ def _listed_sockets(listing: Path) -> dict[str, Path]:
         path = listing.parent / socket.relative_path
         if found.setdefault(socket.slug, path) != path:
             raise InputError(f"{listing}: lists {socket.slug} twice, with two paths; expected one")
-        if socket.slug in _IMAGE_SLUGS and not path_exists(path):
-            raise InputError(
-                f"{path}: is missing, but inputs.json lists it; expected the {socket.slug} there"
-            )
     return found
 
 

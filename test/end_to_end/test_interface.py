@@ -90,6 +90,7 @@ def test_inputs_json_takes_precedence(key: str, case: CaseOnDisk) -> None:
     run = good(case.run())
     assert run.files() == [OUTPUT.format("primary")]
     assert run.lesions(1)[0]["followup"]["source"] == "given"
+    assert any("lists secondary-baseline-ct, but" in line for line in run.record["warnings"])
 
 
 def test_step_1_segments_every_lesion(case: CaseOnDisk) -> None:

@@ -22,11 +22,12 @@ def listing(folder: Path, **further: str) -> list[dict[str, dict[str, str]]]:
     return [{"socket": {"slug": slug, "relative_path": path}} for slug, path in paths.items()]
 
 
-def test_a_listed_scan_that_is_missing(tmp_path: Path) -> None:
+def test_a_listed_scan_that_is_missing_is_left_out_with_a_warning(tmp_path: Path) -> None:
     entries = listing(tmp_path, secondary_followup_ct="images/gone")
     (tmp_path / "inputs.json").write_text(json.dumps(entries))
-    with pytest.raises(InputError, match=r"images/gone: is missing, .*expected the secondary-followup-ct"):
-        discover(tmp_path)
+    files = discover(tmp_path)
+    assert len(files.followup) == 1
+    assert any("lists secondary-followup-ct" in line and "gone is missing" in line for line in files.warnings)
 
 
 def test_listed_clicks_that_are_missing_are_an_empty_list_with_a_warning(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ def _blank_to_none(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("it is true or false, expected a number")
+    return value
+
+
 def _stripped(value: Any) -> Any:
     return value.strip() if isinstance(value, str) else value
 
@@ -67,7 +73,9 @@ class _Row(BaseModel):
 
     patient: _Name
     timepoint: _Name
-    order: Annotated[FiniteFloat | None, BeforeValidator(_blank_to_none)] = None
+    order: Annotated[
+        FiniteFloat | None, BeforeValidator(_no_truth_value), BeforeValidator(_blank_to_none)
+    ] = None
     date: Annotated[datetime.date | None, BeforeValidator(_date), BeforeValidator(_blank_to_none)] = None
     scan: Path
     mask: _OptionalPath = None

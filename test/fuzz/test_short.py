@@ -12,8 +12,9 @@ from . import end_to_end
 from .judge import judge, same, write_files
 from .kinds import KINDS, seeds_of
 
-# Checkpoints take ten times as long as other kinds.
-_EXAMPLES = {name: 40 if name == "checkpoints" else 200 for name in KINDS}
+# Checkpoints take ten times as long as other kinds, and HDF5 transforms start a process each.
+_FEWER = {"checkpoints": 40, "transforms": 60}
+_EXAMPLES = {name: _FEWER.get(name, 200) for name in KINDS}
 _QUIET = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
 )

@@ -29,6 +29,7 @@ from . import Registration, RegistrationImage, Transform
 from .itk import InverseTransform, from_field, from_itk, to_field, to_itk
 from .names import scan_keys
 from .similarity import given_registration
+from .trial_read import check_readable
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ _TEXT_SUFFIXES = (".tfm", ".txt")
 _TEXT_FIELDS = ("FixedParameters", "Parameters")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+_BINARY_SUFFIXES = (*_HDF5_SUFFIXES, ".mat")
 # What a file has once per transform.
 _TRANSFORM_SIGNS = {
     ".xfm": b"Transform_Type",
@@ -114,6 +116,8 @@ def read_transform(path: Path) -> Transform:
             return from_field(read_vectors(path))
         _check_content(path)
         with library_path(path, path.suffix.lower()) as name, captured_library_text():
+            if path.suffix.lower() in _BINARY_SUFFIXES:
+                check_readable(name)
             return from_itk(_read_itk(name))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter: ITK's message quotes damaged names
         raise InputError(f"{path}: cannot be read ({_reason(error)}); expected {_EXPECTED}") from error

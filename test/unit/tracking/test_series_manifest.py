@@ -161,6 +161,7 @@ def test_csv_errors_name_the_row(rows: list[str], header: str, message: str, fol
             "entry 1: 'x' is unknown",
         ),
         ([{"patient": "P", "timepoint": "t", "order": 1}], "entry 1: scan is missing"),
+        ([{"patient": "P", "timepoint": "t", "order": True, "scan": "a.mha"}], "order cannot be used"),
         ([{"patient": "P", "timepoint": "t", "order": 1, "scan": 7}], "entry 1: scan cannot be used"),
     ],
 )

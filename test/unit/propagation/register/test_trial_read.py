@@ -1,0 +1,43 @@
+"""Binary transforms are read in a process of their own first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+from model.errors import InputError
+from model.propagation.register import stored, trial_read
+from model.propagation.register.trial_read import check_readable
+
+
+@pytest.fixture
+def transform(tmp_path: Path) -> Path:
+    path = tmp_path / "affine.h5"
+    sitk.WriteTransform(sitk.TranslationTransform(3, (1, 2, 3)), str(path))
+    return path
+
+
+def test_a_sound_file_passes(transform: Path) -> None:
+    check_readable(str(transform))
+
+
+def test_what_itk_reports_is_left_to_the_caller(tmp_path: Path) -> None:
+    (tmp_path / "no.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    check_readable(str(tmp_path / "no.h5"))
+
+
+def test_a_crash_is_an_error_of_the_file(transform: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_read, "_PROGRAM", "import os; os.abort()")
+    with pytest.raises(InputError, match=r"affine\.h5: is damaged: it crashes ITK's reader \(signal 6\)"):
+        stored.read_transform(transform)
+
+
+def test_reading_without_end_is_an_error_of_the_file(
+    transform: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_read, "_PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr(trial_read, "_SECONDS", 0.2)
+    with pytest.raises(InputError, match="ITK does not come to an end with it"):
+        stored.read_transform(transform)

@@ -31,4 +31,4 @@ fi
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy --num-workers "$workers"
-exec "$python" -m pytest "${by_file[@]}" "${selection[@]}" "$@"
+exec "$python" -m pytest "${by_file[@]}" --durations=30 --durations-min=3 "${selection[@]}" "$@"

@@ -57,16 +57,16 @@ class DeformableBackend:
     Args:
         device: device of the search: auto, cpu, cuda or cuda:N.
         refine: offer `Registration.refine`.
-        voxels: of the grid of displacements, see `_VOXELS`; fewer take less time.
+        voxels: of the grid of displacements; fewer than the default `_VOXELS` take less time.
 
     Raises:
         InputError: the GPU does not exist.
     """
 
-    def __init__(self, device: str = "auto", refine: bool = True, voxels: int = _VOXELS) -> None:
+    def __init__(self, device: str = "auto", refine: bool = True, voxels: int | None = None) -> None:
         self._device = torch_device(device)
         self._refine = refine
-        self._voxels = voxels
+        self._voxels = _VOXELS if voxels is None else voxels
 
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         """Align the baseline (moving) to the follow-up (fixed); see `Backend.register`."""

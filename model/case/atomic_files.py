@@ -91,7 +91,7 @@ def shortened_name(name: str) -> str:
     """A file name that leaves room for suffixes; a longer one ends in a checksum of all of it.
 
     Args:
-        name: made of ASCII letters.
+        name: of ASCII letters only.
     """
     if len(name) <= _LONGEST_NAME:
         return name

@@ -86,7 +86,7 @@ def read_image(path: Path, warn: Callable[[str], None] = log.warning) -> Image:
 
     Args:
         path: the file.
-        warn: is told of peculiarities, which are also the image's ``notes``.
+        warn: called with a sentence for each peculiarity; they are also the image's ``notes``.
 
     Raises:
         InputError: not an image, a git-lfs pointer, truncated, corrupt, not three-dimensional or not scalar.
@@ -137,7 +137,7 @@ def _rescaled(path: Path, stored: StoredImage, values: Array) -> Array:
     floats = values.astype(stored.value_type, copy=False)
     for start in range(0, floats.size, _RESCALED_AT_ONCE):
         part = floats[start : start + _RESCALED_AT_ONCE]
-        with np.errstate(over="ignore"):  # to infinity, which is told of with the voxels
+        with np.errstate(over="ignore"):  # to infinity, which is reported with the voxels
             part[:] = part.astype(np.float64) * slope + intercept
     return floats
 

@@ -1,7 +1,8 @@
 """Headers of MetaImage files (.mha, .mhd), as MetaIO reads them.
 
 A field is ``Name = value`` (or ``Name: value``) with any blanks around the sign, in any order, ended by
-``ElementDataFile``; names are told apart by their capitals, and the last of equal ones counts.
+``ElementDataFile``; names are case-sensitive, and the last of equal ones counts, unless fields of the grid
+contradict each other.
 """
 
 from __future__ import annotations

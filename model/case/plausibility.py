@@ -1,4 +1,4 @@
-"""Doubts about a scan that are told and never fatal: its numbers, its grid, its mask and its clicks."""
+"""Warnings about implausible scans, never fatal: its numbers, its grid, its mask and its clicks."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def lesion_labels(name: Path | str, labels: Array, warn: Callable[[str], None] =
         name: the file's or argument's, with which errors begin.
         labels: whole numbers of any type, any shape, at least one voxel; 0 is background. Rescaled ones
             may be off by 0.01.
-        warn: is told that labels were rounded.
+        warn: called with a sentence if labels were rounded.
 
     Returns:
         The same array if its type is an integer one, otherwise a copy as uint16.

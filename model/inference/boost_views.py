@@ -129,7 +129,7 @@ def rotated_scan(scan: Scan, rotation: AxisMap) -> Scan:
     """
     shape = scan.geometry.shape_zyx
     stored, axes = scan.file_geometry, scan.axes
-    if scan.shear is not None:  # no result on the grid of the file is made of a rotated scan
+    if scan.shear is not None:  # a rotated scan has no way back to the grid of its file
         stored, axes = replace(scan.geometry, measured=None), AxisMap()
     return replace(
         scan,

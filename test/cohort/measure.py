@@ -14,25 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
-
-from model.crossval.loaded_scans import ScanReader
-from model.crossval.measure_pair import measure_pair, reference_of
+from model.crossval.floor_records import floor_records
 from model.crossval.pairs import EvaluationPair, data_set_pairs, evaluation_pairs
 from model.crossval.point_setting import PointSetting
 from model.crossval.predict import predict_pairs
-from model.crossval.predict_pair import predict_pair
 from model.crossval.scores import DEFINITION, read_pair_records, score_of
 from model.data.folds import read_folds
 from model.evaluation.compare_runs import compare_runs
-from model.evaluation.measure_scan import Labelmap
 from model.evaluation.metrics import Metric
 from model.evaluation.records import LesionRecord, Scope
-from model.inference.boost_options import Boosting, BoostOptions
-from model.inference.robust import ComponentRule, RobustOptions, function_segmenter
-from model.inference.user_segmenter import SegmentRequest
+from model.floor.floors import Floor
 from model.network.plan import Plan, read_plan
 
 FOLDS = (0, 1, 2, 3, 4)
@@ -51,43 +42,12 @@ class Measured:
     records: Sequence[LesionRecord]
 
 
-def pasted_mask(request: SegmentRequest) -> npt.NDArray[np.float32]:
-    """Shift the baseline mask of a lesion so that its baseline point lies on its follow-up point.
-
-    Args:
-        request: a lesion; the axes of both scans are taken to be parallel.
-
-    Returns:
-        Values from 0 to 1 of the image's shape (z, y, x), float32; zeros for a lesion without a mask.
-    """
-    mask = request.baseline_mask
-    if mask is None:
-        return np.zeros(request.image.shape, np.float32)
-    scale = np.divide(request.spacing_zyx, request.baseline_spacing_zyx)
-    offset = np.subtract(request.baseline_point_zyx, np.multiply(scale, request.point_zyx))
-    values = ndimage.affine_transform(
-        mask.astype(np.float32), scale, offset, output_shape=request.image.shape, order=1
-    )
-    return np.asarray(np.clip(values, 0, 1), np.float32)
-
-
 def pasted_records(
     pairs: Sequence[EvaluationPair], settings: Sequence[PointSetting], plan: Plan
 ) -> dict[PointSetting, list[LesionRecord]]:
     """Measure the pasted masks of pairs at some point settings; ``plan`` gives the voxels of their noise."""
-    plain = RobustOptions(BoostOptions(Boosting.NONE), ComponentRule.NONE)
-    segmenter, reader = function_segmenter(pasted_mask, plain, FLOOR), ScanReader()
-    measured: dict[PointSetting, list[LesionRecord]] = {setting: [] for setting in settings}
-    for pair in pairs:
-        baseline, followup = reader.read(pair)
-        reference = reference_of(pair, followup)
-        for setting in settings:
-            predicted = predict_pair(pair, baseline, followup, setting, plan, segmenter)
-            labelmap = Labelmap(Path(pair.name), predicted.labels, followup.scan.file_geometry)
-            measured[setting] += measure_pair(
-                pair, baseline, reference, labelmap, frozenset(predicted.failed)
-            )
-    return measured
+    measured = floor_records(pairs, settings, plan, [Floor.PASTED])
+    return {setting: records for (_, setting), records in measured.items()}
 
 
 def held_out(

@@ -29,10 +29,13 @@ ALLOWED = {
     "evaluation": {"errors", "case"},
     "inference": {"errors", "timing", "extensions", "case", "prompts", "network", "propagation", ""},
     "tracking": {"errors", "case", "prompts", "propagation", "inference", ""},
+    "floor": {"errors", "case", "propagation", "inference"},
     "data": {"errors", "case", "network"},
     "synthesis": {"errors", "case", "propagation", "data"},
     "training": {"errors", "case", "network", "data"},
-    "crossval": {"errors", "case", "network", "inference", "evaluation", "data", "training"},
+    "crossval": {
+        *("errors", "case", "network", "propagation", "inference", "floor", "evaluation", "data", "training")
+    },
     "comparison": {"errors", "case", "network", "evaluation", "data", "training", "crossval"},
     "api_results": {"errors", "case", "propagation", "inference", "tracking"},
     "api": {"api_results", "errors", "case", "prompts", "propagation", "inference", "tracking", "evaluation"},

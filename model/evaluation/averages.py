@@ -109,10 +109,19 @@ def bootstrap_interval(
     patients = len(sums)
     if patients < 2:
         return None, None
-    drawn = np.random.default_rng(SEED).multinomial(patients, np.full(patients, 1 / patients), RESAMPLES)
+    drawn = draw_patients(patients)
     means = (drawn @ sums) / (drawn @ counts)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def draw_patients(patients: int) -> npt.NDArray[np.int64]:
+    """Draw patients with replacement; the seed is fixed.
+
+    Returns:
+        How often each patient is drawn, shape (resamples, patients).
+    """
+    return np.random.default_rng(SEED).multinomial(patients, np.full(patients, 1 / patients), RESAMPLES)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Scores of records: metrics at each step, areas under the curves over the steps, and vanished lesions."""
+"""Scores of records: metrics and changes at each step, and areas under the curves over the steps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .averages import Average, LesionValue, average
+from .change_scores import ChangeSlope, VanishedCounts, change_slope, vanished_counts
 from .definitions import Definition
 from .metrics import OF_LESIONS_ALONE, Metric
 from .records import LesionRecord, Scope
@@ -31,40 +32,18 @@ class MetricScore:
 
 
 @dataclass(frozen=True, slots=True)
-class VanishedCounts:
-    """Lesions of the baseline, counted by their presence in reference and prediction.
-
-    Attributes:
-        found: vanished, and nothing predicted.
-        missed: vanished, but predicted (or the prediction is missing).
-        kept: present and predicted.
-        lost: present, but nothing predicted.
-    """
-
-    found: int
-    missed: int
-    kept: int
-    lost: int
-
-    @property
-    def sensitivity(self) -> float | None:
-        """Share of vanished lesions without a prediction."""
-        return self.found / (self.found + self.missed) if self.found + self.missed else None
-
-    @property
-    def specificity(self) -> float | None:
-        """Share of present lesions with a prediction."""
-        return self.kept / (self.kept + self.lost) if self.kept + self.lost else None
-
-
-@dataclass(frozen=True, slots=True)
 class StepScore:
-    """Scores of one scope at one step; ``vanished`` is None if the lesions of the baseline are unknown."""
+    """Scores of one scope at one step.
+
+    ``vanished`` is None if the lesions of the baseline are unknown, ``change`` if their volumes are; both are
+    None for the foreground of scans.
+    """
 
     step: int
     scope: Scope
     metrics: tuple[MetricScore, ...]
     vanished: VanishedCounts | None
+    change: ChangeSlope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +99,6 @@ def trapezoid(values: Sequence[float]) -> float:
     return float(np.trapezoid(values))
 
 
-def vanished_counts(records: Iterable[LesionRecord]) -> VanishedCounts | None:
-    """Count the lesions of the baseline; None if there are none."""
-    existed = [record for record in records if record.existed]
-    if not existed:
-        return None
-    vanished = [record for record in existed if not record.reference_voxels]
-    present = [record for record in existed if record.reference_voxels]
-    found = sum(not record.prediction_voxels and not record.is_missing for record in vanished)
-    kept = sum(record.prediction_voxels > 0 for record in present)
-    return VanishedCounts(found, len(vanished) - found, kept, len(present) - kept)
-
-
 def _step_score(
     step: int, scope: Scope, records: Sequence[LesionRecord], definition: Definition
 ) -> StepScore:
@@ -139,7 +106,9 @@ def _step_score(
         MetricScore(metric, average(metric_values(records, metric, definition), definition.order))
         for metric in scope_metrics(scope, definition)
     )
-    return StepScore(step, scope, scores, vanished_counts(records) if scope is Scope.LESION else None)
+    if scope is Scope.SCAN:
+        return StepScore(step, scope, scores, None)
+    return StepScore(step, scope, scores, vanished_counts(records), change_slope(records))
 
 
 def _curves(

@@ -6,15 +6,16 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .averages import LEVEL, RESAMPLES, SEED, Average, means_by_patient, means_by_scan
+from .change_scores import ChangeSlope, Interval, VanishedCounts
 from .compare_runs import Comparison
 from .definitions import Definition
 from .metrics import Metric
 from .records import LesionRecord, Scope
-from .score_records import MetricScore, Scores, StepScore, VanishedCounts, metric_values, scope_metrics
+from .score_records import MetricScore, Scores, StepScore, metric_values, scope_metrics
 from .surface import NSD_KIND
 
 _SHOWN_SCOPE = {Scope.LESION: "single lesions", Scope.SCAN: "whole foreground of each scan"}
@@ -61,6 +62,7 @@ def _step_json(step: StepScore) -> dict[str, Any]:
         "scope": step.scope.value,
         "metrics": _metrics_json(step.metrics),
         "vanished": None if step.vanished is None else _vanished_json(step.vanished),
+        "log_slope": None if step.change is None else asdict(step.change),
     }
 
 
@@ -73,14 +75,7 @@ def _average_json(mean: Average) -> dict[str, Any]:
 
 
 def _vanished_json(counts: VanishedCounts) -> dict[str, Any]:
-    return {
-        "found": counts.found,
-        "missed": counts.missed,
-        "kept": counts.kept,
-        "lost": counts.lost,
-        "sensitivity": counts.sensitivity,
-        "specificity": counts.specificity,
-    }
+    return asdict(counts) | {"sensitivity": counts.sensitivity, "specificity": counts.specificity}
 
 
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:
@@ -193,7 +188,7 @@ def summary_markdown(evaluation: Evaluation) -> str:
         lines += [f"## {title}{shown if title else shown.capitalize()}", ""]
         lines += [*_metric_table(step.metrics), ""]
         if step.scope is Scope.LESION:
-            lines += [_vanished_line(step.vanished), ""]
+            lines += [_vanished_line(step.vanished), *_change_line(step.change), ""]
     for curve in scores.curves:
         lines += [f"## Area under the curve over the steps: {_SHOWN_SCOPE[curve.scope]}", ""]
         lines += [*_metric_table(curve.metrics), ""]
@@ -232,11 +227,29 @@ def _metric_table(scores: Iterable[MetricScore]) -> list[str]:
 def _vanished_line(counts: VanishedCounts | None) -> str:
     if counts is None:
         return "Vanished lesions: unknown (needs --baseline or --lesion-map)."
-    return (
+    line = (
         f"Vanished lesions: {counts.found} of {counts.found + counts.missed} left empty "
-        f"(sensitivity {_number(counts.sensitivity)}); lesions still present: {counts.kept} of "
-        f"{counts.kept + counts.lost} predicted (specificity {_number(counts.specificity)})."
+        f"(sensitivity {_with_interval(counts.sensitivity, counts.sensitivity_interval)}); lesions still "
+        f"present: {counts.kept} of {counts.kept + counts.lost} predicted "
+        f"(specificity {_with_interval(counts.specificity, counts.specificity_interval)})."
     )
+    if counts.false_ml_mean is None:
+        return line
+    mean = _with_interval(counts.false_ml_mean, counts.false_ml_interval)
+    return f"{line} False ml of a vanished lesion: mean {mean}, median {_number(counts.false_ml_median)}."
+
+
+def _change_line(change: ChangeSlope | None) -> list[str]:
+    if change is None:
+        return []
+    slope = _with_interval(change.slope, (change.low, change.high))
+    lesions = f"{change.lesions} lesions of {change.patients} patients"
+    return ["", f"Log-slope of drawn on true change in volume: {slope}, over {lesions}."]
+
+
+def _with_interval(value: float | None, interval: Interval) -> str:
+    low, high = interval
+    return _number(value) + ("" if low is None else f" [{_number(low)} to {_number(high)}]")
 
 
 def _comparison_table(comparison: Comparison) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from model.cli.evaluate import DEFAULT_DEFINITION, DEFINITION_NAMES
+from model.evaluation.change_scores import vanished_counts
 from model.evaluation.definitions import DEFINITIONS, Count, EmptyRules
 from model.evaluation.metrics import Metric
 from model.evaluation.records import LesionRecord, Scope
-from model.evaluation.score_records import vanished_counts
 from test.helpers.paths import CHECKOUT
 
 from ...helpers.evaluation_cases import record

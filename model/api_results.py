@@ -31,7 +31,7 @@ class Lesion:
     Attributes:
         lesion_id: its label in the labelmap.
         status: of `segment`: segmented, empty, out-of-view or failed; of `track`: source, persistent,
-            vanished, merged, split, new, out-of-view or failed.
+            vanished, merged, split, new, not-found, out-of-view or failed.
         volume_ml: volume in the labelmap; None if the lesion could not be segmented.
         point_zyx: point at which it was segmented, voxel index (z, y, x); None if it has none in the scan.
         point_source: given, clipped, mask, box or propagated; None without a point.

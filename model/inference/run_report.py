@@ -18,7 +18,7 @@ from ..case.images import write_image
 from ..case.lesion_json import write_json
 from ..propagation.confidence import PropagatedPoint
 from ..timing import peak_memory_mib
-from .case_result import CaseResult, LesionOutcome
+from .case_result import CaseResult, LesionOutcome, LesionStatus
 
 if TYPE_CHECKING:  # brings torch
     from .load import LoadedModel
@@ -153,7 +153,7 @@ def _lesion(outcome: LesionOutcome, model: LoadedModel | None) -> dict[str, Any]
     prompt, estimate = outcome.prompt, outcome.estimate
     if prompt is not None:
         document |= {
-            "new": prompt.is_new,
+            "new": prompt.is_new and outcome.status is not LesionStatus.EMPTY,
             "baseline": _point(prompt.baseline, prompt.baseline_point, estimate)
             | {"has_mask": prompt.has_mask},
             "followup": _point(prompt.followup, prompt.followup_point, estimate),
@@ -214,6 +214,13 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
+def _before_words(outcome: LesionOutcome) -> str:
+    """The baseline's volume; "new" for a lesion that only the follow-up shows, "-" if it does not either."""
+    if outcome.prompt is not None and outcome.prompt.is_new:
+        return "-" if outcome.status is LesionStatus.EMPTY else "new"
+    return f"{outcome.volume_baseline_ml or 0:.2f}"
+
+
 def lesion_table(outcomes: Sequence[LesionOutcome]) -> str:
     """Format the lesions as a text table: point, its source and estimated error, volumes, status."""
     if not outcomes:
@@ -225,14 +232,14 @@ def lesion_table(outcomes: Sequence[LesionOutcome]) -> str:
             rows.append((lesion_id, "-", "-", "-", "-", "-", status))
             continue
         point = prompt.followup.file_point_xyz(prompt.followup_point.point_zyx)
-        before, after = outcome.volume_baseline_ml, outcome.volume_followup_ml
+        after = outcome.volume_followup_ml
         rows.append(
             (
                 lesion_id,
                 str(prompt.followup.slot),
                 ", ".join(f"{value:.1f}" for value in point),
                 point_words(prompt.followup_point, outcome.estimate),
-                "new" if prompt.is_new else f"{before or 0:.2f}",
+                _before_words(outcome),
                 "-" if after is None else f"{after:.2f}",
                 status,
             )

@@ -305,15 +305,24 @@ def _with_result(outcome: LesionOutcome, result: LesionResult, labelmap: Array) 
     scan = result.prompt.followup
     voxels = labelmap[result.box.slices] == result.prompt.lesion_id
     volume_ml = int(np.count_nonzero(voxels)) * scan.geometry.voxel_volume_ml
-    is_overruled = not volume_ml and result.mask.any()
+    message = None if volume_ml else _empty_message(result)
     return replace(
         outcome,
         status=LesionStatus.SEGMENTED if volume_ml else LesionStatus.EMPTY,
         volume_followup_ml=volume_ml,
-        message="other lesions claimed all of its voxels" if is_overruled else None,
+        message=message,
         result=result,
         odd_fold=odd_fold(result),
     )
+
+
+def _empty_message(result: LesionResult) -> str | None:
+    """The reason why a predicted lesion has no voxel in the labelmap, None for one that has vanished."""
+    if result.mask.any():
+        return "other lesions claimed all of its voxels"
+    if result.prompt.is_new:
+        return "given in the follow-up only, and no voxel was found there: it has not been seen in any scan"
+    return None
 
 
 def _log_lesion(
@@ -324,5 +333,7 @@ def _log_lesion(
     if isinstance(lesion, LesionResult):
         volume_ml = int(np.count_nonzero(lesion.mask)) * prompt.followup.geometry.voxel_volume_ml
         log.info("%s: %.2f ml, point %s", where, volume_ml, point_words(prompt.followup_point, estimate))
+        if prompt.is_new and not lesion.mask.any():
+            log.warning("%s: %s", where, _empty_message(lesion))
     else:
         log.error("%s: failed: %s", where, one_line(lesion.error))

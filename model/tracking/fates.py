@@ -1,7 +1,8 @@
-"""Assess the fate of each lesion in one scan: persistent, vanished, merged, split, new, out of view, failed.
+"""Assess the fate of each lesion in one scan: persistent, vanished, merged, split, new, not found, …
 
-The rules are applied in this order: failed and out of view (as given), vanished, merged, new, split,
-persistent; a new lesion is never vanished. Results are not changed.
+The rules are applied in this order: failed and out of view (as given), vanished or not found, merged, new,
+split, persistent. A lesion that was given as new is never vanished: without a voxel it was not found, and has
+not been seen at any time point. Results are not changed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class LesionFate(StrEnum):
     VANISHED = "vanished"
     MERGED = "merged"
     SPLIT = "split"
+    NOT_FOUND = "not-found"  # given as new, and without a voxel
     OUT_OF_VIEW = "out-of-view"
     FAILED = "failed"
 
@@ -104,19 +106,22 @@ def assess_fates(
     options: FateOptions | None = None,
     *,
     expected: Mapping[int, MaskPrompt] | None = None,
+    masses: Mapping[int, Sequence[int]] | None = None,
     out_of_view: Mapping[int, str] | None = None,
     failed: Mapping[int, str] | None = None,
 ) -> dict[int, FateAssessment]:
     """Assess the fate of each lesion of one scan.
 
     Lesions are merged if their masks overlap; neighbours that only touch are not. Lesions that overlap in a
-    chain are one mass. A vanished lesion is neither merged nor split. A new lesion without a voxel is still
-    new, with the reason.
+    chain are one mass. Lesions that were one mass before and are apart now are split, as are lesions in
+    several pieces. A vanished lesion is neither merged nor split. A lesion given as new that is doubtful by
+    the criteria of vanished ones is new, with the reason; without a voxel it was not found.
 
     Args:
         results: results on one scan's grid, at most one per lesion.
         expected: lesion id -> expected lesion in this scan (a propagated baseline mask); by default the
             prompt's ``followup_mask``.
+        masses: lesion id -> ids of the other lesions with which it was one mass where it was seen last.
         out_of_view: lesion id -> reason, of lesions outside the scan's field of view.
         failed: lesion id -> reason, of lesions that could not be segmented.
 
@@ -145,13 +150,16 @@ def assess_fates(
             assessments[lesion_id] = _vanished(result, vanished_reason)
         else:
             expected_mask = (expected or {}).get(lesion_id, result.prompt.followup_mask)
-            assessments[lesion_id] = _visible(result, overlaps, expected_mask, options)
+            apart = [other for other in (masses or {}).get(lesion_id, ()) if other in visible]
+            assessments[lesion_id] = _visible(result, overlaps, expected_mask, apart, options)
     return assessments
 
 
 def _vanished(result: LesionResult, reason: str) -> FateAssessment:
+    if result.prompt.is_new and not result.mask.any():
+        return FateAssessment(LesionFate.NOT_FOUND, f"given as new here, but {reason}", pieces=0)
     if result.prompt.is_new:
-        return FateAssessment(LesionFate.NEW, f"a new lesion, but {reason}", pieces=0)
+        return FateAssessment(LesionFate.NEW, f"a new lesion, but doubtful: {reason}")
     return FateAssessment(LesionFate.VANISHED, reason, pieces=0)
 
 
@@ -159,6 +167,7 @@ def _visible(
     result: LesionResult,
     overlaps: Mapping[tuple[int, int], float],
     expected: MaskPrompt | None,
+    mass_before: Sequence[int],
     options: FateOptions,
 ) -> FateAssessment:
     lesion_id = result.prompt.lesion_id
@@ -173,12 +182,21 @@ def _visible(
         return FateAssessment(
             LesionFate.NEW, f"no baseline shows it; {lesion_volume_ml(result):.3g} ml", pieces=pieces
         )
+    reasons = []
+    if mass_before:
+        reasons.append(f"apart from {_listed(mass_before)}, with which it was one mass before")
     if pieces > 1:
         listed = ", ".join(f"{volume:.3g}" for volume in volumes_ml)
-        return FateAssessment(LesionFate.SPLIT, f"{pieces} pieces of {listed} ml", pieces=pieces)
+        reasons.append(f"{pieces} pieces of {listed} ml")
+    if reasons:
+        return FateAssessment(LesionFate.SPLIT, "; ".join(reasons), pieces=pieces)
     return FateAssessment(
         LesionFate.PERSISTENT, f"still there; {lesion_volume_ml(result):.3g} ml", pieces=pieces
     )
+
+
+def _listed(lesion_ids: Sequence[int]) -> str:
+    return f"lesion{'s' if len(lesion_ids) > 1 else ''} {', '.join(map(str, lesion_ids))}"
 
 
 def _vanished_reason(result: LesionResult, options: FateOptions) -> str | None:

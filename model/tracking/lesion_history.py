@@ -34,6 +34,11 @@ class LesionHistory:
         uses_first = options.topology is Topology.STAR and not options.uses_previous
         return _state_in_slot(self.first if uses_first else self.latest, scan)
 
+    @property
+    def mass(self) -> tuple[int, ...]:
+        """Ids of the other lesions with which it was one mass where it was seen last."""
+        return tuple(sorted({other for state in self.latest for other in state.mass}))
+
     def context_state(self, scan: Scan, options: TrackingOptions) -> LesionState:
         """The state whose context is the baseline for a scan."""
         return _state_in_slot(self.latest if options.uses_previous else self.first, scan)
@@ -116,8 +121,15 @@ def _state(lesion: SegmentedLesion, context: Scan, choose: PointChooser) -> Lesi
     box = prompt.followup_box
     if mask is not None and (is_renewed or box is None):
         box = mask.box
-    state = replace(state, box=box, further_points=further_points, error_mm=error_mm)
+    state = replace(state, box=box, further_points=further_points, error_mm=error_mm, mass=_mass(lesion))
     return _without_unused_shapes(state, options.prompt)
+
+
+def _mass(lesion: SegmentedLesion) -> tuple[int, ...]:
+    """The other lesions of its mass; those of its last time point if it was not seen at this one."""
+    is_seen = lesion.result is not None and lesion.result.mask.any()
+    previous = lesion.prompted.previous
+    return lesion.mass if is_seen or previous is None else previous.mass
 
 
 def _points(

@@ -27,6 +27,7 @@ class LesionState:
         has_mask: whether the mask of ``context`` contains the lesion.
         further_points: voxel indices z, y, x.
         error_mm: estimated error of ``point``.
+        mass: ids of the other lesions with which it is one mass in ``scan``.
     """
 
     scan: Scan
@@ -38,6 +39,7 @@ class LesionState:
     box: Box | None = None
     further_points: tuple[Vector, ...] = ()
     error_mm: float = 0.0
+    mass: tuple[int, ...] = ()
 
     def anchors(self) -> list[Vector]:
         """Points of all shapes, near which a registration is refined.
@@ -101,12 +103,14 @@ class SegmentedLesion:
     Attributes:
         result: None if the segmentation failed.
         fate: None at the source.
+        mass: ids of the other lesions with which it is one mass, also at the source.
     """
 
     prompted: PromptedLesion
     result: LesionResult | None
     fate: FateAssessment | None = None
     seconds: float = 0.0
+    mass: tuple[int, ...] = ()
 
     @property
     def lesion_id(self) -> int:

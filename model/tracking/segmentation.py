@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -90,15 +90,22 @@ def _results(
 
 
 def assign_fates(
-    time_point: SeriesTimePoint, segmented: Sequence[SegmentedLesion], is_source: bool, options: FateOptions
+    time_point: SeriesTimePoint,
+    segmented: Sequence[SegmentedLesion],
+    is_source: bool,
+    options: FateOptions,
+    masses: Mapping[int, Sequence[int]],
 ) -> list[SegmentedLesion]:
     """Assess the fate of each lesion in its scan; the results of vanished lesions become empty.
 
     At the source only failures have a fate.
+
+    Args:
+        masses: lesion id -> ids of the other lesions with which it was one mass where it was seen last.
     """
     assigned = []
     for scan in time_point.scans:
-        assessments = assess_fates(results_on_scan(segmented, scan), options)
+        assessments = assess_fates(results_on_scan(segmented, scan), options, masses=masses)
         for lesion in segmented:
             if lesion.scan is scan:
                 assigned.append(_with_fate(lesion, assessments.get(lesion.lesion_id), is_source))
@@ -113,11 +120,12 @@ def results_on_scan(segmented: Iterable[SegmentedLesion], scan: Scan) -> list[Le
 def _with_fate(lesion: SegmentedLesion, fate: FateAssessment | None, is_source: bool) -> SegmentedLesion:
     if lesion.result is None:
         return lesion
+    mass = fate.merged_with if fate is not None else ()
     if is_source:
-        return replace(lesion, fate=None)
+        return replace(lesion, fate=None, mass=mass)
     if fate is not None and fate.fate is LesionFate.VANISHED:
         return replace(lesion, result=_emptied(lesion.result), fate=fate)
-    return replace(lesion, fate=fate)
+    return replace(lesion, fate=fate, mass=mass)
 
 
 def _from_given_mask(prompted: PromptedLesion) -> SegmentedLesion:

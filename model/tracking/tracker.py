@@ -125,7 +125,8 @@ class _Tracker:
         notes += log_notes(pair_notes(pairs.records))
         is_source = point is self._series.time_points[self._series.source]
         segmented = segment_lesions(prompted, self._segmenter)
-        segmented = assign_fates(point, segmented, is_source, self._options.fate)
+        masses = {lesion_id: history.mass for lesion_id, history in self._histories.items()}
+        segmented = assign_fates(point, segmented, is_source, self._options.fate, masses)
         labelmaps = {
             scan.slot: merge(scan, results_on_scan(segmented, scan), self._options.overlap, self._dtype)
             for scan in point.scans

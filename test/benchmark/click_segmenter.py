@@ -90,5 +90,6 @@ class CachingSegmenter:
 
 
 def _key(prompt: LesionPrompt) -> tuple[object, ...]:
-    """Key of a prompt within one pair of scans: lesion, point, and rotation of the scan."""
-    return (prompt.lesion_id, prompt.followup.axes, prompt.followup_point.point_zyx)
+    """Key of a prompt within one pair of scans: lesion, both points, and rotation of the scan."""
+    points = prompt.baseline_point.point_zyx, prompt.followup_point.point_zyx
+    return (prompt.lesion_id, prompt.followup.axes, *points)

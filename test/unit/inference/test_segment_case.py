@@ -8,15 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.case.case import Case, LesionPrompt, PointSource, Scan, Slot
+from model.case.case import Case, Click, LesionPrompt, PointSource, Scan, Slot
 from model.case.challenge import discover, read_case
 from model.errors import AllLesionsFailedError
+from model.inference.boost_options import BoostOptions
 from model.inference.case_result import CaseResult, LesionStatus
 from model.inference.lazy_backend import LazyBackend
 from model.inference.load import LoadedModel, load_model
 from model.inference.merge import label_dtype
 from model.inference.options import CaseOptions, ModelOptions
-from model.inference.robust import case_segmenter
+from model.inference.robust import RobustOptions, case_segmenter, function_segmenter
+from model.inference.run_report import lesion_table
 from model.inference.segment_case import CaseSegmentation, merge_lesions, predict_lesions, segment_case
 from model.inference.segmenter import Segmenter
 from model.propagation.pair_registrations import RegistrationCache
@@ -115,6 +117,25 @@ def test_an_error_if_all_lesions_fail(
         segmentation.run(model)
     failed = segmentation.merge()
     assert failed.failed_ids == (1, 2) and not failed.labelmaps[Slot.PRIMARY].any()
+
+
+def test_a_lesion_given_as_new_that_is_not_there_is_not_counted_as_new(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    (scan,) = case.followup.scans
+    clicked = replace(scan, clicks=(*scan.clicks, Click(9, (1.0, 1.0, 1.0))))
+    case = replace(case, followup=replace(case.followup, scans=(clicked,)))
+    nothing = function_segmenter(
+        lambda request: (request.image > 0) & (request.lesion_id == 1), RobustOptions(BoostOptions())
+    )
+    result = segment_case(case, nothing, OPTIONS)
+    (outcome,) = [outcome for outcome in result.outcomes if outcome.lesion_id == 9]
+    assert outcome.status is LesionStatus.EMPTY and "has not been seen in any scan" in (outcome.message or "")
+    assert "has not been seen in any scan" in caplog.text
+    (line,) = [line for line in lesion_table(result.outcomes).splitlines() if line.startswith("9 ")]
+    assert "new" not in line
+    (gone,) = [outcome for outcome in result.outcomes if outcome.lesion_id == 2]
+    assert gone.status is LesionStatus.EMPTY and gone.message is None  # a lesion of the baseline vanished
 
 
 def test_a_case_without_lesions(case: Case, model: LoadedModel) -> None:

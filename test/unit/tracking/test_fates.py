@@ -46,8 +46,15 @@ def test_empty_result_has_vanished_with_all_criteria_off() -> None:
     empty = np.zeros(SHAPE, np.float32)
     for options in (FateOptions(), OFF):
         assert _one(empty, options) == FateAssessment(LesionFate.VANISHED, "no voxel was found", pieces=0)
+
+
+def test_lesion_given_as_new_without_a_voxel_was_not_found() -> None:
+    empty = np.zeros(SHAPE, np.float32)
     assert _one(empty, is_new=True) == FateAssessment(
-        LesionFate.NEW, "a new lesion, but no voxel was found", pieces=0
+        LesionFate.NOT_FOUND, "given as new here, but no voxel was found", pieces=0
+    )
+    assert _one(FAINT, is_new=True) == FateAssessment(
+        LesionFate.NEW, "a new lesion, but doubtful: its highest probability 0.59 is below 0.6"
     )
 
 
@@ -180,6 +187,24 @@ def test_two_large_pieces_are_a_split() -> None:
     assert _one(PIECES) == FateAssessment(LesionFate.SPLIT, "2 pieces of 0.288, 0.192 ml", pieces=2)
     assert _one(PIECES, is_new=True).fate is LesionFate.NEW
     assert _one(PIECES, is_new=True).pieces == 2
+
+
+def test_lesions_of_one_mass_before_that_are_apart_now_are_split() -> None:
+    other = cuboid((3, 7), (14, 18), (6, 14))
+    results, masses = [_result(LESION, 1), _result(other, 2)], {1: (2, 3), 2: (1, 3)}
+    found = assess_fates(results, masses=masses)
+    assert found[1] == FateAssessment(
+        LesionFate.SPLIT, "apart from lesion 2, with which it was one mass before"
+    )
+    assert found[2].fate is LesionFate.SPLIT
+    # Still one mass, the other lesion gone, and in pieces.
+    assert assess_fates([_result(LESION, 1), _result(LESION, 2)], masses=masses)[1].fate is LesionFate.MERGED
+    gone = _result(np.zeros(SHAPE, np.float32), 2)
+    assert assess_fates([_result(LESION, 1), gone], masses=masses)[1].fate is LesionFate.PERSISTENT
+    in_pieces = assess_fates(
+        [_result(PIECES, 1), _result(cuboid((9, 11), (1, 3), (1, 20)), 2)], masses=masses
+    )
+    assert in_pieces[1].reason.endswith("one mass before; 2 pieces of 0.288, 0.192 ml")
 
 
 def test_small_pieces_are_not_a_split() -> None:

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from model.case.case import Slot
-from model.case.geometry import Array
+from model.case.geometry import Array, Vector
 from model.inference.user_segmenter import SegmentRequest
-from model.tracking.fates import LesionFate
+from model.tracking.fates import FateAssessment, LesionFate
 from model.tracking.series import PointOrigin, Topology, TrackingOptions
 
 from ...helpers.moving_lesions import NAMES, Ball, Patient, bright, fate_of, point_of, prompts_of, reason_of
 
 STAR, CHAIN, RECENTRE_MASK = Topology.STAR, Topology.CHAIN, Topology.RECENTRE_MASK
 PRIMARY, SECONDARY = Slot.PRIMARY, Slot.SECONDARY
+NOTHING = FateAssessment(LesionFate.FAILED, "")
 
 
 # --- new, vanished, out of view, merged ------------------------------------------------------------------
@@ -113,6 +114,42 @@ def test_lesion_splits() -> None:
     patient = Patient({1: Ball((10, 11, 11), radii=(5.0,) * 4)})
     result = patient.track(function=gap)
     assert fate_of(result, "t2") is LesionFate.PERSISTENT and fate_of(result, "t3") is LesionFate.SPLIT
+
+
+# Two lesions that have grown together at t3.
+GROWING = {1: Ball((11, 13, 13), radii=(3, 3, 4, 5)), 2: Ball((11, 13, 21), radii=(3, 3, 4, 5))}
+
+
+@pytest.mark.parametrize("topology", Topology)
+def test_merged_mass_of_two_lesions_splits_backward(topology: Topology) -> None:
+    clicks = {"t3": {lesion_id: ball.at(3) for lesion_id, ball in GROWING.items()}}
+    result = Patient(GROWING, masks=(), clicks=clicks).track(TrackingOptions(topology), source="t3")
+    assert fate_of(result, "t3", 1) is None
+    if topology in (STAR, CHAIN):  # the middle of the mass is not a point of either lesion
+        assert fate_of(result, "t1", 1) is fate_of(result, "t1", 2) is LesionFate.SPLIT
+        assert "with which it was one mass before" in (result.at("t1").lesion(1).fate or NOTHING).reason
+        assert fate_of(result, "t0", 1) is LesionFate.PERSISTENT
+
+
+def test_merged_mass_of_one_label_splits_backward() -> None:
+    clicks: dict[str, dict[int, Vector]] = {"t3": {1: (12, 14, 15)}}
+    result = Patient(GROWING, masks=(), clicks=clicks).track(source="t3")
+    assert fate_of(result, "t1", 1) is LesionFate.SPLIT
+
+
+def test_lesions_that_were_merged_for_a_while_are_split() -> None:
+    balls = {key: Ball(ball.centre, radii=(3, 5, 3, 3)) for key, ball in GROWING.items()}
+    result = Patient(balls).track()
+    fates = [fate_of(result, name) for name in NAMES[1:]]
+    assert fates == [LesionFate.MERGED, LesionFate.SPLIT, LesionFate.PERSISTENT]
+
+
+def test_lesion_clicked_as_new_that_is_not_there_was_not_found() -> None:
+    patient = Patient(clicks={"t1": {9: (4, 27, 5)}})
+    result = patient.track()
+    fate = result.at("t1").lesion(9).fate
+    assert fate is not None and fate.fate is LesionFate.NOT_FOUND and fate.pieces == 0
+    assert result.at("t1").lesion(9).volume_ml == 0
 
 
 # --- two scans of a time point ---------------------------------------------------------------------------

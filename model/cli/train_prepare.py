@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import InputError
 
-PRESET_NAMES = ("resenc-l", "resenc-m", "small", "tiny")
+PRESET_NAMES = ("resenc-l", "resenc-m", "small", "compact", "tiny")
 FORMATS = ("auto", "challenge", "longiseg", "manifest")
 # Peak memory for one scan, from which the default number of workers follows.
 _BYTES_PER_WORKER = 3 * 2**30
@@ -71,7 +71,7 @@ def _add_plan(group: argparse._ArgumentGroup) -> None:
         "--preset",
         choices=PRESET_NAMES,
         help="size of the network: for 24 GB of GPU memory (resenc-l, default), 8 (resenc-m), 4 (small), "
-        "or for a CPU (tiny)",
+        "or for a CPU (compact, tiny)",
     )
     group.add_argument(
         "--memory", type=float, metavar="GB", help="GPU memory to plan for, in place of the preset's"

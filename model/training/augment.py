@@ -19,6 +19,7 @@ from ..network.resample import FloatVolume
 from .augment_intensity import augment_intensity
 from .augment_spatial import SpatialTransform, draw_spatial, identity_transform, is_flat
 from .config import TrainingConfig, Variant
+from .mask_variation import vary_mask
 from .sampler import Draw
 
 VARIANTS: dict[Variant, InputVariant] = {
@@ -64,6 +65,11 @@ def make_sample(draw: Draw, config: TrainingConfig, rng: np.random.Generator, au
         if channel in channels:
             image = Box.of_shape(scan_shape).relative_to(patch)
             volumes[channel] = prompt_map(draw.point_in_patch, image, transform, kind)
+    # The last draw of a sample, and none if the setting is off: other settings have the same samples with and
+    # without it.
+    if augmented and _BASELINE_MASK in volumes and config.varied_masks and rng.random() < config.varied_masks:
+        z, y, x = np.rint(transform.transform_points(np.asarray([draw.point_in_patch], np.float64))[0])
+        volumes[_BASELINE_MASK] = vary_mask(volumes[_BASELINE_MASK], (int(z), int(y), int(x)), rng)
     target = (volumes[_TARGET] > 0.5).astype(np.uint8)
     return Sample(np.stack([volumes[channel] for channel in channels]), target)
 

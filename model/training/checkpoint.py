@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from ..case.atomic_files import atomic_write
 from ..errors import WeightsError, one_line
@@ -44,11 +45,16 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class Resumed:
-    """The state that a run resumes from; ``data`` is the digest of its `RunIdentity`."""
+    """The state that a run resumes from.
+
+    ``average`` is that of the averaged weights, empty without them; ``data`` is the digest of the run's
+    `RunIdentity`.
+    """
 
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
+    average: dict[str, Any]
     progress: Progress
     config: TrainingConfig
     data: str
@@ -89,6 +95,7 @@ def full_checkpoint(
     network: ResEncUNet,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    average: AveragedModel | None,
     config: TrainingConfig,
     identity: RunIdentity,
     progress: Progress,
@@ -97,6 +104,7 @@ def full_checkpoint(
     return network_checkpoint(network, config, identity, progress) | {
         "optimizer_state": optimizer.state_dict(),
         "grad_scaler_state": scaler.state_dict(),
+        "average_state": {} if average is None else average.state_dict(),
         "ema": progress.ema,
         "misses": progress.misses,
         "data": identity.data,
@@ -127,6 +135,7 @@ def read_latest(path: Path) -> Resumed:
             network=canonical_state(raw["network_weights"]),
             optimizer=raw["optimizer_state"],
             scaler=raw["grad_scaler_state"],
+            average=raw.get("average_state", {}),  # checkpoints of earlier versions have none
             progress=Progress(raw["current_epoch"], raw["ema"], raw["_best_ema"], raw["misses"]),
             config=from_plain(raw["training_config"]),
             data=raw["data"],

@@ -33,6 +33,7 @@ class TrainingConfig:
     draw: Literal["patients", "pairs"] = "patients"  # drawn uniformly first, then a pair or lesion of it
     propagated_fraction: float = 0.5  # how often the follow-up point is the propagated one, if both are known
     shift_voxels: int = 4  # -4 to +4; the published code has -4 to +3, as it rounds towards zero
+    varied_masks: float = 0.0  # share of samples with another baseline mask (`mask_variation`); not published
     # Steps.
     batch_size: int = 0  # samples of one optimiser step, over all processes; 0: the plan's
     micro_batch: int = 0  # samples of one forward pass in one process; 0: all of them
@@ -46,6 +47,7 @@ class TrainingConfig:
     weight_decay: float = 3e-5
     poly_exponent: float = 0.9
     gradient_clip: float = 12.0
+    weight_average: float = 0.0  # decay per step of the averaged weights to export; 0: none, as published
     batch_dice: bool | Literal["auto"] = "auto"  # auto: the plan's, as published
     dice_smooth: float = 1e-5
     deep_supervision: bool = True
@@ -84,10 +86,12 @@ class TrainingConfig:
                 raise InputError(f"{name}: is {value}; expected {least} or more")
         for name in (
             "propagated_fraction",
+            "varied_masks",
             "rotation_probability",
             "scaling_probability",
             "momentum",
             "ema_momentum",
+            "weight_average",
             "health_floor",
         ):
             if not 0 <= getattr(self, name) <= 1:

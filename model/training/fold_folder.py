@@ -124,7 +124,13 @@ class FoldFolder:
     def write_latest(self, trainer: Trainer, progress: Progress) -> None:
         """Write the checkpoint to resume from."""
         checkpoint = full_checkpoint(
-            trainer.network, trainer.optimizer, trainer.scaler, self._job.config, self._identity, progress
+            trainer.network,
+            trainer.optimizer,
+            trainer.scaler,
+            trainer.average,
+            self._job.config,
+            self._identity,
+            progress,
         )
         write_checkpoint(self._latest, checkpoint)
 
@@ -147,7 +153,7 @@ class FoldFolder:
         write_json(self._job.folder / HEALTH_FILE, document)
 
     def _write_network(self, path: Path, trainer: Trainer, progress: Progress) -> None:
-        checkpoint = network_checkpoint(trainer.network, self._job.config, self._identity, progress)
+        checkpoint = network_checkpoint(trainer.trained_network, self._job.config, self._identity, progress)
         write_checkpoint(path, checkpoint)
 
     def _check_settings(self, path: Path, saved: TrainingConfig) -> None:

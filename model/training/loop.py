@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..network.resenc_unet import ResEncUNet
 from .config import TrainingConfig
@@ -65,6 +66,18 @@ class Trainer:
         scales = precision == "fp16" and world.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=scales)
         self._model: nn.Module = self._parallel(network)
+        self.average = (
+            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(config.weight_average))
+            if config.weight_average
+            else None
+        )
+
+    @property
+    def trained_network(self) -> ResEncUNet:
+        """The network to validate and export: the moving average of its weights, if the settings have one."""
+        network = self.network if self.average is None else self.average.module
+        assert isinstance(network, ResEncUNet)
+        return network
 
     def _parallel(self, network: ResEncUNet) -> nn.Module:
         model: nn.Module = network
@@ -123,11 +136,13 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.network.parameters(), self._config.gradient_clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
 
     @torch.no_grad()
     def validate(self, batches: Iterator[Batch]) -> Validation:
         """Validate on the next batches of all processes."""
-        self.network.eval()
+        self.trained_network.eval()
         sums = [0.0] * 4
         for _ in range(self._config.validation_iterations):
             values = self._counts(next(batches))
@@ -145,7 +160,7 @@ class Trainer:
         for start in range(0, count, size):
             channels = batch.channels[start : start + size].to(device)
             target = batch.target[start : start + size].to(device)
-            loss, logits = self._forward(self.network, channels, target)
+            loss, logits = self._forward(self.trained_network, channels, target)
             predicted, reference = logits[:, 1] > logits[:, 0], target > 0
             voxels = ((predicted & reference).sum(), predicted.sum(), reference.sum())
             values = (float(loss) * len(channels) / count, *(float(number) for number in voxels))

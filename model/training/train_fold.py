@@ -126,6 +126,8 @@ class _FoldRun:
         trainer.optimizer.load_state_dict(saved.optimizer)
         if saved.scaler:
             trainer.scaler.load_state_dict(saved.scaler)
+        if trainer.average is not None:
+            trainer.average.load_state_dict(saved.average)
         self._log(f"resumes after {saved.progress.epochs_done} epochs")
         return saved.progress
 

@@ -71,9 +71,10 @@ PRESETS = {
             "resenc-l", 24, 2.1e9, 32, 320, (1, 3, 4, 6), "nnUNetResEncUNetLPlans", "nnUNetPlannerResEncL"
         ),
         Preset("resenc-m", 8, 6.8e8, 32, 320, (1, 3, 4, 6), "nnUNetResEncUNetMPlans", "nnUNetPlannerResEncM"),
-        # Presets of this project: half the width for a GPU of 4 GB, and a network that two CPU cores can
+        # Presets of this project: half the width for a GPU of 4 GB, and networks that two CPU cores can
         # train in an evening (patches of about 32 x 64 x 64).
         Preset("small", 4, 1.4e8, 16, 128, (1, 2, 3, 3), "LongilesionSmallPlans", "longilesion"),
+        Preset("compact", 1, 8e6, 8, 64, (1, 1, 2, 2), "LongilesionCompactPlans", "longilesion"),
         Preset("tiny", 1, 8e6, 8, 32, (1, 1, 2, 2), "LongilesionTinyPlans", "longilesion"),
     )
 }

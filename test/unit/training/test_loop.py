@@ -104,3 +104,19 @@ def test_gradient_norms_are_clipped_at_12(size: float, step: float) -> None:
     trainer.update()
     update = torch.cat([(old - new.detach()).flatten() for old, new in zip(before, weights, strict=True)])
     assert float(update.norm()) == pytest.approx(step, rel=1e-4)
+
+
+def test_the_exported_weights_are_the_moving_average_of_the_trained_ones() -> None:
+    settings = config(weight_average=0.75, learning_rate=0.05)
+    batch = training_batches(settings)[0]
+    trainer = Trainer(new_network(plan(features=4), settings), settings, ALONE)
+    name = "encoder.stem.convs.0.conv.weight"
+    expected = None
+    for _ in range(3):
+        trainer.gradients(batch)
+        trainer.update()
+        weight = trainer.network.state_dict()[name]
+        expected = weight.clone() if expected is None else 0.75 * expected + 0.25 * weight
+    assert expected is not None
+    averaged = trainer.trained_network.state_dict()[name]
+    assert torch.allclose(averaged, expected, atol=1e-6) and not torch.allclose(averaged, weight, atol=1e-6)

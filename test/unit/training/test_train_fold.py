@@ -36,9 +36,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    whole = fold_job(tmp_path / "whole")
+    whole = fold_job(tmp_path / "whole", weight_average=0.9)
     train_fold(whole)
-    cut = fold_job(tmp_path / "cut")
+    cut = fold_job(tmp_path / "cut", weight_average=0.9)
 
     def stop_in_third(message: str) -> None:
         if "epoch 3/4" in message:  # before its checkpoint is written, so that it is trained again
@@ -52,6 +52,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, caplog: pytes
     one, other = read_latest(whole.folder / LATEST), read_latest(cut.folder / LATEST)
     assert one.progress == other.progress
     assert all(torch.equal(one.network[name], other.network[name]) for name in one.network)
+    assert one.average and all(torch.equal(one.average[name], other.average[name]) for name in one.average)
     moments = zip(one.optimizer["state"].values(), other.optimizer["state"].values(), strict=True)
     assert all(torch.equal(a["momentum_buffer"], b["momentum_buffer"]) for a, b in moments)
     assert _losses(whole.folder) == _losses(cut.folder)

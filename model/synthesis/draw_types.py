@@ -18,11 +18,26 @@ class GrowthDraw:
 
 
 @dataclass(frozen=True, slots=True)
+class ResidueDraw:
+    """What is left of a vanished lesion: a change of density, and its extent as a share of the lesion's."""
+
+    hu: float
+    size: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class VanishDraw:
-    """A lesion that disappears, and the seed of the texture that replaces it."""
+    """A lesion that disappears, and the seed of the texture that replaces it.
+
+    ``patch_seed`` is the seed of the patches of neighbouring tissue that it is filled with, None for a smooth
+    filling; ``residue`` is None if nothing is left.
+    """
 
     lesion_id: int
     texture_seed: int
+    patch_seed: int | None = None
+    residue: ResidueDraw | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +66,36 @@ class SplitDraw:
 
 
 @dataclass(frozen=True, slots=True)
+class NewStyleDraw:
+    """Looks and place of a new lesion that is no copy; see `NewStyleSettings`.
+
+    ``tissue`` is a `TissueKind`, None for soft tissue or lung. ``roughness`` and ``spicule_length`` are
+    shares of the radius, ``rim_mm`` and ``core_share`` 0 without rim or core. ``rim_hu`` is relative to the
+    lesion, ``core_hu`` and ``bone_hu`` (of a lesion in bone) are absolute; ``unevenness`` is the standard
+    deviation of its slow variation, as a share of its contrast.
+    """
+
+    tissue: str | None
+    is_close: bool
+    clearance_mm: float
+    roughness: float
+    spicules: int
+    spicule_length: float
+    rim_mm: float
+    rim_hu: float
+    core_share: float
+    core_hu: float
+    bone_hu: float
+    unevenness: float
+
+
+@dataclass(frozen=True, slots=True)
 class NewDraw:
     """A new lesion: a copy of lesion ``donor``, mirrored along some axes, or an ellipsoid if that is None.
 
     ``place_seed`` shuffles the candidate positions. ``contrast_hu`` is relative to the surrounding soft
-    tissue, ``lung_hu`` the absolute value in lung. ``mirrored`` and ``radii_mm`` are (z, y, x).
+    tissue, ``lung_hu`` the absolute value in lung. ``mirrored`` and ``radii_mm`` are (z, y, x). ``style`` is
+    None for copies, and for plain ellipsoids.
     """
 
     lesion_id: int
@@ -66,6 +106,7 @@ class NewDraw:
     lung_hu: float
     place_seed: int
     texture_seed: int
+    style: NewStyleDraw | None = None
 
 
 @dataclass(frozen=True, slots=True)

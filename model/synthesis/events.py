@@ -15,12 +15,18 @@ from ..case.geometry import Array, Box, FloatArray, Geometry, Vector
 from .canvas import Canvas
 from .displacement import Mask
 from .draw_types import FollowupDraw, MergeDraw, SplitDraw, VanishDraw
+from .host_tissue import find_host_tissue
 from .new_lesions import RIM_MM, NewLesion, insert_lesion
+from .patch_filling import fill_with_patches
+from .residue import residue_hu
 from .scan_lesions import LabelledLesion, ScanLesions
-from .tissue import dilate_mm, fill_hole, find_host_tissue
+from .styled_lesions import insert_styled_lesion
+from .tissue import dilate_mm, fill_hole
 
 # Width of the context around a lesion that the filling reads.
 _CONTEXT_MM = 14.0
+# Width from which patches are taken, beyond the radius of the lesion.
+_PATCHES_MM = 20.0
 _BRIDGE_SLACK_MM = 2.0
 _MIN_PART = 0.15
 _MAX_GAP = 0.4  # of the radius
@@ -78,19 +84,35 @@ def apply_events(
     new: list[NewLesion] = []
     if draw.new:
         host_tissue = find_host_tissue(ct, geometry.spacing_zyx, geometry.axial_map())
-        new = [insert_lesion(canvas, before, by_id, host_tissue, d) for d in draw.new]
+        new = [
+            insert_styled_lesion(canvas, host_tissue, d, d.style)
+            if d.style
+            else insert_lesion(canvas, before, by_id, host_tissue, d)
+            for d in draw.new
+        ]
     gone = tuple(d.lesion_id for d in draw.vanishing)
     return canvas, Events(gone, tuple(merged), tuple(split), tuple(new))
 
 
 def _vanish(canvas: Canvas, lesion: LabelledLesion, draw: VanishDraw) -> None:
-    """Fill a lesion, with its partial-volume rim, from the tissue around it."""
+    """Fill a lesion, with its partial-volume rim, from the tissue around it; a residue may be left."""
     spacing = canvas.geometry.spacing_zyx
-    box = canvas.box(lesion.box, _CONTEXT_MM)
+    is_patched = draw.patch_seed is not None
+    box = canvas.box(lesion.box, lesion.radius_mm + _PATCHES_MM if is_patched else _CONTEXT_MM)
     labels = canvas.labels[box.slices]
     mask = labels == lesion.lesion_id
     hole = dilate_mm(mask, RIM_MM, spacing) & ((labels == 0) | mask)
-    canvas.put(box, fill_hole(canvas.hu(box), hole, labels == 0, spacing, draw.texture_seed), hole)
+    hu, free = canvas.hu(box), labels == 0
+    filled = None
+    if draw.patch_seed is not None:
+        filled = fill_with_patches(hu, hole, free, spacing, draw.patch_seed)
+    if filled is None:
+        filled = fill_hole(hu, hole, free, spacing, draw.texture_seed)
+    else:
+        hole |= free
+    if draw.residue is not None:
+        filled = filled + residue_hu(mask, filled, spacing, draw.residue)
+    canvas.put(box, np.asarray(filled, np.float32), hole)
     labels[mask] = 0
 
 

@@ -100,7 +100,7 @@ def finished_record(
             and record["version"] == version
             and POINTS in record["files"]
             and record["seed"] == seed
-            and record["settings"] == json.loads(json.dumps(asdict(settings)))
+            and _with_defaults(record["settings"]) == json.loads(json.dumps(asdict(settings)))
             and record["source"] == json.loads(json.dumps(sources))
         )
     except KeyError:
@@ -152,7 +152,7 @@ def _check_same_run(
     """
     before, now = {"seed": record.get("seed")}, {"seed": seed}
     if record.get("version") == version:
-        before |= _flat(record.get("settings"))
+        before |= _flat(_with_defaults(record.get("settings")))
         now |= _flat(json.loads(json.dumps(asdict(settings))))
     odd = [name for name in now if now[name] != before.get(name)]
     if odd:
@@ -161,6 +161,17 @@ def _check_same_run(
             f"{folder.parent}: holds follow-ups with {has} ({folder.name}), not {wants}; "
             "expected the same seed and settings, or another --output"
         )
+
+
+def _with_defaults(settings: Any) -> Any:
+    """Add the settings that did not exist when a record was written; their defaults change nothing."""
+    known: dict[str, Any] = json.loads(json.dumps(asdict(SynthesisSettings())))
+    if not isinstance(settings, dict):
+        return settings
+    for name, value in settings.items():
+        merges = isinstance(value, dict) and isinstance(known.get(name), dict)
+        known[name] = {**known[name], **value} if merges else value
+    return known
 
 
 def _flat(settings: Any, before: str = "") -> dict[str, Any]:

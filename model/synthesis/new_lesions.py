@@ -11,8 +11,9 @@ from ..case.geometry import Array, AxisMap, Box, Geometry, Vector
 from .canvas import Canvas
 from .displacement import Mask, Volume
 from .draw_types import NewDraw
+from .host_tissue import CLEARANCE_MM, HostTissue
 from .scan_lesions import LabelledLesion
-from .tissue import HostTissue, dilate_mm, texture_deviation, texture_noise
+from .tissue import dilate_mm, texture_deviation, texture_noise
 
 RIM_MM = 1.5
 """Width of the tissue around a lesion that is changed by partial volume."""
@@ -21,7 +22,6 @@ _TRIES = 150
 # Largest difference of a host's median to the donor's surroundings, and largest spread within a host.
 _HOST_HU, _HOST_SPREAD_HU = 150.0, 160.0
 _LUNG_BELOW_HU, _AIR_HU = -500.0, -940.0
-_CLEARANCE_MM = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ def insert_lesion(
     )
     order = np.random.default_rng(draw.place_seed).permutation(len(host_tissue.positions_mm))[:_TRIES]
     centre = (np.asarray(shape.shape) - 1) // 2
+    around = dilate_mm(shape, CLEARANCE_MM, canvas.geometry.spacing_zyx)
     for position_mm in host_tissue.positions_mm[order]:
         start = np.rint(position_mm / spacing).astype(int) - centre
         if (start < 0).any() or (start + shape.shape > canvas.labels.shape).any():
             continue
         box = Box.of_shape(shape.shape, start.tolist())
-        around = dilate_mm(shape, _CLEARANCE_MM, canvas.geometry.spacing_zyx)
         hu, labels = canvas.hu(box), canvas.labels[box.slices]
         host = hu[around]
         if labels[around].any() or not _is_suitable_host(host, ring_hu):
@@ -91,11 +91,11 @@ def _mirrored_donor(
     before: Canvas, donor: LabelledLesion, draw: NewDraw
 ) -> tuple[Mask, Volume | None, float | None]:
     """Mirror the donor's mask and HU in the baseline; also returns the median HU of its surroundings."""
-    box = before.box(donor.box, _CLEARANCE_MM)
+    box = before.box(donor.box, CLEARANCE_MM)
     mirror = AxisMap(flipped=draw.mirrored)
     labels, hu = mirror.array(before.labels[box.slices]), mirror.array(before.hu(box))
     mask = labels == donor.lesion_id
-    ring = dilate_mm(mask, _CLEARANCE_MM, before.geometry.spacing_zyx) & (labels == 0)
+    ring = dilate_mm(mask, CLEARANCE_MM, before.geometry.spacing_zyx) & (labels == 0)
     ring &= ~dilate_mm(mask, RIM_MM, before.geometry.spacing_zyx)
     middle = float(np.median(hu[ring])) if ring.any() else None
     return np.ascontiguousarray(mask), np.ascontiguousarray(hu), middle
@@ -105,7 +105,7 @@ def _uneven_ellipsoid(draw: NewDraw, geometry: Geometry) -> tuple[Mask, Volume |
     """Make an ellipsoid with an uneven surface and a margin around it; at least one voxel."""
     spacing = np.asarray(geometry.spacing_zyx)
     radii = np.asarray(draw.radii_mm)
-    half = np.ceil((1.3 * radii + _CLEARANCE_MM) / spacing).astype(int)
+    half = np.ceil((1.3 * radii + CLEARANCE_MM) / spacing).astype(int)
     grid = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in half), indexing="ij"))
     distance = np.linalg.norm(grid * (spacing / radii).reshape(3, 1, 1, 1), axis=0)
     noise = np.random.default_rng(draw.texture_seed).standard_normal(distance.shape)

@@ -21,11 +21,21 @@ from .draw_types import (
     MergeDraw,
     MotionDraw,
     NewDraw,
+    NewStyleDraw,
+    ResidueDraw,
     SplitDraw,
     VanishDraw,
 )
+from .host_tissue import CLEARANCE_MM, TissueKind
 from .scan_lesions import LabelledLesion, ScanLesions
-from .settings import AppearanceSettings, EventSettings, GrowthSettings, MotionSettings, SynthesisSettings
+from .settings import (
+    AppearanceSettings,
+    EventSettings,
+    GrowthSettings,
+    MotionSettings,
+    NewStyleSettings,
+    SynthesisSettings,
+)
 
 _MAX_SEED = 2**63
 
@@ -68,7 +78,7 @@ def draw_followup(
         vanishing=vanishing,
         merging=merging,
         splitting=_splitting(scan, settings.events, streams, busy),
-        new=_new(scan, settings.events, streams),
+        new=_new(scan, settings, streams),
         motion=_motion(settings.motion, settings.voxel_mm, streams("motion")),
         appearance=_appearance(settings.appearance, settings.voxel_mm, streams("appearance")),
     )
@@ -97,9 +107,14 @@ def _growth(
         if lesion.lesion_id in gone:
             continue
         amplitude = (lesion_amplitude if growth.is_per_lesion else image_amplitude) * settings.voxel_mm**2
+        any_ratio = _any_ratio(growth, streams("ratio", lesion.lesion_id))
+        if any_ratio is not None:
+            amplitude = abs(amplitude) if any_ratio > 1 else -abs(amplitude)
         if lesion.voxels < 2:  # a single voxel cannot shrink
             amplitude = abs(amplitude)
         ratio = _target(lesion, growth, amplitude > 0, log_share)
+        if any_ratio is not None:
+            ratio = _at_least_a_voxel(lesion, any_ratio, amplitude > 0)
         draws.append(GrowthDraw(lesion.lesion_id, amplitude, ratio, modulation_seed))
     return tuple(draws)
 
@@ -107,10 +122,20 @@ def _growth(
 def _target(lesion: LabelledLesion, growth: GrowthSettings, grows: bool, share: float) -> float:
     """Draw a volume ratio, uniform in the logarithm, that changes and leaves at least one voxel each."""
     low, high = growth.growth_ratio if grows else growth.shrinkage_ratio
-    ratio = float(low * (high / low) ** share)
+    return _at_least_a_voxel(lesion, float(low * (high / low) ** share), grows)
+
+
+def _at_least_a_voxel(lesion: LabelledLesion, ratio: float, grows: bool) -> float:
+    """Return the ratio, or the nearest one that is a change by a voxel and leaves one."""
     if grows:
         return max(ratio, 1 + 1 / lesion.voxels)
     return min(max(ratio, 1 / lesion.voxels), 1 - 1 / lesion.voxels)
+
+
+def _any_ratio(growth: GrowthSettings, rng: np.random.Generator) -> float | None:
+    """Draw a ratio of either direction; None if it depends on the amplitude."""
+    is_drawn, (low, high) = rng.random() < growth.p_any_ratio, growth.any_ratio
+    return float(low * (high / low) ** rng.random()) if is_drawn else None
 
 
 def _vanishing(scan: ScanLesions, events: EventSettings, streams: _RandomStreams) -> tuple[VanishDraw, ...]:
@@ -118,8 +143,18 @@ def _vanishing(scan: ScanLesions, events: EventSettings, streams: _RandomStreams
     for lesion in scan.lesions:
         rng = streams("vanish", lesion.lesion_id)
         if rng.random() < events.p_vanish and lesion.volume_ml <= events.vanish_max_ml:
-            draws.append(VanishDraw(lesion.lesion_id, _seed(rng)))
+            filling, residue = _filling(events, streams("filling", lesion.lesion_id))
+            draws.append(VanishDraw(lesion.lesion_id, _seed(rng), filling, residue))
     return tuple(draws)
+
+
+def _filling(events: EventSettings, rng: np.random.Generator) -> tuple[int | None, ResidueDraw | None]:
+    """Draw the seed of patches to fill a vanished lesion with, and its residue."""
+    is_patched, is_left, sign = rng.random(3) < (events.p_patch_filling, events.p_residue, 0.7)
+    patch_seed, residue_seed = _seed(rng), _seed(rng)
+    hu, size = float(rng.uniform(*events.residue_hu)), float(rng.uniform(*events.residue_size))
+    residue = ResidueDraw(hu if sign else -hu, size, residue_seed)
+    return patch_seed if is_patched else None, residue if is_left else None
 
 
 def _merging(
@@ -151,7 +186,8 @@ def _splitting(
     return tuple(draws)
 
 
-def _new(scan: ScanLesions, events: EventSettings, streams: _RandomStreams) -> tuple[NewDraw, ...]:
+def _new(scan: ScanLesions, settings: SynthesisSettings, streams: _RandomStreams) -> tuple[NewDraw, ...]:
+    events = settings.events
     count = min(int(streams("new").poisson(events.new_mean)), events.new_max)
     donors = [lesion.lesion_id for lesion in scan.lesions if lesion.volume_ml <= events.new_max_ml]
     fresh = _fresh_ids(scan, (streams.number - 1) * events.new_max, count)
@@ -161,19 +197,62 @@ def _new(scan: ScanLesions, events: EventSettings, streams: _RandomStreams) -> t
         copied, chosen = rng.random() < events.p_new_copied, rng.random()
         sign = 1.0 if rng.random() < 0.5 else -1.0
         radius, flips = rng.uniform(*events.new_radius_mm), rng.random(3) < 0.5
+        donor = donors[int(chosen * len(donors))] if copied and donors else None
         draws.append(
             NewDraw(
                 lesion_id,
-                donors[int(chosen * len(donors))] if copied and donors else None,
+                donor,
                 mirrored=(bool(flips[0]), bool(flips[1]), bool(flips[2])),
                 radii_mm=_triple(radius * rng.uniform(0.8, 1.25, 3)),
                 contrast_hu=sign * float(rng.uniform(*events.new_contrast_hu)),
                 lung_hu=float(rng.uniform(*events.new_lung_hu)),
                 place_seed=_seed(rng),
                 texture_seed=_seed(rng),
+                style=None if donor is not None else _style(settings.new, streams("new-style", item)),
             )
         )
     return tuple(draws)
+
+
+def _style(settings: NewStyleSettings, rng: np.random.Generator) -> NewStyleDraw | None:
+    """Draw the style of a new lesion; None if all are plain."""
+    if settings.is_plain:
+        return None
+    by_tissue, is_close, is_rough, has_spicules = rng.random(4) < (
+        settings.p_by_tissue,
+        settings.p_close,
+        settings.p_rough,
+        settings.p_spiculated,
+    )
+    has_rim, has_core, is_sclerotic, is_bright = rng.random(4) < (
+        settings.p_rim,
+        settings.p_core,
+        settings.p_sclerotic,
+        0.5,
+    )
+    tissue = str(rng.choice([kind.value for kind in TissueKind]))
+    roughness, spicules = float(rng.uniform(*settings.roughness)), round(rng.uniform(*settings.spicules))
+    length, rim_mm = float(rng.uniform(*settings.spicule_length)), float(rng.uniform(*settings.rim_mm))
+    rim_hu, core_hu = float(rng.uniform(*settings.rim_hu)), float(rng.uniform(*settings.core_hu))
+    core_share, unevenness = (
+        float(rng.uniform(*settings.core_share)),
+        float(rng.uniform(*settings.unevenness)),
+    )
+    bone_hu = float(rng.uniform(*(settings.sclerotic_hu if is_sclerotic else settings.lytic_hu)))
+    return NewStyleDraw(
+        tissue if by_tissue else None,
+        bool(is_close),
+        settings.close_clearance_mm if is_close else CLEARANCE_MM,
+        roughness if is_rough else 0.0,
+        spicules if has_spicules else 0,
+        length if has_spicules else 0.0,
+        rim_mm if has_rim else 0.0,
+        (rim_hu if is_bright else -rim_hu) if has_rim else 0.0,
+        core_share if has_core else 0.0,
+        core_hu,
+        bone_hu,
+        unevenness,
+    )
 
 
 def _fresh_ids(scan: ScanLesions, skipped: int, count: int) -> list[int]:

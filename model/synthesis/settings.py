@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
 from ..errors import InputError
+from .setting_limits import LIMITS, NOT_ZERO
 
 Range = tuple[float, float]
 
@@ -26,6 +27,9 @@ class GrowthSettings:
         modulation: range of the random field r.
         modulation_sigma_mm: smoothing of r.
         modulation_gain: weight of the smoothed r in the factor 1 + gain * r (see `growth`).
+        p_any_ratio: share of lesions whose ratio is drawn from ``any_ratio``, evenly in its logarithm; the
+            sign of A0 follows from it, its magnitude is one of ``amplitudes_mm2``.
+        any_ratio: target volume ratios of those lesions.
         growth_ratio: target volume ratios of lesions that grow.
         shrinkage_ratio: target volume ratios of lesions that shrink.
         step: smallest and largest shift of a lesion's surface in one stage, as a share of its inner radius.
@@ -47,6 +51,8 @@ class GrowthSettings:
     max_stages: int = 40
     ratio_tolerance: float = 0.03
     min_jacobian: float = 0.3
+    p_any_ratio: float = 0.0
+    any_ratio: Range = (0.1, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,9 @@ class EventSettings:
     """Events, which [Rokuss2025] does not have.
 
     Probabilities are per lesion; for merging, per pair of close lesions. ``new_mean`` is the mean number of
-    new lesions of a follow-up (Poisson), ``new_max`` the largest.
+    new lesions of a follow-up (Poisson), ``new_max`` the largest. Of vanished lesions, ``p_patch_filling``
+    are filled with patches of neighbouring tissue instead of a smooth field, and ``p_residue`` leave a
+    residue: ``residue_hu`` denser or less dense, of ``residue_size`` of the lesion's radius.
     """
 
     p_vanish: float = 0.1
@@ -71,6 +79,52 @@ class EventSettings:
     new_radius_mm: Range = (2.5, 8.0)
     new_lung_hu: Range = (-50.0, 60.0)
     new_contrast_hu: Range = (25.0, 60.0)
+    p_patch_filling: float = 0.0
+    p_residue: float = 0.0
+    residue_hu: Range = (8.0, 30.0)
+    residue_size: Range = (0.3, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class NewStyleSettings:
+    """Looks and places of new lesions that are no copies; without any probability, all are plain ellipsoids.
+
+    Attributes:
+        p_by_tissue: share for which the kind of tissue is drawn first: lung, fat, soft tissue, inside of an
+            organ, bone, as far as the scan has them.
+        p_close: share that may lie beside vessels and borders of organs, ``close_clearance_mm`` from others.
+        p_rough: share with a rough surface; ``roughness`` is its standard deviation as a share of the radius.
+        p_spiculated: share with ``spicules`` of ``spicule_length`` (share of the radius).
+        p_rim: share with a rim of ``rim_mm`` that is ``rim_hu`` brighter or darker than the lesion.
+        p_core: share with a necrotic core of ``core_hu`` (absolute) and ``core_share`` of the radius.
+        p_sclerotic: share of those in bone that have ``sclerotic_hu``, others have ``lytic_hu``.
+        unevenness: standard deviation of slow variation within a lesion, as a share of its contrast.
+    """
+
+    p_by_tissue: float = 0.0
+    p_close: float = 0.0
+    close_clearance_mm: float = 1.0
+    p_rough: float = 0.0
+    roughness: Range = (0.08, 0.25)
+    p_spiculated: float = 0.0
+    spicules: Range = (4, 14)
+    spicule_length: Range = (0.3, 0.9)
+    p_rim: float = 0.0
+    rim_mm: Range = (0.8, 2.5)
+    rim_hu: Range = (20.0, 60.0)
+    p_core: float = 0.0
+    core_share: Range = (0.4, 0.75)
+    core_hu: Range = (0.0, 25.0)
+    p_sclerotic: float = 0.5
+    lytic_hu: Range = (20.0, 90.0)
+    sclerotic_hu: Range = (450.0, 900.0)
+    unevenness: Range = (0.0, 0.2)
+
+    @property
+    def is_plain(self) -> bool:
+        """No lesion has any style."""
+        looks = self.p_rough, self.p_spiculated, self.p_rim, self.p_core
+        return not any((self.p_by_tissue, self.p_close, *looks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +174,10 @@ class SynthesisSettings:
 
     growth: GrowthSettings = field(default_factory=GrowthSettings)
     events: EventSettings = field(default_factory=EventSettings)
+
     motion: MotionSettings = field(default_factory=MotionSettings)
     appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
+    new: NewStyleSettings = field(default_factory=NewStyleSettings)
     voxel_mm: float = 1.0
     field_spacing_mm: float = 2.0
 
@@ -139,67 +195,6 @@ class SynthesisSettings:
                 raise InputError(f"--set {text}: is not a setting; expected GROUP.NAME=VALUE")
             settings = _replaced(settings, path, value, text)
         return settings
-
-
-_HU = (-32768.0, 32767.0)  # range of int16
-_PROBABILITY = (0.0, 1.0)
-
-# Limits of a value (of both ends of a range): beyond them the generator makes no sense or does not end. They
-# are not recommendations: most of the values allowed are far from any patient.
-LIMITS: dict[str, tuple[float, float]] = {
-    "growth.amplitudes_mm2": (-1000, 1000),
-    "growth.sigma_mm": (0.1, 50),
-    "growth.sigma_radii_mm": (0, 1000),
-    "growth.modulation": (-100, 100),
-    "growth.modulation_sigma_mm": (0.1, 50),
-    "growth.modulation_gain": (0, 100),
-    "growth.growth_ratio": (1, 100),
-    "growth.shrinkage_ratio": (0.001, 1),
-    "growth.step": (0.001, 1),
-    "growth.max_stages": (0, 1000),
-    "growth.ratio_tolerance": (0.001, 0.5),
-    "growth.min_jacobian": (0, 0.9),
-    "events.p_vanish": _PROBABILITY,
-    "events.vanish_max_ml": (0, 1e6),
-    "events.p_merge": _PROBABILITY,
-    "events.merge_max_gap_mm": (0, 1000),
-    "events.p_split": _PROBABILITY,
-    "events.split_min_radius_mm": (0, 1000),
-    "events.split_gap_mm": (0, 1000),
-    "events.new_mean": (0, 1000),
-    "events.new_max": (0, 1000),
-    "events.p_new_copied": _PROBABILITY,
-    "events.new_max_ml": (0, 1e6),
-    "events.new_radius_mm": (0.1, 100),
-    "events.new_lung_hu": _HU,
-    "events.new_contrast_hu": (0, _HU[1]),
-    "motion.p_elastic": _PROBABILITY,
-    "motion.elastic_scale": (0.001, 1),
-    "motion.elastic_magnitude": (0, 10),
-    "motion.p_rotation": _PROBABILITY,
-    "motion.rotation_deg": (-180, 180),
-    "motion.p_scaling": _PROBABILITY,
-    "motion.scaling": (0.1, 10),
-    "motion.p_translation": _PROBABILITY,
-    "motion.translation_mm": (-1000, 1000),
-    "motion.min_jacobian": (0, 0.9),
-    "appearance.mean_hu": _HU,
-    "appearance.std_hu": (1, _HU[1]),
-    "appearance.clip_hu": _HU,
-    "appearance.p_noise": _PROBABILITY,
-    "appearance.noise_variance": (0, 100),
-    "appearance.p_blur": _PROBABILITY,
-    "appearance.blur_mm": (0, 100),
-    "appearance.p_brightness": _PROBABILITY,
-    "appearance.brightness": (0.01, 100),
-    "appearance.p_contrast": _PROBABILITY,
-    "appearance.contrast": (0.01, 100),
-    "voxel_mm": (0.01, 100),
-    "field_spacing_mm": (0.1, 1000),
-}
-
-# Values whose sign has a meaning.
-_NOT_ZERO = frozenset({"growth.amplitudes_mm2"})
 
 
 def _replaced(group: Any, path: list[str], value: str, text: str) -> Any:
@@ -223,13 +218,13 @@ def _parsed(key: str, kind: Any, value: str) -> Any:
             raise InputError(f"--set {key}: is {value!r}; expected true or false")
         return values[value.lower()]
     low, high = LIMITS[key]
-    expected = f"from {low:g} to {high:g}" + (", none of them 0" if key in _NOT_ZERO else "")
+    expected = f"from {low:g} to {high:g}" + (", none of them 0" if key in NOT_ZERO else "")
     try:
         numbers = tuple(int(part) if kind is int else float(part) for part in value.split(","))
     except ValueError:
         numbers = ()
     # Comparisons with NaN are false.
-    fits = bool(numbers) and all(low <= n <= high and (n or key not in _NOT_ZERO) for n in numbers)
+    fits = bool(numbers) and all(low <= n <= high and (n or key not in NOT_ZERO) for n in numbers)
     if kind == Range:
         expected = f"two numbers {expected}, the lower one first"
         fits = fits and len(numbers) == 2 and numbers[0] <= numbers[1]

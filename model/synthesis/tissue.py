@@ -1,13 +1,11 @@
-"""Tissue: fill in a removed lesion, generate texture, and find where a new lesion may lie."""
+"""Tissue: fill in a removed lesion, and generate texture."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
-from ..case.geometry import Array, AxisMap, Vector
+from ..case.geometry import Array, Vector
 from .displacement import Mask, Volume
 
 # Widths at which a hole is filled from its rim; each voxel takes the narrowest one that reaches it.
@@ -19,13 +17,6 @@ _TEXTURE_MM = 2.5
 _GRAIN_VOXELS = 0.7
 _MAD_TO_DEVIATION = 1.4826
 _RIM_MM = 6.0
-
-_HOST_MM = 4.0
-_SOLID_HU = -300.0
-_SOFT_HU = (-140.0, 150.0)
-_LUNG_HU = (-940.0, -650.0)
-_BORDER_SHARE = 0.1
-_MIN_LUNG_ML = 50.0
 
 
 def fill_hole(hu: Volume, hole: Mask, usable: Mask, spacing_zyx: Vector, seed: int) -> Volume:
@@ -126,79 +117,3 @@ def _grain(shape: tuple[int, ...], seed: int) -> Volume:
     noise = np.random.default_rng(seed).standard_normal(shape, np.float32)
     smooth = ndimage.gaussian_filter(noise, _GRAIN_VOXELS)
     return np.asarray(smooth / max(float(smooth.std()), 1e-6), np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class HostTissue:
-    """Candidate positions (N, 3) of new lesions, axis mm (z, y, x): soft tissue or lung, in a fixed order."""
-
-    positions_mm: Array
-
-
-def find_host_tissue(ct: Array, spacing_zyx: Vector, axial: AxisMap) -> HostTissue:
-    """Find positions inside the body: not in the air around it, at its skin, or on the couch.
-
-    Args:
-        ct: HU (z, y, x).
-        spacing_zyx: voxel spacing (z, y, x) in mm.
-        axial: map to axial order; lungs are found as what the body encloses in axial slices.
-    """
-    small, steps = _reduced(ct, spacing_zyx)
-    axial_hu = axial.array(small)
-    solid = ndimage.binary_opening(axial_hu > _SOLID_HU, border_value=0)
-    solid = _largest(solid)
-    lung = (axial_hu > _LUNG_HU[0]) & (axial_hu < _LUNG_HU[1]) & _enclosed(solid)
-    voxel_ml = float(np.prod(np.multiply(spacing_zyx, steps))) / 1000.0
-    lung = _large(ndimage.binary_opening(lung), _MIN_LUNG_ML / voxel_ml)
-    soft = solid & (axial_hu > _SOFT_HU[0]) & (axial_hu < _SOFT_HU[1])
-    inside = ndimage.binary_erosion(solid | lung, iterations=1, border_value=1) & (soft | lung)
-    back = axial.inverse().array(inside)
-    centre = (np.asarray(steps) - 1) / 2
-    positions = (np.argwhere(back) * steps + centre) * np.asarray(spacing_zyx)
-    return HostTissue(positions)
-
-
-def _reduced(ct: Array, spacing_zyx: Vector) -> tuple[Volume, tuple[int, int, int]]:
-    """Average blocks of about 4 mm, plane by plane; returns the means and the block size (z, y, x)."""
-    fz, fy, fx = (max(1, min(int(_HOST_MM / s), n)) for s, n in zip(spacing_zyx, ct.shape, strict=True))
-    nz, ny, nx = ct.shape[0] // fz, ct.shape[1] // fy, ct.shape[2] // fx
-    small = np.empty((nz, ny, nx), np.float32)
-    for z in range(nz):
-        block = ct[z * fz : (z + 1) * fz, : ny * fy, : nx * fx].reshape(fz, ny, fy, nx, fx)
-        small[z] = block.mean(axis=(0, 2, 4), dtype=np.float32)
-    return small, (fz, fy, fx)
-
-
-def _largest(mask: Mask) -> Mask:
-    labels, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray(labels == sizes.argmax())
-
-
-def _large(mask: Mask, least_voxels: float) -> Mask:
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    keep = np.bincount(labels.ravel()) >= least_voxels
-    keep[0] = False
-    return np.asarray(keep[labels])
-
-
-def _enclosed(solid: Mask) -> Mask:
-    """Fill the body in each slice; a side that it runs into (of a cropped scan) counts as closed."""
-    padded = np.zeros((solid.shape[0], solid.shape[1] + 2, solid.shape[2] + 2), bool)
-    padded[:, 1:-1, 1:-1] = solid
-    for inner, outer in (
-        (solid[:, 0], np.s_[:, 0, 1:-1]),
-        (solid[:, -1], np.s_[:, -1, 1:-1]),
-        (solid[:, :, 0], np.s_[:, 1:-1, 0]),
-        (solid[:, :, -1], np.s_[:, 1:-1, -1]),
-    ):
-        if inner.size and inner.mean() > _BORDER_SHARE:
-            padded[outer] = True
-    for plane in padded:
-        plane[:] = ndimage.binary_fill_holes(plane)
-    return np.asarray(padded[:, 1:-1, 1:-1])

@@ -21,13 +21,8 @@ from model.synthesis.growth_region import blur_sigma_mm, modulation_factor
 from model.synthesis.motion import build_motion
 from model.synthesis.random_draws import draw_followup
 from model.synthesis.scan_lesions import LabelledLesion, ScanLesions, find_scan_lesions
-from model.synthesis.settings import (
-    LIMITS,
-    AppearanceSettings,
-    GrowthSettings,
-    MotionSettings,
-    SynthesisSettings,
-)
+from model.synthesis.setting_limits import LIMITS
+from model.synthesis.settings import AppearanceSettings, GrowthSettings, MotionSettings, SynthesisSettings
 from test.cohort.make import SEEDING
 
 from ...helpers.synthesis_phantom import BIG, GRID, STILL, made, scan
@@ -87,6 +82,15 @@ OURS = {
     "motion.min_jacobian": 0.3,
     "field_spacing_mm": 2,
 }
+# Changes that a data set has only if it says so; the other values of their groups then have no effect.
+SWITCHES = (
+    "growth.p_any_ratio",
+    "events.p_patch_filling",
+    "events.p_residue",
+    *(f"new.p_{name}" for name in ("by_tissue", "close", "rough", "spiculated", "rim", "core")),
+)
+OPTIONAL_GROUPS = {"new"}
+OPTIONAL = {"growth.any_ratio", "events.residue_hu", "events.residue_size"}
 
 LESION = LabelledLesion(
     1, find_scan_lesions(scan().labels, GRID.spacing_zyx, 1.0).lesions[0].box, (1, 1, 1), 500, 1.0
@@ -113,7 +117,9 @@ def default_draws() -> list[FollowupDraw]:
 def test_every_default_setting_is_listed() -> None:
     """Data sets and weights depend on them."""
     defaults = {name: attrgetter(name)(SynthesisSettings()) for name in _names(SynthesisSettings())}
-    assert defaults == PAPER | PLAN | OURS
+    assert [defaults[name] for name in SWITCHES] == [0] * len(SWITCHES)
+    optional = {name for name in defaults if name.partition(".")[0] in OPTIONAL_GROUPS} | OPTIONAL
+    assert {k: v for k, v in defaults.items() if k not in optional | {*SWITCHES}} == PAPER | PLAN | OURS
 
 
 def test_growth_draws_one_published_amplitude_per_image(default_draws: list[FollowupDraw]) -> None:

@@ -1,0 +1,90 @@
+"""Limits of the generator's parameters, and those that must not be 0."""
+
+from __future__ import annotations
+
+_HU = (-32768.0, 32767.0)  # range of int16
+_PROBABILITY = (0.0, 1.0)
+
+LIMITS: dict[str, tuple[float, float]] = {
+    "growth.amplitudes_mm2": (-1000, 1000),
+    "growth.sigma_mm": (0.1, 50),
+    "growth.sigma_radii_mm": (0, 1000),
+    "growth.modulation": (-100, 100),
+    "growth.modulation_sigma_mm": (0.1, 50),
+    "growth.modulation_gain": (0, 100),
+    "growth.growth_ratio": (1, 100),
+    "growth.shrinkage_ratio": (0.001, 1),
+    "growth.step": (0.001, 1),
+    "growth.max_stages": (0, 1000),
+    "growth.ratio_tolerance": (0.001, 0.5),
+    "growth.min_jacobian": (0, 0.9),
+    "growth.p_any_ratio": _PROBABILITY,
+    "growth.any_ratio": (0.001, 100),
+    "events.p_vanish": _PROBABILITY,
+    "events.vanish_max_ml": (0, 1e6),
+    "events.p_merge": _PROBABILITY,
+    "events.merge_max_gap_mm": (0, 1000),
+    "events.p_split": _PROBABILITY,
+    "events.split_min_radius_mm": (0, 1000),
+    "events.split_gap_mm": (0, 1000),
+    "events.new_mean": (0, 1000),
+    "events.new_max": (0, 1000),
+    "events.p_new_copied": _PROBABILITY,
+    "events.new_max_ml": (0, 1e6),
+    "events.new_radius_mm": (0.1, 100),
+    "events.new_lung_hu": _HU,
+    "events.new_contrast_hu": (0, _HU[1]),
+    "events.p_patch_filling": _PROBABILITY,
+    "events.p_residue": _PROBABILITY,
+    "events.residue_hu": (0, 1000),
+    "events.residue_size": (0.05, 1),
+    "new.p_by_tissue": _PROBABILITY,
+    "new.p_close": _PROBABILITY,
+    "new.close_clearance_mm": (0, 100),
+    "new.p_rough": _PROBABILITY,
+    "new.roughness": (0, 0.4),
+    "new.p_spiculated": _PROBABILITY,
+    "new.spicules": (0, 100),
+    "new.spicule_length": (0, 3),
+    "new.p_rim": _PROBABILITY,
+    "new.rim_mm": (0, 100),
+    "new.rim_hu": (0, 1000),
+    "new.p_core": _PROBABILITY,
+    "new.core_share": (0, 1),
+    "new.core_hu": _HU,
+    "new.p_sclerotic": _PROBABILITY,
+    "new.lytic_hu": _HU,
+    "new.sclerotic_hu": _HU,
+    "new.unevenness": (0, 2),
+    "motion.p_elastic": _PROBABILITY,
+    "motion.elastic_scale": (0.001, 1),
+    "motion.elastic_magnitude": (0, 10),
+    "motion.p_rotation": _PROBABILITY,
+    "motion.rotation_deg": (-180, 180),
+    "motion.p_scaling": _PROBABILITY,
+    "motion.scaling": (0.1, 10),
+    "motion.p_translation": _PROBABILITY,
+    "motion.translation_mm": (-1000, 1000),
+    "motion.min_jacobian": (0, 0.9),
+    "appearance.mean_hu": _HU,
+    "appearance.std_hu": (1, _HU[1]),
+    "appearance.clip_hu": _HU,
+    "appearance.p_noise": _PROBABILITY,
+    "appearance.noise_variance": (0, 100),
+    "appearance.p_blur": _PROBABILITY,
+    "appearance.blur_mm": (0, 100),
+    "appearance.p_brightness": _PROBABILITY,
+    "appearance.brightness": (0.01, 100),
+    "appearance.p_contrast": _PROBABILITY,
+    "appearance.contrast": (0.01, 100),
+    "voxel_mm": (0.01, 100),
+    "field_spacing_mm": (0.1, 1000),
+}
+"""Limits of a value (of both ends of a range), by the name used with ``--set``.
+
+Beyond them the generator makes no sense or does not end. They are not recommendations: most of the values
+allowed are far from any patient.
+"""
+
+NOT_ZERO = frozenset({"growth.amplitudes_mm2"})
+"""Parameters whose sign has a meaning."""

@@ -10,6 +10,8 @@ set -euo pipefail
 prepare_environment dev
 cd -- "$checkout"
 
+unset PYTHONDONTWRITEBYTECODE   # many tests start a Python that imports the whole package
+
 workers=$(nproc 2>/dev/null || echo 2)
 workers=$((workers < 8 ? workers : 8))
 # Whole files go to one process per core, each with one torch thread, so that no fixture of a file is made twice.

@@ -14,13 +14,14 @@ from .kinds import KINDS, seeds_of
 
 # Checkpoints take ten times as long as other kinds, and HDF5 transforms start a process each.
 _FEWER = {"checkpoints": 40, "transforms": 60}
+_READ = [pytest.param(name, marks=pytest.mark.slow) if name == "transforms" else name for name in KINDS]
 _EXAMPLES = {name: _FEWER.get(name, 200) for name in KINDS}
 _QUIET = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
 )
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", _READ)
 def test_mutants_are_refused_or_read_rightly(name: str) -> None:
     kind = KINDS[name]
 

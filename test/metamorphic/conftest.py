@@ -20,6 +20,7 @@ SETTINGS = {
     "propagated points": CaseOptions(backend="identity", boost="none"),
     "registered points": CaseOptions(backend="affine"),
 }
+_SLOW = "registered points"
 # Divides the cost of a forward pass of the golden model by eight; the network itself stays as it is.
 _PATCH_ZYX = (16, 32, 32)
 
@@ -32,7 +33,10 @@ def model() -> LoadedModel:
     return LoadedModel(plan, Ensemble(plan, loaded.ensemble.folds, options), loaded.manifest)
 
 
-@pytest.fixture(scope="session", params=SETTINGS)
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name == _SLOW else name for name in SETTINGS],
+)
 def setting(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -127,7 +127,8 @@ def test_a_failing_function_fails_its_lesion() -> None:
         return _bright(request)
 
     clicks = {7: (12, 20, 24), 8: (12, 20, 24)}
-    result = ll.segment(fails_for_seven, BASELINE, ll.Scan.from_array(HU, SPACING, clicks=clicks))
+    followup = ll.Scan.from_array(HU, SPACING, clicks=clicks)
+    result = ll.segment(fails_for_seven, BASELINE, followup, backend="identity")
     assert {key: lesion.status for key, lesion in result.lesions.items()} == {7: "failed", 8: "segmented"}
     assert "not this one" in str(result.lesions[7].message)
     with pytest.raises(ll.AllLesionsFailedError, match="not this one"):
@@ -270,6 +271,7 @@ def test_a_library_is_silent() -> None:
     assert any(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("model").handlers)
 
 
+@pytest.mark.slow
 def test_the_page_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

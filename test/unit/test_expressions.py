@@ -40,6 +40,8 @@ def _uses() -> dict[str, Use]:
     found = {}
     for path in sorted((CHECKOUT / "model").rglob("*.py")):
         text = path.read_text()
+        if "re." not in text:
+            continue
         for node in ast.walk(ast.parse(text)):
             if not isinstance(node, ast.Call) or not node.args or not isinstance(node.func, ast.Attribute):
                 continue

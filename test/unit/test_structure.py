@@ -141,6 +141,7 @@ def test_modules_have_names_of_their_own() -> None:
     assert {name: paths for name, paths in where.items() if len(paths) > 1} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "absent"),
     [

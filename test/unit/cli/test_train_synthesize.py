@@ -242,6 +242,7 @@ def _write_ct(path: Path, shift: int, like: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_runs_into_one_folder_add_up_but_never_mix_sources(files: tuple[Path, Path], tmp_path: Path) -> None:
     ct, labels = files
     out = tmp_path / "out"

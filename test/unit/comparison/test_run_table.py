@@ -255,6 +255,7 @@ def test_results_before_an_error_are_in_the_table(tmp_path: Path, job: MakeJob) 
     assert "not run" in next(row for row in rows if "Cross Sectional + Mask" in row)
 
 
+@pytest.mark.slow
 def test_calls_go_on_until_the_table_is_complete(
     tmp_path: Path, job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,6 +301,7 @@ def test_failed_lesions_are_in_the_table(
     assert len(again.done) == 2 and "could not predict" not in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_collapsed_fold_is_in_the_table(tmp_path: Path, job: MakeJob) -> None:
     table = run_table(job(StepRunner(context_of(tmp_path), collapsing=frozenset({(HEADLINE.name, "2")}))))
     text = (tmp_path / "table.md").read_text()

@@ -37,6 +37,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_all_processes(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "call.py").write_text(CALL)
@@ -65,6 +66,7 @@ def _is_zombie(pid: int) -> bool:
     return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
 
 
+@pytest.mark.slow
 def test_processes_have_the_given_number_of_threads() -> None:
     with process_pool(1, threads=3) as pool:
         assert pool.submit(torch.get_num_threads).result(timeout=600) == 3

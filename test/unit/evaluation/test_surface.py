@@ -11,9 +11,6 @@ import surface_distance
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.metrics.hausdorff_distance import compute_hausdorff_distance
-from monai.metrics.surface_dice import compute_surface_dice
-from monai.metrics.surface_distance import compute_average_surface_distance
 
 from model.case.geometry import Vector
 from model.evaluation.surface import SurfaceElements, surface_distances, surface_elements
@@ -64,6 +61,8 @@ def _tensor(mask: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_nsd_as_monai_with_subvoxels(spacing: Vector) -> None:
+    from monai.metrics.surface_dice import compute_surface_dice  # takes seconds
+
     reference, prediction = _blob(1), _blob(12, (1, -2, 1))
     theirs = compute_surface_dice(
         _tensor(prediction),
@@ -79,6 +78,9 @@ def test_nsd_as_monai_with_subvoxels(spacing: Vector) -> None:
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_distances_near_monai_which_counts_border_voxels(spacing: Vector) -> None:
     """Without areas and between voxels: the same within a voxel's diagonal."""
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+    from monai.metrics.surface_distance import compute_average_surface_distance
+
     reference, prediction = _blob(1), _blob(13, (2, -3, 1))
     given: dict[str, Any] = {"spacing": spacing, "include_background": True}
     hd95 = compute_hausdorff_distance(_tensor(prediction), _tensor(reference), percentile=95, **given)

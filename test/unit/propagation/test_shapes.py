@@ -200,6 +200,7 @@ def test_a_mask_is_unchanged_with_reversed_axes() -> None:
     assert np.array_equal(moved.voxels, sprinkle().voxels[::-1, ::-1])  # touches all sides of its box
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(grids(), grids(), motions(), directions, st.floats(7, 12))
 def test_masks_keep_volume_and_inside_between_any_grids(
@@ -282,6 +283,7 @@ def test_empty_and_lost_masks() -> None:
     assert half.voxels.any() and half.box.stop_zyx[2] <= 21
 
 
+@pytest.mark.slow
 def test_a_field_is_evaluated_at_few_points_without_loss_of_accuracy() -> None:
     @dataclass
     class Counting:

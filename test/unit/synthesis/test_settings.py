@@ -122,6 +122,7 @@ def test_every_default_setting_is_listed() -> None:
     assert {k: v for k, v in defaults.items() if k not in optional | {*SWITCHES}} == PAPER | PLAN | OURS
 
 
+@pytest.mark.slow
 def test_growth_draws_one_published_amplitude_per_image(default_draws: list[FollowupDraw]) -> None:
     draws = default_draws[:200]
     drawn = Counter(growth.amplitude_mm2 for draw in draws for growth in draw.growth)

@@ -90,7 +90,7 @@ def test_fields_of_any_orientation(
     direction = tuple((turn(degrees)[:, order]).ravel().tolist())
     geometry = Geometry((5, 4, 6), (9.0, 8.0, 7.0), (30.0, -20.0, 5.0), direction)
     truth = field(seed, geometry)
-    path = tmp_path / ("a.mha" if is_image else "a.h5")
+    path = tmp_path / ("a.mha" if is_image else "a.tfm")
     save_transform(path, truth)
     assert np.allclose(
         read_transform(path).fixed_to_moving(voxel_centres_mm(geometry)),
@@ -152,9 +152,9 @@ def test_transforms_of_other_programs(tmp_path: Path) -> None:
         wanted = [itk.TransformPoint(point) for point in points.tolist()]
         assert np.allclose(found.fixed_to_moving(points), wanted, atol=1e-4)
         assert np.allclose(found.moving_to_fixed(wanted), points, atol=0.05)
-        save_transform(tmp_path / "b.h5", found)
-        assert same(read_transform(tmp_path / "b.h5"), found, points)
-    assert isinstance(read_transform(tmp_path / "b.h5"), LinearTransform)
+        save_transform(tmp_path / "b.tfm", found)
+        assert same(read_transform(tmp_path / "b.tfm"), found, points)
+    assert isinstance(read_transform(tmp_path / "b.tfm"), LinearTransform)
     assert ItkTransform(bspline).fixed_to_moving([]).shape == (0, 3)
 
 

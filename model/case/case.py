@@ -7,7 +7,7 @@ axes; only `Scan.file_grid` and its parts refer to the order and the grid in whi
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -253,13 +253,18 @@ class MaskPrompt:
     voxels: npt.NDArray[np.bool_]
 
 
+PointMap = Callable[[Vector], Vector]
+"""Voxel index (z, y, x) on a follow-up's axial grid -> that of the same place on a baseline's, may be NaN."""
+
+
 @dataclass(frozen=True, eq=False)
 class LesionPrompt:
     """The prompts for one lesion in one follow-up scan.
 
     ``followup_box`` and ``followup_mask`` are for segmenters that take more than points; the longitudinal
     model ignores them. ``is_new`` marks a lesion without any baseline; its baseline point is the follow-up
-    point propagated back. ``has_mask`` is False if the baseline mask does not hold the id.
+    point propagated back. ``has_mask`` is False if the baseline mask does not hold the id. ``to_baseline``
+    maps points by the registration that the follow-up point was propagated with; None without one.
     """
 
     lesion_id: int
@@ -271,6 +276,7 @@ class LesionPrompt:
     is_new: bool = False
     followup_box: Box | None = None
     followup_mask: MaskPrompt | None = None
+    to_baseline: PointMap | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..case.case import Click, LesionPrompt, MaskPrompt, PromptPoint, Scan
 from ..case.geometry import AxisMap, Box, Geometry, Vector, voxel_at
+from .counterpart import moved_prompt
 
 # Degrees -> map from a scan's (z, y, x) array to the array rotated in the axial plane.
 ROTATIONS = {
@@ -43,31 +44,15 @@ def perturbed_points(prompt: LesionPrompt, count: int, radius_mm: float, seed: i
     return [(float(z), float(y), float(x)) for z, y, x in chosen]
 
 
-def with_followup_point(prompt: LesionPrompt, point_zyx: Vector) -> LesionPrompt:
-    """Replace the follow-up point of a prompt.
-
-    If a scan is its own baseline with the same point, the baseline point is replaced too; otherwise the two
-    patches would be shifted against each other.
-
-    Args:
-        point_zyx: voxel index (z, y, x) on the follow-up's axial grid.
-    """
-    replaced = replace(prompt, followup_point=PromptPoint(point_zyx, prompt.followup_point.source))
-    is_own_baseline = prompt.baseline is prompt.followup
-    if is_own_baseline and prompt.baseline_point.point_zyx == prompt.followup_point.point_zyx:
-        replaced = replace(replaced, baseline_point=replaced.followup_point)
-    return replaced
-
-
 def shifted_prompt(prompt: LesionPrompt, point_zyx: Vector) -> LesionPrompt:
-    """Move a prompt to another follow-up point, with its box and mask, those by whole voxels.
+    """Move both points of a prompt, with its box and mask, those by whole voxels; see `moved_prompt`.
 
     Args:
         point_zyx: voxel index (z, y, x) on the follow-up's axial grid.
     """
     before, after = voxel_at(prompt.followup_point.point_zyx), voxel_at(point_zyx)
     offset = [b - a for a, b in zip(before, after, strict=True)]
-    shifted = with_followup_point(prompt, point_zyx)
+    shifted = moved_prompt(prompt, point_zyx)
     image = Box.of_shape(prompt.followup.geometry.shape_zyx)
     if prompt.followup_box is not None:
         box = prompt.followup_box.shifted(offset).intersection(image)
@@ -110,6 +95,7 @@ class RotatedScans:
             followup_mask=None
             if mask is None
             else MaskPrompt(rotation.box(mask.box, followup_shape), rotation.array(mask.voxels)),
+            to_baseline=None,  # it maps points of the scans as they were
         )
 
     def _scan(self, scan: Scan, degrees: int) -> Scan:

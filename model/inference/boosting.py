@@ -22,7 +22,7 @@ from ..case.geometry import AxisMap, Vector
 from ..errors import one_line
 from ..prompts.sampling import deepest_point
 from .boost_options import TWO_ROUND_METHODS, Boosting, BoostOptions
-from .boost_views import ROTATIONS, RotatedScans, perturbed_points, shifted_prompt, with_followup_point
+from .boost_views import ROTATIONS, RotatedScans, perturbed_points, shifted_prompt
 from .combine import (
     majority_vote,
     maximum_probability,
@@ -32,6 +32,7 @@ from .combine import (
     trim_support,
 )
 from .components import result_at_point
+from .counterpart import moved_prompt
 from .fold_agreement import total_counts
 from .segmenter import LesionFailure, LesionSegmenter, lesion_result
 
@@ -72,8 +73,9 @@ class BoostedSegmenter:
     further view that fails or has no result is left out. If the inner segmenter raises, lesions whose first
     view is done get that result, and the error is raised only if other lesions remain.
 
-    Re-prompting replaces the prompt's point, a box by that of the first result, and a mask by the first
-    result. Perturbing shifts box and mask together with the point.
+    Each further view moves both points of the prompt together, see `counterpart`. Re-prompting replaces a box
+    by that of the first result, and a mask by the first result. Perturbing shifts box and mask together with
+    the points.
 
     Args:
         inner: segments the single views.
@@ -216,10 +218,10 @@ class BoostedSegmenter:
         middle = deepest_point(lesion.mask, lesion.box, prompt.followup.geometry.spacing_zyx)
         if prompt.followup_box is None and prompt.followup_mask is None:
             is_same = middle == prompt.followup_point.point_zyx
-            return None if is_same else with_followup_point(prompt, middle)
+            return None if is_same else moved_prompt(prompt, middle)
         box, mask = prompt.followup_box, prompt.followup_mask
         return replace(
-            with_followup_point(prompt, middle),
+            moved_prompt(prompt, middle),
             followup_box=None if box is None else lesion.box,
             followup_mask=None if mask is None else MaskPrompt(lesion.box, lesion.mask),
         )

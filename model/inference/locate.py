@@ -26,7 +26,7 @@ from ..errors import one_line
 from ..propagation.confidence import PropagatedPoint
 from ..propagation.pair_registrations import PairError, PairRegistrations, RegistrationCache
 from ..propagation.points import CLIP_LIMIT_MM, choose_scans
-from ..propagation.transfer import TransferredPoint, TransferRequest, transfer_points
+from ..propagation.transfer import TransferredPoint, TransferRequest, transfer_points, way_back
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +84,14 @@ class Locator:
     _warnings: list[str] = field(init=False, default_factory=list)
     _transferred: dict[int, list[TransferredPoint]] = field(init=False, default_factory=dict)
     _estimates: dict[LesionPrompt, PropagatedPoint] = field(init=False, default_factory=dict)
+    _pairs: PairRegistrations = field(init=False)
 
     def __post_init__(self) -> None:
         self.labels = {scan.name: label_regions(scan.mask) for scan in self.case.baseline.scans}
+        followups = {id(scan) for scan in self.case.followup.scans}
+        self._pairs = PairRegistrations(
+            self.registrations, lambda scan: int(id(scan) in followups), allow_incomparable=True
+        )
 
     def locate(self) -> LocatedLesions:
         """Locate all lesions of the case.
@@ -143,14 +148,10 @@ class Locator:
         of a case. A fall-back transform is used even if nothing could be compared, and points that cannot be
         propagated together are propagated one by one, so that as few lesions as possible are lost.
         """
-        followups = {id(scan) for scan in self.case.followup.scans}
-        pairs = PairRegistrations(
-            self.registrations, lambda scan: int(id(scan) in followups), allow_incomparable=True
-        )
         requests = [request for lesion in lesions for request in self._requests(lesion)]
         for request in requests:
-            pairs.expect(request.source, request.target, [request.point_zyx])
-        self._transferred = transfer_points(requests, pairs, retry_singly=True)
+            self._pairs.expect(request.source, request.target, [request.point_zyx])
+        self._transferred = transfer_points(requests, self._pairs, retry_singly=True)
 
     def _requests(self, lesion: _LesionInput) -> Iterator[TransferRequest]:
         if lesion.baselines and not lesion.clicked:
@@ -181,6 +182,7 @@ class Locator:
                 followup=scan,
                 followup_point=point,
                 has_mask=lesion.lesion_id in self.labels[baseline.scan.name],
+                to_baseline=way_back(baseline.scan, scan, self._pairs) if scan in estimates else None,
             )
             self._record_estimate(prompt, estimates.get(scan))
             yield prompt

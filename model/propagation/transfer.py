@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..case.case import MaskPrompt, Scan
+from ..case.case import MaskPrompt, PointMap, Scan
 from ..case.geometry import Box, Vector, voxel_at
 from ..errors import LongilesionError, one_line
 from .confidence import ConfidenceOptions, PropagatedPoint, propagate_with_confidence
@@ -237,6 +237,62 @@ def transfer_shapes(
     )
 
 
+def transfer_point(point_zyx: Vector, source: Scan, target: Scan, pairs: PairRegistrations) -> Vector:
+    """Propagate one point without an estimate of its error.
+
+    Args:
+        point_zyx: voxel index z, y, x on the source.
+        source: scan on which the point lies.
+        target: scan to propagate it to.
+        pairs: registrations of the scans.
+
+    Returns:
+        Voxel index z, y, x on the target, possibly outside of it or NaN.
+
+    Raises:
+        PairError: the scans could not be registered.
+    """
+    registration, direction = pairs.get(source, target)
+    return _mapped(point_zyx, source, target, registration, direction)
+
+
+def way_back(source: Scan, target: Scan, pairs: PairRegistrations) -> PointMap | None:
+    """Make the inverse of propagating from one scan to another.
+
+    Args:
+        source: scan from which points were propagated.
+        target: scan to which they were propagated.
+        pairs: registrations of the scans.
+
+    Returns:
+        Map of voxel indices z, y, x of the target to the source, NaN where it is unknown; None if the scans
+        could not be registered.
+    """
+    try:
+        registration, direction = pairs.get(source, target)
+    except PairError:
+        return None
+    back = Direction.TO_BASELINE if direction is Direction.TO_FOLLOWUP else Direction.TO_FOLLOWUP
+
+    def map_back(point_zyx: Vector) -> Vector:
+        try:
+            return _mapped(point_zyx, target, source, registration, back)
+        except Exception as error:  # a transform that cannot be evaluated there does not lose the lesion
+            log.debug("", exc_info=error)
+            return (math.nan, math.nan, math.nan)
+
+    return map_back
+
+
+def _mapped(
+    point_zyx: Vector, source: Scan, target: Scan, registration: Registration, direction: Direction
+) -> Vector:
+    ((z, y, x),) = propagate_points(
+        [point_zyx], source.geometry, target.geometry, registration.transform, direction
+    ).tolist()
+    return (z, y, x)
+
+
 def transfer_to_deepest(
     point_zyx: Vector, source: Scan, targets: Sequence[Scan], pairs: PairRegistrations
 ) -> tuple[Scan, Vector, bool] | None:
@@ -256,9 +312,7 @@ def transfer_to_deepest(
     for target in targets:
         try:
             registration, direction = pairs.get(source, target)
-            ((z, y, x),) = propagate_points(
-                [point_zyx], source.geometry, target.geometry, registration.transform, direction
-            ).tolist()
+            z, y, x = _mapped(point_zyx, source, target, registration, direction)
         except Exception as error:
             log.warning("%s", one_line(error))
             continue

@@ -18,6 +18,7 @@ from ..propagation.transfer import (
     transfer_points,
     transfer_shapes,
     transfer_to_deepest,
+    way_back,
 )
 from .fates import FateAssessment, LesionFate
 from .lesion_history import LesionHistory
@@ -255,6 +256,9 @@ class PromptBuilder:
             has_mask=context.has_mask,
             followup_box=placed.box or shapes.box,
             followup_mask=None if placed.box is not None else shapes.mask,  # a given box has precedence
+            to_baseline=way_back(transferred.request.source, scan, pairs)
+            if transferred is not None
+            else None,
         )
         return PromptedLesion(
             prompt,

@@ -213,6 +213,18 @@ def test_doubtful_points_are_flagged_and_prompted(method: Shift, reason: str) ->
     assert located.prompts[0].followup_point.point_zyx[2] <= 39
 
 
+def test_propagated_points_come_with_the_way_back() -> None:
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7)}, _mask(L7=(5, 6, 7), L8=(3, 9, 9))),
+        _scan(FOLLOWUP, {8: (4, 9, 9)}),
+        method=Shift((2.0, 0.0, 4.0)),
+    )
+    by_id = {prompt.lesion_id: prompt for prompt in located.prompts}
+    back = by_id[7].to_baseline
+    assert back is not None and back((8.0, 6.0, 10.0)) == pytest.approx((6.0, 6.0, 8.0))
+    assert by_id[8].to_baseline is None
+
+
 def test_a_lost_point_is_the_failure_of_its_lesion() -> None:
     class Tears(Shift):
         def moving_to_fixed(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:

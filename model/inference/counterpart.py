@@ -1,0 +1,79 @@
+"""Counterparts: where a prompt's baseline point belongs if its follow-up point is moved.
+
+The network sees both patches centred on their points, so that what lies at one point is compared with what
+lies at the other. If only one of them were moved, the patches would be shifted against each other.
+
+The counterpart is the baseline point, moved by the same way as the follow-up point: by the difference of both
+follow-up points as the registration maps them to the baseline, otherwise by the same offset in mm. It is used
+if it lies inside the baseline lesion. If not, the baseline point stays: then the follow-up point was beside
+its lesion and is moved onto it, and the lesion's place in the baseline is known better than the registration
+says. A lesion without a baseline mask has no such limit but the scan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..case.case import LesionPrompt, PromptPoint
+from ..case.geometry import FloatArray, Vector, voxel_at
+
+
+def moved_prompt(prompt: LesionPrompt, point_zyx: Vector) -> LesionPrompt:
+    """Move both points of a prompt together.
+
+    Args:
+        prompt: of a lesion; its box and mask stay.
+        point_zyx: new follow-up point, voxel index (z, y, x) on the follow-up's axial grid.
+    """
+    return replace(
+        prompt,
+        followup_point=PromptPoint(point_zyx, prompt.followup_point.source),
+        baseline_point=PromptPoint(counterpart(prompt, point_zyx), prompt.baseline_point.source),
+    )
+
+
+def counterpart(prompt: LesionPrompt, point_zyx: Vector) -> Vector:
+    """The baseline point that belongs to another follow-up point.
+
+    Args:
+        prompt: of the lesion, with the points before.
+        point_zyx: voxel index (z, y, x) on the follow-up's axial grid.
+
+    Returns:
+        Voxel index (z, y, x) on the baseline's axial grid; that of the prompt if the counterpart lies outside
+        of the baseline lesion, or of the scan.
+    """
+    before, geometry = prompt.baseline_point.point_zyx, prompt.baseline.geometry
+    if point_zyx == prompt.followup_point.point_zyx:
+        return before
+    if prompt.baseline is prompt.followup and before == prompt.followup_point.point_zyx:
+        return point_zyx
+    moved_mm = np.asarray(geometry.zyx_to_world(before)) + _offset_mm(prompt, point_zyx)
+    moved = geometry.world_to_zyx(moved_mm.tolist())
+    return moved if _is_in_lesion(prompt, moved) else before
+
+
+def _offset_mm(prompt: LesionPrompt, point_zyx: Vector) -> FloatArray:
+    """The way from the prompt's counterpart to the new one, world x, y, z of the baseline in mm."""
+    ends = prompt.followup_point.point_zyx, point_zyx
+    if prompt.to_baseline is not None:
+        mapped = [prompt.baseline.geometry.zyx_to_world(prompt.to_baseline(end)) for end in ends]
+        offset = np.subtract(mapped[1], mapped[0])
+        if np.isfinite(offset).all():
+            return np.asarray(offset, np.float64)
+    start, stop = (prompt.followup.geometry.zyx_to_world(end) for end in ends)
+    return np.asarray(np.subtract(stop, start), np.float64)
+
+
+def _is_in_lesion(prompt: LesionPrompt, point_zyx: Vector) -> bool:
+    """True if a baseline point lies on a voxel of the lesion; without a mask, in the scan."""
+    scan = prompt.baseline
+    if not np.isfinite(point_zyx).all() or scan.geometry.depth_mm(point_zyx) < 0:
+        return False
+    if not prompt.has_mask or scan.mask is None:
+        return True
+    last = np.subtract(scan.mask.shape, 1)
+    z, y, x = np.minimum(voxel_at(point_zyx), last)
+    return bool(scan.mask[z, y, x] == prompt.lesion_id)

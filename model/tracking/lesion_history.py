@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..case.case import LesionResult, MaskPrompt, PointSource, PromptPoint, Scan, Slot
+from ..case.case import LesionPrompt, LesionResult, MaskPrompt, PointSource, PromptPoint, Scan, Slot
 from ..case.geometry import Array, Vector
+from ..inference.counterpart import counterpart
 from .lesion_state import LesionState, PromptedLesion, SegmentedLesion
 from .point_chooser import PointChooser
+from .recentring import ChainPoint, radius_of
 from .series import PointOrigin, PromptKind, SeriesTimePoint, Topology, TrackingOptions
 
 
@@ -103,17 +105,19 @@ def _state(lesion: SegmentedLesion, context: Scan, choose: PointChooser) -> Lesi
     prompted, prompt, options = lesion.prompted, lesion.prompted.prompt, choose.options
     mask = _labelled_mask(context, lesion.result, prompt.lesion_id)
     point, further_points, error_mm = _points(prompted, mask, choose)
-    if prompted.previous is None:
+    chain = _chain(lesion, mask) if options.topology.is_recentred else None
+    if prompted.previous is None or (mask is not None and options.uses_previous):
         state = LesionState(prompt.followup, point, context, point, mask is not None, mask)
-    elif mask is not None and options.uses_previous:
-        state = LesionState(prompt.followup, point, context, point, True, mask)
+        if chain is not None:  # the context is the scan itself
+            own = PromptPoint(chain.point_zyx, chain.context_point.source)
+            chain = replace(chain, context_point=own)
     else:
         previous = prompted.previous
         state = LesionState(
             prompt.followup,
             point,
             previous.context,
-            previous.context_point,
+            _context_point(prompt, point),
             previous.has_mask,
             _shifted_mask(prompt.followup_mask, prompt.followup_point.point_zyx, point.point_zyx),
         )
@@ -121,8 +125,31 @@ def _state(lesion: SegmentedLesion, context: Scan, choose: PointChooser) -> Lesi
     box = prompt.followup_box
     if mask is not None and (is_renewed or box is None):
         box = mask.box
-    state = replace(state, box=box, further_points=further_points, error_mm=error_mm, mass=_mass(lesion))
+    state = replace(state, box=box, further_points=further_points, error_mm=error_mm)
+    state = replace(state, mass=_mass(lesion), chain=chain)
     return _without_unused_shapes(state, options.prompt)
+
+
+def _chain(lesion: SegmentedLesion, mask: MaskPrompt | None) -> ChainPoint:
+    """The chain's point on the scan of a lesion; a chain begins at each given point.
+
+    Args:
+        mask: the segmented lesion.
+    """
+    prompted, prompt = lesion.prompted, lesion.prompted.prompt
+    if prompted.chain is not None:
+        return prompted.chain
+    return ChainPoint(
+        prompt.followup_point.point_zyx,
+        prompted.error_mm,
+        prompt.baseline_point,
+        radius_of(mask, prompt.followup.geometry),
+    )
+
+
+def _context_point(prompt: LesionPrompt, point: PromptPoint) -> PromptPoint:
+    """The point on the context that belongs to the point that a lesion passes on."""
+    return PromptPoint(counterpart(prompt, point.point_zyx), prompt.baseline_point.source)
 
 
 def _mass(lesion: SegmentedLesion) -> tuple[int, ...]:
@@ -149,9 +176,6 @@ def _points(
     candidates = choose(mask, prompt.followup, prompt.lesion_id)
     if recentres and prompted.given_mask is None:
         point = PromptPoint(candidates[0], PointSource.PROPAGATED)
-        # At a flagged point another lesion may have been segmented, so its error remains.
-        if prompted.transferred is None or not prompted.transferred.is_flagged:
-            error_mm = 0.0
     if options.choice is not None:
         further_points = tuple(other for other in candidates if other != point.point_zyx)
     return point, further_points, error_mm

@@ -9,6 +9,7 @@ from ..case.geometry import Box, Vector
 from ..propagation.shapes import box_anchors
 from ..propagation.transfer import TransferredPoint, TransferRequest
 from .fates import FateAssessment
+from .recentring import ChainPoint
 from .series import PointOrigin
 
 
@@ -28,6 +29,7 @@ class LesionState:
         further_points: voxel indices z, y, x.
         error_mm: estimated error of ``point``.
         mass: ids of the other lesions with which it is one mass in ``scan``.
+        chain: the point without re-centring; None if points are not re-centred.
     """
 
     scan: Scan
@@ -40,6 +42,7 @@ class LesionState:
     further_points: tuple[Vector, ...] = ()
     error_mm: float = 0.0
     mass: tuple[int, ...] = ()
+    chain: ChainPoint | None = None
 
     def anchors(self) -> list[Vector]:
         """Points of all shapes, near which a registration is refined.
@@ -49,7 +52,8 @@ class LesionState:
         """
         boxes = [shape for shape in (self.box, self.mask.box if self.mask is not None else None) if shape]
         around = {anchor for box in boxes for anchor in box_anchors(box, self.scan.geometry)}
-        return [self.point.point_zyx, *self.further_points, *sorted(around)]
+        chain = [self.chain.point_zyx] if self.chain is not None else []
+        return [*dict.fromkeys([self.point.point_zyx, *chain]), *self.further_points, *sorted(around)]
 
     def request(self, lesion_id: int, target: Scan) -> TransferRequest:
         """Request to propagate the point to another scan."""
@@ -67,6 +71,8 @@ class PromptedLesion:
         transferred: result of propagating the point; None if it was not propagated.
         further_points: for boosting, voxel indices (z, y, x) on the scan.
         has_given_box: the prompt's box was given at this time point.
+        chain: the propagated point without re-centring; None if it was not propagated, or nothing is
+            re-centred.
     """
 
     prompt: LesionPrompt
@@ -77,6 +83,7 @@ class PromptedLesion:
     further_points: tuple[Vector, ...] = ()
     warnings: tuple[str, ...] = ()
     has_given_box: bool = False
+    chain: ChainPoint | None = None
 
     @property
     def key(self) -> tuple[int, Slot]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from .lesion_history import LesionHistory
 from .lesion_state import PromptedLesion
 from .point_chooser import PointChooser
 from .prompt_placement import PlacedPoint, place_given, place_transferred, select_scans, unplaced_lesion
+from .recentring import hold_to_chain
 from .series import PointOrigin, Series, SeriesTimePoint, Topology, TrackedLesion
 
 
@@ -226,11 +227,40 @@ class PromptBuilder:
             errors = tuple(dict.fromkeys(result.error for result in transferred if result.error))
             selected = select_scans(transferred)
             for result in selected:
-                place, scan = place_transferred(result, errors), result.request.target
-                prompted.append(self._prompt(lesion_id, histories[lesion_id], scan, place, pairs, result))
+                prompted.append(self._prompt_transferred(histories[lesion_id], result, errors, pairs))
             if not selected:
                 unplaced.append(unplaced_lesion(lesion_id, transferred, errors))
         return prompted, unplaced
+
+    def _prompt_transferred(
+        self,
+        history: LesionHistory,
+        result: TransferredPoint,
+        errors: tuple[str, ...],
+        pairs: PairRegistrations,
+    ) -> PromptedLesion:
+        """Prompt at a propagated point; a re-centred one is held to the chain."""
+        lesion_id, scan = result.request.lesion_id, result.request.target
+        chain = history.point_state(scan, self._options).chain
+        if chain is None:
+            return self._prompt(lesion_id, history, scan, place_transferred(result, errors), pairs, result)
+        held = hold_to_chain(result, chain, pairs)
+        warnings = (*errors, held.warning) if held.warning else errors
+        placed = place_transferred(held.transferred, warnings)
+        prompted = self._prompt(lesion_id, history, scan, placed, pairs, held.transferred)
+        prompted = replace(prompted, chain=held.chain)
+        if not held.is_chain:
+            return prompted
+        context_point = chain.context_point
+        return replace(prompted, prompt=replace(prompted.prompt, baseline_point=context_point))
+
+    def _context_point(self, history: LesionHistory, scan: Scan, is_given: bool) -> PromptPoint:
+        """The baseline point: it moves along with re-centring, which says nothing of a given point."""
+        context = history.context_state(scan, self._options)
+        if is_given and context.chain is not None:
+            return context.chain.context_point
+        state = history.point_state(scan, self._options)
+        return state.context_point if state.context is context.context else context.context_point
 
     def _prompt(
         self,
@@ -243,6 +273,7 @@ class PromptBuilder:
     ) -> PromptedLesion:
         """Prompt for a tracked lesion in a scan."""
         context = history.context_state(scan, self._options)
+        context_point = self._context_point(history, scan, is_given=transferred is None)
         state = history.shape_state(scan, self._options)
         shapes = transfer_shapes(state.scan, scan, pairs, state.box, state.mask, state.further_points)
         if transferred is None:
@@ -250,7 +281,7 @@ class PromptBuilder:
         prompt = LesionPrompt(
             lesion_id=lesion_id,
             baseline=context.context,
-            baseline_point=context.context_point,
+            baseline_point=context_point,
             followup=scan,
             followup_point=placed.point,
             has_mask=context.has_mask,

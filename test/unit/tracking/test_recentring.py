@@ -1,0 +1,97 @@
+"""Re-centred points held to the chain: drift is stated, bounded, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from model.case.geometry import Array, Vector
+from model.inference.user_segmenter import SegmentRequest
+from model.propagation.confidence import ConfidenceOptions
+from model.tracking.series import SeriesResult, Topology, TrackedLesion, TrackingOptions
+
+from ...helpers.moving_lesions import NAMES, SHAPE, SPACING_MM, Ball, Patient, point_of
+
+BALL = Ball((10, 11, 11), radii=(2.0,) * 4)
+RECENTRING = [Topology.RECENTRE, Topology.RECENTRE_MASK]
+CONFIDENCE = ConfidenceOptions(ambiguity_weight=0.0)
+
+
+def _beside(step: int) -> Callable[[SegmentRequest], Array]:
+    """A segmenter that draws a ball beside each point, further by some voxels along y."""
+
+    def draw(request: SegmentRequest) -> Array:
+        z, y, x = request.point_zyx
+        axes = np.indices(SHAPE)
+        centre = (z, y + step, x)
+        distance = np.sqrt(sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True)))
+        return np.where(distance <= 2.5, np.float32(0.9), np.float32(0))
+
+    return draw
+
+
+def _tracked(topology: Topology, step: int, patient: Patient | None = None) -> SeriesResult:
+    options = TrackingOptions(topology, confidence_options=CONFIDENCE)
+    return (patient or Patient({1: BALL})).track(options, function=_beside(step))
+
+
+def _error_mm(result: SeriesResult, name: str) -> float:
+    off = np.subtract(point_of(result, name), BALL.at(NAMES.index(name)))
+    return float(np.linalg.norm(off)) * SPACING_MM
+
+
+def _lesion(result: SeriesResult, name: str) -> TrackedLesion:
+    return result.at(name).lesion(1)
+
+
+@pytest.mark.parametrize("topology", RECENTRING)
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_true_errors_lie_under_the_stated_ones(topology: Topology, step: int) -> None:
+    result = _tracked(topology, step)
+    chain = _tracked(Topology.CHAIN, step)
+    for name in NAMES[1:]:
+        lesion, plain = _lesion(result, name), _lesion(chain, name)
+        assert lesion.confidence_mm is not None and plain.confidence_mm is not None
+        assert lesion.confidence_mm >= plain.confidence_mm  # re-centring knows no more than the chain
+        assert _error_mm(result, name) <= lesion.confidence_mm
+        assert _error_mm(result, name) <= plain.confidence_mm + 2.5 * SPACING_MM  # error and radius
+
+
+@pytest.mark.parametrize("topology", RECENTRING)
+def test_drift_beyond_error_and_radius_returns_to_the_chain(topology: Topology) -> None:
+    # 6 mm at each time point; the chain is 3.3 to 5.7 mm off by its estimate, the lesion's radius 4 mm.
+    result = _tracked(topology, 3)
+    assert _error_mm(result, "t2") == pytest.approx(6.0) and not _lesion(result, "t2").warnings
+    last = _lesion(result, "t3")
+    assert _error_mm(result, "t3") == pytest.approx(0.0) and last.is_flagged
+    assert "re-centring has drifted by 12 mm" in last.warnings[0]
+    assert last.prompt is not None
+    expected = BALL.at(0) if topology is Topology.RECENTRE else BALL.at(2)
+    assert last.prompt.baseline_point.point_zyx == pytest.approx(expected)
+
+
+def test_the_baseline_point_moves_along_with_a_recentred_one() -> None:
+    big = Patient({1: Ball((10, 11, 11), radii=(6.0,) * 4)})
+    result = _tracked(Topology.RECENTRE, 1, big)
+    offsets = []
+    for name in NAMES[1:]:
+        prompt = _lesion(result, name).prompt
+        assert prompt is not None and prompt.baseline.time_point == "t0"
+        at = big.balls[1]
+        followup = np.subtract(prompt.followup_point.point_zyx, at.at(NAMES.index(name)))
+        assert np.subtract(prompt.baseline_point.point_zyx, at.at(0)) == pytest.approx(followup)
+        offsets.append(followup[1])
+    assert offsets == pytest.approx([0, 1, 2])
+
+
+def test_a_given_click_begins_a_new_chain() -> None:
+    click: Vector = (11.0, 13.0, 12.0)  # 2 mm along z and 4 mm along y from the middle at t2
+    patient = Patient({1: BALL}, clicks={"t2": {1: click}})
+    result = _tracked(Topology.RECENTRE, 1, patient)
+    given, after = _lesion(result, "t2").prompt, _lesion(result, "t3")
+    assert given is not None and given.followup_point.point_zyx == click
+    assert given.baseline_point.point_zyx == pytest.approx(BALL.at(0))
+    first = _lesion(_tracked(Topology.CHAIN, 1), "t1").confidence_mm
+    assert first is not None and after.confidence_mm == pytest.approx(first + 1 * SPACING_MM)

@@ -7,6 +7,7 @@ contradict each other.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -64,6 +65,7 @@ _GRID_FIELDS = (
 )
 # Which ITK ignores, with the values that change nothing.
 _INTENSITY = {"ElementToIntensityFunctionSlope": "1", "ElementToIntensityFunctionOffset": "0"}
+_UNIT_TOLERANCE = 0.01  # of the length of an axis
 _LONGEST_VALUE = 400  # MetaIO has room for 500
 _PATTERN = re.compile(r"%0?[0-9]*[diu]")
 
@@ -238,11 +240,24 @@ def _grid_header(fields: dict[str, str]) -> bytes:
     return os.fsencode("\n".join([*lines, f"{_LAST_FIELD} = LOCAL", ""]))
 
 
+def _axis_note(fields: dict[str, str]) -> tuple[str, ...]:
+    """A note about axes that are not of length one, by which ITK does not scale the spacing but positions."""
+    name = next((name for name in _DIRECTIONS if name in fields), None)
+    if name is None:
+        return ()
+    values, dimension = finite_numbers(name, fields[name]), whole_number("NDims", fields["NDims"])
+    lengths = [math.hypot(*values[n : n + dimension]) for n in range(0, dimension**2, dimension)]
+    if all(abs(length - 1.0) <= _UNIT_TOLERANCE for length in lengths):
+        return ()
+    shown = ", ".join(f"{length:g}" for length in lengths)
+    return (f"the axes of the field {name!r} have the lengths {shown}; the spacing is taken times these",)
+
+
 def _notes(fields: dict[str, str]) -> tuple[str, ...]:
     (slope, *_), (offset, *_) = (
         finite_numbers(name, fields.get(name, "") or default) for name, default in _INTENSITY.items()
     )
-    notes = unit_notes(fields.get("DistanceUnits", "").split())
+    notes = unit_notes(fields.get("DistanceUnits", "").split()) + _axis_note(fields)
     if (slope, offset) != (1.0, 0.0):
         notes += (
             f"the header has an intensity function (slope {slope:g}, offset {offset:g}), which ITK and "

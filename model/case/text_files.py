@@ -141,7 +141,8 @@ def read_table(path: Path, expected: str) -> tuple[list[str], Iterator[TableRow]
 
     Raises:
         InputError: it cannot be read, or a column is there twice; while the rows are taken also: a quote that
-            is never closed, more cells than columns, or a last row that is cut.
+            is never closed, a cell beyond 131 072 characters, more cells than columns, or a last row that is
+            cut.
     """
     text = read_text(path, expected)
     first, _, rest = text.partition("\n")
@@ -151,7 +152,7 @@ def read_table(path: Path, expected: str) -> tuple[list[str], Iterator[TableRow]
     delimiter = max(_DELIMITERS, key=lambda sign: (names_line.count(sign), sign == ","))
     lines = io.StringIO(f"{text}\n{_END}", newline="")
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    rows = _rows(path, reader, expected)
+    rows = _rows(path, reader, text, expected)
     _, names = next(rows, (0, []))
     while names and not names[-1]:  # of columns that a spreadsheet has left blank
         names.pop()
@@ -161,13 +162,19 @@ def read_table(path: Path, expected: str) -> tuple[list[str], Iterator[TableRow]
     return names, _cells(path, names, rows, is_ended=text.endswith(("\n", "\r")))
 
 
-def _rows(path: Path, reader: Any, expected: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, reader: Any, text: str, expected: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and cells of each row that has any value, up to the mark of the end."""
     while True:
         begins = reader.line_num + 1
         try:
             row = next(reader, None)
-        except csv.Error:  # a cell that never ends
+        except csv.Error as error:  # a cell beyond the limit, which may be an open quote
+            rest = text.split("\n", begins - 1)[-1]
+            if rest.count('"') % 2 == 0:
+                limit = csv.field_size_limit()
+                raise InputError(
+                    f"{path}: line {begins} has a cell of more than {limit} characters; expected {expected}"
+                ) from error
             row = None
         if row == [_END]:
             return

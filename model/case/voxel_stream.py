@@ -30,6 +30,7 @@ _MANY_BYTES = 1 << 28
 _PADDING_BYTES = 512
 _BLANK = b"\0 \r\n\t"
 _MAGIC = {Encoding.GZIP: b"\x1f\x8b", Encoding.BZIP2: b"BZ"}
+_BLANKS = bytes.maketrans(b"\t\n\v\f\r", b"     ")
 _TEXT_BYTES = 48  # per number, with blanks: more than any type needs
 
 
@@ -225,25 +226,53 @@ def _member(inflater: Any, data: bytes, file: BinaryIO) -> Generator[bytes, None
 
 def _fill_text(file: BinaryIO, part: VoxelPart, stored: StoredImage, view: memoryview) -> None:
     """Parse numbers that are written as text, or bytes that are written as hexadecimal digits."""
-    count = len(view) // stored.dtype.itemsize
-    text = file.read(count * _TEXT_BYTES + _PADDING_BYTES)
-    if file.read(1):
-        raise InputError(f"{part.path}: holds more text than {count} numbers; expected exactly these")
+    count, done = len(view) // stored.dtype.itemsize, 0
+    end = file.tell() + count * _TEXT_BYTES + _PADDING_BYTES
+    pieces = _hex_pieces if stored.encoding is Encoding.HEX else _text_pieces
     try:
-        if stored.encoding is Encoding.HEX:
-            decoded = bytes.fromhex(text.decode("ascii"))
-        else:
-            decoded = _numbers(text.replace(b",", b" ").split(), stored.dtype).tobytes()
+        for piece in pieces(file):
+            if stored.encoding is Encoding.HEX:
+                decoded = bytes.fromhex(piece.decode("ascii"))
+            else:
+                decoded = _numbers(piece.split(), stored.dtype).tobytes()
+            if done + len(decoded) > len(view) or file.tell() > end + _READ_BYTES:
+                raise InputError(
+                    f"{part.path}: holds more than its header promises; expected {count} numbers"
+                )
+            view[done : done + len(decoded)] = decoded
+            done += len(decoded)
     except (ValueError, OverflowError) as error:
         raise InputError(
             f"{part.path}: holds text that is no {stored.dtype.name} ({one_line(error)[:80]}); expected "
             f"{count} numbers"
         ) from error
-    if len(decoded) != len(view):
-        found = len(decoded) // stored.dtype.itemsize
-        fault = "is truncated" if len(decoded) < len(view) else "holds more than its header promises"
-        raise InputError(f"{part.path}: {fault}, {found} numbers; expected {count} numbers")
-    view[:] = decoded
+    if done < len(view):
+        found = done // stored.dtype.itemsize
+        raise InputError(f"{part.path}: is truncated, {found} numbers; expected {count} numbers")
+
+
+def _text_pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Yield text with blanks for commas, a part at a time, as parsed words take much memory."""
+    rest = b""
+    while block := file.read(_READ_BYTES):
+        words = (rest + block.replace(b",", b" ")).translate(_BLANKS)
+        end = words.rfind(b" ") + 1
+        yield words[:end]
+        rest = words[end:]
+        if len(rest) > _READ_BYTES:
+            raise ValueError(f"a word of more than {_READ_BYTES} letters")
+    yield rest
+
+
+def _hex_pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Yield hexadecimal digits without blanks, a part at a time and two for each byte."""
+    rest = b""
+    while block := file.read(_READ_BYTES):
+        digits = rest + b"".join(block.split())
+        end = len(digits) // 2 * 2
+        yield digits[:end]
+        rest = digits[end:]
+    yield rest
 
 
 def _numbers(words: list[bytes], dtype: np.dtype[np.generic]) -> Array:

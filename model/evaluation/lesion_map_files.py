@@ -33,6 +33,7 @@ _EXPECTED = (
 _PLAIN_COLUMNS = {"baseline_id", "followup_ids"}
 _CHALLENGE_COLUMNS = {"lesion_id", "cog_fu"}
 _LONGEST_HEADER = 65536  # bytes
+_LARGEST_WHOLE = 2.0**53  # up to which a float tells whole numbers apart
 _MISSING = {"", "nan", "none", "null", "na", "n/a", "<na>"}
 
 
@@ -154,7 +155,7 @@ def _is_missing(value: Any) -> bool:
 def _scan_name(path: Path, value: Any) -> str | None:
     if _is_missing(value):
         return None
-    if isinstance(value, bool | list | dict) or (isinstance(value, float) and math.isinf(value)):
+    if isinstance(value, bool | list | dict) or (isinstance(value, float) and abs(value) > _LARGEST_WHOLE):
         raise InputError(f"{path}: names the scan {value!r}; expected text or a number")
     if isinstance(value, float) and value.is_integer():
         value = int(value)

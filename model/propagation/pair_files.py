@@ -16,12 +16,14 @@ from ..case.case import PointSource, Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
 from ..case.geometry import Array, Box, Geometry, Vector
 from ..case.images import write_image
-from ..case.labelmaps import label_boxes
+from ..case.labelmaps import label_boxes, label_regions
 from ..case.lesion_json import check_writable
+from ..case.plausibility import check_scan, log_notes
 from ..case.scans import ClickUnits, read_scans
 from ..case.stored_image import IMAGE_SUFFIXES
 from ..errors import InputError, LongilesionError, one_line
 from .confidence import ConfidenceOptions, PropagatedPoint, is_estimated, propagate_with_confidence
+from .pair_plausibility import pair_notes
 from .pair_registrations import RegistrationCache
 from .points import Direction, refine_near
 from .register import DEFAULT_BACKEND, Registration, Transform, backend
@@ -126,7 +128,10 @@ def propagate_pair(options: PairOptions) -> None:
     registrations = RegistrationCache(backend(options.backend, options.device))
     log.info("reading %s and %s", options.source, options.target)
     lesions, target = _read(options)
+    regions = label_regions(lesions.labels) if lesions.scan.mask is not None else {}
+    log_notes([*check_scan(lesions.scan, regions), *check_scan(target, {})])
     pair = _register(lesions, target, options, registrations)
+    log_notes(pair_notes(registrations.records))
     if options.save_transform is not None:
         save_transform(options.save_transform, pair.registration.transform, pair.fixed.geometry)
         log.info("%s: the transform", options.save_transform)

@@ -33,6 +33,8 @@ _SAMPLED_MM = 4.0
 _STILL_MM = 1e-3
 # A matrix that shrinks volumes below this share has no useful inverse.
 _MIN_DETERMINANT = 1e-3
+# Numbers beyond this are in no transform between two scans, and overflow where they are multiplied.
+_LARGEST = 1e6
 # Of ITK's three-dimensional transforms.
 _PARAMETERS = {
     "AffineTransform": 12,
@@ -132,9 +134,21 @@ def _check_parameters(itk: sitk.Transform) -> None:
     expected, given = _PARAMETERS.get(itk.GetName()), itk.GetNumberOfParameters()
     if expected is not None and given != expected:
         raise ValueError(f"has a {itk.GetName()} with {given} parameters; expected {expected}")
-    if not np.isfinite([*itk.GetParameters(), *itk.GetFixedParameters()]).all():
-        raise ValueError("has parameters that are NaN or infinite; expected finite ones")
+    _check_numbers("parameters", [*itk.GetParameters(), *itk.GetFixedParameters()])
     itk.TransformPoint((0.0, 0.0, 0.0))  # ITK refuses the grid of a spline only now
+
+
+def _check_numbers(name: str, values: npt.ArrayLike) -> None:
+    """Check numbers of a transform, in mm or without unit.
+
+    Raises:
+        ValueError: one is NaN or infinite, or beyond any scan.
+    """
+    numbers = np.asarray(values)
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"has {name} that are NaN or infinite; expected finite ones")
+    if numbers.size and (largest := float(max(numbers.max(), -numbers.min()))) > _LARGEST:
+        raise ValueError(f"has {name} up to {largest:.3g}; expected at most {_LARGEST:g}")
 
 
 def _is_wrapped(itk: sitk.CompositeTransform) -> bool:
@@ -157,8 +171,7 @@ def from_field(image: sitk.Image) -> FieldTransform:
         )
     with np.errstate(over="ignore"):  # what exceeds float32 becomes infinite, and is refused
         u = sitk.GetArrayFromImage(image).astype(np.float32)
-    if not np.isfinite(u).all():
-        raise ValueError("has displacements that are NaN or infinite; expected finite ones")
+    _check_numbers("displacements", u)
     return FieldTransform(LinearTransform.identity(), u, image_geometry(image))
 
 
@@ -174,9 +187,9 @@ def _merged(first: Transform, second: Transform) -> Transform:
 def _linear(itk: sitk.Transform) -> LinearTransform:
     """The linear transform that maps the origin and the unit vectors as ITK's does."""
     offset, *ends = (np.asarray(itk.TransformPoint(p)) for p in ((0.0,) * 3, *np.eye(3).tolist()))
+    _check_numbers("parameters", [offset, *ends])
     matrix = np.stack([end - offset for end in ends], axis=1)
-    is_finite = np.isfinite(matrix).all() and np.isfinite(offset).all()
-    if not is_finite or abs(np.linalg.det(matrix)) < _MIN_DETERMINANT:
+    if abs(np.linalg.det(matrix)) < _MIN_DETERMINANT:
         raise ValueError("has a matrix without an inverse; expected a map between two scans")
     return LinearTransform(matrix, offset)
 

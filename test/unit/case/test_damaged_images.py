@@ -108,6 +108,8 @@ WHOLE = {
 
 NOTES = {
     "cm.mha": (meta("DistanceUnits = cm\n"), "lengths in cm"),
+    "long axis.mha": (meta("TransformMatrix = 1 0 0 0 2 0 0 0 1\n"), "have the lengths 1, 2, 1"),
+    "turned axes.mha": (meta("TransformMatrix = 0.6 0.8 0 -0.8 0.6 0 0 0 1\n"), None),
     "m.nrrd": (nrrd("raw", RAW, 'spacings: 1 1 2\nunits: "m" "m" "m"\n'), "lengths in m,"),
     "no position.nii": (nifti(("<2h", 252, 0, 0)), "orientation is unknown"),
     "two positions.nii": (nifti(("<2h", 252, 1, 1), ("<3f", 268, 0, 0, 9)), "two positions.*up to 9 mm"),
@@ -173,7 +175,11 @@ DAMAGED = {
     "hex.nrrd": (nrrd("hex", RAW.hex().encode()[:-2]), "is truncated"),
     "hex garbage.nrrd": (nrrd("hex", b"zz" * 240), "holds text that is no int16"),
     "text too few.nrrd": (nrrd("text", b"1 " * 119), "is truncated, 119 numbers"),
-    "text too many.nrrd": (nrrd("text", b"1 " * 121), "121 numbers"),
+    "text too many.nrrd": (nrrd("text", b"1 " * 121), "more than its header promises; expected 120"),
+    "hex too many.nrrd": (nrrd("hex", RAW.hex().encode() + b"0000"), "more than its header promises"),
+    "hex odd.nrrd": (nrrd("hex", RAW.hex().encode()[:-1]), "holds text that is no int16"),
+    "text without end.nrrd": (nrrd("text", b"1" * 200_000), "more than its header promises"),
+    "long word.nrrd": (nrrd("text", b"1" * 5000), "holds text that is no int16"),
     "text fraction.nrrd": (nrrd("text", b"1.5 " * 120), "not whole"),
     "text too large.nrrd": (nrrd("text", b"70000 " * 120), "holds text that is no int16"),
     "text NaN.nrrd": (nrrd("text", b"nan " * 120), "holds text that is no int16"),

@@ -7,6 +7,7 @@ import gzip
 import os
 import shutil
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -201,6 +202,21 @@ def test_nrrd_encodings(tmp_path: Path, encoding: str) -> None:
     image = read_image(tmp_path / "ct.nrrd")
     assert np.array_equal(image.array, voxels()) and image.array.dtype == np.int16
     assert image.geometry.spacing_xyz == (0.7, 0.8, 2.5)
+
+
+@pytest.mark.parametrize("encoding", ["text", "hex"])
+def test_text_is_parsed_in_parts(tmp_path: Path, encoding: str) -> None:
+    """Of any length of words, and with little memory beside the voxels."""
+    array = np.random.default_rng(0).integers(-30000, 30000, 300_000).astype("<i2")
+    words = {"text": " ".join(map(str, array)), "hex": array.tobytes().hex("\n", 7)}[encoding]
+    header = NRRD.replace("5 4 3", "1000 100 3")
+    (tmp_path / "ct.nrrd").write_bytes(f"{header}encoding: {encoding}\n\n{words}".encode())
+    tracemalloc.start()
+    try:
+        assert np.array_equal(read_image(tmp_path / "ct.nrrd").array.ravel(), array)
+        assert tracemalloc.get_traced_memory()[1] < array.nbytes + 4_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

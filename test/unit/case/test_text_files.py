@@ -60,6 +60,8 @@ def test_semicolons_in_cells_of_a_table_with_commas(tmp_path: Path) -> None:
         ('a,b\n1,2\n"3,4\n', "line 3 begins a quote that is never closed"),
         ('a,b\n1,2\n"3,' + "x" * 140_000, "line 3 begins a quote that is never closed"),
         ('"a,b\n1,2\n', "line 1 begins a quote that is never closed"),
+        ("a,b\n1," + "x" * 200_000 + "\n", "line 2 has a cell of more than 131072 characters"),
+        ('a,b\n"1","' + "x\n" * 100_000 + '"\n', "line 2 has a cell of more than 131072 characters"),
         ("a,b\n1,2,3\n", "row 2: has more cells than the header"),
         ("a,b\n1,2\n3", "is cut, its last row has 1 cells"),
         ("a,a\n1,2\n", "the column 'a' appears twice"),

@@ -81,6 +81,28 @@ def test_points_keep_their_world_position(scans: tuple[Path, Path], tmp_path: Pa
     assert far["in_view"] is False and far["is_flagged"] is True
 
 
+def test_implausible_scans_and_pairs_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    body = np.full(BASELINE.shape_zyx, -1000, np.int16)
+    body[:, 5:15, 6:18] = 40
+    before, after = tmp_path / "before.mha", tmp_path / "after.mha"
+    write_image(before, body, BASELINE)
+    write_image(after, body + 1024, BASELINE)
+    clicks = tmp_path / "clicks.json"
+    write_clicks(clicks, {1: (12.0, 10.0, 8.0), 4: (1.0, 1.0, 8.0)})
+    options = ("--points", clicks, "-o", tmp_path / "out.json", "--backend", f"{MODULE}:unlike")
+    propagate(before, after, *options)
+    notes = [one.getMessage() for one in caplog.records if "; expected" in one.getMessage()]
+    assert len(notes) == 3
+    assert "primary-before: the click of lesion 4 lies outside of the patient" in notes[0]
+    assert "primary-after-ct: is hardly in HU" in notes[1]
+    assert "primary-after and primary-before: the two scans match poorly" in notes[2]
+
+
+def unlike(fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+    """A registration that has aligned nothing."""
+    return Registration(LinearTransform.identity(), similarity=0.4)
+
+
 def test_world_units(scans: tuple[Path, Path], tmp_path: Path) -> None:
     clicks, output = tmp_path / "clicks.json", tmp_path / "out.json"
     write_clicks(clicks, {1: (3.25, -4.5, 6.0)})

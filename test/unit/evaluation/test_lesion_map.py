@@ -167,6 +167,7 @@ def test_the_plain_csv(tmp_path: Path) -> None:
         ("a.json", '{"p": [3]}', "no dictionary of lesions"),
         ("a.json", '{"p": {"x": {}}}', "not a lesion id"),
         ("a.json", '{"p": {"1": {"img_fu": [1]}}}', "names the scan"),
+        ("a.json", '{"p": {"1": {"img_fu": 1e308}}}', r"names the scan 1e\+308"),
         ("a.json", '{"p": {"1": {"merged_lesions": [1.5]}}}', "not a lesion id"),
         ("a.json", '{"p": {"70000": {}}}', "expected 1 to 65535"),
         ("a.csv", "a,b\n1,2\n", "has the columns a, b"),

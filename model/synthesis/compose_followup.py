@@ -25,6 +25,7 @@ from .growth import GrowthResult, grow_lesion
 from .label_warp import SMALL_VOXELS, nearest_ids, place_small
 from .motion import Motion, build_motion
 from .random_draws import weaken
+from .reconstruction import apply_reconstruction
 from .saved_displacement import field_error, sample_displacement, smallest_jacobian
 from .scan_lesions import LabelledLesion, ScanLesions, labelled_lesions
 from .settings import SynthesisSettings
@@ -118,6 +119,7 @@ def compose_followup(
     present = {lesion.lesion_id: lesion for lesion in labelled_lesions(canvas.labels, geometry.spacing_zyx)}
     change = _apply_without_folding(canvas, present, draw, settings)
     ct, labels = _resample(canvas, change.pullback, draw, settings)
+    ct = apply_reconstruction(ct, geometry.spacing_zyx, geometry.axial_map(), draw.reconstruction)
     for lesion in present.values():
         if lesion.voxels <= SMALL_VOXELS:
             grown = change.growth.get(lesion.lesion_id)

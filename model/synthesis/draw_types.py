@@ -136,8 +136,35 @@ class AppearanceDraw:
 
 
 @dataclass(frozen=True, slots=True)
+class ReconstructionDraw:
+    """Changes by another scanner and phase; None for each that is not applied. See `ReconstructionSettings`.
+
+    ``kernel_mm`` is the width of a blur if it is positive, of an unsharp mask if it is negative.
+    """
+
+    tissue_hu: float | None = None
+    vessel_factor: float | None = None
+    kernel_mm: float | None = None
+    slice_mm: float | None = None
+    noise_hu: float | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DensityDraw:
+    """Change of one lesion's density; None for each that is not applied. See `DensitySettings`."""
+
+    lesion_id: int
+    shift_hu: float | None
+    necrosis_hu: float | None
+    necrosis_share: float
+    calcified_hu: float | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class FollowupDraw:
-    """Everything drawn for follow-up ``number`` of the scan with the name ``scan``."""
+    """Everything drawn for follow-up ``number`` of the scan ``scan``; gas is redrawn if it has a seed."""
 
     seed: int
     scan: str
@@ -149,3 +176,6 @@ class FollowupDraw:
     new: tuple[NewDraw, ...]
     motion: MotionDraw
     appearance: AppearanceDraw
+    density: tuple[DensityDraw, ...] = ()
+    reconstruction: ReconstructionDraw = ReconstructionDraw()
+    gas_seed: int | None = None

@@ -15,7 +15,9 @@ from ..case.geometry import Array, Box, FloatArray, Geometry, Vector
 from .canvas import Canvas
 from .displacement import Mask
 from .draw_types import FollowupDraw, MergeDraw, SplitDraw, VanishDraw
+from .gas import redraw_gas
 from .host_tissue import find_host_tissue
+from .lesion_density import change_density
 from .new_lesions import RIM_MM, NewLesion, insert_lesion
 from .patch_filling import fill_with_patches
 from .residue import residue_hu
@@ -72,11 +74,16 @@ def apply_events(
         scan: lesions of ``labels``.
         draw: the drawn values.
     """
-    if not (draw.vanishing or draw.merging or draw.splitting or draw.new):
+    has_other = draw.density or draw.gas_seed is not None
+    if not (draw.vanishing or draw.merging or draw.splitting or draw.new or has_other):
         return Canvas(ct, labels, geometry), Events()
     canvas = Canvas(ct.copy(), labels.copy(), geometry)
     by_id = {lesion.lesion_id: lesion for lesion in scan.lesions}
     before = Canvas(ct, labels, geometry)
+    if draw.gas_seed is not None:
+        redraw_gas(canvas, draw.gas_seed)
+    for density in draw.density:
+        change_density(canvas, by_id[density.lesion_id], density)
     for vanish in draw.vanishing:
         _vanish(canvas, by_id[vanish.lesion_id], vanish)
     merged = [_merge(canvas, by_id[d.first], by_id[d.second], d) for d in draw.merging]

@@ -21,23 +21,19 @@ from .draw_types import (
     MergeDraw,
     MotionDraw,
     NewDraw,
-    NewStyleDraw,
-    ResidueDraw,
     SplitDraw,
     VanishDraw,
 )
-from .host_tissue import CLEARANCE_MM, TissueKind
-from .scan_lesions import LabelledLesion, ScanLesions
-from .settings import (
-    AppearanceSettings,
-    EventSettings,
-    GrowthSettings,
-    MotionSettings,
-    NewStyleSettings,
-    SynthesisSettings,
+from .optional_draws import (
+    draw_density,
+    draw_filling,
+    draw_gas_seed,
+    draw_reconstruction,
+    draw_seed,
+    draw_style,
 )
-
-_MAX_SEED = 2**63
+from .scan_lesions import LabelledLesion, ScanLesions
+from .settings import AppearanceSettings, EventSettings, GrowthSettings, MotionSettings, SynthesisSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +77,9 @@ def draw_followup(
         new=_new(scan, settings, streams),
         motion=_motion(settings.motion, settings.voxel_mm, streams("motion")),
         appearance=_appearance(settings.appearance, settings.voxel_mm, streams("appearance")),
+        density=draw_density(scan, settings.density, streams, gone),
+        reconstruction=draw_reconstruction(settings.reconstruction, streams("reconstruction")),
+        gas_seed=draw_gas_seed(settings.events, streams("gas")),
     )
 
 
@@ -103,7 +102,7 @@ def _growth(
     for lesion in scan.lesions:
         rng = streams("growth", lesion.lesion_id)
         lesion_amplitude, log_share = float(rng.choice(growth.amplitudes_mm2)), rng.random()
-        modulation_seed = _seed(rng)
+        modulation_seed = draw_seed(rng)
         if lesion.lesion_id in gone:
             continue
         amplitude = (lesion_amplitude if growth.is_per_lesion else image_amplitude) * settings.voxel_mm**2
@@ -143,18 +142,9 @@ def _vanishing(scan: ScanLesions, events: EventSettings, streams: _RandomStreams
     for lesion in scan.lesions:
         rng = streams("vanish", lesion.lesion_id)
         if rng.random() < events.p_vanish and lesion.volume_ml <= events.vanish_max_ml:
-            filling, residue = _filling(events, streams("filling", lesion.lesion_id))
-            draws.append(VanishDraw(lesion.lesion_id, _seed(rng), filling, residue))
+            filling, residue = draw_filling(events, streams("filling", lesion.lesion_id))
+            draws.append(VanishDraw(lesion.lesion_id, draw_seed(rng), filling, residue))
     return tuple(draws)
-
-
-def _filling(events: EventSettings, rng: np.random.Generator) -> tuple[int | None, ResidueDraw | None]:
-    """Draw the seed of patches to fill a vanished lesion with, and its residue."""
-    is_patched, is_left, sign = rng.random(3) < (events.p_patch_filling, events.p_residue, 0.7)
-    patch_seed, residue_seed = _seed(rng), _seed(rng)
-    hu, size = float(rng.uniform(*events.residue_hu)), float(rng.uniform(*events.residue_size))
-    residue = ResidueDraw(hu if sign else -hu, size, residue_seed)
-    return patch_seed if is_patched else None, residue if is_left else None
 
 
 def _merging(
@@ -165,7 +155,7 @@ def _merging(
     taken = set(busy)
     for pair in sorted(scan.pairs, key=lambda pair: pair.gap_mm):
         rng = streams("merge", pair.first * (MAX_LESION_ID + 1) + pair.second)
-        is_drawn, seed = rng.random() < events.p_merge, _seed(rng)
+        is_drawn, seed = rng.random() < events.p_merge, draw_seed(rng)
         if is_drawn and pair.gap_mm <= events.merge_max_gap_mm and not taken & {pair.first, pair.second}:
             draws.append(MergeDraw(pair.first, pair.second, pair.gap_mm, seed))
             taken |= {pair.first, pair.second}
@@ -180,7 +170,7 @@ def _splitting(
         rng = streams("split", lesion.lesion_id)
         is_drawn = rng.random() < events.p_split
         tilt, offset = _triple(rng.normal(0, 0.2, 3)), float(rng.uniform(-0.25, 0.25))
-        gap, seed = float(rng.uniform(*events.split_gap_mm)), _seed(rng)
+        gap, seed = float(rng.uniform(*events.split_gap_mm)), draw_seed(rng)
         if is_drawn and lesion.lesion_id not in busy and lesion.radius_mm >= events.split_min_radius_mm:
             draws.append(SplitDraw(lesion.lesion_id, tilt, offset, gap, seed))
     return tuple(draws)
@@ -206,53 +196,12 @@ def _new(scan: ScanLesions, settings: SynthesisSettings, streams: _RandomStreams
                 radii_mm=_triple(radius * rng.uniform(0.8, 1.25, 3)),
                 contrast_hu=sign * float(rng.uniform(*events.new_contrast_hu)),
                 lung_hu=float(rng.uniform(*events.new_lung_hu)),
-                place_seed=_seed(rng),
-                texture_seed=_seed(rng),
-                style=None if donor is not None else _style(settings.new, streams("new-style", item)),
+                place_seed=draw_seed(rng),
+                texture_seed=draw_seed(rng),
+                style=None if donor is not None else draw_style(settings.new, streams("new-style", item)),
             )
         )
     return tuple(draws)
-
-
-def _style(settings: NewStyleSettings, rng: np.random.Generator) -> NewStyleDraw | None:
-    """Draw the style of a new lesion; None if all are plain."""
-    if settings.is_plain:
-        return None
-    by_tissue, is_close, is_rough, has_spicules = rng.random(4) < (
-        settings.p_by_tissue,
-        settings.p_close,
-        settings.p_rough,
-        settings.p_spiculated,
-    )
-    has_rim, has_core, is_sclerotic, is_bright = rng.random(4) < (
-        settings.p_rim,
-        settings.p_core,
-        settings.p_sclerotic,
-        0.5,
-    )
-    tissue = str(rng.choice([kind.value for kind in TissueKind]))
-    roughness, spicules = float(rng.uniform(*settings.roughness)), round(rng.uniform(*settings.spicules))
-    length, rim_mm = float(rng.uniform(*settings.spicule_length)), float(rng.uniform(*settings.rim_mm))
-    rim_hu, core_hu = float(rng.uniform(*settings.rim_hu)), float(rng.uniform(*settings.core_hu))
-    core_share, unevenness = (
-        float(rng.uniform(*settings.core_share)),
-        float(rng.uniform(*settings.unevenness)),
-    )
-    bone_hu = float(rng.uniform(*(settings.sclerotic_hu if is_sclerotic else settings.lytic_hu)))
-    return NewStyleDraw(
-        tissue if by_tissue else None,
-        bool(is_close),
-        settings.close_clearance_mm if is_close else CLEARANCE_MM,
-        roughness if is_rough else 0.0,
-        spicules if has_spicules else 0,
-        length if has_spicules else 0.0,
-        rim_mm if has_rim else 0.0,
-        (rim_hu if is_bright else -rim_hu) if has_rim else 0.0,
-        core_share if has_core else 0.0,
-        core_hu,
-        bone_hu,
-        unevenness,
-    )
 
 
 def _fresh_ids(scan: ScanLesions, skipped: int, count: int) -> list[int]:
@@ -283,7 +232,7 @@ def _motion(settings: MotionSettings, voxel_mm: float, rng: np.random.Generator)
         _triple(translation * is_shifted),
         _triple(scale),
         _triple(magnitude * is_elastic),
-        _seed(rng),
+        draw_seed(rng),
     )
 
 
@@ -298,15 +247,11 @@ def _appearance(settings: AppearanceSettings, voxel_mm: float, rng: np.random.Ge
     brightness, contrast = float(rng.uniform(*settings.brightness)), float(rng.uniform(*settings.contrast))
     return AppearanceDraw(
         variance if is_noisy else None,
-        _seed(rng),
+        draw_seed(rng),
         _triple(blur * voxel_mm) if is_blurred else None,
         brightness if is_brighter else None,
         contrast if is_contrasted else None,
     )
-
-
-def _seed(rng: np.random.Generator) -> int:
-    return int(rng.integers(_MAX_SEED))
 
 
 def _triple(values: np.ndarray) -> Vector:

@@ -62,7 +62,8 @@ class EventSettings:
     Probabilities are per lesion; for merging, per pair of close lesions. ``new_mean`` is the mean number of
     new lesions of a follow-up (Poisson), ``new_max`` the largest. Of vanished lesions, ``p_patch_filling``
     are filled with patches of neighbouring tissue instead of a smooth field, and ``p_residue`` leave a
-    residue: ``residue_hu`` denser or less dense, of ``residue_size`` of the lesion's radius.
+    residue: ``residue_hu`` denser or less dense, of ``residue_size`` of the lesion's radius. ``p_gas`` is the
+    share of follow-ups in which pockets of gas (bowel) are redrawn.
     """
 
     p_vanish: float = 0.1
@@ -83,6 +84,7 @@ class EventSettings:
     p_residue: float = 0.0
     residue_hu: Range = (8.0, 30.0)
     residue_size: Range = (0.3, 0.8)
+    p_gas: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,50 @@ class AppearanceSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ReconstructionSettings:
+    """Another scanner and contrast phase; nothing of it in [Rokuss2025].
+
+    Attributes:
+        p_noise: share with noise of ``noise_hu``, correlated within slices as that of a scanner.
+        p_kernel: share with another kernel: of these ``p_sharp`` by an unsharp mask of ``kernel_mm``, others
+            by a blur.
+        p_slices: share with slices of ``slice_mm``, sampled back to the grid of the baseline.
+        p_tissue: share with a smooth field of up to ``tissue_hu``, of either sign, added to soft tissue.
+        p_vessels: share in which tissue of about 100 to 250 HU is enhanced by ``vessel_factor`` (above blood
+            without contrast agent).
+    """
+
+    p_noise: float = 0.0
+    noise_hu: Range = (5.0, 25.0)
+    p_kernel: float = 0.0
+    p_sharp: float = 0.5
+    kernel_mm: Range = (0.5, 1.0)
+    p_slices: float = 0.0
+    slice_mm: Range = (2.0, 5.0)
+    p_tissue: float = 0.0
+    tissue_hu: Range = (5.0, 30.0)
+    p_vessels: float = 0.0
+    vessel_factor: Range = (0.4, 1.5)
+
+
+@dataclass(frozen=True, slots=True)
+class DensitySettings:
+    """Changes of a lesion's own density, each with its probability per lesion.
+
+    A shift of all of it by ``shift_hu``; necrosis of the inner ``necrosis_share`` of its radius, of
+    ``necrosis_hu``; specks of ``calcified_hu``.
+    """
+
+    p_shift: float = 0.0
+    shift_hu: Range = (-30.0, 40.0)
+    p_necrosis: float = 0.0
+    necrosis_hu: Range = (0.0, 25.0)
+    necrosis_share: Range = (0.3, 0.8)
+    p_calcified: float = 0.0
+    calcified_hu: Range = (150.0, 500.0)
+
+
+@dataclass(frozen=True, slots=True)
 class SynthesisSettings:
     """All settings.
 
@@ -178,6 +224,8 @@ class SynthesisSettings:
     motion: MotionSettings = field(default_factory=MotionSettings)
     appearance: AppearanceSettings = field(default_factory=AppearanceSettings)
     new: NewStyleSettings = field(default_factory=NewStyleSettings)
+    density: DensitySettings = field(default_factory=DensitySettings)
+    reconstruction: ReconstructionSettings = field(default_factory=ReconstructionSettings)
     voxel_mm: float = 1.0
     field_spacing_mm: float = 2.0
 

@@ -143,6 +143,23 @@ def test_followups_of_a_scan_have_one_seed_and_the_same_settings(
 
 
 @pytest.mark.slow
+def test_followups_from_before_a_setting_existed_are_kept(
+    files: tuple[Path, Path], two: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(two, out)
+    for path in out.rglob("record.json"):
+        record = json.loads(path.read_text())
+        del record["settings"]["new"], record["settings"]["growth"]["p_any_ratio"]
+        path.write_text(json.dumps(record))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("followup-*/*")}
+    _run("--ct", files[0], "--labels", files[1], "-o", out, "--seed", 5, "--count", 2)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("followup-*/*")} == before
+    with pytest.raises(InputError, match=r"growth\.p_any_ratio=0\.0 .* not growth\.p_any_ratio=1\.0"):
+        _run("--ct", files[0], "--labels", files[1], "-o", out, "--seed", 5, "--set", "growth.p_any_ratio=1")
+
+
+@pytest.mark.slow
 def test_scans_of_other_seeds_and_settings_share_a_folder(files: tuple[Path, Path], tmp_path: Path) -> None:
     for patient, seed, p_vanish in (("one", 3, 0.1), ("other", 4, 0.2)):
         _run(

@@ -87,9 +87,12 @@ SWITCHES = (
     "growth.p_any_ratio",
     "events.p_patch_filling",
     "events.p_residue",
+    "events.p_gas",
+    *(f"density.p_{name}" for name in ("shift", "necrosis", "calcified")),
+    *(f"reconstruction.p_{name}" for name in ("noise", "kernel", "slices", "tissue", "vessels")),
     *(f"new.p_{name}" for name in ("by_tissue", "close", "rough", "spiculated", "rim", "core")),
 )
-OPTIONAL_GROUPS = {"new"}
+OPTIONAL_GROUPS = {"new", "density", "reconstruction"}
 OPTIONAL = {"growth.any_ratio", "events.residue_hu", "events.residue_size"}
 
 LESION = LabelledLesion(
@@ -279,3 +282,16 @@ def test_a_followup_without_growth() -> None:
     chosen = STILL.with_overrides(["growth.max_stages=0"])
     _, followup = made(baseline, chosen)
     assert followup.growth[BIG].ratio == 1 and np.array_equal(followup.labels, baseline.labels)
+
+
+def test_a_ratio_of_either_direction_is_even_in_the_logarithm(default_draws: list[FollowupDraw]) -> None:
+    growth = GrowthSettings(p_any_ratio=1.0, any_ratio=(0.1, 4.0))
+    draws = [one for draw in _draws(SynthesisSettings(growth), 200) for one in draw.growth]
+    assert all((one.amplitude_mm2 > 0) == (one.target_ratio > 1) for one in draws)
+    assert {abs(one.amplitude_mm2) for one in draws} == {15, 18, 22, 25}
+    counts = np.histogram(np.log([one.target_ratio for one in draws]), 4, (np.log(0.1), np.log(4)))[0]
+    assert counts.sum() == len(draws) and counts.min() > 0.15 * len(draws)
+    some = SynthesisSettings(replace(growth, p_any_ratio=0.5))
+    half = [one for draw in _draws(some, 200) for one in draw.growth]
+    default = [one for draw in default_draws[:200] for one in draw.growth]
+    assert np.mean([a == b for a, b in zip(half, default, strict=True)]) == pytest.approx(0.5, abs=0.15)

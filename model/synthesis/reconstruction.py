@@ -63,6 +63,9 @@ def smooth_field(shape: tuple[int, ...], spacing_zyx: Vector, rng: np.random.Gen
         shape: shape (z, y, x) of the scan.
         spacing_zyx: voxel spacing (z, y, x) in mm.
         rng: generator of its nodes.
+
+    Returns:
+        Values (z, y, x), float32.
     """
     counts = [max(2, round(n * s / _FIELD_MM) + 1) for n, s in zip(shape, spacing_zyx, strict=True)]
     field = rng.uniform(-1, 1, counts).astype(np.float32)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
+from functools import partial
 from pathlib import Path
+
+from ..errors import InputError
 
 DEFINITION_NAMES = ("challenge", "longitudinal", "tracking")
 DEFAULT_DEFINITION = "longitudinal"
@@ -62,6 +66,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", type=Path, metavar="RUN_DIR", help="-o folder of another run, for paired differences"
     )
     parser.add_argument(
+        "--floor",
+        type=Path,
+        metavar="CASE|DIR",
+        help="the input that the prediction was made from, a case folder of the interface or a folder of "
+        "them: shows beside the prediction the baseline mask pasted at the follow-up point, the baseline "
+        "mask warped by registration, and region growing at the point, with paired differences. Its "
+        "baseline masks are used unless --baseline is given",
+    )
+    parser.add_argument(
+        "--backend", metavar="NAME", help="registration for --floor, as for `propagate` (default: deformable)"
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="folder for records, tables and summary"
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON instead of tables")
@@ -74,19 +90,29 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: a file cannot be used, or grids differ; the message names the files.
         OutputError: the output folder cannot be written.
     """
+    if arguments.backend is not None and arguments.floor is None:
+        raise InputError("--backend: is given without --floor; expected both, or neither")
+
     from ..evaluation.evaluate_files import EvaluateOptions, run_evaluation
-    from ..evaluation.tables import summary_document, summary_markdown
+    from ..evaluation.summary import summary_document, summary_markdown
 
     options = EvaluateOptions(
         reference=arguments.reference,
         predictions=tuple(arguments.prediction),
         definition=arguments.definition,
         lesion_map=arguments.lesion_map,
-        baseline=arguments.baseline,
+        baseline=arguments.baseline or arguments.floor,
         compare=arguments.compare,
         output=arguments.output,
     )
-    evaluation = run_evaluation(options, _print_progress if sys.stderr.isatty() else None)
+    _log_to_stderr()
+    draw = None
+    if arguments.floor is not None:
+        from ..floor.floor_cases import draw_floors
+
+        draw = partial(draw_floors, arguments.floor, backend=arguments.backend)
+    progress = _print_progress if sys.stderr.isatty() else None
+    evaluation = run_evaluation(options, progress, draw)
     if arguments.json:
         print(json.dumps(summary_document(evaluation), indent=1, allow_nan=False), flush=True)
     else:
@@ -94,6 +120,13 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in evaluation.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return 0
+
+
+def _log_to_stderr() -> None:
+    """Keep stdout for the summary, which other programs may read."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
 
 
 def _print_progress(measured: int, total: int) -> None:

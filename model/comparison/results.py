@@ -11,8 +11,8 @@ from ..crossval.point_setting import PointSetting
 from ..crossval.scores import DEFINITION, Score, score_of
 from ..evaluation.averages import Average
 from ..evaluation.compare_runs import compare_runs
-from ..evaluation.metrics import Metric
-from ..evaluation.records import RECORDS_NAME, LesionRecord, Scope, read_records
+from ..evaluation.floor_scores import lesion_dice
+from ..evaluation.records import RECORDS_NAME, LesionRecord, read_records
 from .inputs import ComparisonContext, Patients
 from .ledger import Ledger
 from .steps import MAIN_SETTINGS, NOISE_SETTINGS, PROPAGATED
@@ -162,8 +162,7 @@ class Results:
 
     def _compared(self, line: PairedLine, row: Row, other: Row) -> PairedLine:
         records, others = (self._held_out_records(one, line.setting, line.folds) for one in (row, other))
-        metrics = compare_runs(records, others, Path(other.name), DEFINITION).metrics
-        dice = next(m for m in metrics if m.metric is Metric.DICE and m.scope is Scope.LESION)
+        dice = lesion_dice(compare_runs(records, others, Path(other.name), DEFINITION))
         return replace(
             line, dice=dice.difference, better=dice.better, worse=dice.worse, p_patients=dice.p_patients
         )

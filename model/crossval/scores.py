@@ -16,8 +16,9 @@ from ..evaluation.measure_scan import read_labelmap
 from ..evaluation.metrics import Metric
 from ..evaluation.records import RECORDS_NAME, LesionRecord, Scope, read_records, write_records
 from ..evaluation.score_records import score_records
+from ..evaluation.summary import Evaluation, summary_document, summary_markdown
 from ..evaluation.surface import NSD_KIND
-from ..evaluation.tables import Evaluation, metric_tables, summary_document, summary_markdown
+from ..evaluation.tables import metric_tables
 from .loaded_scans import ScanReader, check_files
 from .measure_pair import measure_pair, reference_of
 from .pairs import EvaluationPair

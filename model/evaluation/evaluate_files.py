@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..case.atomic_files import remove_partial_files, write_text
 from ..case.folder_lock import locked_folder
@@ -12,13 +14,17 @@ from ..case.lesion_json import check_writable, write_json
 from .compare_runs import compare_runs, read_run
 from .definitions import DEFAULT_DEFINITION, DEFINITIONS
 from .file_pairs import PairedScan, pair_evaluation_files
+from .floor_scores import DrawFloors, FloorPrediction, floor_score
 from .lesion_map import LesionMap
 from .lesion_map_files import read_lesion_map
 from .measure_case import measure_case
 from .records import RECORDS_NAME, LesionRecord, write_records
 from .score_records import score_records
+from .summary import Evaluation, summary_document, summary_markdown
 from .surface import NSD_KIND
-from .tables import Evaluation, comparison_csv, metric_tables, summary_document, summary_markdown
+from .tables import comparison_csv, metric_tables
+
+FLOORS_FOLDER = "floors"
 
 Progress = Callable[[int, int], None]
 """Called with the number of scans measured so far and the number of all scans."""
@@ -37,25 +43,44 @@ class EvaluateOptions:
     output: Path | None = None
 
 
-def run_evaluation(options: EvaluateOptions, progress: Progress | None = None) -> Evaluation:
+def run_evaluation(
+    options: EvaluateOptions, progress: Progress | None = None, draw_floors: DrawFloors | None = None
+) -> Evaluation:
     """Evaluate files and, if an output folder is given, write records, tables and summary.
 
+    Args:
+        options: files to compare.
+        progress: called after each case.
+        draw_floors: draws the floors that the run is compared with, into ``floors`` of the output folder.
+
     Raises:
-        InputError: see `evaluate_files`.
+        InputError: see `evaluate_files`, or the floors cannot be drawn.
         OutputError: the output folder cannot be written, or another run writes there.
     """
-    if options.output is None:
-        return evaluate_files(options, progress)
-    check_writable(options.output / RECORDS_NAME)
-    with locked_folder(options.output):
-        remove_partial_files(options.output)
-        evaluation = evaluate_files(options, progress)
-        _write_evaluation(options.output, evaluation)
+    with ExitStack() as stack:
+        if options.output is not None:
+            check_writable(options.output / RECORDS_NAME)
+            stack.enter_context(locked_folder(options.output))
+            remove_partial_files(options.output)
+        floors: Sequence[FloorPrediction] = ()
+        if draw_floors is not None:
+            temporary = options.output or Path(stack.enter_context(TemporaryDirectory()))
+            floors = draw_floors(temporary / FLOORS_FOLDER)
+        evaluation = evaluate_files(options, progress, floors)
+        if options.output is not None:
+            _write_evaluation(options.output, evaluation)
     return evaluation
 
 
-def evaluate_files(options: EvaluateOptions, progress: Progress | None = None) -> Evaluation:
+def evaluate_files(
+    options: EvaluateOptions, progress: Progress | None = None, floors: Sequence[FloorPrediction] = ()
+) -> Evaluation:
     """Measure and score files; nothing is written.
+
+    Args:
+        options: files to compare.
+        progress: called after each case.
+        floors: further predictions of the same lesions, which the last step is compared with.
 
     Raises:
         InputError: a file cannot be used, or a prediction lies on another grid than its reference.
@@ -63,6 +88,39 @@ def evaluate_files(options: EvaluateOptions, progress: Progress | None = None) -
     definition = DEFINITIONS[options.definition]
     others = read_run(options.compare) if options.compare is not None else ()
     lesion_map = read_lesion_map(options.lesion_map) if options.lesion_map is not None else None
+    measured = _measured(options, lesion_map, progress)
+    records, warnings = measured.records, [*measured.warnings]
+    comparison = None
+    if options.compare is not None:
+        comparison = compare_runs(records, others, options.compare, definition)
+        warnings += comparison.warnings
+    scored = []
+    for floor in floors:
+        drawn = _measured(replace(options, predictions=(floor.folder,)), lesion_map)
+        scored.append(floor_score(floor, drawn.records, records, definition))
+        missing = len({(r.patient, r.scan) for r in drawn.records if r.is_missing})
+        warnings += floor.warnings
+        if missing:
+            warnings.append(f"{floor.in_words}: drawn for all but {missing} scans, which get the worst score")
+    notes = (*_notes(lesion_map, options.baseline), *_notes_of_data(measured.binary, measured.patients))
+    return Evaluation(
+        records, score_records(records, definition), comparison, notes, tuple(warnings), tuple(scored)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Records of all scans; ``binary`` counts the cases with binary masks of several values."""
+
+    records: tuple[LesionRecord, ...]
+    warnings: tuple[str, ...]
+    patients: tuple[str, ...]
+    binary: int
+
+
+def _measured(
+    options: EvaluateOptions, lesion_map: LesionMap | None, progress: Progress | None = None
+) -> _Measured:
     pairing = pair_evaluation_files(options.reference, options.predictions, options.baseline, lesion_map)
     warnings = list(pairing.warnings)
     records: list[LesionRecord] = []
@@ -76,15 +134,7 @@ def evaluate_files(options: EvaluateOptions, progress: Progress | None = None) -
         binary += measured.is_binary
         if progress is not None:
             progress(len({(r.patient, r.scan) for r in records}), len(pairing.scans))
-    comparison = None
-    if options.compare is not None:
-        comparison = compare_runs(records, others, options.compare, definition)
-        warnings += comparison.warnings
-    notes = (
-        *_notes(lesion_map, options.baseline),
-        *_notes_of_data(binary, [files.patient for files in pairing.scans]),
-    )
-    return Evaluation(tuple(records), score_records(records, definition), comparison, notes, tuple(warnings))
+    return _Measured(tuple(records), tuple(warnings), tuple(s.patient for s in pairing.scans), binary)
 
 
 def _write_evaluation(output: Path, evaluation: Evaluation) -> None:
@@ -95,6 +145,8 @@ def _write_evaluation(output: Path, evaluation: Evaluation) -> None:
         write_text(output / f"{name}.csv", table)
     if evaluation.comparison is not None:
         write_text(output / "comparison.csv", comparison_csv(evaluation.comparison))
+    for floor in evaluation.floors:
+        write_records(output / FLOORS_FOLDER / floor.name / RECORDS_NAME, floor.records)
 
 
 def _cases(scans: Iterable[PairedScan]) -> list[list[PairedScan]]:

@@ -29,7 +29,7 @@ ALLOWED = {
     "evaluation": {"errors", "case"},
     "inference": {"errors", "timing", "extensions", "case", "prompts", "network", "propagation", ""},
     "tracking": {"errors", "case", "prompts", "propagation", "inference", ""},
-    "floor": {"errors", "case", "propagation", "inference"},
+    "floor": {"errors", "case", "propagation", "inference", "evaluation"},
     "data": {"errors", "case", "network"},
     "synthesis": {"errors", "case", "propagation", "data"},
     "training": {"errors", "case", "network", "data"},

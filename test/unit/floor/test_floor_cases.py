@@ -1,0 +1,132 @@
+"""`evaluate --floor`: the floors of cases in the platform's layout, beside a prediction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.case.clicks import write_clicks
+from model.case.geometry import Vector
+from model.case.images import read_image, write_image
+from model.errors import InputError
+from model.floor.floor_cases import case_folders
+
+from ...helpers.evaluation_cases import GRID, block, command, labels, write
+
+MASK = "images/primary-baseline-ct-tumor-lesion-seg/mask.mha"
+FOLLOWUP = "images/primary-followup-ct-tumor-lesion-seg/segmentation.mha"
+
+
+def _write_case(folder: Path, clicks: dict[int, Vector]) -> None:
+    """Lesions 1 and 2 of 16 voxels; in the follow-up, 1 has moved by 3 voxels along x, 2 has vanished."""
+    before, after = (block(1), block(2, z=8)), (block(1, x=5),)
+    for time, blocks in (("baseline", before), ("followup", after)):
+        noise = np.random.default_rng(0).normal(-800, 20, GRID.shape_zyx)
+        ct = np.where(labels(*blocks) > 0, 60, noise).astype(np.int16)
+        write_image(folder / f"images/primary-{time}-ct/ct.mha", ct, GRID)
+    write(folder / MASK, *before)
+    write_clicks(folder / "primary-baseline-lesion-clicks.json", {1: (3.5, 2.5, 2.5), 2: (3.5, 2.5, 8.5)})
+    write_clicks(folder / "primary-followup-lesion-clicks.json", clicks)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cases, whose predictions are perfect; patient b has no click of the vanished lesion."""
+    folder = tmp_path_factory.mktemp("floor")
+    _write_case(folder / "in/a/input", {1: (6.5, 2.5, 2.5), 2: (3.5, 2.5, 8.5)})
+    _write_case(folder / "in/b/input", {1: (6.5, 2.5, 2.5)})
+    for patient in "ab":
+        write(folder / "truth" / patient / FOLLOWUP, block(1, x=5))
+        write(folder / "out" / patient / "output" / FOLLOWUP, block(1, x=5))
+    return folder
+
+
+def _evaluate(work: Path, *more: str | Path) -> None:
+    given = ("--reference", work / "truth", "--prediction", work / "out", "--floor", work / "in")
+    command(*given, "--backend", "identity", *more)
+
+
+@pytest.fixture(scope="module")
+def summary(work: Path) -> dict[str, Any]:
+    _evaluate(work, "-o", work / "evaluation")
+    document: dict[str, Any] = json.loads((work / "evaluation/summary.json").read_text())
+    return document
+
+
+def _floor(summary: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(floor for floor in summary["floors"] if floor["name"] == name)
+
+
+def test_each_floor_is_drawn_and_scored(summary: dict[str, Any]) -> None:
+    assert not summary["warnings"]
+    dice = {floor["name"]: floor["metrics"]["dice"]["mean"] for floor in summary["floors"]}
+    # The point has moved with the lesion; the headers, which `identity` aligns by, have not: 1 of 4 columns.
+    assert (dice["pasted"], dice["warped"]) == (1.0, 0.25)
+    assert (
+        dice.keys() == {"pasted", "warped", "grown"}
+        and _floor(summary, "grown")["metrics"]["recall"]["mean"] == 1
+    )
+
+
+def test_vanished_lesions_are_drawn_where_they_were(summary: dict[str, Any]) -> None:
+    for name in ("pasted", "warped"):
+        vanished = _floor(summary, name)["vanished"]
+        assert (vanished["found"], vanished["missed"], vanished["kept"]) == (0, 2, 2)
+        assert vanished["false_ml_mean"] == pytest.approx(16 * 0.005) == vanished["false_ml_median"]
+    run = summary["steps"][0]["vanished"]
+    assert (run["sensitivity"], run["specificity"], run["false_ml_mean"]) == (1.0, 1.0, 0.0)
+
+
+def test_the_run_is_compared_with_each_floor(summary: dict[str, Any]) -> None:
+    compared = {m["metric"]: m for m in _floor(summary, "warped")["comparison"]["metrics"]}
+    dice = compared["dice"]
+    assert dice["difference"]["mean"] == pytest.approx(0.75) == dice["difference"]["low"]
+    assert (dice["better"], dice["worse"]) == (2, 0)
+    assert compared["fp_volume_voxels"]["difference"]["mean"] == pytest.approx(-8.0)  # half the lesions
+
+
+def test_what_was_drawn_can_be_looked_at(work: Path, summary: dict[str, Any]) -> None:
+    drawn = read_image(work / "evaluation/floors/pasted/b" / FOLLOWUP).array
+    assert np.array_equal(drawn, labels(block(1, x=5), block(2, z=8)))  # lesion 2 at its propagated point
+    text = (work / "evaluation/summary.md").read_text()
+    assert (
+        "| baseline mask warped by registration | 0.25 [0.25 to 0.25] | 0.75 [0.75 to 0.75] | 2, 0 |" in text
+    )
+    assert (work / "evaluation/floors/grown/lesions.csv").is_file()
+
+
+def test_a_floor_that_lacks_a_case_gets_the_worst_score(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(
+        *("--reference", work / "truth", "--prediction", work / "out", "--baseline", work / "in", "--json"),
+        *("--floor", work / "in/a", "--backend", "identity", "-o", work / "one"),
+    )
+    summary = json.loads(capsys.readouterr().out)
+    assert _floor(summary, "pasted")["metrics"]["dice"]["mean"] == 0.5
+    assert any("all but 1 scans" in warning for warning in summary["warnings"])
+
+
+def test_labelmaps_of_an_earlier_call_are_not_scored_again(work: Path) -> None:
+    write(work / "again/floors/pasted/old" / FOLLOWUP, block(1))
+    _evaluate(work, "-o", work / "again")
+    assert not (work / "again/floors/pasted/old").exists()
+
+
+def test_folders_of_cases_have_their_names(work: Path, tmp_path: Path) -> None:
+    assert case_folders(work / "in") == {"a": work / "in/a/input", "b": work / "in/b/input"}
+    assert case_folders(work / "in/a") == {"a": work / "in/a/input"}
+    assert case_folders(work / "in/a/input") == {"input": work / "in/a/input"}
+    with pytest.raises(InputError, match="holds no case of the interface"):
+        case_folders(tmp_path)
+
+
+def test_a_back_end_alone_is_refused(work: Path) -> None:
+    with pytest.raises(InputError, match="--backend: is given without --floor"):
+        command("--reference", work / "truth", "--prediction", work / "out", "--backend", "affine")
+    with pytest.raises(InputError, match="registration back end 'nothing' is unknown"):
+        _evaluate(work, "--backend", "nothing")

@@ -1,0 +1,306 @@
+"""Measure weights on held-out cohorts, beside what needs no network: `python -m test.cohort.held_out`.
+
+For large (> 10 ml) and small lesions, at true clicks, at clicks 3 to 5 mm off, and at points of step 1:
+overlap, what drawn volumes say about true ones, and whether vanished lesions are drawn empty. Predictions are
+those of `segment` with its defaults. They are kept in the output folder by the hashes of weights and code, as
+are the points of step 1; the same call goes on where it was interrupted, other weights use the same folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import logging
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from model.case.geometry import Vector
+from model.crossval.loaded_scans import ScanReader
+from model.crossval.measure_pair import measure_pair, reference_of
+from model.crossval.pairs import EvaluationPair, data_set_pairs
+from model.crossval.point_setting import PointSetting
+from model.crossval.predict import predict_pairs
+from model.crossval.predict_pair import predict_pair
+from model.crossval.prediction_store import new_manifest, pair_digest
+from model.crossval.scores import read_pair_records
+from model.data.dataset import RawLesion
+from model.evaluation.measure_scan import Labelmap
+from model.evaluation.records import LesionRecord, read_records, write_records
+from model.inference.boost_options import Boosting, BoostOptions
+from model.inference.robust import ComponentRule, RobustOptions, function_segmenter
+from model.network.plan import Plan, read_plan
+
+from .held_out_scores import by_group, held_out_score, is_large, lesions_of, paired_dice
+from .located import located
+from .measure import pasted_mask
+
+log = logging.getLogger(__name__)
+
+GIVEN, DISPLACED, STEP_1 = "given", "displaced", "step1"
+SETTINGS = (GIVEN, DISPLACED, STEP_1)
+NETWORK = "network"
+FLOORS = {"pasted": pasted_mask}
+"""Segmenters without a network: of each, its name and a function of one request."""
+CLICK_ERROR_MM = (3.0, 5.0)
+CODE = ("case", "network", "prompts", "inference", "crossval")
+"""Rooms whose code decides what is predicted at a point."""
+
+
+@dataclass(frozen=True)
+class HeldOutCohort:
+    """A cohort: its name, its manifest's folder, and its pairs with true clicks in the follow-up."""
+
+    name: str
+    pairs: tuple[EvaluationPair, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one call measures: point settings, registration of step 1, folds."""
+
+    settings: tuple[str, ...]
+    backend: str
+    folds: tuple[int, ...]
+
+
+def read_cohort(manifest: Path, patients: Sequence[str], surveys: Path) -> HeldOutCohort:
+    """Read the pairs of a manifest; the lesions.csv beside it has the true places, of vanished ones too."""
+    true_points: dict[tuple[str, str, int], Vector] = {}
+    with (manifest.parent / "lesions.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            place = row["cog_fu"] or row["cog_propagated"]
+            if row["baseline_id"] and place:
+                x, y, z = map(float, place.split())
+                key = (row["patient"], f"{row['patient']}_{row['followup']}", int(row["baseline_id"]))
+                true_points[key] = (x, y, z)
+    pairs = []
+    for pair in data_set_pairs(manifest, surveys=surveys):
+        if patients and pair.patient_id not in patients:
+            continue
+        lesions = [
+            replace(lesion, followup_point_xyz=true_points[key], propagated_point_xyz=None)
+            for lesion in pair.lesions
+            if (key := (pair.patient_id, pair.followup.scan_id, lesion.lesion_id)) in true_points
+        ]
+        pairs.append(replace(pair, lesions=tuple(lesions)))
+    return HeldOutCohort(manifest.parent.name, tuple(pairs))
+
+
+def at_setting(
+    pair: EvaluationPair, setting: str, part: Part, points: Path
+) -> tuple[EvaluationPair, PointSetting]:
+    """A pair with the follow-up points of a setting."""
+    if setting == GIVEN:
+        return pair, PointSetting("given")
+    if setting == DISPLACED:
+        lesions = tuple(_displaced(pair, lesion) for lesion in pair.lesions)
+        return replace(pair, lesions=lesions), PointSetting("given")
+    found = _step_1_points(pair, part.backend, points)
+    lesions = tuple(
+        replace(lesion, followup_point_xyz=None, propagated_point_xyz=found[lesion.lesion_id])
+        for lesion in pair.lesions
+        if lesion.lesion_id in found
+    )
+    for lesion in pair.lesions:
+        if lesion.lesion_id not in found:
+            log.warning("%s: step 1 does not see lesion %d; it is left out", pair.name, lesion.lesion_id)
+    return replace(pair, lesions=lesions), PointSetting("propagated")
+
+
+def _displaced(pair: EvaluationPair, lesion: RawLesion) -> RawLesion:
+    """The lesion with its click moved by 3 to 5 mm in a random direction; it stays in the scan."""
+    random = np.random.default_rng([7, zlib.crc32(pair.name.encode()), lesion.lesion_id])
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(pair.followup.image))
+    header.ReadImageInformation()
+    direction = random.standard_normal(3)
+    step_mm = direction / np.linalg.norm(direction) * random.uniform(*CLICK_ERROR_MM)
+    moved = np.asarray(lesion.followup_point_xyz) + step_mm / np.asarray(header.GetSpacing())
+    x, y, z = (float(v) for v in np.clip(moved, 0, np.asarray(header.GetSize()) - 1))
+    return replace(lesion, followup_point_xyz=(x, y, z))
+
+
+def _step_1_points(pair: EvaluationPair, backend: str, folder: Path) -> dict[int, Vector]:
+    """Points of a pair by registration, kept in a file by the lesions' places."""
+    clicks = {lesion.lesion_id: lesion.baseline_point_xyz or (0.0, 0.0, 0.0) for lesion in pair.lesions}
+    files = [(path.stat().st_size, path.stat().st_mtime_ns) for path in pair.files]
+    state = hashlib.sha256(repr((sorted(clicks.items()), files)).encode()).hexdigest()[:12]
+    path = folder / backend.replace(":", "_").replace("/", "_") / f"{pair.name}-{state}.json"
+    if not path.exists():
+        found = located(pair.baseline.image, pair.followup.image, clicks, backend)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({str(lesion): point for lesion, point in found.items()}))
+        log.info("%s: located by %s", pair.name, backend)
+    return {int(lesion): (p[0], p[1], p[2]) for lesion, p in json.loads(path.read_text()).items()}
+
+
+def measured(
+    cohort: HeldOutCohort, weights: Path, part: Part, output: Path
+) -> Iterator[tuple[str, dict[str, Sequence[LesionRecord]]]]:
+    """Predict a cohort by the network and by the floors: setting, and records by method."""
+    plan = read_plan(weights / "plans.json")
+    for setting in part.settings:
+        placed = [at_setting(pair, setting, part, output / "points" / cohort.name) for pair in cohort.pairs]
+        pairs, points = [pair for pair, _ in placed], placed[0][1]
+        named = f"{setting}-{part.backend}" if setting == STEP_1 else setting
+        folder = output / "predicted" / cohort.name / _key(weights, part.folds, points) / named
+        predict_pairs(pairs, weights, part.folds, [(points, folder)], "cpu")
+        records: dict[str, Sequence[LesionRecord]] = {NETWORK: read_pair_records(pairs, folder)}
+        for name in FLOORS:
+            records[name] = _floor_records(name, pairs, points, plan, output / "floors" / cohort.name)
+        yield named, records
+
+
+def _key(weights: Path, folds: Sequence[int], points: PointSetting) -> str:
+    """Hash of the weights and of the code that predicts with them."""
+    manifest = new_manifest(points, weights, folds)
+    digest = hashlib.sha256(repr((sorted(manifest.weights.items()), tuple(folds))).encode())
+    package = Path(__file__).parents[2] / "model"
+    code = hashlib.sha256()
+    for path in sorted(path for room in CODE for path in (package / room).glob("*.py")):
+        code.update(path.read_bytes())
+    return f"{digest.hexdigest()[:10]}-{code.hexdigest()[:6]}"
+
+
+def _floor_records(
+    name: str, pairs: Sequence[EvaluationPair], points: PointSetting, plan: Plan, folder: Path
+) -> list[LesionRecord]:
+    """Measure a floor; the records of a pair are kept by its points."""
+    plain = RobustOptions(BoostOptions(Boosting.NONE), ComponentRule.NONE)
+    segmenter, reader = function_segmenter(FLOORS[name], plain, name), ScanReader()
+    records: list[LesionRecord] = []
+    for pair in pairs:
+        path = folder / f"{pair.name}-{name}-{pair_digest(pair)[:12]}.csv"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            baseline, followup = reader.read(pair)
+            predicted = predict_pair(pair, baseline, followup, points, plan, segmenter)
+            labelmap = Labelmap(Path(pair.name), predicted.labels, followup.scan.file_geometry)
+            reference = reference_of(pair, followup)
+            write_records(path, measure_pair(pair, baseline, reference, labelmap, set(predicted.failed)))
+        records += read_records(path)
+    return records
+
+
+def table(
+    cohort: str, by_setting: Mapping[str, Mapping[str, Sequence[LesionRecord]]]
+) -> list[dict[str, object]]:
+    """A row for each size of lesions, setting of points and method."""
+    rows = []
+    for size in ("large", "small"):
+        given: Mapping[str, Sequence[LesionRecord]] = {}
+        for setting, records in by_setting.items():
+            own = by_group(records, lambda r, size=size: is_large(r) == (size == "large"))  # type: ignore[misc]
+            given = own if setting == GIVEN else given
+            for method, lesions in own.items():
+                if not lesions:
+                    continue
+                row: dict[str, object] = {
+                    "cohort": cohort, "size": size, "points": setting, "method": method,
+                }  # fmt: skip
+                row |= asdict(held_out_score(lesions))
+                if method == NETWORK:
+                    for floor in FLOORS:
+                        row |= _difference(f"above_{floor}", lesions, own[floor])
+                    if given and setting != GIVEN:
+                        row |= _difference("above_given", lesions, given[NETWORK])
+                rows.append(row)
+    return rows
+
+
+def _difference(
+    name: str, these: Sequence[LesionRecord], others: Sequence[LesionRecord]
+) -> dict[str, object]:
+    return {
+        name if key == "mean" else f"{name}_{key}": value
+        for key, value in asdict(paired_dice(these, others)).items()
+    }
+
+
+def lesion_rows(
+    cohort: str, by_setting: Mapping[str, Mapping[str, Sequence[LesionRecord]]]
+) -> Iterator[dict[str, object]]:
+    """A row for each lesion, setting and method."""
+    for setting, records in by_setting.items():
+        for method, own in records.items():
+            for one in lesions_of(own):
+                overlap = one.reference_voxels + one.prediction_voxels
+                yield {
+                    "cohort": cohort, "patient": one.patient, "scan": one.scan, "lesion": one.lesion,
+                    "points": setting, "method": method, "baseline_ml": one.baseline_ml,
+                    "true_ml": one.reference_ml, "drawn_ml": one.prediction_ml,
+                    "dice": 2 * one.common_voxels / overlap if one.reference_voxels else "",
+                }  # fmt: skip
+
+
+def print_table(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print the figures that matter, a line for each row."""
+    names = ("dice", "log_slope", "drawn_over_true", "sensitivity", "specificity", "false_ml")
+    print(f"{'cohort size points method':48s} present+vanished  " + "  ".join(names) + "  above ...")
+    for row in rows:
+        head = f"{row['cohort']} {row['size']} {row['points']} {row['method']}"
+        figures = "  ".join(f"{row[name]:{len(name)}.3f}" for name in names)
+        print(f"{head:48s} {row['present']:7d}+{row['vanished']:<8d}  {figures}{_above(row)}")
+
+
+def _above(row: Mapping[str, object]) -> str:
+    """The differences of a row with their intervals over lesions and over patients."""
+    names = [name for name in (*(f"above_{floor}" for floor in FLOORS), "above_given") if name in row]
+    return "".join(
+        f"  {name[6:]} {row[name]:+.3f} "
+        f"l[{row[f'{name}_lesions_low']:+.3f} {row[f'{name}_lesions_high']:+.3f}] "
+        f"p[{row[f'{name}_patients_low']:+.3f} {row[f'{name}_patients_high']:+.3f}]"
+        for name in names
+    )
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as CSV; figures have four decimals."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="test.cohort.held_out", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("manifests", nargs="+", type=Path, metavar="CSV", help="with a lesions.csv beside it")
+    parser.add_argument("--weights", type=Path, default=Path("resources/weights"), metavar="DIR")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--backend", default="affine", help="registration of step 1 (default: affine)")
+    parser.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="N")
+    parser.add_argument("--patients", nargs="+", default=[], metavar="NAME", help="only these")
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
+    for name in ("model.inference.locate", "model.crossval.pairs"):  # clicks without masks, new lesions
+        logging.getLogger(name).setLevel(logging.ERROR)
+    part = Part(tuple(arguments.settings), arguments.backend, tuple(arguments.folds))
+    rows: list[dict[str, object]] = []
+    lesions: list[dict[str, object]] = []
+    for manifest in arguments.manifests:
+        cohort = read_cohort(manifest, arguments.patients, arguments.output / "surveys")
+        by_setting = dict(measured(cohort, arguments.weights, part, arguments.output))
+        rows += table(cohort.name, by_setting)
+        lesions += lesion_rows(cohort.name, by_setting)
+    name = arguments.weights.resolve().name
+    write_rows(arguments.output / f"{name}.csv", rows)
+    write_rows(arguments.output / f"{name}-lesions.csv", lesions)
+    print_table(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

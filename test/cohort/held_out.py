@@ -23,32 +23,25 @@ import numpy as np
 import SimpleITK as sitk
 
 from model.case.geometry import Vector
-from model.crossval.loaded_scans import ScanReader
-from model.crossval.measure_pair import measure_pair, reference_of
+from model.crossval.floor_records import floor_records
 from model.crossval.pairs import EvaluationPair, data_set_pairs
 from model.crossval.point_setting import PointSetting
 from model.crossval.predict import predict_pairs
-from model.crossval.predict_pair import predict_pair
 from model.crossval.prediction_store import new_manifest, pair_digest
 from model.crossval.scores import read_pair_records
 from model.data.dataset import RawLesion
-from model.evaluation.measure_scan import Labelmap
 from model.evaluation.records import LesionRecord, read_records, write_records
-from model.inference.boost_options import Boosting, BoostOptions
-from model.inference.robust import ComponentRule, RobustOptions, function_segmenter
+from model.floor.floors import ALL_FLOORS, Floor
 from model.network.plan import Plan, read_plan
 
 from .held_out_scores import by_group, held_out_score, is_large, lesions_of, paired_dice
 from .located import located
-from .measure import pasted_mask
 
 log = logging.getLogger(__name__)
 
 GIVEN, DISPLACED, STEP_1 = "given", "displaced", "step1"
 SETTINGS = (GIVEN, DISPLACED, STEP_1)
 NETWORK = "network"
-FLOORS = {"pasted": pasted_mask}
-"""Segmenters without a network: of each, its name and a function of one request."""
 CLICK_ERROR_MM = (3.0, 5.0)
 CODE = ("case", "network", "prompts", "inference", "crossval")
 """Rooms whose code decides what is predicted at a point."""
@@ -64,11 +57,12 @@ class HeldOutCohort:
 
 @dataclass(frozen=True)
 class Part:
-    """What one call measures: point settings, registration of step 1, folds."""
+    """What one call measures; ``backend`` is the registration of step 1 and of the warped floor."""
 
     settings: tuple[str, ...]
     backend: str
     folds: tuple[int, ...]
+    floors: tuple[Floor, ...]
 
 
 def read_cohort(manifest: Path, patients: Sequence[str], surveys: Path) -> HeldOutCohort:
@@ -131,9 +125,8 @@ def _displaced(pair: EvaluationPair, lesion: RawLesion) -> RawLesion:
 def _step_1_points(pair: EvaluationPair, backend: str, folder: Path) -> dict[int, Vector]:
     """Points of a pair by registration, kept in a file by the lesions' places."""
     clicks = {lesion.lesion_id: lesion.baseline_point_xyz or (0.0, 0.0, 0.0) for lesion in pair.lesions}
-    files = [(path.stat().st_size, path.stat().st_mtime_ns) for path in pair.files]
-    state = hashlib.sha256(repr((sorted(clicks.items()), files)).encode()).hexdigest()[:12]
-    path = folder / backend.replace(":", "_").replace("/", "_") / f"{pair.name}-{state}.json"
+    places = hashlib.sha256(repr(sorted(clicks.items())).encode()).hexdigest()[:8]
+    path = folder / _file_name(backend) / f"{pair.name}-{places}-{_files_digest(pair)}.json"
     if not path.exists():
         found = located(pair.baseline.image, pair.followup.image, clicks, backend)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,8 +147,11 @@ def measured(
         folder = output / "predicted" / cohort.name / _key(weights, part.folds, points) / named
         predict_pairs(pairs, weights, part.folds, [(points, folder)], "cpu")
         records: dict[str, Sequence[LesionRecord]] = {NETWORK: read_pair_records(pairs, folder)}
-        for name in FLOORS:
-            records[name] = _floor_records(name, pairs, points, plan, output / "floors" / cohort.name)
+        for floor in part.floors:
+            # Warped masks depend on no follow-up point: those of the given points serve all settings.
+            own, where = (cohort.pairs, PointSetting("given")) if floor is Floor.WARPED else (pairs, points)
+            folder = output / "floors" / cohort.name
+            records[floor] = _floor_records(floor, own, where, plan, part.backend, folder)
         yield named, records
 
 
@@ -171,23 +167,34 @@ def _key(weights: Path, folds: Sequence[int], points: PointSetting) -> str:
 
 
 def _floor_records(
-    name: str, pairs: Sequence[EvaluationPair], points: PointSetting, plan: Plan, folder: Path
+    floor: Floor,
+    pairs: Sequence[EvaluationPair],
+    points: PointSetting,
+    plan: Plan,
+    backend: str,
+    folder: Path,
 ) -> list[LesionRecord]:
-    """Measure a floor; the records of a pair are kept by its points."""
-    plain = RobustOptions(BoostOptions(Boosting.NONE), ComponentRule.NONE)
-    segmenter, reader = function_segmenter(FLOORS[name], plain, name), ScanReader()
+    """Measure a floor; the records of a pair are kept by its points and its files."""
     records: list[LesionRecord] = []
+    name = f"{floor}-{_file_name(backend)}" if floor is Floor.WARPED else str(floor)
     for pair in pairs:
-        path = folder / f"{pair.name}-{name}-{pair_digest(pair)[:12]}.csv"
+        path = folder / f"{pair.name}-{name}-{pair_digest(pair)[:12]}-{_files_digest(pair)}.csv"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            baseline, followup = reader.read(pair)
-            predicted = predict_pair(pair, baseline, followup, points, plan, segmenter)
-            labelmap = Labelmap(Path(pair.name), predicted.labels, followup.scan.file_geometry)
-            reference = reference_of(pair, followup)
-            write_records(path, measure_pair(pair, baseline, reference, labelmap, set(predicted.failed)))
+            measured_pair = floor_records([pair], [points], plan, [floor], backend)
+            write_records(path, measured_pair[floor, points])
         records += read_records(path)
     return records
+
+
+def _files_digest(pair: EvaluationPair) -> str:
+    """Hash of the sizes and times of a pair's files."""
+    files = [(path.stat().st_size, path.stat().st_mtime_ns) for path in pair.files]
+    return hashlib.sha256(repr(files).encode()).hexdigest()[:8]
+
+
+def _file_name(backend: str) -> str:
+    return backend.replace(":", "_").replace("/", "_")
 
 
 def table(
@@ -208,7 +215,7 @@ def table(
                 }  # fmt: skip
                 row |= asdict(held_out_score(lesions))
                 if method == NETWORK:
-                    for floor in FLOORS:
+                    for floor in [name for name in own if name != NETWORK]:
                         row |= _difference(f"above_{floor}", lesions, own[floor])
                     if given and setting != GIVEN:
                         row |= _difference("above_given", lesions, given[NETWORK])
@@ -253,7 +260,7 @@ def print_table(rows: Sequence[Mapping[str, object]]) -> None:
 
 def _above(row: Mapping[str, object]) -> str:
     """The differences of a row with their intervals over lesions and over patients."""
-    names = [name for name in (*(f"above_{floor}" for floor in FLOORS), "above_given") if name in row]
+    names = [name for name in (*(f"above_{floor}" for floor in ALL_FLOORS), "above_given") if name in row]
     return "".join(
         f"  {name[6:]} {row[name]:+.3f} "
         f"l[{row[f'{name}_lesions_low']:+.3f} {row[f'{name}_lesions_high']:+.3f}] "
@@ -279,7 +286,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=Path("resources/weights"), metavar="DIR")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--backend", default="affine", help="registration of step 1 (default: affine)")
+    parser.add_argument(
+        "--backend", default="affine", help="registration of step 1 and of the warped floor (default: affine)"
+    )
+    parser.add_argument("--floors", nargs="*", choices=ALL_FLOORS, default=list(ALL_FLOORS))
     parser.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="N")
     parser.add_argument("--patients", nargs="+", default=[], metavar="NAME", help="only these")
     arguments = parser.parse_args(argv)
@@ -287,7 +297,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     log.setLevel(logging.INFO)
     for name in ("model.inference.locate", "model.crossval.pairs"):  # clicks without masks, new lesions
         logging.getLogger(name).setLevel(logging.ERROR)
-    part = Part(tuple(arguments.settings), arguments.backend, tuple(arguments.folds))
+    floors = tuple(map(Floor, arguments.floors))
+    part = Part(tuple(arguments.settings), arguments.backend, tuple(arguments.folds), floors)
     rows: list[dict[str, object]] = []
     lesions: list[dict[str, object]] = []
     for manifest in arguments.manifests:

@@ -7,12 +7,14 @@ lesions, which they are not. With three or four patients the second one is a rou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from model.evaluation.change_scores import change_slope, vanished_counts
 from model.evaluation.records import LesionRecord, Scope
 
 RESAMPLES, SEED = 4000, 0
@@ -80,21 +82,19 @@ def held_out_score(records: Sequence[LesionRecord]) -> HeldOutScore:
     present = [r for r in records if r.reference_voxels]
     vanished = [r for r in records if not r.reference_voxels]
     drawn = [r for r in present if r.prediction_voxels]
-    true_log = _logs([(r.reference_ml, r.baseline_ml or 0.0) for r in drawn])
-    drawn_log = _logs([(r.prediction_ml, r.baseline_ml or 0.0) for r in drawn])
+    counts, slope = vanished_counts(records), change_slope(records)
+    shares = [r.prediction_ml / (r.baseline_ml or math.nan) for r in vanished]
     return HeldOutScore(
         present=len(present),
         vanished=len(vanished),
         patients=len({r.patient for r in records}),
         dice=_mean([dice_of(r) for r in present]),
-        log_slope=_slope(true_log, drawn_log),
-        drawn_over_true=float(np.exp(np.mean(drawn_log - true_log))) if drawn else float("nan"),
-        sensitivity=_mean([float(not r.prediction_voxels) for r in vanished]),
-        specificity=_mean([float(r.prediction_voxels > 0) for r in present]),
-        false_ml=_mean([r.prediction_ml for r in vanished]),
-        false_share=float(np.median([r.prediction_ml / (r.baseline_ml or 1.0) for r in vanished]))
-        if vanished
-        else float("nan"),
+        log_slope=_or_nan(slope.slope if slope else None),
+        drawn_over_true=math.exp(_mean([math.log(r.prediction_ml / r.reference_ml) for r in drawn])),
+        sensitivity=_or_nan(counts.sensitivity if counts else None),
+        specificity=_or_nan(counts.specificity if counts else None),
+        false_ml=_or_nan(counts.false_ml_mean if counts else None),
+        false_share=float(np.median(shares)) if shares else math.nan,
     )
 
 
@@ -109,7 +109,7 @@ def paired_dice(these: Sequence[LesionRecord], others: Sequence[LesionRecord]) -
 def interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
     """Mean of values of lesions with its intervals over lesions and over patients."""
     if not values:
-        return Interval(*[float("nan")] * 5)
+        return Interval(*[math.nan] * 5)
     array, random = np.asarray(values, np.float64), np.random.default_rng(SEED)
     single = [np.asarray([value]) for value in array]
     names = sorted(set(patients))
@@ -120,7 +120,7 @@ def interval(values: Sequence[float], patients: Sequence[str]) -> Interval:
 def _ends(groups: Sequence[Values], random: np.random.Generator) -> tuple[float, float]:
     """Ends of the interval if whole groups are drawn again; NaN with fewer than two."""
     if len(groups) < 2:
-        return float("nan"), float("nan")
+        return math.nan, math.nan
     sums, counts = np.array([g.sum() for g in groups]), np.array([len(g) for g in groups])
     drawn = random.integers(0, len(groups), (RESAMPLES, len(groups)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
@@ -128,18 +128,12 @@ def _ends(groups: Sequence[Values], random: np.random.Generator) -> tuple[float,
     return float(low), float(high)
 
 
-def _logs(pairs: Sequence[tuple[float, float]]) -> Values:
-    return np.log([a / b for a, b in pairs]) if pairs else np.zeros(0)
-
-
-def _slope(x: Values, y: Values) -> float:
-    if len(x) < 3 or np.ptp(x) == 0:
-        return float("nan")
-    return float(np.polyfit(x, y, 1)[0])
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
+    return float(np.mean(values)) if values else math.nan
 
 
 def by_group(

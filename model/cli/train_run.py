@@ -158,13 +158,12 @@ def _job(arguments: argparse.Namespace, config: TrainingConfig, pretraining: Tra
     from ..training.prepared_data import open_prepared
     from ..training.stages import EnsembleJob
 
-    with_tables = pretraining.sampling == "pretraining"
     return EnsembleJob(
-        data=open_prepared(arguments.data, config.sampling == "pretraining"),
+        data=open_prepared(arguments.data, config.uses_lesion_voxels),
         output=arguments.output,
         config=config,
         folds=tuple(dict.fromkeys(arguments.fold)) if arguments.fold else None,
-        pretraining=open_prepared(arguments.pretrain, with_tables)
+        pretraining=open_prepared(arguments.pretrain, pretraining.uses_lesion_voxels)
         if arguments.pretrain is not None
         else None,
         pretraining_config=pretraining,

@@ -140,10 +140,9 @@ def run_step(step: Step, context: ComparisonContext, until: float) -> float:
 def _train(step: TrainStep, context: ComparisonContext, until: float) -> None:
     configs, pretraining = context.configs[step.row.name], None
     if configs.pretraining is not None and context.pretraining is not None:
-        with_tables = configs.pretraining.sampling == "pretraining"
-        pretraining = _opened(context.pretraining.path, with_tables)
+        pretraining = _opened(context.pretraining.path, configs.pretraining.uses_lesion_voxels)
     job = EnsembleJob(
-        data=_opened(context.data.path, configs.training.sampling == "pretraining"),
+        data=_opened(context.data.path, configs.training.uses_lesion_voxels),
         output=context.folder.model(step.row),
         config=configs.training,
         folds=(step.fold,),

@@ -31,6 +31,9 @@ class TrainingConfig:
     reverse_pairs: bool = False  # swap the scans, so that the real one of a synthetic pair comes last
     heat_map: Literal["unit-peak", "unit-volume"] = "unit-peak"
     draw: Literal["patients", "pairs"] = "patients"  # drawn uniformly first, then a pair or lesion of it
+    # Lesions of a pair are drawn with a probability proportional to their inner radius to this power; not
+    # published, 0 as there: large tumours beside many small lesions are then drawn too rarely to be learned.
+    radius_exponent: float = 0.0
     propagated_fraction: float = 0.5  # how often the follow-up point is the propagated one, if both are known
     shift_voxels: int = 4  # -4 to +4; the published code has -4 to +3, as it rounds towards zero
     varied_masks: float = 0.0  # share of samples with another baseline mask (`mask_variation`); not published
@@ -109,6 +112,11 @@ class TrainingConfig:
         return self.batch_size > 0 and self.batch_dice != "auto"
 
     @property
+    def uses_lesion_voxels(self) -> bool:
+        """True if samples are drawn from the stored voxels of lesions (`open_prepared`)."""
+        return self.sampling == "pretraining" or self.radius_exponent > 0
+
+    @property
     def warmup_epochs(self) -> int:
         """Epochs in which the fold cannot fail."""
         if self.health_warmup >= 0:
@@ -122,6 +130,7 @@ class TrainingConfig:
 
 
 _LEAST = {
+    "radius_exponent": 0.0,
     "shift_voxels": 0,
     "batch_size": 0,
     "micro_batch": 0,

@@ -6,6 +6,7 @@ Sampling.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,9 @@ from ..data.point_tables import LesionVoxels
 from ..errors import InputError
 from .config import TrainingConfig
 from .data_source import LesionPair, Patients, ScanPair
+
+# Of lesions that the plan's spacing has lost, or whose voxels are not stored.
+_LEAST_RADIUS_MM = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,7 @@ class Sampler:
         """Draw a lesion with its points and patches."""
         pairs = self._patients[int(rng.integers(len(self._patients)))]
         pair, lesions = pairs[int(rng.integers(len(pairs)))]
-        lesion = lesions[int(rng.integers(len(lesions)))]
+        lesion = lesions[_drawn_lesion(lesions, self._config.radius_exponent, rng)]
         if self._config.sampling == "pretraining":
             followup, baseline = _points_inside_lesion(lesion, rng)
         else:
@@ -100,6 +104,20 @@ class Sampler:
             self._patch_size,
             rng,
         )
+
+
+def _drawn_lesion(lesions: Sequence[LesionPair], exponent: float, rng: np.random.Generator) -> int:
+    """The number of a lesion, drawn uniformly or by inner radius."""
+    if not exponent:
+        return int(rng.integers(len(lesions)))
+    radii = [
+        max(float(np.sqrt(lesion.baseline_table.weights.max(initial=0))), _LEAST_RADIUS_MM)
+        if lesion.baseline_table is not None
+        else _LEAST_RADIUS_MM
+        for lesion in lesions
+    ]
+    shares = np.cumsum(np.power(radii, exponent))
+    return min(int(np.searchsorted(shares, rng.random() * shares[-1], side="right")), len(lesions) - 1)
 
 
 def _is_promptable(lesion: LesionPair) -> bool:

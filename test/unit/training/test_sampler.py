@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from model.data.point_tables import LesionVoxels
 from model.errors import InputError
 from model.training.augment import make_sample
 from model.training.data_source import patients_of
@@ -139,3 +140,17 @@ def test_pretraining_without_lesion_voxels_is_refused() -> None:
     bare = replace(pair("P0"), lesions=(replace(pair("P0").lesions[0], baseline_table=None),))
     with pytest.raises(InputError, match="no lesion of 1 patients has the points"):
         Sampler(patients_of([bare]), PATCH, config(sampling="pretraining"))
+
+
+def test_lesions_are_drawn_by_their_inner_radius_if_the_settings_say_so() -> None:
+    one = pair("A")
+    radii = {1: 4.0, 2: 1.0, 3: 2.0}
+    voxel = np.zeros((1, 3), np.int32)
+    lesions = tuple(
+        replace(item, baseline_table=LesionVoxels(voxel, np.array([radii[item.lesion_id] ** 2], np.float32)))
+        for item in one.lesions[:3]
+    )
+    sampler = Sampler(patients_of([replace(one, lesions=lesions)]), PATCH, config(radius_exponent=1.0))
+    rng = np.random.default_rng(3)
+    drawn = Counter(sampler.draw(rng).lesion.lesion_id for _ in range(1400))
+    assert chisquare([drawn[1], drawn[2], drawn[3]], [800, 200, 400]).pvalue > 1e-3

@@ -66,12 +66,15 @@ class Part:
 
 
 def read_cohort(manifest: Path, patients: Sequence[str], surveys: Path) -> HeldOutCohort:
-    """Read the pairs of a manifest; the lesions.csv beside it has the true places, of vanished ones too."""
+    """Read the pairs of a manifest; the lesions.csv beside it has the true places, of vanished ones too.
+
+    Lesions without a place there, and those that have left the scan, are left out.
+    """
     true_points: dict[tuple[str, str, int], Vector] = {}
     with (manifest.parent / "lesions.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             place = row["cog_fu"] or row["cog_propagated"]
-            if row["baseline_id"] and place:
+            if row["baseline_id"] and place and row["fate"] != "out-of-view":
                 x, y, z = map(float, place.split())
                 key = (row["patient"], f"{row['patient']}_{row['followup']}", int(row["baseline_id"]))
                 true_points[key] = (x, y, z)
@@ -284,6 +287,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="test.cohort.held_out", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("manifests", nargs="+", type=Path, metavar="CSV", help="with a lesions.csv beside it")
     parser.add_argument("--weights", type=Path, default=Path("resources/weights"), metavar="DIR")
+    parser.add_argument("--name", help="of the tables (default: that of the folder of the weights)")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument(
@@ -306,7 +310,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         by_setting = dict(measured(cohort, arguments.weights, part, arguments.output))
         rows += table(cohort.name, by_setting)
         lesions += lesion_rows(cohort.name, by_setting)
-    name = arguments.weights.resolve().name
+    name = arguments.name or arguments.weights.resolve().name
     write_rows(arguments.output / f"{name}.csv", rows)
     write_rows(arguments.output / f"{name}-lesions.csv", lesions)
     print_table(rows)

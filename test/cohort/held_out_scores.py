@@ -43,6 +43,7 @@ class HeldOutScore:
         dice: mean Dice of the present lesions; one that is drawn empty has 0.
         log_slope: slope of the logarithm of drawn on that of true volume over baseline volume, over the
             present lesions that are not drawn empty.
+        log_slope_low, log_slope_high: its 95 % interval over patients.
         drawn_over_true: geometric mean of the ratio of drawn to true volume, over the same lesions.
         sensitivity: share of the vanished lesions that are drawn empty.
         specificity: share of the present lesions that are not drawn empty.
@@ -55,6 +56,8 @@ class HeldOutScore:
     patients: int
     dice: float
     log_slope: float
+    log_slope_low: float
+    log_slope_high: float
     drawn_over_true: float
     sensitivity: float
     specificity: float
@@ -90,6 +93,8 @@ def held_out_score(records: Sequence[LesionRecord]) -> HeldOutScore:
         patients=len({r.patient for r in records}),
         dice=_mean([dice_of(r) for r in present]),
         log_slope=_or_nan(slope.slope if slope else None),
+        log_slope_low=_or_nan(slope.low if slope else None),
+        log_slope_high=_or_nan(slope.high if slope else None),
         drawn_over_true=math.exp(_mean([math.log(r.prediction_ml / r.reference_ml) for r in drawn])),
         sensitivity=_or_nan(counts.sensitivity if counts else None),
         specificity=_or_nan(counts.specificity if counts else None),

@@ -12,9 +12,9 @@ from test.cohort.rendered_scan import Lesion, Look, Motion, Painter, Scanner, Vo
 from test.cohort.rendered_shapes import Blob, Floats, Grid, MaskShape
 
 COHORT = Path(__file__).parents[1] / "cohort"
-SOURCE = Grid((26, 52, 52), (1.0, 1.0, 2.0), (-20.0, 5.0, 100.0))
-FOLLOWUP = Grid((30, 46, 46), (1.1, 1.1, 1.5), (-19.0, 6.0, 102.0))
-CENTRE = SOURCE.points()[13, 26, 26]
+SOURCE = Grid((20, 40, 40), (1.0, 1.0, 2.0), (-20.0, 5.0, 100.0))
+FOLLOWUP = Grid((24, 34, 34), (1.1, 1.1, 1.5), (-19.0, 6.0, 102.0))
+CENTRE = SOURCE.points()[10, 20, 20]
 SOFT, FAT = (-25.0, 160.0), (-150.0, -25.0)
 
 
@@ -29,30 +29,30 @@ def _pulls(drawn: Motion) -> tuple[Floats, Floats, Floats]:
 
 
 def _tumour() -> np.ndarray:
-    return np.asarray(np.linalg.norm(SOURCE.points() - CENTRE, axis=-1) < 9)
+    return np.asarray(np.linalg.norm(SOURCE.points() - CENTRE, axis=-1) < 7)
 
 
 @pytest.mark.parametrize("ratio", [0.1, 4.0])
 def test_a_painted_lesion_reaches_its_volume_through_a_movement(ratio: float) -> None:
     random, motion = np.random.default_rng(1), _motion()
-    blob = Blob.draw(random, CENTRE, 9.0)
-    target_ml = ratio * np.pi * 9**3 / 6000
+    blob = Blob.draw(random, CENTRE, 8.0).changed(random)
+    target_ml = ratio * np.pi * 8**3 / 6000
     painter = Painter(FOLLOWUP, motion)
-    size = painter.fitted(blob.changed(random), target_ml, 2.0)
+    size = painter.fitted(blob, target_ml, 1.4 * ratio ** (1 / 3))
     hu, labels = np.zeros(FOLLOWUP.shape), np.zeros(FOLLOWUP.shape, np.uint16)
     ml = painter.paint(hu, labels, Lesion(3, blob, size, Look((60, 60))), random)
     assert ml == pytest.approx((labels == 3).sum() * FOLLOWUP.voxel_ml)
-    assert ml == pytest.approx(target_ml, rel=0.1, abs=1.5 * FOLLOWUP.voxel_ml)
+    assert ml == pytest.approx(target_ml, rel=0.05, abs=FOLLOWUP.voxel_ml)
 
 
 @pytest.mark.parametrize("ratio", [0.2, 2.0])
 def test_a_tumour_is_drawn_again_at_another_volume_where_it_may_grow(ratio: float) -> None:
     random, tumour = np.random.default_rng(1), _tumour()
     shape = MaskShape.of(tumour, SOURCE, random)
-    room = SOURCE.points()[..., 0] < CENTRE[0] + 7
+    room = SOURCE.points()[..., 0] < CENTRE[0] + 6
     painter = Painter(SOURCE, Motion.none(), Volume(room, SOURCE))
     target_ml = ratio * tumour.sum() * SOURCE.voxel_ml
-    size = painter.fitted(shape, target_ml, 2.0)
+    size = painter.fitted(shape, target_ml, 1.6)
     labels = np.zeros(SOURCE.shape, np.uint16)
     ml = painter.paint(np.zeros(SOURCE.shape), labels, Lesion(1, shape, size, Look((60, 60))), random)
     assert ml == pytest.approx(target_ml, rel=0.05)
@@ -62,7 +62,7 @@ def test_a_tumour_is_drawn_again_at_another_volume_where_it_may_grow(ratio: floa
 def test_the_labels_are_where_the_image_has_the_lesion() -> None:
     random = np.random.default_rng(2)
     hu, labels = np.full(FOLLOWUP.shape, -100.0), np.zeros(FOLLOWUP.shape, np.uint16)
-    blob = Blob.draw(random, CENTRE, 14.0)
+    blob = Blob.draw(random, CENTRE, 12.0)
     Painter(FOLLOWUP, _motion()).paint(hu, labels, Lesion(1, blob, 1.0, Look((60, 60), mottle_hu=0)), random)
     assert np.array_equal(labels == 1, hu >= -20)  # half of the way from -100 to 60
     centre = FOLLOWUP.points()[labels == 1].mean(axis=0)
@@ -75,7 +75,7 @@ def test_a_vanished_tumour_leaves_the_tissues_round_it() -> None:
     anatomy = np.where(is_fat, -100.0, 50.0) + random.normal(0, 8, SOURCE.shape)
     ct = Volume(np.where(tumour, 120.0, anatomy), SOURCE)
     clean = without_lesion(ct, tumour, (FAT, SOFT), random)
-    away = np.linalg.norm(SOURCE.points() - CENTRE, axis=-1) > 9 + 6
+    away = np.linalg.norm(SOURCE.points() - CENTRE, axis=-1) > 7 + 6
     assert np.array_equal(clean.array[away], ct.array[away])
     deep = np.abs(SOURCE.points()[..., 1] - CENTRE[1]) > 3
     for side, level in ((is_fat, -100), (~is_fat, 50)):
@@ -85,7 +85,7 @@ def test_a_vanished_tumour_leaves_the_tissues_round_it() -> None:
 
 
 def test_movements_do_not_fold_and_are_inverted() -> None:
-    for seed in range(5):
+    for seed in range(3):
         motion = Motion.draw(np.random.default_rng(seed), SOURCE)
         points = SOURCE.points()[::3, ::6, ::6]
         assert np.allclose(motion.to_source(motion.to_followup(points)), points, atol=1e-3)

@@ -32,7 +32,7 @@ from .combine import (
     trim_support,
 )
 from .components import result_at_point
-from .counterpart import moved_prompt
+from .counterpart import recentred_prompt
 from .fold_agreement import total_counts
 from .segmenter import LesionFailure, LesionSegmenter, lesion_result
 
@@ -218,10 +218,10 @@ class BoostedSegmenter:
         middle = deepest_point(lesion.mask, lesion.box, prompt.followup.geometry.spacing_zyx)
         if prompt.followup_box is None and prompt.followup_mask is None:
             is_same = middle == prompt.followup_point.point_zyx
-            return None if is_same else moved_prompt(prompt, middle)
+            return None if is_same else recentred_prompt(prompt, middle)
         box, mask = prompt.followup_box, prompt.followup_mask
         return replace(
-            moved_prompt(prompt, middle),
+            recentred_prompt(prompt, middle),
             followup_box=None if box is None else lesion.box,
             followup_mask=None if mask is None else MaskPrompt(lesion.box, lesion.mask),
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..case.case import LesionPrompt, LesionResult, MaskPrompt, PointSource, PromptPoint, Scan, Slot
 from ..case.geometry import Array, Vector
-from ..inference.counterpart import counterpart
+from ..inference.counterpart import middle_counterpart
 from .lesion_state import LesionState, PromptedLesion, SegmentedLesion
 from .point_chooser import PointChooser
 from .recentring import ChainPoint, radius_of
@@ -149,7 +149,9 @@ def _chain(lesion: SegmentedLesion, mask: MaskPrompt | None) -> ChainPoint:
 
 def _context_point(prompt: LesionPrompt, point: PromptPoint) -> PromptPoint:
     """The point on the context that belongs to the point that a lesion passes on."""
-    return PromptPoint(counterpart(prompt, point.point_zyx), prompt.baseline_point.source)
+    if point.point_zyx == prompt.followup_point.point_zyx:
+        return prompt.baseline_point
+    return PromptPoint(middle_counterpart(prompt, point.point_zyx), prompt.baseline_point.source)
 
 
 def _mass(lesion: SegmentedLesion) -> tuple[int, ...]:

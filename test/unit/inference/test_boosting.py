@@ -192,50 +192,20 @@ def test_reprompt_moves_both_points_if_the_scan_is_its_own_baseline() -> None:
     assert second.baseline_point.point_zyx == second.followup_point.point_zyx == PART_MIDDLE
 
 
-def _second_of(prompt: LesionPrompt) -> LesionPrompt:
-    fake = FakeSegmenter(_by_point)
-    _only(_boosted(fake, Boosting.REPROMPT), prompt)
-    return fake.batches[1][0]
-
-
-def _with_mask(labels: np.ndarray) -> LesionPrompt:
-    baseline = replace(make_scan(name="baseline"), mask=labels.astype(np.uint16))
-    return make_prompt(RIM, baseline=baseline)  # its baseline point is (3, 4, 5)
-
-
 @pytest.mark.parametrize("method", [*TWO_ROUNDS, Boosting.PERTURBED, Boosting.CLICKS])
-def test_both_points_move_by_the_same_offset_inside_the_baseline_lesion(method: Boosting) -> None:
+def test_every_further_view_moves_both_points(method: Boosting) -> None:
+    mask = np.zeros(SHAPE, np.uint16)
+    mask[:7, :9, :11] = 1  # its middle is at (3, 4, 5), the baseline point
     fake = FakeSegmenter(_by_point)
-    _only(_boosted(fake, method), _with_mask(np.ones(SHAPE)))
+    baseline = replace(make_scan(name="baseline"), mask=mask)
+    _only(_boosted(fake, method, perturbation_mm=2.0), make_prompt(RIM, baseline=baseline))
     further = [prompt for batch in fake.batches for prompt in batch if prompt.followup_point.point_zyx != RIM]
     assert further
     for prompt in further:
-        offset = np.subtract(prompt.followup_point.point_zyx, RIM)
-        assert prompt.baseline_point.point_zyx == pytest.approx(np.add((3, 4, 5), offset))
+        moved = np.add((3, 4, 5), np.subtract(prompt.followup_point.point_zyx, RIM))
+        is_middle = prompt.followup_point.point_zyx == PART_MIDDLE
+        assert prompt.baseline_point.point_zyx == pytest.approx((3, 4, 5) if is_middle else moved)
         assert prompt.baseline_point.source is PointSource.GIVEN
-
-
-def test_offsets_are_counted_in_millimetres() -> None:
-    coarse = make_scan(name="baseline", spacing_zyx=(6.0, 2.0, 1.0))
-    prompt = make_prompt(RIM, baseline=replace(coarse, mask=np.ones(SHAPE, np.uint16)))
-    offset = np.subtract(PART_MIDDLE, RIM)
-    assert _second_of(prompt).baseline_point.point_zyx == pytest.approx(np.add((3, 4, 5), offset / 2))
-
-
-def test_the_registration_maps_the_counterpart_if_there_is_one() -> None:
-    mapped = replace(_with_mask(np.ones(SHAPE)), to_baseline=lambda point: (point[0], 9.0 - point[1], 1.0))
-    assert _second_of(mapped).baseline_point.point_zyx == pytest.approx((3.0 + 2.0, 4.0 - 3.0, 5.0))
-    lost = replace(mapped, to_baseline=lambda point: (np.nan, 0.0, 0.0))
-    assert _second_of(lost).baseline_point.point_zyx == pytest.approx((5.0, 7.0, 8.0))
-
-
-def test_the_baseline_point_stays_if_its_counterpart_is_not_in_the_lesion() -> None:
-    small = cuboid((3, 5), (4, 7), (5, 8), value=1.0)
-    assert _second_of(_with_mask(small)).baseline_point.point_zyx == (3.0, 4.0, 5.0)
-    # Without a mask the scan is the limit.
-    assert _second_of(make_prompt(RIM)).baseline_point.point_zyx == pytest.approx((5.0, 7.0, 8.0))
-    beyond = replace(make_prompt(RIM), to_baseline=lambda point: (10 * point[0], point[1], point[2]))
-    assert _second_of(beyond).baseline_point.point_zyx == (3.0, 4.0, 5.0)
 
 
 # --- perturbed points

@@ -10,7 +10,8 @@ The error of a patient's point is unknown. It is estimated from
 - similarity of the aligned scans.
 
 Weights are such that nine of ten errors of the default back end are below its estimates, whether these are
-small or large (`test.benchmark.robustness`).
+small or large (`test.benchmark.robustness`). A rigid or affine transform cannot follow the deformation of the
+body, which none of the terms sees: its estimates have a factor of their own, by the same measurement.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from ..case.geometry import FloatArray, Geometry, Vector
 from ..errors import one_line
 from .points import Direction, propagate_points, refine_near
 from .register import Registration
+from .register.linear import LinearTransform
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceOptions:
-    """Parameters of the estimated error ``confidence_mm``, the root of the sum of five squares.
+    """Parameters of the estimated error ``confidence_mm``: a factor times the root of five squares' sum.
 
     Attributes:
         perturbation_mm: distance of the perturbed points from the point.
@@ -42,6 +44,8 @@ class ConfidenceOptions:
         dissimilarity_mm: factor of the fourth term, the root of 1 - correlation of the aligned scans (the
             correlation falls with the square of a displacement).
         ambiguity_weight: factor of the fifth term, the ambiguity in mm, see `Registration.ambiguity`.
+        linear_factor: of estimates by a rigid or affine transform, also one that a deformable back end falls
+            back to; 1 for all others.
         unseen_ambiguity_mm: ambiguity of points around which too little is in both scans.
         flag_mm: points with a larger ``confidence_mm`` are flagged.
     """
@@ -52,6 +56,7 @@ class ConfidenceOptions:
     inconsistency_weight: float = 1.0
     dissimilarity_mm: float = 10.0
     ambiguity_weight: float = 0.5
+    linear_factor: float = 1.8
     unseen_ambiguity_mm: float = 16.0
     flag_mm: float = 10.0
 
@@ -134,7 +139,8 @@ def propagate_with_confidence(
         squares += (options.inconsistency_weight * inconsistency_mm) ** 2
     elif reverse is not None:
         is_doubtful = True
-    confidence = np.where(np.isfinite(squares), np.sqrt(squares), np.inf)
+    factor = options.linear_factor if isinstance(registration.transform, LinearTransform) else 1.0
+    confidence = np.where(np.isfinite(squares), factor * np.sqrt(squares), np.inf)
     return [
         _flagged(point, float(error_mm), target, is_doubtful, options.flag_mm)
         for point, error_mm in zip(propagated.tolist(), confidence, strict=True)

@@ -22,7 +22,8 @@ from ...helpers.registration_scans import turn
 BASELINE = Geometry((60, 50, 40), (2.0, 2.0, 3.0), (-60.0, -50.0, -60.0))
 FOLLOWUP = Geometry((50, 50, 50), (2.5, 2.0, 2.4), (-70.0, 48.0, 55.0), (1, 0, 0, 0, -1, 0, 0, 0, -1))
 MIDDLE = [(20.0, 25.0, 30.0)]
-PLAIN = ConfidenceOptions(floor_mm=0.0, spread_weight=1.0, dissimilarity_mm=0.0)
+PLAIN = ConfidenceOptions(floor_mm=0.0, spread_weight=1.0, dissimilarity_mm=0.0, linear_factor=1.0)
+LINEAR = ConfidenceOptions().linear_factor
 BOTH = st.sampled_from(list(Direction))
 
 
@@ -101,7 +102,7 @@ def test_inverse_inconsistency_lowers_confidence(direction: Direction) -> None:
 
     assert confidence(exact, PLAIN) == pytest.approx(0.0, abs=1e-6)
     assert confidence(off, PLAIN) == pytest.approx(5.0)
-    halved = ConfidenceOptions(floor_mm=2.0, dissimilarity_mm=0.0, inconsistency_weight=0.5)
+    halved = replace(PLAIN, floor_mm=2.0, inconsistency_weight=0.5)
     assert confidence(off, halved) == pytest.approx(np.hypot(2.0, 2.5))
 
 
@@ -112,9 +113,25 @@ def test_dissimilar_scans_lower_confidence() -> None:
         for similarity in (0.99, 0.84, -0.21, float("nan"))
     ]
     assert [point.confidence_mm for point in found] == pytest.approx(
-        [np.hypot(1, 1), np.hypot(1, 4), np.hypot(1, 11), 1.0]
+        [LINEAR * error_mm for error_mm in (np.hypot(1, 1), np.hypot(1, 4), np.hypot(1, 11), 1.0)]
     )
     assert [point.is_flagged for point in found] == [False, False, True, False]
+
+
+def test_estimates_of_linear_transforms_have_a_factor_of_their_own() -> None:
+    class Still:
+        """The identity, by a transform that could have been deformed."""
+
+        def fixed_to_moving(self, points_mm: npt.ArrayLike) -> FloatArray:
+            return np.asarray(points_mm, np.float64)
+
+        moving_to_fixed = fixed_to_moving
+
+    linear, deformable = (
+        propagate_with_confidence(MIDDLE, BASELINE, FOLLOWUP, registered(transform, 0.84))[0]
+        for transform in (LinearTransform.identity(), Still())
+    )
+    assert linear.confidence_mm == pytest.approx(LINEAR * deformable.confidence_mm)
 
 
 @pytest.mark.parametrize("direction", list(Direction))
@@ -145,7 +162,7 @@ def test_fall_backs_are_flagged_and_an_unreliable_reverse_adds_no_mm() -> None:
     ]
     half = propagate_with_confidence(MIDDLE, BASELINE, FOLLOWUP, registered(identity), reverse=lost)[0]
     assert not sure.is_flagged and doubted.is_flagged and half.is_flagged
-    assert sure.confidence_mm == doubted.confidence_mm == half.confidence_mm == 1.0
+    assert sure.confidence_mm == doubted.confidence_mm == half.confidence_mm == LINEAR
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +226,7 @@ def test_refinement_gets_points_in_the_world_of_the_followup(direction: Directio
     assert refiner.refined_at_mm == pytest.approx(np.zeros((1, 3)))
     sign = 1.0 if direction is Direction.TO_BASELINE else -1.0
     assert target.zyx_to_world(propagated.point_zyx) == pytest.approx(tuple(point_mm[0] + [sign, 0, 0]))
-    assert propagated.confidence_mm == pytest.approx(1.0)
+    assert propagated.confidence_mm == pytest.approx(LINEAR)
 
 
 def test_a_failing_refinement_keeps_the_unrefined_transform() -> None:

@@ -8,7 +8,9 @@ Incomplete or contradictory input is resolved by the rules below, with a warning
   that show it (see `choose_scans`).
 - New lesions, which are only known in the follow-up, get the follow-up point propagated to the baseline, and
   no mask.
-- A click up to 5 mm outside of its scan is moved to the border; one further out is ignored.
+- A click up to 5 mm outside of its scan is moved to the border; one further out is ignored. A baseline click
+  up to 10 mm outside is moved as well if the follow-up is clicked and no baseline mask has the lesion: a
+  registration, which takes minutes, would be no better (an error of 10 mm is not flagged).
 """
 
 from __future__ import annotations
@@ -23,12 +25,14 @@ import numpy as np
 from ..case.case import Case, LesionPrompt, PointSource, PromptPoint, Scan, UnsegmentedLesion
 from ..case.labelmaps import LabelRegion, label_regions, point_on_lesion
 from ..errors import one_line
-from ..propagation.confidence import PropagatedPoint
+from ..propagation.confidence import ConfidenceOptions, PropagatedPoint
 from ..propagation.pair_registrations import PairError, PairRegistrations, RegistrationCache
 from ..propagation.points import CLIP_LIMIT_MM, choose_scans
 from ..propagation.transfer import TransferredPoint, TransferRequest, transfer_points, way_back
 
 log = logging.getLogger(__name__)
+
+_SETTLED_MM = ConfidenceOptions().flag_mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +143,9 @@ class Locator:
             for scan in self.case.followup.scans
             if (point := self._clicked_point(scan, lesion_id)) is not None
         ]
-        return _LesionInput(lesion_id, self._baselines(lesion_id), clicked)
+        is_labelled = any(lesion_id in labels for labels in self.labels.values())
+        limit_mm = _SETTLED_MM if clicked and not is_labelled else CLIP_LIMIT_MM
+        return _LesionInput(lesion_id, self._baselines(lesion_id, limit_mm), clicked)
 
     def _propagate(self, lesions: Sequence[_LesionInput]) -> None:
         """Propagate points that are not given: to the follow-up, or to the baseline for new lesions.
@@ -187,11 +193,15 @@ class Locator:
             self._record_estimate(prompt, estimates.get(scan))
             yield prompt
 
-    def _baselines(self, lesion_id: int) -> list[_BaselinePoint]:
-        """Points in the baseline scans with a click of the lesion, otherwise in those whose mask has it."""
+    def _baselines(self, lesion_id: int, limit_mm: float) -> list[_BaselinePoint]:
+        """Points in the baseline scans with a click of the lesion, otherwise in those whose mask has it.
+
+        Args:
+            limit_mm: clicks up to this distance outside of their scan are moved to the border.
+        """
         clicked = []
         for scan in self.case.baseline.scans:
-            point = self._clicked_point(scan, lesion_id)
+            point = self._clicked_point(scan, lesion_id, limit_mm)
             if point is None:
                 continue
             if lesion_id not in self.labels[scan.name]:
@@ -218,7 +228,9 @@ class Locator:
         label = self.labels[scan.name].get(lesion_id)
         return label.voxels * scan.geometry.voxel_volume_ml if label else 0.0
 
-    def _clicked_point(self, scan: Scan, lesion_id: int) -> PromptPoint | None:
+    def _clicked_point(
+        self, scan: Scan, lesion_id: int, limit_mm: float = CLIP_LIMIT_MM
+    ) -> PromptPoint | None:
         """The lesion's click, moved into the scan if it lies just outside; None without a usable one."""
         click = scan.click_of(lesion_id)
         if click is None:
@@ -227,7 +239,7 @@ class Locator:
         if outside_mm <= 0:
             return PromptPoint(click.point_zyx, PointSource.GIVEN)
         text = f"lesion {lesion_id}: its click lies {outside_mm:.1f} mm outside of {scan.name}"
-        if outside_mm <= CLIP_LIMIT_MM:
+        if outside_mm <= limit_mm:
             self._warn(f"{text}; it is moved to the border")
             return PromptPoint(scan.geometry.clip(click.point_zyx), PointSource.CLIPPED)
         self._warn(f"{text}; it is not used")

@@ -135,6 +135,31 @@ def test_a_baseline_click_outside_falls_back_to_the_mask() -> None:
     assert located.prompts[0].baseline_point.point_zyx == (5, 6, 7)
 
 
+@pytest.mark.parametrize(("x", "is_moved"), [(44.4, True), (49.4, True), (49.6, False)])
+def test_a_baseline_click_just_outside_without_a_mask_needs_no_registration(x: float, is_moved: bool) -> None:
+    method = Shift((2.0, 0.0, 4.0))  # the outer side of the last voxel lies at 39.5
+    located = _locate(_scan(BASELINE, {7: (5, 6, x)}), _scan(FOLLOWUP, {7: (5, 6, 7)}), method=method)
+    (prompt,) = located.prompts
+    assert method.calls == (0 if is_moved else 1) and not prompt.has_mask
+    assert prompt.followup_point.point_zyx == pytest.approx((5, 6, 7))
+    point = prompt.baseline_point
+    expected = (
+        (False, PointSource.CLIPPED, (5, 6, 39)) if is_moved else (True, PointSource.PROPAGATED, (3, 6, 5))
+    )
+    assert (prompt.is_new, point.source, point.point_zyx) == expected
+    assert any("it is moved to the border" in text for text in located.warnings) == is_moved
+
+
+@pytest.mark.parametrize("x", [44.4, 44.6, 49.4, 99.0])
+def test_a_mask_settles_a_baseline_click_outside_without_registration(x: float) -> None:
+    method = Shift()
+    mask = _mask(L7=(5, 6, 37))
+    located = _locate(_scan(BASELINE, {7: (5, 6, x)}, mask), _scan(FOLLOWUP, {7: (5, 6, 7)}), method=method)
+    assert method.calls == 0 and located.prompts[0].has_mask and not located.prompts[0].is_new
+    source = PointSource.CLIPPED if x < 44.5 else PointSource.MASK
+    assert located.prompts[0].baseline_point.source is source
+
+
 def test_a_mask_label_without_a_click_is_a_lesion() -> None:
     located = _locate(
         _scan(BASELINE, mask=_mask(L7=(5, 6, 7))), _scan(FOLLOWUP), method=Shift((0.0, 3.0, 0.0))

@@ -1,10 +1,12 @@
 """Benchmark of boosting for propagated points that lie beside their lesion.
 
-    python -m test.benchmark.boosting [--pairs 4] [--seed 0] [--offsets 0,2,4,6,8,10] [--weights DIR]
-        [--folds 0,1,2,3,4] [--segmenters network,click] [--device cpu]
+    python -m test.benchmark.boosting [--pairs 4] [--seed 0] [--offsets 0,2,4,8,14,25] [--weights DIR]
+        [--folds 0,1,2,3,4] [--segmenters network,click] [--methods none,reprompt] [--device cpu]
 
 Pairs of scans with lesions that moved, grew, shrank and vanished (`lesion_pairs`); the point of each lesion
-is moved off its centre by each offset, in a direction drawn once per lesion. Prints a Markdown table per
+is moved off its centre by each offset, in a direction drawn once per lesion, and a registration that is off
+by as much leads back to the baseline. ``click`` is a classical segmenter that sees one scan and one point;
+``single`` are LesionLocator's networks in ``--single DIR``. Prints a Markdown table per
 segmenter: mean Dice of the remaining lesions by offset, the share of them that is found (Dice of at least
 0.2), the mean volume segmented for vanished lesions, and the number of segmenter calls per lesion; with and
 without the component rule.
@@ -28,9 +30,10 @@ from model.cli.arguments import device_name, fold_list
 from model.inference.boost_options import Boosting, BoostOptions
 from model.inference.boosting import BoostedSegmenter
 from model.inference.components import result_at_point
-from model.inference.load import load_model
+from model.inference.load import load_model, load_single_time_point
 from model.inference.options import DEFAULT_FOLDS, ModelOptions
 from model.inference.segmenter import LesionSegmenter, Segmenter
+from model.inference.single_timepoint import SingleTimePointSegmenter
 
 from .click_segmenter import CachingSegmenter, ClickSegmenter
 from .lesion_pairs import Change, LesionPair, PlacedLesion, lesion_pairs
@@ -84,10 +87,14 @@ def _common(box: Box, truth: np.ndarray, result: LesionResult) -> int:
 
 
 def measure(
-    make: Callable[[], LesionSegmenter], pairs: int, seed: int, offsets_mm: Sequence[float]
+    make: Callable[[], LesionSegmenter],
+    pairs: int,
+    seed: int,
+    offsets_mm: Sequence[float],
+    methods: Sequence[Boosting] = tuple(Boosting),
 ) -> dict[Boosting, Measured]:
-    """Measure every method with one segmenter, over all pairs and offsets."""
-    measurements = {method: Measured() for method in Boosting}
+    """Measure methods with one segmenter, over all pairs and offsets."""
+    measurements = {method: Measured() for method in methods}
     for number, pair in enumerate(lesion_pairs(pairs, seed)):
         cache = CachingSegmenter(make())
         directions = _directions(pair, np.random.default_rng([seed, number, 1]))
@@ -153,23 +160,39 @@ def _network(arguments: argparse.Namespace) -> Callable[[], LesionSegmenter]:
     return lambda: Segmenter(model.plan, model.ensemble, keep_support=True)
 
 
+def _single(arguments: argparse.Namespace) -> Callable[[], LesionSegmenter]:
+    options = ModelOptions(device=arguments.device, folds=arguments.folds)
+    models = load_single_time_point(arguments.single, options)
+    return lambda: SingleTimePointSegmenter(models, keep_support=True)
+
+
+_MAKERS: dict[str, Callable[[argparse.Namespace], Callable[[], LesionSegmenter]]] = {
+    "network": _network,
+    "single": _single,
+    "click": lambda arguments: ClickSegmenter,
+}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--offsets", default="0,2,4,6,8,10")
+    parser.add_argument("--offsets", default="0,2,4,8,14,25")
+    parser.add_argument("--methods", default=",".join(Boosting))
+    parser.add_argument("--single", type=Path, metavar="DIR", help="folder in LesionLocator's layout")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--folds", type=fold_list, default=DEFAULT_FOLDS)
     parser.add_argument("--device", type=device_name, default="cpu")
     parser.add_argument("--segmenters", default="network,click")
     arguments = parser.parse_args()
     offsets_mm = [float(part) for part in arguments.offsets.split(",")]
+    methods = [Boosting(part) for part in arguments.methods.split(",")]
     logging.basicConfig(level=logging.WARNING)
     for name in arguments.segmenters.split(","):
-        make = _network(arguments) if name == "network" else ClickSegmenter
-        measurements = measure(make, arguments.pairs, arguments.seed, offsets_mm)
+        make = _MAKERS[name](arguments)
+        measurements = measure(make, arguments.pairs, arguments.seed, offsets_mm, methods)
         for rule in RULES:
             print(f"\n{name}, {rule}\n")
             print("\n".join(boosting_table(measurements, rule, offsets_mm)), flush=True)

@@ -77,7 +77,13 @@ class LesionPair:
             baseline_point=PromptPoint(lesion.baseline_zyx, PointSource.GIVEN),
             followup=self.followup,
             followup_point=PromptPoint(self.followup.geometry.clip(followup_zyx), PointSource.PROPAGATED),
+            to_baseline=self._to_baseline,
         )
+
+    def _to_baseline(self, followup_zyx: Vector) -> Vector:
+        """The known map; prompts use the way between two points only, which a constant error leaves as it is."""
+        place_mm = np.asarray([self.followup.geometry.zyx_to_world(followup_zyx)])
+        return self.baseline.geometry.world_to_zyx(_warp().to_baseline(place_mm)[0].tolist())
 
 
 @dataclass(frozen=True)

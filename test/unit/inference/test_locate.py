@@ -146,8 +146,8 @@ def test_a_baseline_click_just_outside_without_a_mask_needs_no_registration(x: f
     expected = (
         (False, PointSource.CLIPPED, (5, 6, 39)) if is_moved else (True, PointSource.PROPAGATED, (3, 6, 5))
     )
-    assert (prompt.is_new, point.source, point.point_zyx) == expected
     assert any("it is moved to the border" in text for text in located.warnings) == is_moved
+    assert (prompt.is_new, point.source, point.point_zyx) == expected
 
 
 @pytest.mark.parametrize("x", [44.4, 44.6, 49.4, 99.0])

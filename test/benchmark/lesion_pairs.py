@@ -81,7 +81,7 @@ class LesionPair:
         )
 
     def _to_baseline(self, followup_zyx: Vector) -> Vector:
-        """The known map; prompts use the way between two points only, which a constant error leaves as it is."""
+        """The known map; only ways between two points are used, which a constant error does not change."""
         place_mm = np.asarray([self.followup.geometry.zyx_to_world(followup_zyx)])
         return self.baseline.geometry.world_to_zyx(_warp().to_baseline(place_mm)[0].tolist())
 

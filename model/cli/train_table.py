@@ -6,17 +6,18 @@ import argparse
 import math
 from pathlib import Path
 
-from ..comparison.variants import ROWS
+from ..comparison.variants import ALL_ROWS
 from ..errors import InputError
 from .arguments import add_device
 
 HELP = "train and compare the variants of [Kirchhoff2025]'s Table 1 on your own data, within a time budget"
 
-_ROW_NAMES = [row.name for row in ROWS]
+_ROW_NAMES = [row.name for row in ALL_ROWS]
 _DESCRIPTION = """\
 Trains the variants of [Kirchhoff2025]'s Table 1 one after the other, predicts the held-out patients of each
 fold, and writes table.md and table.csv. Compared are networks with and without lesion mask, baseline CT and
-pretraining; heat maps of unit peak and unit volume; propagated, given and noisy follow-up points; and, with
+pretraining, and with what needs no network;
+heat maps of unit peak and unit volume; propagated, given and noisy follow-up points; and, with
 --test, the ensemble and its single folds. The row longitudinal-pretrained has all folds, the others have
 folds 0 and 1. Run the same command again to continue where the budget ended: finished steps are never
 repeated, and missing ones show as "not run". Settings are key=value and pretrain.key=value, as in
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             test=arguments.test,
             output=arguments.output,
             budget_minutes=arguments.budget_minutes,
-            rows=tuple(row for row in ROWS if row.name in chosen),
+            rows=tuple(row for row in ALL_ROWS if row.name in chosen),
             jobs=arguments.jobs,
             overrides=(*(text for text in named if "=" in text), *arguments.overrides),
             device=arguments.device,

@@ -14,7 +14,7 @@ from ..crossval.scores import Score
 from ..evaluation.averages import Average
 from .results import PairedLine, ResultLine, Section
 from .steps import NOISE_SETTINGS
-from .variants import HEAT_MAP_ROWS
+from .variants import FLOOR_ROWS
 
 _MISSING, _NOT_RUN = "–", "not run"
 
@@ -51,12 +51,22 @@ _SCORES = (
 _FULL = ("Setting", "folds", *_SCORES)
 _TIMED = (*_FULL, "minutes trained")
 _BY_POINTS = ("Setting", "folds", "points", *_SCORES)
-_MORE = ("Setting", "folds", "recall", "precision", "NSD 2 mm", "vanished found", "failed")
+_MORE = ("Setting", "folds", "recall", "precision", "NSD 2 mm", "failed")
+_CHANGES = (
+    *("Setting", "folds", "log-slope", "its 95 % interval", "vanished, left empty", "present, drawn"),
+    *("false ml: mean", "median"),
+)
 
 _COLLAPSED = "As above, but collapsed folds count as empty predictions. Above they are left out."
 _PAIRED = (
     "Paired by lesion, averaged as above, on the folds that both have; p by Wilcoxon's signed-rank test over "
     "patients, for one comparison alone."
+)
+_FLOOR = "Difference in Dice to each floor, paired in the same way, with its 95 % interval."
+_CHANGED = (
+    "Log-slope of drawn on true change in volume, over the lesions that were drawn: 1 follows the change, 0 "
+    "ignores it. Lesions that have vanished should be left empty, present ones drawn; false ml is the volume "
+    "drawn for a vanished lesion."
 )
 _POINTS = (
     "A propagated point comes from a registration of both scans, a given one is the true one. A lesion "
@@ -71,22 +81,24 @@ _TEST = "On patients who are in no fold and no pretraining."
 
 def table_markdown(table: Table) -> str:
     """All sections that have lines."""
-    paired = [_paired_cells(line) for line in table.paired]
+    floors = {row.name for row in FLOOR_ROWS}
+    paired = [_paired_cells(line) for line in table.paired if line.other not in floors]
+    beside = _beside_floors([line for line in table.paired if line.other in floors])
     rows, collapsed, folds, points, noise, ensemble = (
         [_cells(line) for line in table.section(section)]
         for section in ("rows", "collapsed", "folds", "points", "noise", "ensemble")
     )
-    heat_maps = [_cells(line) for line in table.section("points") if line.row in HEAT_MAP_ROWS]
     parts = [*table.heading]
     for title, text, lines, columns in (
         ("Rows", "", rows, _TIMED),
         ("Rows against each other", _PAIRED, paired, (*paired[0],) if paired else ()),
+        ("Rows less the floor", _FLOOR, beside, (*beside[0],) if beside else ()),
+        ("What happened to lesions", _CHANGED, rows, _CHANGES),
         ("Rows with collapsed folds", _COLLAPSED, collapsed, _FULL),
         ("More of the same rows", "", rows, _MORE),
         ("Single folds", "", folds, _TIMED),
         ("Propagated against given points", _POINTS, points, _BY_POINTS),
         ("Noise of the follow-up point", _NOISE, noise, _BY_POINTS),
-        ("Gaussians of unit peak against unit volume", "", heat_maps, _BY_POINTS),
         ("Ensemble against single folds", _TEST, ensemble, ("Setting", "points", *_SCORES)),
     ):
         if lines:
@@ -113,14 +125,20 @@ def _cells(line: ResultLine) -> dict[str, str]:
 
     without_score = "collapsed" if line.collapsed and not line.not_run else _NOT_RUN
     pretraining = f"{line.pretraining_minutes:.0f} + " if line.pretraining_minutes else ""
-    found = None if score is None else f"{score.vanished_found} of {score.vanished}"
-    low, high = number("dice_low", 2, 100), number("dice_high", 2, 100)
+
+    def interval(name: str, scale: float = 1) -> str:
+        low, high = number(f"{name}_low", 2, scale), number(f"{name}_high", 2, scale)
+        return _MISSING if _MISSING in (low, high) else f"{low} to {high}"
+
+    def share(name: str, of: str) -> str:
+        return _MISSING if score is None else f"{getattr(score, name)} of {getattr(score, of)}"
+
     return {
         "Setting": line.title,
         "folds": folds_text(line),
         "points": line.setting,
         "Dice ↑": without_score if score is None else number("dice", 2, 100),
-        "95 % interval": _MISSING if _MISSING in (low, high) else f"{low} to {high}",
+        "95 % interval": interval("dice", 100),
         "FNvol ↓ (voxels)": number("fn_voxels"),
         "FPvol ↓ (voxels)": number("fp_voxels"),
         "FNvol ↓ (ml)": number("fn_ml", 2),
@@ -130,7 +148,12 @@ def _cells(line: ResultLine) -> dict[str, str]:
         "recall": number("recall", 2, 100),
         "precision": number("precision", 2, 100),
         "NSD 2 mm": number("nsd", 2, 100),
-        "vanished found": found or _MISSING,
+        "log-slope": number("log_slope", 2),
+        "its 95 % interval": interval("log_slope"),
+        "vanished, left empty": share("vanished_found", "vanished"),
+        "present, drawn": share("present_drawn", "present"),
+        "false ml: mean": number("false_ml", 2),
+        "median": number("false_ml_median", 2),
         "failed": number("failed"),
         "minutes trained": _MISSING if line.minutes is None else f"{pretraining}{line.minutes:.0f}",
     }
@@ -150,8 +173,7 @@ def folds_text(line: ResultLine) -> str:
 
 def _fold_range(names: Sequence[str]) -> str:
     """Folds as "0, 1", or "0-4" if three or more follow each other."""
-    numbers = [int(name) for name in names]
-    if len(numbers) > 2 and numbers == [*range(numbers[0], numbers[-1] + 1)]:
+    if len(names) > 2 and [*names] == [str(n) for n in range(int(names[0]), int(names[-1]) + 1)]:
         return f"{names[0]}-{names[-1]}"
     return ", ".join(names)
 
@@ -175,6 +197,21 @@ def _paired_cells(line: PairedLine) -> dict[str, str]:
         "p": _MISSING if line.p_patients is None else f"{line.p_patients:.3f}",
         "patients": patients,
     }
+
+
+def _beside_floors(lines: Sequence[PairedLine]) -> list[dict[str, str]]:
+    """A column for each floor; ``lines`` has all floors of a row after each other."""
+    rows = []
+    for own in zip(*[iter(lines)] * len(FLOOR_ROWS), strict=True):
+        folds = max((line.folds for line in own), key=len)
+        row = {"Setting": own[0].title, "folds": _fold_range(folds) if folds else _NOT_RUN}
+        for line in own:
+            cells = _paired_cells(line)
+            interval = "" if cells["95 % interval"] == _MISSING else f" ({cells['95 % interval']})"
+            fewer = f", folds {cells['folds']}" if line.folds and line.folds != folds else ""
+            row[f"less {line.other_title.removeprefix('Floor: ')}"] = cells["Dice"] + interval + fewer
+        rows.append(row)
+    return rows
 
 
 def table_csv(lines: Iterable[ResultLine]) -> str:

@@ -92,6 +92,10 @@ def _rules(context: ComparisonContext) -> Iterator[str]:
         "scan, then over scans. Dice in percent, with its 95 % interval over patients. Points are "
         "propagated unless stated otherwise."
     )
+    yield (
+        "The floors need no network: the baseline mask pasted at the follow-up point, or warped by the "
+        "registration, and the region grown at the point (`evaluate --floor`)."
+    )
     yield "Minutes trained: pretraining + training, summed over the folds of the line, from their logs."
 
 

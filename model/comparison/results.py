@@ -15,8 +15,8 @@ from ..evaluation.floor_scores import lesion_dice
 from ..evaluation.records import RECORDS_NAME, LesionRecord, read_records
 from .inputs import ComparisonContext, Patients
 from .ledger import Ledger
-from .steps import MAIN_SETTINGS, NOISE_SETTINGS, PROPAGATED
-from .variants import HEADLINE, PAIRED_ROWS, ROWS, Row
+from .steps import ALL_PATIENTS, MAIN_SETTINGS, NOISE_SETTINGS, PROPAGATED
+from .variants import ALL_ROWS, FLOOR_ROWS, HEADLINE, PAIRED_ROWS, ROWS, Row
 
 Section = Literal["rows", "collapsed", "folds", "points", "noise", "ensemble"]
 
@@ -71,7 +71,7 @@ class Results:
 
     def lines(self) -> Iterator[ResultLine]:
         """All lines of the table, section after section."""
-        for row, folds in self._comparable(ROWS):
+        for row, folds in self._comparable(ALL_ROWS):
             yield self._line("rows", row, PROPAGATED, folds)
         for row, folds in self._comparable(ROWS):
             line = self._line("collapsed", row, PROPAGATED, folds)
@@ -80,10 +80,10 @@ class Results:
         for row in ROWS:
             for fold in row.fold_names(self.context.fold_count):
                 yield self._line("folds", row, PROPAGATED, (fold,))
-        for row, folds in self._comparable(ROWS):
+        for row, folds in self._comparable(ALL_ROWS):
             for setting in MAIN_SETTINGS:
                 yield self._line("points", row, setting, folds)
-        for row, folds in self._comparable([row for row in ROWS if row.has_noise]):
+        for row, folds in self._comparable([row for row in ALL_ROWS if row.has_noise]):
             for setting in NOISE_SETTINGS:
                 yield self._line("noise", row, setting, folds)
         names = HEADLINE.fold_names(self.context.fold_count)
@@ -91,16 +91,19 @@ class Results:
         for setting in MAIN_SETTINGS:
             for network in (*((fold,) for fold in names), *((sound,) if len(sound) > 1 else ())):
                 yield self._line("ensemble", HEADLINE, setting, network, "test")
+            for row in FLOOR_ROWS:
+                yield self._line("ensemble", row, setting, ALL_PATIENTS, "test")
 
     def paired_lines(self) -> Iterator[PairedLine]:
-        """A line for each of `PAIRED_ROWS`.
+        """A line for each of `PAIRED_ROWS`, and one for each row less each floor.
 
         Patients differ by more than networks do: the intervals of two rows may overlap although their
         difference is clear.
         """
-        rows = {row.name: row for row in ROWS}
-        for row, other in ((rows[name], rows[other]) for name, other in PAIRED_ROWS):
-            names = row.fold_names(self.context.fold_count)
+        rows, count = {row.name: row for row in ROWS}, self.context.fold_count
+        pairs = [(rows[name], rows[other], rows[name].fold_names(count)) for name, other in PAIRED_ROWS]
+        pairs += [(row, floor, names) for row, names in self._comparable(ROWS) for floor in FLOOR_ROWS]
+        for row, other, names in pairs:
             folds = tuple(fold for fold in names if self._is_sound(row, fold) and self._is_sound(other, fold))
             paired = PairedLine(row.name, row.title, other.name, other.title, PROPAGATED.name, folds)
             yield self._compared(paired, row, other) if folds else paired
@@ -131,11 +134,11 @@ class Results:
         folds = tuple(fold for network in finished for fold in network)
         not_run = tuple(fold for fold in names if fold not in (*folds, *collapsed))
         network_title = f"Ensemble of {len(names)}" if len(names) > 1 else f"Fold {names[0]}"
-        title = network_title if patients == "test" else row.title
+        title = network_title if patients == "test" and row.floor is None else row.title
         line = ResultLine(section, row.name, title, setting.name, folds, not_run, collapsed)
         if folds:
             line = replace(line, score=score_of(self._records(row, patients, setting.name, finished)))
-        if not folds or patients == "test":
+        if not folds or patients == "test" or row.floor is not None:
             return line
         counted = [entry for entry in trainings if entry.fold in folds]
         pretraining = [entry.pretraining_minutes for entry in counted]
@@ -153,7 +156,9 @@ class Results:
         """
         records = self._held_out_records(row, line.setting, line.folds)
         for fold in line.collapsed:
-            entries = ((one, self.ledger.prediction(one, "held-out", line.setting, (fold,))) for one in ROWS)
+            entries = (
+                (one, self.ledger.prediction(one, "held-out", line.setting, (fold,))) for one in ALL_ROWS
+            )
             other = next((one for one, entry in entries if entry.state == "finished"), None)
             if other is None:
                 return replace(line, score=None)
@@ -168,8 +173,11 @@ class Results:
         )
 
     def _is_sound(self, row: Row, fold: str) -> bool:
-        entry = self.ledger.prediction(row, "held-out", PROPAGATED.name, (fold,))
-        return entry.state == "finished" and self.ledger.training(row, fold).state != "collapsed"
+        is_collapsed = self.ledger.training(row, fold).state == "collapsed"
+        return self._is_predicted(row, PROPAGATED.name, fold) and not is_collapsed
+
+    def _is_predicted(self, row: Row, setting: str, fold: str) -> bool:
+        return self.ledger.prediction(row, "held-out", setting, (fold,)).state == "finished"
 
     def _held_out_records(self, row: Row, setting: str, folds: Sequence[str]) -> list[LesionRecord]:
         return self._records(row, "held-out", setting, [(fold,) for fold in folds])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..case.text_files import read_json
 from ..crossval.point_setting import PointSetting
-from ..crossval.prediction_store import new_manifest, read_prediction_manifest
+from ..crossval.prediction_store import read_prediction_manifest
 from ..crossval.scores import Score, score_of, score_predictions
 from ..errors import InputError
 from ..evaluation.records import RECORDS_NAME, LesionRecord, read_records
@@ -21,7 +21,7 @@ from ..training.stages import SHARED
 from .inputs import ComparisonContext
 from .ledger import Ledger, PredictionEntry, State, TrainingEntry
 from .steps import PredictStep, Step, all_steps, without_collapsed
-from .variants import ROWS, Row
+from .variants import ALL_ROWS, ROWS, Row
 
 
 def refreshed(
@@ -39,7 +39,7 @@ def refreshed(
     names = ((row, fold) for row in ROWS for fold in row.fold_names(context.fold_count))
     trainings = tuple(training_entry(context, row, fold) for row, fold in names)
     trained = ledger.model_copy(update={"trainings": trainings})
-    steps = all_steps(ROWS, context.fold_count, has_test=True) if step is None else (step,)
+    steps = all_steps(ALL_ROWS, context.fold_count, has_test=True) if step is None else (step,)
     chosen = (without_collapsed(one, trained) for one in steps)
     new = {
         entry.key: entry
@@ -153,10 +153,10 @@ def _read_predictions(
     Only predictions by the present weights, for the present points and files, count. Without a test set,
     predictions for test patients count as complete if they were scored.
     """
-    model, folder = context.folder.model(step.row), step.output(context, setting)
+    folder, finals = step.output(context, setting), [context.folder.final(step.row, f) for f in step.folds]
     stored, pairs = read_prediction_manifest(folder), step.pairs(context)
-    is_trained = all(context.folder.final(step.row, fold).is_file() for fold in step.folds)
-    if stored is None or not is_trained or not stored.matches(new_manifest(setting, model, step.folds)):
+    is_trained = step.row.floor is not None or all(final.is_file() for final in finals)
+    if stored is None or not is_trained or not stored.matches(step.manifest(context, setting)):
         return "not run", None, ()
     records = _scored_records(folder)
     if not (records if pairs is None else all(stored.is_predicted(pair, folder) for pair in pairs)):

@@ -25,7 +25,7 @@ from .report_header import report_header
 from .results import Results
 from .run_folders import refreshed
 from .steps import RunStep, Step, TrainStep, all_steps, run_step, steps_left
-from .variants import ROWS, Row
+from .variants import ALL_ROWS, Row
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class TableJob:
     test: Path | None
     output: Path
     budget_minutes: float
-    rows: tuple[Row, ...] = ROWS
+    rows: tuple[Row, ...] = ALL_ROWS
     jobs: int = 1
     overrides: tuple[str, ...] = ()
     device: str = "auto"
@@ -134,7 +134,7 @@ class TableRun:
         """Write ledger and table from what the run folders hold."""
         self.ledger = refreshed(self._context, self.ledger)
         self._save()
-        left = len(self.steps_left(ROWS))  # also of rows that this call does not work on
+        left = len(self.steps_left(ALL_ROWS))  # also of rows that this call does not work on
         results = Results(self._context, self.ledger)
         header = report_header(self._context, self._job.overrides, self.ledger, left)
         table = Table(tuple(results.lines()), header, tuple(results.paired_lines()))
@@ -159,7 +159,9 @@ class TableRun:
 
     def _can_begin(self, step: Step, running: Iterable[Step]) -> bool:
         if not isinstance(step, TrainStep):
-            return all(self.ledger.training(step.row, fold).state == "finished" for fold in step.folds)
+            return step.row.floor is not None or all(
+                self.ledger.training(step.row, fold).state == "finished" for fold in step.folds
+            )
         if not (step.row.is_pretrained and self._context.shares_pretraining):
             return True
         # Only one fold trains the shared pretraining; the others wait for it.

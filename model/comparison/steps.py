@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..crossval.pairs import EvaluationPair
 from ..crossval.point_setting import PointSetting
-from ..crossval.predict import predict_pairs
+from ..crossval.predict import draw_pairs, predict_pairs
+from ..crossval.prediction_store import PredictionManifest, floor_manifest, new_manifest
 from ..training.health import CollapsedFoldError
 from ..training.job import BudgetSpentError
 from ..training.prepared_data import PreparedData, open_prepared
@@ -25,6 +26,7 @@ from .variants import HEADLINE, Row
 PROPAGATED = PointSetting("propagated")
 MAIN_SETTINGS = (PROPAGATED, PointSetting("given"))
 # The point shifts along each axis by a whole number of voxels of the network's grid, up to so many.
+ALL_PATIENTS = ("all",)  # in place of a fold: a floor draws all test patients alike
 NOISE_SETTINGS = tuple(PointSetting("propagated", noise) for noise in (0, 2, 4, 6, 8))
 
 
@@ -41,7 +43,7 @@ class TrainStep:
 
 @dataclass(frozen=True, slots=True)
 class PredictStep:
-    """Predict with a fold, or an ensemble of several, at some point settings."""
+    """Predict with a fold, or an ensemble of several, at some point settings, or draw a floor."""
 
     row: Row
     folds: tuple[str, ...]
@@ -64,6 +66,12 @@ class PredictStep:
         """The folder of the predictions at one of the point settings."""
         return context.folder.predictions(self.row, self.patients, setting.name, self.folds)
 
+    def manifest(self, context: ComparisonContext, setting: PointSetting) -> PredictionManifest:
+        """The manifest that up-to-date predictions at a point setting have; WeightsError without weights."""
+        if self.row.floor is not None:
+            return floor_manifest(setting, self.row.floor)
+        return new_manifest(setting, context.folder.model(self.row), self.folds)
+
     def entries(self, ledger: Ledger) -> list[PredictionEntry]:
         """The ledger's entries, one for each point setting."""
         return [ledger.prediction(self.row, self.patients, one.name, self.folds) for one in self.settings]
@@ -77,10 +85,12 @@ def all_steps(rows: Sequence[Row], fold_count: int, has_test: bool) -> tuple[Ste
     steps: list[Step] = []
     for row in rows:
         folds = row.fold_names(fold_count)
-        steps += [TrainStep(row, fold) for fold in folds]
+        steps += [TrainStep(row, fold) for fold in folds if row.floor is None]
         steps += [PredictStep(row, (fold,), "held-out", MAIN_SETTINGS) for fold in folds]
     for row in rows:
         folds = row.fold_names(fold_count)
+        if row.floor is not None and has_test:
+            steps.append(PredictStep(row, ALL_PATIENTS, "test", MAIN_SETTINGS))
         if row is HEADLINE and has_test:
             groups = [*((fold,) for fold in folds), *((folds,) if len(folds) > 1 else ())]
             steps += [PredictStep(row, group, "test", MAIN_SETTINGS) for group in groups]
@@ -158,6 +168,9 @@ def _predict(step: PredictStep, context: ComparisonContext, until: float) -> Non
     pairs, model = step.pairs(context), context.folder.model(step.row)
     assert pairs is not None, "there are steps for test patients only if there is a test set"
     outputs = [(setting, step.output(context, setting)) for setting in step.settings]
+    if step.row.floor is not None:
+        draw_pairs(pairs, step.row.floor, outputs, context.plan, until)
+        return
     predict_pairs(pairs, model, step.folds, outputs, context.device, until)
 
 

@@ -1,4 +1,4 @@
-"""The compared variants, one per row of the table, and the training settings of each."""
+"""The rows of the table: the compared variants with the settings of their training, and the floors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import InputError
+from ..floor.floors import ALL_FLOORS, Floor
 from ..training.config import PRESETS, SETTINGS_OF_BOTH_STAGES, TrainingConfig, with_overrides
 
 FEW_FOLDS = 2  # rows other than the headline have folds 0 and 1
@@ -13,10 +14,11 @@ FEW_FOLDS = 2  # rows other than the headline have folds 0 and 1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A variant that is trained and evaluated.
+    """A variant that is trained and evaluated, or a floor.
 
     ``title`` follows [Kirchhoff2025]'s Table 1. ``settings`` (key=value) set the row apart, in both stages.
-    ``has_noise``: the row is also evaluated at noisy follow-up points.
+    ``has_noise``: the row is also evaluated at noisy follow-up points. ``floor``: lesions are drawn so,
+    without a network.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Row:
     is_pretrained: bool = False
     has_all_folds: bool = False
     has_noise: bool = False
+    floor: Floor | None = None
 
     def fold_names(self, count: int) -> tuple[str, ...]:
         """The folds of this row if the data set has ``count`` of them."""
@@ -44,6 +47,18 @@ ROWS: tuple[Row, ...] = (
     Row("point-pretrained", "Pretrained Cross Sectional + Point", _POINT, True),
 )
 HEADLINE = ROWS[0]
+# Every table begins with what needs no network. A registration does not depend on the noise of points.
+FLOOR_ROWS = tuple(
+    Row(
+        f"floor-{floor}",
+        f"Floor: {floor.in_words}",
+        has_all_folds=True,
+        has_noise=floor is not Floor.WARPED,
+        floor=floor,
+    )
+    for floor in ALL_FLOORS
+)
+ALL_ROWS = (*FLOOR_ROWS, *ROWS)
 # Rows that are compared lesion by lesion; the two of a pair differ in one respect.
 PAIRED_ROWS = (
     ("longitudinal-pretrained", "longitudinal"),
@@ -55,7 +70,6 @@ PAIRED_ROWS = (
     ("mask-and-point-pretrained", "point-pretrained"),
     ("longitudinal", "longitudinal-unit-volume"),
 )
-HEAT_MAP_ROWS = ("longitudinal", "longitudinal-unit-volume")
 
 PRESET = "two-cores"  # for data of `train prepare --preset tiny --spacing 3 2 2 --patch 24 48 48`
 # In so few steps, a Dice of the whole batch, and drawing patients with one large tumour as often as those

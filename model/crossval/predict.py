@@ -1,4 +1,4 @@
-"""Predict pairs of scans with a model folder: a labelmap for each pair, as `segment` writes it, and records.
+"""Predict pairs of scans, or draw them by a floor: a labelmap for each, as `segment` writes it, and records.
 
 Predictions are cached: a pair is predicted again only if its files, lesions, points or the network change.
 """
@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..case.images import write_image
 from ..errors import InputError
 from ..evaluation.measure_scan import Labelmap
 from ..evaluation.records import RECORDS_NAME, write_records
-from ..inference.load import LoadedModel, load_model
+from ..floor.floor_segmenter import FloorSegmenter
+from ..floor.floors import Floor
+from ..inference.lazy_backend import LazyBackend
+from ..inference.load import load_model
 from ..inference.options import ModelOptions
-from ..inference.robust import RobustSegmenter, case_segmenter
+from ..inference.robust import case_segmenter
+from ..inference.segmenter import LesionSegmenter
+from ..network.plan import Plan
+from ..propagation.pair_registrations import RegistrationCache
 from ..training.job import BudgetSpentError
 from .loaded_scans import LoadedScan, ScanReader, check_files
 from .measure_pair import measure_pair, reference_of
@@ -28,6 +34,7 @@ from .prediction_store import (
     CachedPrediction,
     PredictionManifest,
     cache_entry,
+    floor_manifest,
     fold_numbers,
     labelmap_path,
     new_manifest,
@@ -68,27 +75,78 @@ def predict_pairs(
         OutputError: a prediction cannot be written.
         MemoryExhaustedError: out of memory after every smaller way of computing.
     """
-    if len({path.resolve() for _, path in outputs}) < len(outputs):
-        raise InputError(f"{outputs[0][1]}: is the folder of two point settings; expected one for each")
     caches = [_PredictionFolder(one, folder, new_manifest(one, weights, folds)) for one, folder in outputs]
-    open_pairs = [pair for pair in pairs if any(not cache.has(pair) for cache in caches)]
-    if not open_pairs:
+    if not (open_pairs := _open_pairs(pairs, caches)):
         return
-    check_files(open_pairs)
     model = load_model(weights, ModelOptions(device=device, folds=fold_numbers(folds)))
-    segmenter, reader = case_segmenter(model, CASE_OPTIONS), ScanReader()
+    segmenter = case_segmenter(model, CASE_OPTIONS)
+    _predict_open(open_pairs, caches, model.plan, lambda: segmenter, until)
+
+
+def draw_pairs(
+    pairs: Sequence[EvaluationPair],
+    floor: Floor,
+    outputs: Sequence[tuple[PointSetting, Path]],
+    plan: Plan,
+    until: float | None = None,
+    backend: str | None = None,
+) -> None:
+    """Draw pairs of scans by a floor, as `predict_pairs` predicts them; scans are registered once.
+
+    Args:
+        pairs: the pairs to draw.
+        floor: how lesions are drawn.
+        outputs: each setting with the folder of its labelmaps.
+        plan: of the networks, whose voxels the noise of a setting is counted in.
+        until: time of `time.monotonic` after which no further pair begins; None: no limit.
+        backend: registration of the warped floor; None takes the default.
+
+    Raises:
+        BudgetSpentError: the time is over; the same call resumes from there.
+        InputError: original files are missing or unreadable, or two settings share a folder.
+        OutputError: a labelmap cannot be written.
+    """
+    caches = [_PredictionFolder(one, folder, floor_manifest(one, floor)) for one, folder in outputs]
+
+    def segmenter() -> FloorSegmenter:
+        return FloorSegmenter(floor, RegistrationCache(LazyBackend(backend)))
+
+    _predict_open(_open_pairs(pairs, caches), caches, plan, segmenter, until)
+
+
+def _open_pairs(pairs: Sequence[EvaluationPair], caches: Sequence[_PredictionFolder]) -> list[EvaluationPair]:
+    """The pairs that a folder lacks; their files exist."""
+    folders = [cache.folder for cache in caches]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError(f"{folders[0]}: is the folder of two point settings; expected one for each")
+    open_pairs = [pair for pair in pairs if any(not cache.has(pair) for cache in caches)]
+    if open_pairs:
+        check_files(open_pairs)
+    return open_pairs
+
+
+def _predict_open(
+    open_pairs: Sequence[EvaluationPair],
+    caches: Sequence[_PredictionFolder],
+    plan: Plan,
+    segmenter_of_pair: Callable[[], LesionSegmenter],
+    until: float | None,
+) -> None:
+    reader = ScanReader()
     for number, pair in enumerate(open_pairs, 1):
         if until is not None and time.monotonic() >= until:
             raise BudgetSpentError(
-                f"{weights}: no time is left to predict {pair.name}; expected another call, which resumes"
+                f"{caches[0].folder}: no time is left to predict {pair.name}; expected another call, which "
+                "resumes"
             )
+        segmenter = segmenter_of_pair()
         started = time.perf_counter()
         entry = cache_entry(pair)
         baseline, followup = reader.read(pair)
         reference = reference_of(pair, followup)
         for cache in caches:
             if not cache.has(pair):
-                cache.add(pair, entry, baseline, followup, reference, model, segmenter)
+                cache.add(pair, entry, baseline, followup, reference, plan, segmenter)
         seconds = time.perf_counter() - started
         log.info(
             "%s: %d lesions, %.1f s (%d/%d)", pair.name, len(pair.lesions), seconds, number, len(open_pairs)
@@ -99,7 +157,7 @@ class _PredictionFolder:
     """The folder with the predictions at one setting."""
 
     def __init__(self, setting: PointSetting, folder: Path, manifest: PredictionManifest) -> None:
-        self._setting, self._folder = setting, folder
+        self._setting, self.folder = setting, folder
         saved = read_prediction_manifest(folder)
         if saved is not None and saved.matches(manifest):
             self._manifest = saved
@@ -114,7 +172,7 @@ class _PredictionFolder:
         self._write_manifest()
 
     def has(self, pair: EvaluationPair) -> bool:
-        return self._manifest.is_complete(pair, self._folder)
+        return self._manifest.is_complete(pair, self.folder)
 
     def add(
         self,
@@ -123,11 +181,11 @@ class _PredictionFolder:
         baseline: LoadedScan,
         followup: LoadedScan,
         reference: Labelmap,
-        model: LoadedModel,
-        segmenter: RobustSegmenter,
+        plan: Plan,
+        segmenter: LesionSegmenter,
     ) -> None:
         """Predict one pair; the manifest is written last."""
-        predicted = predict_pair(pair, baseline, followup, self._setting, model.plan, segmenter)
+        predicted = predict_pair(pair, baseline, followup, self._setting, plan, segmenter)
         for lesion_id, reason in predicted.failed.items():
             log.warning(
                 "warning: %s: lesion %d has NO PREDICTION and gets the worst score: %s",
@@ -135,15 +193,15 @@ class _PredictionFolder:
                 lesion_id,
                 reason,
             )
-        path, grid = labelmap_path(self._folder, pair), followup.scan.file_geometry
+        path, grid = labelmap_path(self.folder, pair), followup.scan.file_geometry
         write_image(path, predicted.labels, grid, verify=False)
         prediction = Labelmap(path, predicted.labels, grid)
         records = measure_pair(pair, baseline, reference, prediction, frozenset(predicted.failed))
-        write_records(records_path(self._folder, pair), records)
+        write_records(records_path(self.folder, pair), records)
         self._manifest = self._manifest.with_prediction(pair, entry, predicted.failed)
         self._write_manifest()
 
     def _write_manifest(self) -> None:
         """Write the manifest, and remove the score of the earlier predictions."""
-        (self._folder / RECORDS_NAME).unlink(missing_ok=True)
-        write_prediction_manifest(self._folder, self._manifest)
+        (self.folder / RECORDS_NAME).unlink(missing_ok=True)
+        write_prediction_manifest(self.folder, self._manifest)

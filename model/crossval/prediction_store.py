@@ -20,6 +20,7 @@ from ..case.lesion_json import write_json
 from ..case.text_files import read_json
 from ..data.provenance import FileMark, digest, file_digest, mark_of
 from ..errors import InputError
+from ..floor.floors import FLOOR_VERSION, Floor
 from ..network.weights import find_weights, inspect_weights
 from .pairs import EvaluationPair
 from .point_setting import Points, PointSetting
@@ -58,7 +59,7 @@ class PredictionManifest(BaseModel):
         noise_voxels: noise added to them, see `PointSetting`.
         seed: of the noise.
         folds: names of the network's folds.
-        weights: file -> SHA-256.
+        weights: file -> SHA-256; of a floor its version.
         boosting: boosting method of propagated points; None in files of earlier versions, which predicted
             without it.
         predictions: the predicted pairs by name; "answered" in the file.
@@ -145,6 +146,18 @@ def new_manifest(setting: PointSetting, weights: Path, folds: Sequence[str | int
         folds=tuple(map(str, folds)),
         weights=files.hashes(file_digest),
         boosting=CASE_OPTIONS.boost,
+    )
+
+
+def floor_manifest(setting: PointSetting, floor: Floor) -> PredictionManifest:
+    """Return the manifest of a floor at a point setting, without any pair yet."""
+    return PredictionManifest(
+        version=_VERSION,
+        points=setting.points,
+        noise_voxels=setting.noise_voxels,
+        seed=setting.seed,
+        folds=(),
+        weights={floor.value: FLOOR_VERSION},
     )
 
 

@@ -11,6 +11,7 @@ from ..case.atomic_files import write_text
 from ..case.lesion_json import write_json
 from ..errors import InputError
 from ..evaluation.averages import Average
+from ..evaluation.change_scores import VanishedCounts
 from ..evaluation.definitions import DEFINITIONS
 from ..evaluation.measure_scan import read_labelmap
 from ..evaluation.metrics import Metric
@@ -51,6 +52,13 @@ class Score:
         patients: number of patients.
         failed: lesions without a prediction; they get the worst score in all metrics but FPvol, from which
             they are left out.
+        present: lesions that are in the follow-up.
+        present_drawn: those of them with a prediction.
+        log_slope: slope of drawn on true change in volume, see `ChangeSlope`.
+        log_slope_low: lower end of its 95 % interval over patients.
+        log_slope_high: upper end of that interval.
+        false_ml: mean volume (ml) predicted for a vanished lesion.
+        false_ml_median: the median of these volumes.
     """
 
     dice: float | None
@@ -69,6 +77,13 @@ class Score:
     scans: int
     patients: int
     failed: int
+    present: int = 0
+    present_drawn: int = 0
+    log_slope: float | None = None
+    log_slope_low: float | None = None
+    log_slope_high: float | None = None
+    false_ml: float | None = None
+    false_ml_median: float | None = None
 
 
 def score_predictions(pairs: Sequence[EvaluationPair], output: Path) -> Score:
@@ -171,7 +186,7 @@ def score_of(records: Sequence[LesionRecord]) -> Score:
         raise InputError("no lesion was prompted; expected one or more to score")
     step = score_records(lesions, DEFINITION).last(Scope.LESION)
     means: dict[Metric, Average] = {entry.metric: entry.average for entry in step.metrics}
-    vanished = [record for record in lesions if not record.reference_voxels]
+    counts, change = step.vanished or VanishedCounts(0, 0, 0, 0), step.change
     return Score(
         dice=means[Metric.DICE].mean,
         dice_low=means[Metric.DICE].low,
@@ -184,9 +199,16 @@ def score_of(records: Sequence[LesionRecord]) -> Score:
         fn_ml=means[Metric.FN_ML].mean,
         fp_ml=means[Metric.FP_ML].mean,
         lesions=len(lesions),
-        vanished=len(vanished),
-        vanished_found=sum(not r.prediction_voxels and not r.is_missing for r in vanished),
+        vanished=counts.found + counts.missed,
+        vanished_found=counts.found,
         scans=len({(record.patient, record.scan) for record in lesions}),
         patients=len({record.patient for record in lesions}),
         failed=sum(record.is_missing for record in lesions),
+        present=counts.kept + counts.lost,
+        present_drawn=counts.kept,
+        log_slope=None if change is None else change.slope,
+        log_slope_low=None if change is None else change.low,
+        log_slope_high=None if change is None else change.high,
+        false_ml=counts.false_ml_mean,
+        false_ml_median=counts.false_ml_median,
     )

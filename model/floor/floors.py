@@ -19,6 +19,9 @@ class Floor(StrEnum):
 
 
 ALL_FLOORS = tuple(Floor)
+FLOOR_VERSION = "1"
+"""Counts changes of how lesions are drawn; those drawn by another version are drawn again."""
+
 _TITLES = {
     Floor.PASTED: "baseline mask pasted at the point",
     Floor.WARPED: "baseline mask warped by registration",

@@ -15,7 +15,6 @@ from model.crossval.pairs import EvaluationPair
 from model.crossval.prediction_store import (
     cache_entry,
     labelmap_path,
-    new_manifest,
     records_path,
     write_prediction_manifest,
 )
@@ -124,7 +123,7 @@ def write_predictions(
     assert pairs is not None
     for setting in step.settings:
         folder = step.output(context, setting)
-        manifest = new_manifest(setting, context.folder.model(step.row), step.folds)
+        manifest = step.manifest(context, setting)
         for one in pairs:
             write_records(records_path(folder, one), [record(one.patient_id, common=common)])
             labelmap_path(folder, one).touch()

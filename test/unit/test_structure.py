@@ -36,7 +36,7 @@ ALLOWED = {
     "crossval": {
         *("errors", "case", "network", "propagation", "inference", "floor", "evaluation", "data", "training")
     },
-    "comparison": {"errors", "case", "network", "evaluation", "data", "training", "crossval"},
+    "comparison": {"errors", "case", "network", "floor", "evaluation", "data", "training", "crossval"},
     "api_results": {"errors", "case", "propagation", "inference", "tracking"},
     "api": {"api_results", "errors", "case", "prompts", "propagation", "inference", "tracking", "evaluation"},
 }

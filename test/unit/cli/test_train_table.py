@@ -12,7 +12,7 @@ from model.cli import train_table
 from model.comparison import run_table as run_module
 from model.comparison.report import Table
 from model.comparison.run_table import TableJob
-from model.comparison.variants import ROWS
+from model.comparison.variants import ALL_ROWS
 from model.errors import InputError
 from test.helpers.paths import CHECKOUT
 
@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--budget-minutes", "-1", "--budget-minutes: is -1.0; expected a number from 0 on"),
         ("--budget-minutes", "nan", "--budget-minutes: is nan; expected"),
         ("--jobs", "0", "--jobs: is 0; expected a whole number from 1 on"),
-        ("--rows", "points", "--rows: points is unknown; expected some of longitudinal-pretrained, longi"),
+        ("--rows", "points", "--rows: points is unknown; expected some of floor-pasted, floor-warped, fl"),
     ],
 )
 def test_options_that_make_no_sense(option: str, value: str, message: str) -> None:
@@ -60,7 +60,7 @@ def test_settings_may_follow_the_names_of_rows(monkeypatch: pytest.MonkeyPatch) 
     assert train_table.run(parser.parse_args([*CALL, "epochs=3"])) == 0
     assert [({row.name for row in job.rows}, job.overrides) for job in jobs] == [
         ({"point", "longitudinal"}, ("epochs=3",)),
-        ({row.name for row in ROWS}, ("epochs=3",)),
+        ({row.name for row in ALL_ROWS}, ("epochs=3",)),
     ]
 
 

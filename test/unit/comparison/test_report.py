@@ -21,7 +21,7 @@ from model.comparison.report import (
 )
 from model.comparison.results import ResultLine, Results
 from model.comparison.run_folders import refreshed
-from model.comparison.variants import HEADLINE, PAIRED_ROWS, ROWS
+from model.comparison.variants import ALL_ROWS, HEADLINE, PAIRED_ROWS, ROWS
 from model.crossval.scores import Score
 
 from ...helpers.comparison_stand_ins import context_of, held_out_step, write_fold, write_predictions
@@ -151,13 +151,29 @@ def test_paired_rows_have_a_table_and_a_csv(tmp_path: Path) -> None:
         "–",
         "1, 0",
     ]
-    assert text.count("not run") == len(PAIRED_ROWS) - 1
-    lines = list(csv.DictReader(io.StringIO((tmp_path / "paired.csv").read_text())))
+    assert text.split("## Rows less")[0].count("not run") == len(PAIRED_ROWS) - 1
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "paired.csv").read_text())))[: len(PAIRED_ROWS)]
     assert (tmp_path / "paired.csv").read_text() == paired_csv(table.paired)
     assert [(line["row"], line["other"]) for line in lines] == list(PAIRED_ROWS)
     (known,) = (line for line in lines if line["dice_mean"])
     assert float(known["dice_mean"]) == pytest.approx(1 / 3) and known["folds"] == "0"
     assert list(lines[0])[4:10] == ["question", "folds", "better", "worse", "p_patients", "dice_mean"]
+
+
+def test_rows_are_shown_beside_each_floor(tmp_path: Path) -> None:
+    """The network finds 100 of 100 voxels, the pasted mask 50 (Dice 2/3), the grown region 25 (0.4)."""
+    context, rows = context_of(tmp_path), {row.name: row for row in ALL_ROWS}
+    write_fold(context, rows["longitudinal"], "0")
+    for name, common in (("longitudinal", 100), ("floor-pasted", 50), ("floor-grown", 25)):
+        write_predictions(context, held_out_step(rows[name], "propagated", "0"), common)
+    results = Results(context, refreshed(context, Ledger()))
+    text = table_markdown(Table(tuple(results.lines()), (), tuple(results.paired_lines())))
+    less = text.split("## Rows less the floor")[1]
+    assert _cells(less, "Longitudinal + Mask + Point")[2:] == ["+33.33", "–", "+60.00"]
+    changes = text.split("## What happened to lesions")[1]
+    assert _cells(changes, "Floor: baseline mask pasted at the point")[4:6] == ["0 of 0", "1 of 1"]
+    floor = _cells(text, "Floor: region growing at the point")
+    assert floor[1] == "0 (1, 2 not run)" and floor[2] == "40.00" and floor[-1] == "–"
 
 
 def test_the_csv_keeps_its_columns() -> None:

@@ -18,7 +18,7 @@ from model.comparison.report_header import training_line
 from model.comparison.run_folders import refreshed
 from model.comparison.run_table import TableJob, TableRun, run_table, step_executor, threads_per_process
 from model.comparison.steps import Step, TrainStep
-from model.comparison.variants import HEADLINE, ROWS, Row
+from model.comparison.variants import ALL_ROWS, HEADLINE, ROWS, Row
 from model.errors import InputError
 
 from ...helpers.comparison_stand_ins import OVERRIDES, Clock, StepRunner, context_of, write_stage
@@ -34,7 +34,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
     caplog.set_level(logging.INFO, module.log.name)
 
     def make(
-        runner: StepRunner, minutes: float = 1e6, rows: tuple[Row, ...] = ROWS, jobs: int = 1
+        runner: StepRunner, minutes: float = 1e6, rows: tuple[Row, ...] = ALL_ROWS, jobs: int = 1
     ) -> TableJob:
         monkeypatch.setattr(module, "open_context", lambda *_: runner.context)
         data, clock = tmp_path / "data", runner.clock
@@ -261,18 +261,18 @@ def test_calls_go_on_until_the_table_is_complete(
 ) -> None:
     context, clock = context_of(tmp_path), Clock()
     first = StepRunner(context, clock)
-    table = run_table(job(first, 65))
-    assert len(first.done) == 7
-    assert caplog.messages[-1].endswith("the same command continues") and len(caplog.messages) == 8
-    assert [line.score is None for line in table.section("rows")] == [False, False] + [True] * 6
+    table = run_table(job(first, 155))
+    assert len(first.done) == 9 + 7  # the floors of three folds come first
+    assert caplog.messages[-1].endswith("the same command continues") and len(caplog.messages) == 17
+    assert [line.score is None for line in table.section("rows")] == [False] * (6 + 2) + [True] * 6
     text = (tmp_path / "table.md").read_text()
-    assert "70 minutes by the clock, in 1 call:" in text and "not run" in text
+    assert "160 minutes by the clock, in 1 call:" in text and "not run" in text
     second = StepRunner(context, clock)
     table = run_table(job(second))
     assert caplog.messages[-1] == "all steps are done" and not set(first.done) & set(second.done)
     assert all(line.score is not None for line in table.lines)
     assert "not run" not in (tmp_path / "table.md").read_text().split("## Rows")[1]
-    assert [call.budget_minutes for call in read_ledger(tmp_path / "ledger.json").calls] == [65, 1e6]
+    assert [call.budget_minutes for call in read_ledger(tmp_path / "ledger.json").calls] == [155, 1e6]
     third = StepRunner(context, clock)
     assert run_table(job(third, 0)).lines == table.lines and not third.done
 
@@ -281,7 +281,7 @@ def test_rows_can_be_chosen_and_all_are_shown(tmp_path: Path, job: MakeJob) -> N
     runner = StepRunner(context_of(tmp_path))
     table = run_table(job(runner, rows=POINT))
     assert runner.done and all(step.startswith("point: ") for step in runner.done)
-    assert {line.row for line in table.section("rows")} == {row.name for row in ROWS}
+    assert {line.row for line in table.section("rows")} == {row.name for row in ALL_ROWS}
     assert "everything was run" not in (tmp_path / "table.md").read_text()
 
 
@@ -307,7 +307,8 @@ def test_a_collapsed_fold_is_in_the_table(tmp_path: Path, job: MakeJob) -> None:
     text = (tmp_path / "table.md").read_text()
     assert f"**{HEADLINE.name}: fold 2 has collapsed** after 5 of 6 epochs: all background." in text
     assert "0, 1 (2 collapsed)" in text
-    assert table.section("collapsed")[0].score is None  # no other row has fold 2
+    score = table.section("collapsed")[0].score
+    assert score is not None and score.patients == 3  # no other network has fold 2, but the floors have
     assert all(line.score is not None for line in table.section("rows"))
 
 

@@ -71,9 +71,9 @@ def _add_registration(group: argparse._ArgumentGroup) -> None:
     add(
         "--backend",
         metavar="NAME",
-        help="rigid, affine, deformable, bspline, unigradicon[:WEIGHTS], identity, transform:FILE|DIR, "
-        "landmarks:FILE|BASELINE_FILE,FOLLOWUP_FILE, landmarks-rigid:..., or your own MODULE:FUNCTION "
-        "(default: deformable)",
+        help="rigid, affine, deformable, greedy, bspline, unigradicon[:WEIGHTS], identity, "
+        "transform:FILE|DIR, landmarks:FILE|BASELINE_FILE,FOLLOWUP_FILE, landmarks-rigid:..., "
+        "or your own MODULE:FUNCTION (default: deformable)",
     )
     add(
         "--time",

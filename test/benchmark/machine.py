@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,3 +26,14 @@ def _cpu_model() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of the processes that it started and that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def children_peak_memory_mib() -> float:
+    """Peak resident memory (MiB) of the largest process that this one started and that has ended (Linux)."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1 << 10)

@@ -42,7 +42,7 @@ from ..helpers.real_pairs import (
     lung_pair,
     thorax_pair,
 )
-from .machine import describe_machine
+from .machine import children_peak_memory_mib, cpu_seconds, describe_machine
 
 DATA: dict[str, tuple[str, Callable[[], Pair]]] = {
     "lung": ("lung, two dates: 51 landmarks", lung_pair),
@@ -54,7 +54,7 @@ DATA: dict[str, tuple[str, Callable[[], Pair]]] = {
     "thorax-15mm": ("thorax, known, 15 mm", lambda: thorax_pair(Deformation(seed=1, peak_mm=15.0)).common),
     "large": ("512 × 512 × 300, ten lesions", lambda: large_pair().common),
 }
-BACKENDS = ("identity", "rigid", "affine", "bspline", "deformable", "landmarks", "unigradicon")
+BACKENDS = ("identity", "rigid", "affine", "bspline", "deformable", "greedy", "landmarks", "unigradicon")
 
 _COLUMNS = (
     "data",
@@ -114,7 +114,7 @@ def measure(name: str, path: Path, device: str) -> Measured | str | None:
         if pair.lesions is not None or len(pair.fixed_mm) < 20:
             return None
         name, pair = _given_half(pair, path.parent)
-    begin, begin_cpu = time.perf_counter(), time.process_time()
+    begin, begin_cpu = time.perf_counter(), cpu_seconds()
     try:
         registration = backend(name, device).register(pair.fixed, pair.moving)
     except InputError as error:
@@ -122,7 +122,7 @@ def measure(name: str, path: Path, device: str) -> Measured | str | None:
     registered = Registered(pair, registration)
     middle = time.perf_counter()
     refined = registered.refined()
-    end, end_cpu = time.perf_counter(), time.process_time()
+    end, end_cpu = time.perf_counter(), cpu_seconds()
     fields = list(_field_spacings(registration.transform))
     finer = list(_field_spacings(refined.transform))[: -len(fields) or None]
     return Measured(
@@ -132,7 +132,7 @@ def measure(name: str, path: Path, device: str) -> Measured | str | None:
         end - begin,
         end - middle,
         end_cpu - begin_cpu,
-        peak_memory_mib(),
+        peak_memory_mib() + children_peak_memory_mib(),
         _peak_gpu_mib(),
         f"{fields[-1]:.1f}" if fields else "",
         f"{len(finer)} at {min(finer):.1f} mm" if finer else "",

@@ -35,6 +35,7 @@ from model.propagation.register.linear import LinearTransform
 from ..helpers.real_pairs import voxels_zyx
 from ..helpers.robust_cases import robust_cases
 from ..helpers.robust_pairs import RobustCase, RobustPair, make_pair
+from .machine import cpu_seconds
 from .robustness_tables import print_tables
 
 TRIVIAL = ("headers", "centres")
@@ -84,14 +85,14 @@ def _method(name: str, device: str, voxels: int | None) -> Backend:
 
 def _measured(pair: RobustPair, name: str, device: str, voxels: int | None) -> dict[str, Any]:
     method = _method(name, device, voxels)
-    begin, begin_cpu = time.perf_counter(), time.process_time()
+    begin, begin_cpu = time.perf_counter(), cpu_seconds()
     registration = method.register(pair.fixed, pair.moving)
     if name not in TRIVIAL:
         registration = with_ambiguity(registration, pair.fixed, pair.moving)
-    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - begin_cpu
+    seconds, cpu = time.perf_counter() - begin, cpu_seconds() - begin_cpu
     return {
         "seconds": seconds,
-        "cpu_seconds": cpu_seconds,
+        "cpu_seconds": cpu,
         "similarity": registration.similarity,
         "is_reliable": registration.is_reliable,
         "warnings": registration.warnings,

@@ -80,7 +80,6 @@ def test_the_architecture_page_lists_every_module() -> None:
         "network",
         "propagation",
         "inference",
-        "interactive",
         "tracking",
         "data",
         "synthesis",

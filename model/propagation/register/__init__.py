@@ -133,6 +133,12 @@ def _bspline(argument: str, device: str) -> Backend:
     return BSplineBackend()
 
 
+def _greedy(argument: str, device: str) -> Backend:
+    from .greedy import GreedyBackend
+
+    return GreedyBackend(device)
+
+
 def _landmarks(argument: str, device: str) -> Backend:
     from .landmarks import LandmarkBackend
 
@@ -182,6 +188,7 @@ _BACKENDS = {
     "rigid": _BackendEntry(_rigid),
     "affine": _BackendEntry(_affine),
     "deformable": _BackendEntry(_deformable),
+    "greedy": _BackendEntry(_greedy),
     "bspline": _BackendEntry(_bspline),
     "landmarks": _BackendEntry(_landmarks, _LANDMARK_FILES, is_required=True),
     "landmarks-rigid": _BackendEntry(_landmarks_rigid, _LANDMARK_FILES, is_required=True),

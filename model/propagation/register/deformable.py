@@ -74,7 +74,7 @@ class DeformableBackend:
         if not isinstance(start.transform, LinearTransform) or not np.isfinite(start.similarity):
             return start
         try:
-            grid = _working_grid(fixed, moving, start.transform, self._voxels)
+            grid = working_grid(fixed, moving, start.transform, self._voxels)
             if grid is None:
                 log.info("the scans overlap too little to be deformed; the affine registration is kept")
                 return start
@@ -89,7 +89,7 @@ class DeformableBackend:
         return replace(registration, refine=refiner.near)
 
 
-def _working_grid(
+def working_grid(
     fixed: RegistrationImage, moving: RegistrationImage, linear: LinearTransform, voxels: int
 ) -> Geometry | None:
     """Isotropic grid along the world axes over the part of the follow-up's body that both scans cover."""

@@ -1,1 +1,0 @@
-"""Interactive PET/CT: CT, PET and clicks → one mask of all tumour."""

@@ -13,8 +13,9 @@ from ..propagation.register import Transform
 from ..propagation.register.linear import LinearTransform
 from ..propagation.shapes import propagate_mask
 
-GROWTH_LIMIT_MM = 30.0
-"""A region grows within this distance of its point."""
+# A region may reach this many times as far from its point as the lesion reached in the baseline, which more
+# than trebles its volume; of a lesion without a mask it may reach 30 mm.
+_GROWTH, _LEAST_MM, _UNKNOWN_MM, _LARGEST_MM = 1.5, 5.0, 30.0, 100.0
 
 # ITK's ConfidenceConnected: HU within mean +- 2.5 standard deviations of the region are added five times,
 # beginning with the 3 x 3 x 3 voxels around the point.
@@ -56,18 +57,38 @@ def warped_mask(mask: MaskPrompt, prompt: LesionPrompt, transform: Transform) ->
     return propagate_mask(mask, prompt.baseline.geometry, prompt.followup.geometry, transform)
 
 
-def grown_mask(scan: Scan, point_zyx: Vector) -> MaskPrompt:
+def growth_limit_mm(mask: MaskPrompt | None, prompt: LesionPrompt) -> float:
+    """How far from its follow-up point a lesion's region may grow.
+
+    Args:
+        mask: the lesion on the baseline's axial grid; None if it has no mask.
+        prompt: the points and scans.
+
+    Returns:
+        1.5 times the distance (mm) of the mask's farthest voxel from the baseline point, 5 to 100 mm; 30 mm
+        without a mask.
+    """
+    if mask is None:
+        return _UNKNOWN_MM
+    voxels = np.argwhere(mask.voxels) + np.asarray(mask.box.start_zyx)
+    offsets = (voxels - np.asarray(prompt.baseline_point.point_zyx)) * prompt.baseline.geometry.spacing_zyx
+    farthest_mm = float(np.linalg.norm(offsets, axis=1).max())
+    return min(max(_GROWTH * farthest_mm, _LEAST_MM), _LARGEST_MM)
+
+
+def grown_mask(scan: Scan, point_zyx: Vector, limit_mm: float) -> MaskPrompt:
     """Grow a region of similar HU around a point, by ITK's ConfidenceConnected, and fill its holes.
 
     Args:
         scan: the follow-up.
         point_zyx: voxel index (z, y, x) on its axial grid; outside, the nearest voxel is used.
+        limit_mm: the region's largest distance (mm) from the point.
 
     Returns:
-        The region within `GROWTH_LIMIT_MM` of the point, cropped; empty if it has lost the point's voxel.
+        The region, whose holes are filled, cropped; empty if it has lost the point's voxel.
     """
     seed = voxel_at(scan.geometry.clip(point_zyx))
-    reach = [int(GROWTH_LIMIT_MM / spacing) for spacing in scan.geometry.spacing_zyx]
+    reach = [int(limit_mm / spacing) for spacing in scan.geometry.spacing_zyx]
     start, stop = np.subtract(seed, reach), np.add(seed, reach) + 1
     ball = Box(_index(start), _index(stop)).intersection(Box.of_shape(scan.ct.shape))
     hu = np.nan_to_num(scan.ct[ball.slices].astype(np.float32), nan=_AIR_HU).clip(_AIR_HU, _BONE_HU)
@@ -78,7 +99,7 @@ def grown_mask(scan: Scan, point_zyx: Vector) -> MaskPrompt:
         )
     ]
     z, y, x = np.meshgrid(*offsets, indexing="ij", sparse=True)
-    inside = z**2 + y**2 + x**2 <= GROWTH_LIMIT_MM**2
+    inside = z**2 + y**2 + x**2 <= limit_mm**2
     hu[~inside] = 10 * _BONE_HU  # never part of a region
     first = flip_order(_index(np.subtract(seed, ball.start_zyx)))
     region = sitk.ConfidenceConnected(

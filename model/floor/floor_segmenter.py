@@ -20,7 +20,7 @@ from ..propagation.pair_registrations import RegistrationCache
 from ..propagation.points import refine_near
 from ..propagation.register import Registration
 from ..propagation.shapes import box_anchors
-from .floor_masks import grown_mask, pasted_mask, warped_mask
+from .floor_masks import grown_mask, growth_limit_mm, pasted_mask, warped_mask
 from .floors import ALL_FLOORS, Floor
 
 log = logging.getLogger(__name__)
@@ -56,9 +56,10 @@ class FloorSegmenter:
                 yield LesionFailure(prompt, InputError(text))
 
     def _drawn(self, prompt: LesionPrompt) -> MaskPrompt:
-        if self._floor is Floor.GROWN:
-            return grown_mask(prompt.followup, prompt.followup_point.point_zyx)
         mask = self._baseline_mask(prompt)
+        if self._floor is Floor.GROWN:
+            limit_mm = growth_limit_mm(mask, prompt)
+            return grown_mask(prompt.followup, prompt.followup_point.point_zyx, limit_mm)
         if mask is None:
             return MaskPrompt(Box((0, 0, 0), (0, 0, 0)), np.zeros((0, 0, 0), np.bool_))
         if self._floor is Floor.PASTED:

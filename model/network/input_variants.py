@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum, StrEnum
 from pathlib import Path
 
@@ -12,25 +13,12 @@ from .checkpoint_file import RawCheckpoint
 from .resenc_unet import STEM
 
 _PROMPT_TRAINERS = ("LesionLocatorTrainerSegment", "LesionLocatorTrainerTrack")
-
-
-class InputVariant(Enum):
-    """The encoded channels that a network takes, in order.
-
-    `PROMPT` is the single-time-point network's and refers to `encoding.PROMPT_CHANNELS`; the others are those
-    of the longitudinal trainer family and refer to `encoding.CHANNELS`.
-    """
-
-    LONGITUDINAL = (0, 1, 2, 3, 4)
-    POINT_MASK = (0, 2, 3)
-    POINT = (0, 3)
-    PROMPT = (0, 1)
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Indices into the encoded channels."""
-        channels: tuple[int, ...] = self.value
-        return channels
+# Trainers for PET/CT, with clicks and without ([Rokuss2025b] and its predecessor).
+_CLICK_TRAINERS, _AUTOMATIC_TRAINERS = "autopetTrainerInteractive", "autoPET3_Trainer"
+# Only marks of this radius are drawn; the same family was trained with balls of 3 and 4 and Gaussians, too.
+_MARKS = "EDT2"
+_NO_ORGANS = "NoOrgans"
+_OTHER_MARKS = re.compile(r"EDT(?!2)|EDT2[0-9]|Sigma", re.I)
 
 
 class Family(Enum):
@@ -38,6 +26,34 @@ class Family(Enum):
 
     LONGITUDINAL = "longitudinal"
     SINGLE_TIME_POINT = "single time point"
+    PET_CT = "PET/CT"
+
+
+class InputVariant(Enum):
+    """The encoded channels that a network takes, in order.
+
+    Those of the longitudinal trainer family refer to `encoding.CHANNELS`, `PROMPT` of the single-time-point
+    network to `encoding.PROMPT_CHANNELS`, and the others to `pet_ct.PET_CT_CHANNELS`.
+    """
+
+    LONGITUDINAL = (Family.LONGITUDINAL, (0, 1, 2, 3, 4))
+    POINT_MASK = (Family.LONGITUDINAL, (0, 2, 3))
+    POINT = (Family.LONGITUDINAL, (0, 3))
+    PROMPT = (Family.SINGLE_TIME_POINT, (0, 1))
+    PET_CT_CLICKS = (Family.PET_CT, (0, 1, 2, 3))
+    PET_CT = (Family.PET_CT, (0, 1))
+
+    @property
+    def family(self) -> Family:
+        """Family of networks that take these channels."""
+        family: Family = self.value[0]
+        return family
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Indices into the encoded channels."""
+        channels: tuple[int, ...] = self.value[1]
+        return channels
 
 
 class PromptNetwork(StrEnum):
@@ -136,3 +152,45 @@ def prompt_unet_state(path: Path, raw: RawCheckpoint) -> dict[str, Tensor]:
     return {
         key.removeprefix(prefixes[0]): tensor for key, tensor in raw.state.items() if key.startswith(parts)
     }
+
+
+def is_pet_ct_trainer(trainer: str) -> bool:
+    """True if a trainer of this name trains networks for PET/CT, of which not all can be used."""
+    return trainer.startswith((_CLICK_TRAINERS, _AUTOMATIC_TRAINERS))
+
+
+def pet_ct_variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant:
+    """Identify a network for PET/CT by its trainer, which must agree with the stem's input channels.
+
+    Args:
+        path: of the checkpoint, for messages.
+        state: state dict under canonical names; the stem has the shape [features, channels, z, y, x].
+        trainer: name of the trainer.
+
+    Raises:
+        WeightsError: another architecture or family, clicks drawn in another way, or other channels.
+    """
+    if STEM not in state or state[STEM].ndim != 5:
+        raise WeightsError(f"{path}: has no 3-D stem {STEM}; expected a ResidualEncoderUNet")
+    known = f"{_CLICK_TRAINERS}...{_MARKS}, {_CLICK_TRAINERS}{_NO_ORGANS} or {_AUTOMATIC_TRAINERS}"
+    if not is_pet_ct_trainer(trainer):
+        raise WeightsError(
+            f"{path}: trainer {trainer or '(unnamed)'} is unknown for PET/CT; expected {known}"
+        )
+    variant = InputVariant.PET_CT
+    if trainer.startswith(_CLICK_TRAINERS):
+        variant = InputVariant.PET_CT_CLICKS
+        if _OTHER_MARKS.search(trainer) or not (_MARKS in trainer or _NO_ORGANS in trainer):
+            raise WeightsError(
+                f"{path}: {trainer} was trained with clicks drawn in another way than as balls of 2 voxels; "
+                f"expected {known}"
+            )
+    count = state[STEM].shape[1]
+    if count != len(variant.channels):
+        raise WeightsError(f"{path}: {trainer} has {count} input channels; expected {len(variant.channels)}")
+    return variant
+
+
+def marks_are_assumed(trainer: str) -> bool:
+    """True if the name of a trainer with clicks does not say how its clicks are drawn."""
+    return trainer.startswith(_CLICK_TRAINERS) and _MARKS not in trainer

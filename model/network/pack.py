@@ -1,4 +1,4 @@
-"""Packing weights as safetensors, without optimizer state."""
+"""Packing weights as safetensors, without optimizer state and heads for organs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .weights import (
     PACKED,
     PICKLED,
     FoldWeights,
+    available_folds,
     find_weights,
     first_not_finite,
     fold_file,
@@ -45,12 +46,9 @@ def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "f
         OutputError: a file cannot be written.
     """
     folder = find_weights(source)
-    folds = sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdigit())
-    if not folds:
-        raise WeightsError(f"{folder}: holds no folds; expected fold_0 ... fold_4")
     written = []
-    for fold in folds:
-        weights = load_fold(fold_file(folder, fold, (PICKLED, PACKED)))  # from the original if it exists
+    for fold in available_folds(folder):
+        weights = load_fold(fold_file(folder, fold, (PICKLED, PACKED)), None)  # the original if it exists
         written.append(_pack_fold(weights, target / f"fold_{fold}" / PACKED, dtype))
     for name in (PLANS_FILE, DATASET_FILE):
         if (folder / name).is_file() and folder.resolve() != target.resolve():

@@ -1,4 +1,4 @@
-"""CT, PET and clicks on the network grid of the interactive model (docs/interactive.md, steps 2 to 7)."""
+"""CT, PET and clicks on the network grid of the model for PET/CT (docs/interactive.md, steps 2 to 7, 11)."""
 
 from __future__ import annotations
 

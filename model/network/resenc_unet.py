@@ -19,6 +19,9 @@ from .plan import Architecture
 STEM = "encoder.stem.convs.0.conv.weight"
 """The tensor [features, channels, z, y, x] that gives the number of input channels."""
 
+ORGAN_HEADS = "decoder.organ_seg_layers."
+"""Prefix of the heads for organs, which networks for PET/CT are trained with beside those for tumour."""
+
 _WRAPPERS = ("module.", "_orig_mod.", "backbone.")
 # The decoder lists the encoder a second time, and each convolution block lists its parts a second time.
 _DECODER_TWIN = "decoder.encoder."

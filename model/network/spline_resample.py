@@ -1,4 +1,4 @@
-"""Resampling of whole volumes by splines, as nnU-Net resamples them (docs/interactive.md, steps 4 and 13).
+"""Resampling of whole volumes by splines, as nnU-Net resamples them (docs/interactive.md, steps 4 and 11).
 
 The numbers are those of `skimage.transform.resize` (mode ``edge``, no anti-aliasing) on float64, which the
 published networks for PET/CT were trained with; other networks use `resample`.

@@ -24,12 +24,14 @@ from .input_variants import (
     Family,
     InputVariant,
     PromptNetwork,
+    is_pet_ct_trainer,
     longitudinal_variant,
+    pet_ct_variant,
     prompt_unet_state,
     prompt_variant,
 )
 from .plan import PLANS_FILE, Plan, read_plan, read_settings
-from .resenc_unet import ResEncUNet, canonical_state
+from .resenc_unet import ORGAN_HEADS, ResEncUNet, canonical_state
 
 log = logging.getLogger(__name__)
 
@@ -185,25 +187,44 @@ def fold_file(folder: Path, fold: int, names: Sequence[str] = (PACKED, PICKLED))
     raise WeightsError(f"{folder / f'fold_{fold}'}: the fold is missing; expected {' or '.join(names)} in it")
 
 
+def available_folds(folder: Path) -> tuple[int, ...]:
+    """Numbers of the folds in a model's folder, in rising order.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    folds = sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdecimal())
+    if not folds:
+        raise WeightsError(f"{folder}: holds no folds; expected fold_0 ... fold_4")
+    return tuple(folds)
+
+
 def load_plan(manifest: WeightsManifest) -> Plan:
     """Read the plan in the configuration named by the first fold's checkpoint."""
     return read_plan(manifest.plan_file, read_checkpoint(manifest.files[0]).configuration)
 
 
-def load_fold(path: Path, family: Family = Family.LONGITUDINAL) -> FoldWeights:
-    """Read one fold without its optimizer state. Tensors keep their stored type.
+def load_fold(path: Path, family: Family | None = Family.LONGITUDINAL) -> FoldWeights:
+    """Read one fold without its optimizer state and heads for organs. Tensors keep their stored type.
 
     Args:
         path: the checkpoint.
-        family: the expected family of networks.
+        family: the expected family of networks; None takes PET/CT if the trainer's name says so, otherwise
+            the longitudinal one.
 
     Raises:
         WeightsError: unreadable, refused as unsafe, not finite, or of another family.
     """
     raw = read_checkpoint(path)
+    if family is None:
+        family = Family.PET_CT if is_pet_ct_trainer(raw.trainer_name) else Family.LONGITUDINAL
     if family is Family.SINGLE_TIME_POINT:
         variant = prompt_variant(path, raw.trainer_name)
         state = _canonical(path, prompt_unet_state(path, raw))
+    elif family is Family.PET_CT:
+        state = _canonical(path, raw.state)
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(ORGAN_HEADS)}
+        variant = pet_ct_variant(path, state, raw.trainer_name)
     else:
         state = _canonical(path, raw.state)
         variant = longitudinal_variant(path, state, raw.trainer_name)

@@ -83,7 +83,7 @@ class LesionPair:
     def _to_baseline(self, followup_zyx: Vector) -> Vector:
         """The known map; only ways between two points are used, which a constant error does not change."""
         place_mm = np.asarray([self.followup.geometry.zyx_to_world(followup_zyx)])
-        return self.baseline.geometry.world_to_zyx(_warp().to_baseline(place_mm)[0].tolist())
+        return self.baseline.geometry.world_to_zyx(known_warp().to_baseline(place_mm)[0].tolist())
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def _pair(
     changes = list(Change)
     for index, (tissue, site_mm) in enumerate(chosen):
         lesion_id, change = index + 1, changes[(index + number) % len(changes)]
-        baseline_mm = _warp().to_baseline(site_mm)
+        baseline_mm = known_warp().to_baseline(site_mm)
         shape = _Ellipsoid(baseline_mm, _rotation(rng), rng.uniform(4.5, 9.0) * rng.uniform(0.8, 1.2, 3))
         hu = LUNG_HU if tissue == "lung" else TISSUE_HU
         box, inside = _insert(before, baseline, shape, hu)
@@ -197,7 +197,7 @@ def _sample() -> tuple[Scan, Scan]:
 
 
 @cache
-def _warp() -> Warp:
+def known_warp() -> Warp:
     """The map of the sample; its centre of rotation is computed as in `test.sample.make`."""
     baseline, _ = _sample()
     thinned = np.argwhere(baseline.ct[::4, ::4, ::4] > -400) * 4
@@ -219,7 +219,7 @@ def _sites() -> dict[str, npt.NDArray[np.float64]]:
         room_mm = ndimage.distance_transform_edt(is_tissue, geometry.spacing_zyx)
         index = np.argwhere(room_mm >= ROOM_MM)[::5]
         points_mm = geometry.voxel_to_world(index[:, ::-1].astype(float))
-        far = np.linalg.norm(_warp().to_baseline(points_mm) - SAMPLE_CENTRE_XYZ_MM, axis=1) >= APART_MM
+        far = np.linalg.norm(known_warp().to_baseline(points_mm) - SAMPLE_CENTRE_XYZ_MM, axis=1) >= APART_MM
         sites[tissue] = points_mm[far]
     return sites
 

@@ -3,7 +3,8 @@
 Baselines are the CTs of the patients that no training sees, with small lesions painted into them; in their
 follow-ups the patient has moved, lesions have grown, shrunk, vanished or appeared, and the scanner is another
 one. With `--generated`, `train synthesize` makes other follow-ups of the same baselines in DIR/generated.
-README.md in this folder has the rest. The same seed gives the same files.
+README.md in this folder has the rest. The same seed gives the same files, and the same call goes on where it
+was interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +135,7 @@ SOURCES = (
     ),
 )
 
-POINTS_FILE = "followup-points.json"
+POINTS_FILE, RECORD_FILE = "followup-points.json", "record.json"
 VANISHED, PRESENT, NEW = "vanished", "present", "new"
 _COLUMNS = ("patient", "timepoint", "image", "labels", "order", "baseline", "links", "points")
 _TRUTH = (
@@ -194,32 +196,56 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_rendered(real: Path, output: Path, seed: int = SEED) -> None:
-    """Write `test.csv`, `baselines.csv`, `lesions.csv`, `sources.csv` and the scans that they name."""
+    """Write `test.csv`, `baselines.csv`, `lesions.csv`, `sources.csv` and the scans that they name.
+
+    Pairs of scans that are there already, of the same sources, seed and code, are kept.
+    """
     output.mkdir(parents=True, exist_ok=True)
     small = small_ratios(seed)
     manifest: list[dict[str, object]] = []
     truth: list[dict[str, object]] = []
-    sources = [("patient", "file", "sha256")]
+    sources: list[dict[str, object]] = []
     for number, source in enumerate(SOURCES):
-        for name in (source.ct, source.labels):
-            sources.append((source.patient, name, hashlib.sha256((real / name).read_bytes()).hexdigest()))
-        anatomy = _anatomy(real, source, np.random.default_rng([seed, number]))
+        files = [(name, _digest(real / name)) for name in (source.ct, source.labels)]
+        sources += [{"patient": source.patient, "file": name, "sha256": digest} for name, digest in files]
+        state = f"{seed} {_code_digest()} {files}"
+        anatomy = cache(partial(_anatomy, real, source, [seed, number]))
         tumours = tumour_ratios(source, np.random.default_rng([seed, number, 1]))
         for pair, ratio in enumerate(tumours, 1):
             random = np.random.default_rng([seed, number, 2, pair])
+            ratios = [next(small) for _ in source.small[pair - 1]]
             folder = output / f"{source.name}-{pair}"
-            lesions = _planned(anatomy, random, ratio, [next(small) for _ in source.small[pair - 1]], pair)
-            rows = _write_pair(anatomy, lesions, folder, random)
-            _write_points(folder, rows)
+            rows = _finished(folder, state)
+            if rows is None:
+                lesions = _planned(anatomy(), random, ratio, ratios, pair)
+                rows = _write_pair(anatomy(), lesions, folder, random)
+                _write_points(folder, rows)
+                (folder / RECORD_FILE).write_text(json.dumps({"made_from": state, "lesions": rows}))
+                log.info("%s: %d lesions", folder.name, len(rows))
             manifest += _manifest_rows(source, folder.name, len(manifest))
             truth += rows
-            log.info("%s: %d lesions", folder.name, len(rows))
     _write_csv(output / "test.csv", _COLUMNS, manifest)
     _write_csv(output / "baselines.csv", _COLUMNS, [row for row in manifest if row["baseline"] == "-"])
     _write_csv(output / "lesions.csv", _TRUTH, truth)
-    _write_csv(
-        output / "sources.csv", sources[0], [dict(zip(sources[0], row, strict=True)) for row in sources[1:]]
-    )
+    _write_csv(output / "sources.csv", tuple(sources[0]), sources)
+
+
+def _finished(folder: Path, state: str) -> list[dict[str, object]] | None:
+    """The lesions of a pair of scans that was made from the same; None if there is no such pair."""
+    try:
+        record = json.loads((folder / RECORD_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+    return list(record["lesions"]) if record["made_from"] == state else None
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _code_digest() -> str:
+    names = ("make_rendered.py", "rendered_scan.py", "rendered_shapes.py")
+    return "".join(_digest(Path(__file__).with_name(name))[:8] for name in names)
 
 
 def generate(output: Path, seed: int) -> None:
@@ -279,9 +305,9 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, o
         writer.writerows(rows)
 
 
-def _anatomy(real: Path, source: HeldOutCt, random: Random) -> _Anatomy:
+def _anatomy(real: Path, source: HeldOutCt, seed: Sequence[int]) -> _Anatomy:
     ct, mask = read_volume(real / source.ct), read_volume(real / source.labels).array > 0
-    clean = without_lesion(ct, mask, source.around, random)
+    clean = without_lesion(ct, mask, source.around, np.random.default_rng(seed))
     return _Anatomy(
         source=source,
         ct=ct,

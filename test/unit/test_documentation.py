@@ -80,6 +80,7 @@ def test_the_architecture_page_lists_every_module() -> None:
         "network",
         "propagation",
         "inference",
+        "interactive",
         "tracking",
         "data",
         "synthesis",

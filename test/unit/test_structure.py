@@ -28,6 +28,7 @@ ALLOWED = {
     "propagation": {"errors", "case", "extensions"},
     "evaluation": {"errors", "case"},
     "inference": {"errors", "timing", "extensions", "case", "prompts", "network", "propagation", ""},
+    "interactive": {"errors", "case", "network", "propagation", "inference"},
     "tracking": {"errors", "case", "prompts", "propagation", "inference", ""},
     "floor": {"errors", "case", "propagation", "inference", "evaluation"},
     "data": {"errors", "case", "network"},

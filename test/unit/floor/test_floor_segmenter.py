@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.case.case import LesionPrompt, PointSource, PromptPoint, Scan
-from model.case.geometry import Vector
-from model.floor.floor_masks import GROWTH_LIMIT_MM, grown_mask
+from model.case.case import LesionPrompt, MaskPrompt, PointSource, PromptPoint, Scan
+from model.case.geometry import Box, Vector
+from model.floor.floor_masks import grown_mask, growth_limit_mm
 from model.floor.floor_segmenter import floor_labelmaps
 from model.floor.floors import ALL_FLOORS, Floor
 from model.propagation.pair_registrations import RegistrationCache
@@ -145,22 +145,34 @@ def _noisy(lesion: np.ndarray) -> np.ndarray:
 def test_a_region_grows_to_the_border_of_its_lesion() -> None:
     lesion = _ball((20, 20, 20), 8)
     followup = Scan.from_array(_noisy(lesion), (1, 1, 1))
-    prompt = replace(_prompt(*_pair(), 3, ((8, 8, 8), (18, 21, 20))), followup=followup)
-    labels = _drawn(prompt, Floor.GROWN) == 3
+    prompt = replace(_prompt(*_pair(), 4, ((8, 8, 8), (18, 21, 20))), followup=followup)
+    labels = _drawn(prompt, Floor.GROWN) == 4
     assert np.count_nonzero(labels & lesion) / lesion.sum() > 0.95 and not (labels & ~lesion).any()
+
+
+def test_the_limit_follows_the_size_in_the_baseline() -> None:
+    """The corner of the box of 5 x 5 x 5 mm lies 2 x sqrt(3) mm from its middle."""
+    baseline, followup = _pair()
+    prompt = _prompt(baseline, followup, 3, ((8, 8, 8), (6, 20, 16)))
+    box = Box((6, 6, 6), (11, 11, 11))
+    mask = MaskPrompt(box, np.ones(box.shape_zyx, bool))
+    assert growth_limit_mm(mask, prompt) == pytest.approx(1.5 * 2 * 3**0.5)
+    assert growth_limit_mm(None, prompt) == 30.0
+    small = MaskPrompt(Box((8, 8, 8), (9, 9, 9)), np.ones((1, 1, 1), bool))
+    assert growth_limit_mm(small, prompt) == 5.0
 
 
 def test_a_region_that_leaks_ends_at_its_limit() -> None:
     hu = np.random.default_rng(0).normal(40, 10, (30, 90, 90)).astype(np.int16)
-    grown = grown_mask(Scan.from_array(hu, (3, 1, 1)), (15, 45, 45))
+    grown = grown_mask(Scan.from_array(hu, (3, 1, 1)), (15, 45, 45), 30.0)
     z, y, x = (np.argwhere(grown.voxels) + np.asarray(grown.box.start_zyx)).T
     distance = np.linalg.norm([(z - 15) * 3, y - 45, x - 45], axis=0)
-    assert 0.95 * GROWTH_LIMIT_MM < distance.max() <= GROWTH_LIMIT_MM
+    assert 29.0 < distance.max() <= 30.0
 
 
 def test_a_region_grows_at_the_border_and_from_unmeasured_voxels() -> None:
     hu = np.full((9, 9, 9), 40, np.float32)
     hu[0, 0, 0] = np.nan
     scan = Scan.from_array(hu, (1, 1, 1))
-    grown = grown_mask(scan, (8.4, 8.4, 8.4))
+    grown = grown_mask(scan, (8.4, 8.4, 8.4), 30.0)
     assert grown.voxels.sum() == 9**3 - 1

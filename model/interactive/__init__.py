@@ -1,0 +1,1 @@
+"""Interactive PET/CT: CT, PET and clicks → one mask of all tumour."""

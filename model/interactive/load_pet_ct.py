@@ -1,0 +1,130 @@
+"""Loading networks for PET/CT: any number of folds, of one model or several with one plan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..errors import WeightsError
+from ..inference.ensemble import Ensemble
+from ..inference.options import ModelOptions
+from ..network.checkpoint_file import read_checkpoint
+from ..network.input_variants import Family, marks_are_assumed
+from ..network.plan import PetCtPlan, read_pet_ct_plan
+from ..network.weights import (
+    FoldWeights,
+    WeightsManifest,
+    available_folds,
+    find_weights,
+    inspect_weights,
+    load_folds,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class PetCtModel:
+    """An ensemble for PET/CT, its plan, and the files it was loaded from.
+
+    Attributes:
+        plan: of all folds.
+        ensemble: the folds of all models.
+        manifests: folder and files of each model.
+        warnings: for every run with this model.
+    """
+
+    plan: PetCtPlan = field(repr=False)
+    ensemble: Ensemble = field(repr=False)
+    manifests: tuple[WeightsManifest, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def takes_clicks(self) -> bool:
+        """False for the automatic networks, which see CT and PET alone."""
+        return len(self.ensemble.variant.channels) > 2
+
+
+def load_pet_ct_model(
+    folders: Sequence[Path], options: ModelOptions | None = None, folds: Sequence[int] | None = None
+) -> PetCtModel:
+    """Load all folds of one or several models into one ensemble.
+
+    Args:
+        folders: of the models, in the layout of nnU-Net or packed; their plans must be equal.
+        options: device, precision, mirroring and batch; its folds are not used.
+        folds: numbers of the folds to load from each folder; None loads all.
+
+    Raises:
+        WeightsError: weights that are missing, corrupt, unsafe, of another family, do not fit their plan, or
+            of models with different plans or channels.
+        InputError: the GPU of the options does not exist.
+    """
+    if not folders:
+        raise WeightsError("no model was given; expected at least one folder")
+    roots = [find_weights(folder) for folder in folders]
+    manifests = tuple(
+        inspect_weights(root, available_folds(root) if folds is None else folds) for root in roots
+    )
+    if any(not manifest.folds for manifest in manifests):
+        raise WeightsError("no folds were chosen; expected at least one")
+    plan = _common_plan(manifests)
+    weights = [fold for manifest in manifests for fold in load_folds(manifest, Family.PET_CT)]
+    _check_channels(weights)
+    weights, notes = _with_common_mirrors(weights)
+    warnings = (*_notices(manifests), *_assumptions(weights), *notes)
+    for warning in warnings:
+        log.warning("%s", warning)
+    return PetCtModel(plan, Ensemble(plan.network, weights, options or ModelOptions()), manifests, warnings)
+
+
+def _common_plan(manifests: Sequence[WeightsManifest]) -> PetCtPlan:
+    plans = [
+        read_pet_ct_plan(manifest.plan_file, read_checkpoint(manifest.files[0]).configuration)
+        for manifest in manifests
+    ]
+    for manifest, plan in zip(manifests, plans, strict=True):
+        if plan != plans[0]:
+            raise WeightsError(
+                f"{manifest.plan_file}: differs from {manifests[0].plan_file}; expected models with one plan "
+                "(spacing, patch, normalisation and network)"
+            )
+    return plans[0]
+
+
+def _check_channels(weights: Sequence[FoldWeights]) -> None:
+    """Refuse to mix networks with and without clicks, which may lie in different folders."""
+    first = weights[0]
+    for fold in weights:
+        if fold.variant is not first.variant:
+            raise WeightsError(
+                f"{fold.path}: takes {len(fold.variant.channels)} channels; expected "
+                f"{len(first.variant.channels)} as {first.path} does"
+            )
+
+
+def _with_common_mirrors(weights: list[FoldWeights]) -> tuple[list[FoldWeights], list[str]]:
+    """Hold all folds to the mirroring axes that all of them allow."""
+    common = tuple(
+        axis for axis in weights[0].mirror_axes if all(axis in fold.mirror_axes for fold in weights)
+    )
+    if all(set(fold.mirror_axes) == set(common) for fold in weights):
+        return weights, []
+    note = (
+        f"the folds allow different mirrored views; only axes {list(common)}, which all allow, are mirrored"
+    )
+    return [replace(fold, mirror_axes=common) for fold in weights], [note]
+
+
+def _notices(manifests: Sequence[WeightsManifest]) -> list[str]:
+    return [f"{one.folder}: {one.notice}" for one in manifests if one.notice is not None]
+
+
+def _assumptions(weights: Sequence[FoldWeights]) -> list[str]:
+    names = dict.fromkeys(fold.trainer_name for fold in weights if marks_are_assumed(fold.trainer_name))
+    return [
+        f"the name of the trainer {name} does not say how its clicks are drawn; balls of 2 voxels are assumed"
+        for name in names
+    ]

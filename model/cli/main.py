@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from .. import __version__
-from . import evaluate, prompts, propagate, segment, track, train, weights_pack
+from . import evaluate, interactive, prompts, propagate, segment, track, train, weights_pack
 from .process import supervise_command
 
 
@@ -24,6 +24,7 @@ class _Command(Protocol):
 
 _COMMANDS: dict[str, _Command] = {
     "segment": segment,
+    "interactive": interactive,
     "track": track,
     "propagate": propagate,
     "prompts": prompts,
@@ -33,6 +34,7 @@ _COMMANDS: dict[str, _Command] = {
 }
 _HELP = {
     "segment": "segment one case, as process.py does",
+    "interactive": "segment all tumour of one PET/CT, from its images and clicks",
     "track": "track the lesions of patients over any number of time points",
     "propagate": "points, boxes and masks of lesions from one scan to another, by registration",
     "prompts": "clicks or boxes out of a lesion mask",

@@ -1,0 +1,58 @@
+"""PET that is no SUV is refused in one line; what clipping takes care of is a warning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from model.case.suv_checks import check_not_exchanged, check_suv
+from model.errors import InputError
+
+PATH = Path("scans/pet.mha")
+SUV = np.random.default_rng(0).gamma(1.0, 1.0, (12, 20, 20)).astype(np.float32)
+
+
+def test_suv_pass_without_a_word() -> None:
+    assert check_suv(PATH, SUV) == []
+    hot = SUV.copy()
+    hot[3:6, 5:9, 5:9] = 390  # a bladder
+    assert check_suv(PATH, hot) == []
+    assert check_suv(PATH, SUV[:, 8:12] * 40) == []  # a crop around it
+
+
+@pytest.mark.parametrize(
+    ("pet", "part"),
+    [
+        (SUV * 0, "is 0 everywhere"),
+        (np.full_like(SUV, np.nan), "no finite voxel"),
+        (SUV * 4000, "Bq/ml"),
+        ((SUV * 4000).astype(np.int32), "Bq/ml"),
+        (np.where(SUV > 0.5, SUV * 3000, 0), "Bq/ml"),
+        (SUV * 100 - 1000, "as a CT does"),
+    ],
+)
+def test_others_are_refused_in_one_line(pet: npt.NDArray[np.float32], part: str) -> None:
+    with pytest.raises(InputError) as raised:
+        check_suv(PATH, pet)
+    message = str(raised.value)
+    assert message.startswith("scans/pet.mha: ") and part in message and "expected" in message
+    assert "\n" not in message
+
+
+def test_voxels_that_are_negative_or_not_finite_are_told() -> None:
+    pet = SUV.copy()
+    pet[0, 0, :3] = (np.nan, np.inf, -2.5)
+    not_finite, negative = check_suv(PATH, pet)
+    assert "2 voxels are NaN or infinite" in not_finite
+    assert "1 voxels are negative, down to -2.5" in negative
+
+
+def test_exchanged_images_are_named() -> None:
+    ct = (SUV * 100 - 1000).astype(np.int16)
+    check_not_exchanged(Path("ct.mha"), ct, PATH, SUV)
+    check_not_exchanged(Path("ct.mha"), ct + 1024, PATH, SUV)  # an offset is another matter
+    with pytest.raises(InputError, match=r"ct.mha: .* pet.mha .* not exchanged"):
+        check_not_exchanged(Path("ct.mha"), SUV, PATH, ct)

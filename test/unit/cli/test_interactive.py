@@ -1,0 +1,67 @@
+"""The command ``interactive``: the golden mask, options that reach the run, and errors in one line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.case.images import read_image
+from model.cli import main as cli
+from model.errors import ExitCode
+from test.helpers.golden_pet_ct import PET_CT_MODEL, GoldenPetCt
+from test.helpers.paths import GOLDEN_MODEL
+
+CASE = GoldenPetCt("p5_thick_slices_small_z")
+
+
+def _run(output: Path, *options: str, ct: Path | None = None, weights: Path = PET_CT_MODEL) -> int:
+    arguments = ["interactive", "--ct", str(ct or CASE.file("ct")), "--pet", str(CASE.file("pet"))]
+    arguments += ["-o", str(output), "--weights", str(weights), "--device", "cpu", *options]
+    return cli.main(arguments)
+
+
+@pytest.mark.slow
+def test_the_mask_of_one_fold_lies_on_the_ct_and_depends_on_clicks(tmp_path: Path) -> None:
+    masks = {}
+    for name, options in {"clicked": ["--clicks", str(CASE.clicks_file)], "automatic": []}.items():
+        file = tmp_path / f"{name}.mha"
+        assert _run(file, "--folds", "2", *options) == ExitCode.SUCCESS
+        masks[name] = read_image(file)
+        assert masks[name].geometry.same_grid(CASE.geometry) and masks[name].array.dtype == np.uint8
+    assert set(np.unique(masks["clicked"].array)) == {0, 1}
+    assert (masks["clicked"].array != masks["automatic"].array).any()
+
+
+def test_a_failing_run_leaves_no_old_mask(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "mask.mha"
+    output.write_text("of an earlier run")
+    assert _run(output, ct=tmp_path / "missing.mha") == ExitCode.INPUT
+    assert not output.exists()
+    assert "missing.mha" in capfd.readouterr().err
+
+
+def test_weights_of_the_other_task_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert _run(tmp_path / "mask.mha", weights=GOLDEN_MODEL) == ExitCode.WEIGHTS
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "plans.json" in line and "CT and PET" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("mask", "suffix of no image"), ("mask.png", "suffix of no image")]
+)
+def test_the_mask_needs_the_name_of_an_image(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, part: str
+) -> None:
+    assert _run(tmp_path / name) == ExitCode.INPUT
+    assert part in capfd.readouterr().err
+
+
+def test_an_input_is_never_overwritten(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ct = tmp_path / "ct.mha"
+    shutil.copyfile(CASE.file("ct"), ct)
+    before = ct.read_bytes()
+    assert _run(ct, ct=ct) == ExitCode.INPUT
+    assert "is an input, too" in capfd.readouterr().err and ct.read_bytes() == before

@@ -1,7 +1,7 @@
 """Compare the boosting methods at propagated and at displaced points of the demonstration cohort.
 
     python -m test.cohort.step1 PREPARED TEST_CSV -o OUT [--weights DIR] [--displacements 4,10,26]
-        [--lesions 6] [--methods none,merged-probabilities]
+        [--lesions 6] [--methods none,merged-probabilities] [--patients STS_003,STS_025]
 
 Each fold predicts its held-out patients, and the ensemble the test patients, at the propagated points, and at
 these moved by some mm in a direction drawn once per lesion; with the component rule, as `segment` does.
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--displacements", default="4,10,26", help="mm, beside 0")
     parser.add_argument("--methods", default=",".join(Boosting), help="beside none")
     parser.add_argument("--lesions", type=int, default=6, help="of each pair at most (default: 6)")
+    parser.add_argument("--patients", default="", help="only these, separated by commas")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -155,14 +156,21 @@ def main() -> None:
     displacements_mm = [0.0, *map(float, filter(None, arguments.displacements.split(",")))]
     methods = list(dict.fromkeys([Boosting.NONE, *map(Boosting, arguments.methods.split(","))]))
     options = displacements_mm, methods, arguments.lesions
+    chosen = frozenset(filter(None, arguments.patients.split(",")))
+
+    def is_chosen(pair: EvaluationPair) -> bool:
+        return not chosen or pair.patient_id in chosen
+
     records: _Records = defaultdict(list)
     pairs = evaluation_pairs(arguments.data)
     for number, fold in enumerate(read_folds(arguments.data)):
-        own = [pair for pair in pairs if pair.patient_id in fold.val]
+        own = [pair for pair in pairs if pair.patient_id in fold.val and is_chosen(pair)]
+        if not own:
+            continue
         model = load_model(arguments.weights, ModelOptions(device=arguments.device, folds=(number,)))
         measure("held-out", own, model, *options, records)
     ensemble = load_model(arguments.weights, ModelOptions(device=arguments.device, folds=DEFAULT_FOLDS))
-    measure("test", data_set_pairs(arguments.test), ensemble, *options, records)
+    measure("test", filter(is_chosen, data_set_pairs(arguments.test)), ensemble, *options, records)
     lines = list(table(records))
     arguments.output.mkdir(parents=True, exist_ok=True)
     with (arguments.output / "step1.csv").open("w", newline="") as file:

@@ -84,8 +84,8 @@ def _rules(context: ComparisonContext) -> Iterator[str]:
     few = f"0-{min(FEW_FOLDS, context.fold_count) - 1}"
     yield (
         "Each fold predicts its own held-out patients, on their original images. "
-        f"{HEADLINE.title} has all {context.fold_count} folds, the other rows have folds {few}; it is shown "
-        "on these as well, for comparison."
+        f"{HEADLINE.title} and the floors have all {context.fold_count} folds, the other rows have folds "
+        f"{few}; the former are shown on these as well, for comparison."
     )
     yield (
         "Scores by `evaluate --definition longitudinal`: merged lesions are one; means over the lesions of a "

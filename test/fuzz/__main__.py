@@ -12,31 +12,40 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-from . import end_to_end
+from . import command_runs, end_to_end
 from .judge import Verdict, judge, original, write_files
 from .kinds import KINDS, seeds_of
 
 _SECONDS = 60  # for one case
+_RUNS = (end_to_end.NAME, *command_runs.COMMANDS)
 
 
 def main() -> int:
     """Run the cases and print a table; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m test.fuzz", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cases", type=int, default=20_000, help="mutants that are read, over all kinds")
-    parser.add_argument("--runs", type=int, help="whole runs of process.py (default: one per 200 cases)")
+    parser.add_argument("--runs", type=int, help="whole runs of each command (default: one per 200 cases)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kind", nargs="+", choices=[*KINDS, end_to_end.NAME])
+    parser.add_argument("--kind", nargs="+", choices=[*KINDS, *_RUNS])
     parser.add_argument("--keep", type=Path, default=Path("fuzz-faults"), metavar="DIR")
     options = parser.parse_args()
-    names = options.kind or [*KINDS, end_to_end.NAME]
-    read = [name for name in names if name in KINDS]
+    names = options.kind or [*KINDS, *_RUNS]
     print("| kind | cases | outcomes | faults | seconds |\n|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        tempfile.tempdir = folder  # children end without removing anything
+        return _run_kinds(names, options)
+
+
+def _run_kinds(names: list[str], options: argparse.Namespace) -> int:
+    """Run the cases of some kinds and print a row for each; returns the exit code."""
+    read = [name for name in names if name in KINDS]
     faults = 0
     for name in names:
         runs = options.cases // 200 if options.runs is None else options.runs
@@ -67,7 +76,8 @@ def _read_case(name: str, seed: int, number: int, keep: Path) -> Verdict:
 
 def _whole_run(name: str, seed: int, number: int, keep: Path) -> Verdict:
     rng = Random(f"{seed}:{name}:{number}")
-    return end_to_end.run_one(rng, keep / f"{name}-{seed}-{number}".replace(" ", "-"))
+    kept = keep / f"{name}-{seed}-{number}".replace(" ", "-")
+    return end_to_end.run_one(rng, kept) if name == end_to_end.NAME else command_runs.run_one(rng, name, kept)
 
 
 def _guarded(

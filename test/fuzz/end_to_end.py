@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from model.errors import ExitCode
 from ..helpers.cases_on_disk import CaseOnDisk, Finished
 from ..helpers.paths import GOLDEN_MODEL
 from .judge import Verdict, sentence_fault
-from .mutations import damaged_bytes, damaged_json, damaged_lines
+from .mutations import damaged_bytes, damaged_json, damaged_lines, damaged_table
 
 NAME = "whole runs"
 _CODES = {int(code) for code in (ExitCode.SUCCESS, ExitCode.INPUT, ExitCode.WEIGHTS)}
@@ -28,8 +29,9 @@ _OPTIONS = ("--folds", "0", "--backend", "identity", "--boost", "none")
 
 @cache
 def _original() -> Path:
-    """A folder with the case and a model of one fold; it is removed with the process's other files."""
+    """A folder with the case and a model of one fold; made once, and removed with the process."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     CaseOnDisk(folder / "case", ids=(1,)).write()
     entries = [
         {"socket": {"slug": path.name, "relative_path": f"images/{path.name}"}}
@@ -81,27 +83,33 @@ def run_one(rng: Random, kept: Path | None = None) -> Verdict:
         paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
         path = rng.choice(paths)
         content = (folder / path).read_bytes()
-        has_proof = path.suffix == ".pth"
-        if path.suffix == ".json" and rng.random() < 0.7:
-            text, words = damaged_json(rng, content.decode())
-            damaged = text.encode("utf-8", "surrogatepass")
-        elif path.suffix == ".mha":
-            start = content.index(b"LOCAL\n") + 6
-            has_proof = rng.random() < 0.5
-            if has_proof:
-                damaged, words = damaged_bytes(rng, content[start:])
-                damaged = content[:start] + damaged
-            else:
-                text, words = damaged_lines(rng, content[:start].decode(), "=")
-                damaged = text.encode() + content[start:]
-        else:
-            damaged, words = damaged_bytes(rng, content)
+        damaged, words, has_proof = damaged_file(rng, path.suffix, content)
         (folder / path).write_bytes(damaged)
         options = ("--weights", str(folder / "model"), *_OPTIONS)
         verdict = _judged(CaseOnDisk(folder / "case").run(*options), f"{path}: {words}", has_proof)
         if verdict.fault and kept is not None:
             shutil.copytree(folder, kept, dirs_exist_ok=True)
         return verdict
+
+
+def damaged_file(rng: Random, suffix: str, content: bytes) -> tuple[bytes, str, bool]:
+    """Damage a file in a way that fits its kind.
+
+    Returns:
+        The file, words for the change, and whether a part with a checksum was changed.
+    """
+    if suffix in (".json", ".csv") and rng.random() < 0.7:
+        text, words = (damaged_json if suffix == ".json" else damaged_table)(rng, content.decode())
+        return text.encode("utf-8", "surrogatepass"), words, False
+    if suffix == ".mha":
+        start = content.index(b"LOCAL\n") + 6
+        if rng.random() < 0.5:
+            damaged, words = damaged_bytes(rng, content[start:])
+            return content[:start] + damaged, words, True
+        text, words = damaged_lines(rng, content[:start].decode(), "=")
+        return text.encode() + content[start:], words, False
+    damaged, words = damaged_bytes(rng, content)
+    return damaged, words, suffix == ".pth"
 
 
 def _judged(finished: Finished, change: str, has_proof: bool) -> Verdict:

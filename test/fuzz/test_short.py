@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from . import end_to_end
+from . import command_runs, end_to_end
 from .judge import judge, same, write_files
 from .kinds import KINDS, seeds_of
 
@@ -50,3 +50,10 @@ def test_whole_runs_with_a_damaged_file() -> None:
     for number in range(3):
         verdict = end_to_end.run_one(Random(number))
         assert verdict.fault is None, (number, verdict)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", command_runs.COMMANDS)
+def test_whole_runs_of_a_command_with_a_damaged_file(name: str) -> None:
+    verdict = command_runs.run_one(Random(1), name)
+    assert verdict.fault is None, verdict

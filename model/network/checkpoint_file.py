@@ -6,6 +6,7 @@ here are allowed. A `.safetensors` holds only tensors and metadata.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 import pickle
@@ -31,6 +32,8 @@ from .resenc_unet import STEM
 
 # Key of the kind of heat maps in checkpoints and packed weights.
 HEAT_MAP_KEY = "heat_map"
+# Key of the checksum in packed weights.
+CHECKSUM_KEY = "content_sha256"
 
 # Values beside tensors: published checkpoints have some MB, most of it the training's log.
 _MOST_VALUE_BYTES = 256 << 20
@@ -81,6 +84,25 @@ def check_total(path: Path, state: Mapping[str, Tensor]) -> None:
         raise WeightsError(
             f"{path}: is corrupt, its tensors take {needed} bytes; expected at most its {size}"
         )
+
+
+def content_sha256(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Checksum of packed weights, which the format itself lacks.
+
+    Args:
+        state: tensors of any shape by name, on the CPU.
+        metadata: of the file; an older checksum in it is left out.
+
+    Returns:
+        SHA-256 in hexadecimal, over the metadata and over name, type, shape and values of each tensor.
+    """
+    digest = hashlib.sha256()
+    kept = {name: text for name, text in metadata.items() if name != CHECKSUM_KEY}
+    digest.update(json.dumps(kept, sort_keys=True).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -208,6 +230,8 @@ def _read_safetensors(path: Path) -> RawCheckpoint:
         raise WeightsError(
             f"{path}: is corrupt or truncated ({one_line(error)[:120]}); expected packed weights"
         ) from error
+    if metadata.get(CHECKSUM_KEY, "") not in ("", content_sha256(state, metadata)):
+        raise WeightsError(f"{path}: is corrupt, it differs from its checksum; expected packed weights")
     count = str(state[STEM].shape[1]) if STEM in state and state[STEM].ndim == 5 else "no"
     if metadata.get("channels", count) != count:
         raise WeightsError(

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from .. import __version__
 from ..case.atomic_files import atomic_write
 from ..errors import WeightsError, one_line
-from .checkpoint_file import HEAT_MAP_KEY
+from .checkpoint_file import CHECKSUM_KEY, HEAT_MAP_KEY, content_sha256
 from .plan import PLANS_FILE
 from .weights import (
     DATASET_FILE,
@@ -73,6 +73,7 @@ def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
         "source_sha256": sha256(weights.path),
         "packed_by": f"longilesion {__version__}",
     }
+    metadata[CHECKSUM_KEY] = content_sha256(state, metadata)
     with atomic_write(path) as temporary:
         try:
             save_file(state, temporary, metadata)

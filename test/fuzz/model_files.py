@@ -158,7 +158,8 @@ def _mutate_checkpoint(rng: Random, seed: Seed) -> Mutant:
         start, stop = rng.choice(((0, len(content)), (0, 4000), (len(content) - 12_000, len(content))))
         damaged, words = damaged_bytes(rng, content[start:stop])
         changed = content[:start] + damaged + content[stop:]
-        return Mutant({seed.main: changed}, f"{words} from {start} on", seed.main == _PICKLE)
+        is_header = seed.main == _PACKED and start < 8 + int.from_bytes(content[:8], "little")
+        return Mutant({seed.main: changed}, f"{words} from {start} on", has_proof=not is_header)
     if seed.main == _PICKLE:
         return Mutant(*_altered_pickle(rng, content))
     length = int.from_bytes(content[:8], "little")

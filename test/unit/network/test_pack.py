@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from model.cli import main as cli
+from model.network.checkpoint_file import CHECKSUM_KEY
 from model.network.encoding import HeatMap
 from model.network.pack import pack_weights
 from model.network.plan import read_plan
@@ -39,6 +42,29 @@ def test_packed_weights_are_preferred_and_equal(tmp_path: Path) -> None:
     for name in ("trainer_name", "configuration", "mirror_axes", "variant", "heat_map"):
         assert getattr(packed, name) == getattr(original, name)
     assert read_plan(tmp_path / "packed" / "plans.json") == read_plan(MODEL / "plans.json")
+
+
+def test_damaged_packed_weights_are_refused_by_their_checksum(tmp_path: Path) -> None:
+    packed, other = pack_weights(small_model(tmp_path / "m"), tmp_path / "packed", "fp16")
+    content = bytearray(packed.read_bytes())
+    content[len(content) // 2] ^= 1  # of a mantissa, which nothing else tells
+    packed.write_bytes(content)
+    refusal(lambda: load_fold(packed), str(packed), "differs from its checksum")
+    renamed = other.read_bytes().replace(b"longilesion ", b"longilesiom ")  # in the metadata
+    other.write_bytes(renamed)
+    refusal(lambda: load_fold(other), str(other), "differs from its checksum")
+
+
+def test_packed_weights_without_a_checksum_are_read(tmp_path: Path) -> None:
+    """Those of earlier versions."""
+    packed, _ = pack_weights(small_model(tmp_path / "m"), tmp_path / "packed")
+    with safe_open(packed, framework="pt") as file:
+        metadata = file.metadata()
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    del metadata[CHECKSUM_KEY]
+    save_file(state, packed, metadata)
+    loaded, original = load_fold(packed).state, load_fold(FOLD).state
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in original.items())
 
 
 def test_packing_in_place(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from .stored_image import (
     check_sizes,
     check_spacing,
     finite_numbers,
+    no_spacing_note,
     unit_notes,
     whole_number,
     whole_numbers,
@@ -258,6 +259,8 @@ def _notes(fields: dict[str, str]) -> tuple[str, ...]:
         finite_numbers(name, fields.get(name, "") or default) for name, default in _INTENSITY.items()
     )
     notes = unit_notes(fields.get("DistanceUnits", "").split()) + _axis_note(fields)
+    if not any(fields.get(name) for name in _SPACINGS):
+        notes += (no_spacing_note(_SPACINGS[0]),)
     if (slope, offset) != (1.0, 0.0):
         notes += (
             f"the header has an intensity function (slope {slope:g}, offset {offset:g}), which ITK and "

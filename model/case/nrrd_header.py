@@ -17,6 +17,7 @@ from .stored_image import (
     check_sizes,
     check_spacing,
     finite_numbers,
+    no_spacing_note,
     unit_notes,
     whole_number,
     whole_numbers,
@@ -145,7 +146,7 @@ def read_nrrd_header(path: Path, start: bytes) -> StoredImage:
         header=_grid_header(start, fields),
         suffix=".nrrd",
         lead=max(0, skip) if is_packed else 0,
-        notes=unit_notes(re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", "")))),
+        notes=_notes(fields),
     )
 
 
@@ -179,6 +180,13 @@ def _fields(start: bytes) -> tuple[dict[str, str], int]:
             f"has no end of the header in its first {HEADER_BYTES} bytes; expected an empty line"
         )
     return fields, len(start)
+
+
+def _notes(fields: dict[str, str]) -> tuple[str, ...]:
+    notes = unit_notes(re.findall(r'"([^"]*)"', fields.get("space units", fields.get("units", ""))))
+    if not any(fields.get(name) for name in ("spacings", "space directions")):
+        notes += (no_spacing_note("spacings"),)
+    return notes
 
 
 def _sizes(fields: dict[str, str]) -> tuple[int, ...]:

@@ -101,6 +101,11 @@ class StoredImage:
         return np.dtype(np.float32)
 
 
+def no_spacing_note(field: str) -> str:
+    """A note about a header without a spacing, in the named field."""
+    return f"the header has no field {field!r}; a spacing of 1 mm is taken, as ITK does"
+
+
 def unit_notes(units: Sequence[str]) -> tuple[str, ...]:
     """Notes about the units of length that a header names, which ITK does not convert.
 

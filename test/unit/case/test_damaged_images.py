@@ -108,10 +108,7 @@ WHOLE = {
 
 NOTES = {
     "cm.mha": (meta("DistanceUnits = cm\n"), "lengths in cm"),
-    "no spacing.mha": (
-        meta("").replace(b"ElementSpacing = 1 1 2\n", b""),
-        "no field 'ElementSpacing'",
-    ),
+    "no spacing.mha": (meta("").replace(b"ElementSpacing = 1 1 2\n", b""), "no field 'ElementSpacing'"),
     "no spacing.nrrd": (nrrd("raw", RAW), "no field 'spacings'; a spacing of 1 mm"),
     "long axis.mha": (meta("TransformMatrix = 1 0 0 0 2 0 0 0 1\n"), "have the lengths 1, 2, 1"),
     "turned axes.mha": (meta("TransformMatrix = 0.6 0.8 0 -0.8 0.6 0 0 0 1\n"), None),

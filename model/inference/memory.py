@@ -69,7 +69,8 @@ def first_rung(plan: Plan, folds: Sequence[FoldWeights], options: ModelOptions) 
     """
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
-    voxels = int(np.prod(plan.patch_size_zyx))
+    # Time points that go through the encoder one by one take their memory side by side.
+    voxels = int(np.prod(plan.patch_size_zyx)) * folds[0].variant.encoder_passes
     if device == "cpu":
         return Rung(device, precision, options.batch or _cpu_batch(plan), resident=True)
     batch = options.batch or max(1, min(8, _GPU_BATCH_VOXELS // voxels))

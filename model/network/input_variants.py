@@ -1,4 +1,4 @@
-"""Variants of networks, identified by the input channels of the stem and the name of the trainer."""
+"""Variants of networks, identified by their tensors and the name of the trainer together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from .checkpoint_file import RawCheckpoint
+from .difference_weighting import BLOCK
 from .resenc_unet import STEM
 
 _PROMPT_TRAINERS = ("LesionLocatorTrainerSegment", "LesionLocatorTrainerTrack")
@@ -19,6 +20,8 @@ _CLICK_TRAINERS, _AUTOMATIC_TRAINERS = "autopetTrainerInteractive", "autoPET3_Tr
 _MARKS = "EDT2"
 _NO_ORGANS = "NoOrgans"
 _OTHER_MARKS = re.compile(r"EDT(?!2)|EDT2[0-9]|Sigma", re.I)
+# Part of the names of the trainers of LongiSeg 2.0 that take points; its other ones take whole scans.
+_TRACKING, _DIFFERENCE = "Tracking", "DiffWeighting"
 
 
 class Family(Enum):
@@ -39,6 +42,8 @@ class InputVariant(Enum):
     LONGITUDINAL = (Family.LONGITUDINAL, (0, 1, 2, 3, 4))
     POINT_MASK = (Family.LONGITUDINAL, (0, 2, 3))
     POINT = (Family.LONGITUDINAL, (0, 3))
+    EARLY_FUSION = (Family.LONGITUDINAL, (0, 1, 3, 4))
+    DIFFERENCE_WEIGHTING = (Family.LONGITUDINAL, (0, 3, 1, 4))
     PROMPT = (Family.SINGLE_TIME_POINT, (0, 1))
     PET_CT_CLICKS = (Family.PET_CT, (0, 1, 2, 3))
     PET_CT = (Family.PET_CT, (0, 1))
@@ -55,6 +60,22 @@ class InputVariant(Enum):
         channels: tuple[int, ...] = self.value[1]
         return channels
 
+    @property
+    def encoder_passes(self) -> int:
+        """Number of time points that go through the encoder one by one; 1 if all channels go together."""
+        return 2 if self is InputVariant.DIFFERENCE_WEIGHTING else 1
+
+    @property
+    def stem_channels(self) -> int:
+        """Number of input channels of the stem."""
+        return len(self.channels) // self.encoder_passes
+
+    @property
+    def description(self) -> str:
+        """The variant in words, for messages."""
+        words = self.name.lower().replace("_", " ")
+        return f"{words} ({len(self.channels)} channels)"
+
 
 class PromptNetwork(StrEnum):
     """The single-time-point networks, by the folder in which LesionLocator publishes them ([Rokuss2025]).
@@ -69,18 +90,19 @@ class PromptNetwork(StrEnum):
 
 
 def longitudinal_variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant:
-    """Identify a network of the longitudinal family by its stem's input channels.
+    """Identify a network of the longitudinal family by its tensors and its trainer, which must agree.
+
+    The stem's input channels alone are ambiguous: two are a CT and a point, or one time point's part of a
+    network with difference weighting, or two CTs without a prompt.
 
     Args:
         path: of the checkpoint, for messages.
         state: state dict under canonical names; the stem has the shape [features, channels, z, y, x].
-        trainer: name of the trainer, which must agree with the number of channels.
+        trainer: name of the trainer.
 
     Raises:
         WeightsError: another architecture or family, or an unknown number of channels.
     """
-    if "DiffWeighting" in trainer:
-        raise WeightsError(f"{path}: {trainer} is another architecture; expected a ResidualEncoderUNet")
     if trainer in _PROMPT_TRAINERS:
         raise WeightsError(
             f"{path}: {trainer} trains a network for a single time point (a CT and a prompt); "
@@ -89,6 +111,22 @@ def longitudinal_variant(path: Path, state: dict[str, Tensor], trainer: str) -> 
     if STEM not in state or state[STEM].ndim != 5:
         raise WeightsError(f"{path}: has no 3-D stem {STEM}; expected a ResidualEncoderUNet")
     count = state[STEM].shape[1]
+    if _DIFFERENCE in trainer or _has_block(state):
+        return _difference_weighting(path, state, trainer, count)
+    if "NoLongi" in trainer or ("LongiSegTrainer" in trainer and _TRACKING not in trainer):
+        raise _unprompted(path, trainer)
+    if f"LongiSegTrainer{_TRACKING}" in trainer:
+        if count != InputVariant.EARLY_FUSION.stem_channels:
+            raise WeightsError(
+                f"{path}: {trainer} with {count} input channels is unknown; expected 4 (early fusion of both "
+                "CTs and both points)"
+            )
+        return InputVariant.EARLY_FUSION
+    return _stacked_variant(path, trainer, count)
+
+
+def _stacked_variant(path: Path, trainer: str, count: int) -> InputVariant:
+    """The variant of the networks of autoPET, which take all of their channels at once."""
     family = (InputVariant.LONGITUDINAL, InputVariant.POINT_MASK, InputVariant.POINT)
     variant = next((variant for variant in family if len(variant.channels) == count), None)
     agrees = variant is not None
@@ -101,25 +139,65 @@ def longitudinal_variant(path: Path, state: dict[str, Tensor], trainer: str) -> 
     if variant is None or not agrees:
         raise WeightsError(
             f"{path}: trainer {trainer or '(unnamed)'} with {count} input channels is unknown; expected 5 "
-            "(longitudinal), 3 (cross-sectional with point and mask) or 2 (cross-sectional with point)"
+            "(longitudinal), 3 (cross-sectional with point and mask), 2 (cross-sectional with point), or a "
+            "LongiSegTrainerTracking with 4 (early fusion) or with difference weighting"
         )
     return variant
 
 
-def prompt_variant(path: Path, trainer: str) -> InputVariant:
+def _difference_weighting(path: Path, state: dict[str, Tensor], trainer: str, count: int) -> InputVariant:
+    """The variant with difference weighting; its name and its tensors must both say so.
+
+    That each stage has its norm, of its length, is checked against the plan (`weights.check_fold`).
+    """
+    name = trainer or "(unnamed)"
+    if not _has_block(state):
+        raise WeightsError(
+            f"{path}: trainer {name} trains with difference weighting, but the file has no {BLOCK}* tensors; "
+            "expected both or neither"
+        )
+    if _DIFFERENCE not in trainer:
+        raise WeightsError(
+            f"{path}: has {BLOCK}* tensors, but trainer {name} trains without difference weighting; expected "
+            f"both or neither ({_DIFFERENCE} in the trainer's name)"
+        )
+    if _TRACKING not in trainer or count == 1:
+        raise _unprompted(path, trainer)
+    if count != InputVariant.DIFFERENCE_WEIGHTING.stem_channels:
+        raise WeightsError(
+            f"{path}: {trainer} takes {count} channels per time point; expected 2 (CT and point)"
+        )
+    return InputVariant.DIFFERENCE_WEIGHTING
+
+
+def _has_block(state: dict[str, Tensor]) -> bool:
+    """True if any tensor belongs to a difference weighting block."""
+    return any(BLOCK in name for name in state)
+
+
+def _unprompted(path: Path, trainer: str) -> WeightsError:
+    return WeightsError(
+        f"{path}: {trainer} trains a network without prompts, for whole scans; expected one that takes points"
+    )
+
+
+def prompt_variant(path: Path, raw: RawCheckpoint) -> InputVariant:
     """The variant of the single-time-point network.
 
     Args:
         path: of the checkpoint, for messages.
-        trainer: name of the trainer.
+        raw: its content.
 
     Raises:
-        WeightsError: the trainer is known to use two channels of another kind.
+        WeightsError: the network is known to use two channels of another kind.
     """
-    if "CrossSec" in trainer or "DiffWeighting" in trainer:
+    trainer = raw.trainer_name
+    others = ("CrossSec", "LongiSeg", "NoLongi", _DIFFERENCE)
+    is_other = is_pet_ct_trainer(trainer) or any(part in trainer for part in others)
+    if is_other or _has_block(raw.state):
         raise WeightsError(
-            f"{path}: {trainer} trains no network for a CT and a prompt; expected one of "
-            f"{' or '.join(_PROMPT_TRAINERS)}"
+            f"{path}: trainer {trainer or '(unnamed)'} trains no network for a CT and a prompt; expected one "
+            f"of {' or '.join(_PROMPT_TRAINERS)}"
         )
     return InputVariant.PROMPT
 

@@ -67,7 +67,7 @@ def _pack_fold(weights: FoldWeights, path: Path, dtype: str) -> Path:
         "format": "pt",
         "trainer_name": weights.trainer_name,
         "configuration": weights.configuration,
-        "channels": str(len(weights.variant.channels)),
+        "channels": str(weights.variant.stem_channels),
         "mirror_axes": json.dumps(weights.mirror_axes),
         HEAT_MAP_KEY: str(weights.heat_map),
         "source_sha256": sha256(weights.path),

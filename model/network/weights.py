@@ -19,6 +19,7 @@ from torch import Tensor
 from ..case.input_files import path_exists
 from ..errors import WeightsError
 from .checkpoint_file import check_total, read_checkpoint
+from .difference_weighting import DifferenceWeightedUNet
 from .encoding import HeatMap
 from .input_variants import (
     Family,
@@ -219,7 +220,7 @@ def load_fold(path: Path, family: Family | None = Family.LONGITUDINAL) -> FoldWe
     if family is None:
         family = Family.PET_CT if is_pet_ct_trainer(raw.trainer_name) else Family.LONGITUDINAL
     if family is Family.SINGLE_TIME_POINT:
-        variant = prompt_variant(path, raw.trainer_name)
+        variant = prompt_variant(path, raw)
         state = _canonical(path, prompt_unet_state(path, raw))
     elif family is Family.PET_CT:
         state = _canonical(path, raw.state)
@@ -260,7 +261,7 @@ def load_folds(manifest: WeightsManifest, family: Family = Family.LONGITUDINAL) 
     """Read all folds in order.
 
     Raises:
-        WeightsError: as `load_fold`, or a fold takes other channels or heat maps than the first.
+        WeightsError: as `load_fold`, or a fold is of another variant or takes other heat maps than the first.
     """
     first: FoldWeights | None = None
     for file in manifest.files:
@@ -268,8 +269,8 @@ def load_folds(manifest: WeightsManifest, family: Family = Family.LONGITUDINAL) 
         first = first or fold
         if fold.variant is not first.variant:
             raise WeightsError(
-                f"{file}: takes {len(fold.variant.channels)} channels; expected "
-                f"{len(first.variant.channels)} as {first.path.parent.name} does"
+                f"{file}: is {fold.variant.description}; expected {first.variant.description} as "
+                f"{first.path.parent.name} is"
             )
         if fold.heat_map is not first.heat_map:
             raise WeightsError(
@@ -302,7 +303,7 @@ def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
         WeightsError: plan and checkpoint disagree; the first difference is named.
     """
     with torch.device("meta"):  # values are replaced at once: no memory and time for them
-        network = ResEncUNet(len(weights.variant.channels), _CLASSES, plan.architecture)
+        network = _planned_network(plan, weights.variant)
     planned = {name: tensor.shape for name, tensor in network.state_dict().items()}
     for name in sorted(planned.keys() | weights.state.keys()):
         given = weights.state.get(name)
@@ -313,3 +314,9 @@ def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
                 f"{weights.path}: does not fit its plan: {name} is {in_file}; expected {in_plan}"
             )
     return network
+
+
+def _planned_network(plan: Plan, variant: InputVariant) -> ResEncUNet:
+    if variant is InputVariant.DIFFERENCE_WEIGHTING:
+        return DifferenceWeightedUNet(_CLASSES, plan.architecture)
+    return ResEncUNet(variant.stem_channels, _CLASSES, plan.architecture)

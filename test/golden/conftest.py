@@ -96,13 +96,17 @@ def golden(
     return list(_lesions(request.param, golden_plan, golden_ensemble))
 
 
-def run_golden(name: str, output: Path, model: ModelOptions) -> GoldenMaps:
+def run_golden(
+    name: str, output: Path, model: ModelOptions, weights: Path = HERE / "model", extras: Path | None = None
+) -> GoldenMaps:
     """Run a golden case end to end.
 
     Args:
         name: of the case.
         output: empty folder.
         model: options of the model.
+        weights: folder of the model.
+        extras: folder for the record and one mask per lesion; None writes neither.
 
     Returns:
         The labelmaps.
@@ -110,7 +114,9 @@ def run_golden(name: str, output: Path, model: ModelOptions) -> GoldenMaps:
     options = CaseRunOptions(
         input_dir=HERE / "cases" / name / "input",
         output_dir=output,
-        weights_dir=HERE / "model",
+        weights_dir=weights,
+        extras_dir=extras,
+        per_lesion=extras is not None,
         model=model,
         case=CaseOptions(overlap="max-id", backend=UNMOVED),
     )

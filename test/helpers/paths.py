@@ -10,6 +10,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 TEST = CHECKOUT / "test"
 GOLDEN_MODEL = TEST / "golden" / "model"
+GOLDEN_DIFFERENCE = TEST / "golden" / "difference_weighting"
 SAMPLE = TEST / "sample"
 
 # Real scans that are not the project's to distribute: test/README.md says where they come from.

@@ -22,7 +22,7 @@ from model.inference.options import ModelOptions
 from model.network.input_variants import InputVariant
 from model.network.resenc_unet import ResEncUNet
 from model.network.weights import FoldWeights, build_network, inspect_weights, load_folds, load_plan
-from test.helpers.paths import GOLDEN_MODEL
+from test.helpers.paths import GOLDEN_DIFFERENCE, GOLDEN_MODEL
 
 # The golden model: the shipped one may change.
 MODEL = GOLDEN_MODEL
@@ -250,6 +250,19 @@ def test_a_cross_sectional_model_is_recognised_by_its_checkpoint(tmp_path: Path)
     first, second = (p.margin for p in ensemble.predict([lambda: PATCHES[0], lambda: changed]))
     assert first is not None and second is not None and np.array_equal(first, second)
     assert ensemble.forwards == 2  # both lesions in one batch, two views
+
+
+@pytest.mark.parametrize(("name", "tta"), [("dw_iso4", True), ("dw_iso4", False), ("fusion4_iso4", False)])
+def test_networks_of_two_points_get_their_channels(name: str, tta: bool) -> None:
+    """All flips of all channels of both time points together, as published."""
+    manifest = inspect_weights(GOLDEN_DIFFERENCE / "networks" / name, (0,))
+    stored = np.load(manifest.folder / "io.npz")
+    options = ModelOptions(device="cpu", folds=(0,), tta=tta)
+    ensemble = Ensemble(load_plan(manifest), list(load_folds(manifest)), options)
+    logits = stored["logits_mirrored" if tta else "logits"]
+    margin = next(ensemble.predict([lambda: stored["input"]])).margin
+    assert margin is not None
+    assert np.abs(margin - (logits[1] - logits[0])).max() <= 2e-4  # 1e-4 of each logit
 
 
 @pytest.mark.parametrize("resident", [True, False])

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from model.errors import InputError, MemoryExhaustedError
-from model.inference.memory import Rung, choose_device, choose_precision, is_out_of_memory, next_rung
-from model.network.weights import inspect_weights, load_plan
+from model.inference import memory
+from model.inference.memory import (
+    Rung,
+    choose_device,
+    choose_precision,
+    first_rung,
+    is_out_of_memory,
+    next_rung,
+)
+from model.inference.options import ModelOptions
+from model.network.input_variants import InputVariant
+from model.network.weights import inspect_weights, load_folds, load_plan
 from test.helpers.paths import GOLDEN_MODEL
 
 
@@ -70,3 +82,20 @@ def test_the_memory_ladder() -> None:
     on_gpu = ["batch 2, all folds resident", "batch 1, all folds resident", "batch 1, one fold at a time"]
     on_cpu = ["batch 2, all folds resident", "batch 1, all folds resident", "batch 1, one fold at a time"]
     assert rungs == [f"cuda:0, fp16, {text}" for text in on_gpu] + [f"cpu, fp32, {text}" for text in on_cpu]
+
+
+def test_two_passes_of_the_encoder_halve_the_batch_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And need twice the memory: with as much as one pass takes the folds are not all kept."""
+    monkeypatch.setattr(memory, "choose_device", lambda requested: "cuda:0")
+    free_bytes = 1 << 40
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_bytes, free_bytes))
+    manifest = inspect_weights(GOLDEN_MODEL, (0,))
+    plan, (fold,) = load_plan(manifest), load_folds(manifest)
+    plan = replace(plan, patch_size_zyx=(128, 128, 128))
+    twice = replace(fold, variant=InputVariant.DIFFERENCE_WEIGHTING)
+    options = ModelOptions(precision="fp32")
+    rungs = [first_rung(plan, [one], options) for one in (fold, twice)]
+    assert [(rung.batch, rung.resident) for rung in rungs] == [(3, True), (1, True)]
+    options = replace(options, batch=1)
+    free_bytes = 128**3 * plan.architecture.features_per_stage[0] * 4 * 15  # of 10 feature maps a pass
+    assert [first_rung(plan, [one], options).resident for one in (fold, twice)] == [True, False]

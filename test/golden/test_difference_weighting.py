@@ -1,0 +1,161 @@
+"""Whole cases with a difference weighting network against the published command's own numbers."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import SimpleITK as sitk
+
+import model as ll
+from model.case.case import LesionPrompt
+from model.inference.ensemble import Ensemble
+from model.inference.options import ModelOptions
+from model.inference.prediction import foreground_probability
+from model.network.encoding import encode_lesion, place_lesion
+from model.network.patches import network_grid
+from model.network.resample import FloatVolume
+from model.network.weights import inspect_weights, load_folds, load_plan
+
+from .conftest import HERE, golden_prompts, run_golden
+
+pytestmark = pytest.mark.slow
+
+MODEL = HERE / "difference_weighting" / "model"
+EXPECTED = HERE / "difference_weighting" / "expected"
+MANIFEST = inspect_weights(MODEL, (0, 1))
+PLAN, FOLDS = load_plan(MANIFEST), list(load_folds(MANIFEST))
+RUNS = ["c_small/fp32", "e_two_scans/fp32", "i_edge_clicks/fp32"]
+# The probabilities' file holds multiples of 1 / 4095, the margins' float16.
+PROBABILITY_TOLERANCE, MARGIN_TOLERANCE = 3e-4, 1e-2
+
+
+def _options(run: str) -> ModelOptions:
+    return ModelOptions(device="cpu", folds=(0, 1), tta=run.endswith("mirrored"))
+
+
+def _published(run: str) -> list[dict[str, Any]]:
+    """What the published command computed for each lesion; it fails on a click outside of its scan."""
+    case, tag = run.split("/")
+    document = json.loads((EXPECTED / case / "lesions.json").read_text())
+    return [lesion for lesion in document[tag] if "voxels" in lesion]
+
+
+def _prompts(run: str) -> dict[int, LesionPrompt]:
+    """Prompts of the lesions that the published command segments."""
+    wanted = {lesion["lesion"] for lesion in _published(run)}
+    prompts = {p.lesion_id: p for p in golden_prompts(run.split("/")[0]) if p.lesion_id in wanted}
+    assert prompts.keys() == wanted
+    return prompts
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_points_and_patches(run: str) -> None:
+    prompts = _prompts(run)
+    for expected in _published(run):
+        prompt = prompts[expected["lesion"]]
+        lesion = place_lesion(prompt, PLAN)
+        placement = lesion.placement
+        inside = placement.followup.intersection(lesion.followup_grid.whole)
+        assert list(placement.followup_index) == expected["fu_point"]
+        assert list(placement.baseline_index) == expected["bl_point"]
+        assert list(lesion.followup_grid.shape) == expected["fu_resampled_shape"]
+        baseline = network_grid(prompt.baseline.geometry, PLAN, like=prompt.followup.geometry)
+        assert list(baseline.shape) == expected["bl_resampled_shape"]
+        assert [list(inside.start_zyx), list(inside.stop_zyx)] == expected["fu_box_in_image"]
+        assert str(expected["scan"]).startswith(prompt.followup.slot)
+
+
+@pytest.mark.parametrize(("run", "lesion_id"), [("c_small/fp32", 1), ("i_edge_clicks/fp32", 2)])
+def test_input_channels_and_margins(run: str, lesion_id: int) -> None:
+    stored = np.load(EXPECTED / run / f"lesion_{lesion_id}_input.npz")
+    channels = encode_lesion(_prompts(run)[lesion_id], PLAN).channels
+    assert np.abs(channels - stored["input"]).max() <= 1e-5
+    margin = next(Ensemble(PLAN, FOLDS, _options(run)).predict([lambda: channels])).margin
+    assert margin is not None
+    assert np.abs(margin - stored["margin_sum"].astype(np.float32)).max() <= MARGIN_TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("run", "count", "resident"),
+    [("e_two_scans/fp32", 4, True), ("i_edge_clicks/fp32", 3, False), ("c_small/fp32_mirrored", 1, True)],
+)
+def test_probabilities(run: str, count: int, resident: bool) -> None:
+    """With all folds in memory, and with one fold at a time as where memory is short."""
+    stored, prompts = np.load(EXPECTED / run / "prob.npz"), list(_prompts(run).values())[:count]
+    ensemble = Ensemble(PLAN, FOLDS, _options(run))
+    if not resident:
+        ensemble._step_down("tried")  # half of the batch
+        ensemble._step_down("tried")
+        assert not ensemble.rung.resident
+    for prediction in ensemble.predict([partial(_channels, prompt) for prompt in prompts]):
+        prompt = prompts[prediction.index]
+        lesion = place_lesion(prompt, PLAN)
+        box = lesion.placement.followup
+        inside = box.intersection(lesion.followup_grid.whole).relative_to(box).slices
+        assert prediction.margin is not None
+        probability = foreground_probability(prediction.margin)[inside]
+        expected = stored[f"lesion_{prompt.lesion_id}"] / np.float32(4095)
+        assert np.abs(probability - expected).max() <= PROBABILITY_TOLERANCE
+
+
+def _channels(prompt: LesionPrompt) -> FloatVolume:
+    return encode_lesion(prompt, PLAN).channels
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_masks_of_whole_cases(run: str, tmp_path: Path) -> None:
+    case = run.split("/")[0]
+    run_golden(case, tmp_path / "output", _options(run), MODEL, tmp_path / "extras")
+    _compare(run, tmp_path / "extras", 0)
+    _compare(f"{case}/reference", tmp_path / "extras", None)  # in half precision as published
+    record = json.loads((tmp_path / "extras" / "run.json").read_text())
+    assert record["model"]["variant"] == "difference_weighting"
+    assert record["model"]["trainer"] == "LongiSegTrainerTrackingDiffWeightingFinetuning"
+
+
+def test_unclicked_lesions_and_a_series() -> None:
+    """Propagated points are boosted, and the same model tracks."""
+    folder = HERE / "cases" / "h_same_grid" / "input"
+    ct, mask = (
+        next((folder / "images" / f"primary-{name}").iterdir())
+        for name in ("baseline-ct", "baseline-ct-tumor-lesion-seg")
+    )
+    model = ll.load_model(MODEL, device="cpu", folds=(0, 1))
+    baseline = ll.read_scan(ct, mask=mask)
+    followup = ll.read_scan(next((folder / "images" / "primary-followup-ct").iterdir()))
+    assert baseline.mask is not None
+    ids = set(np.unique(baseline.mask[baseline.mask > 0]).tolist())
+    segmented = ll.segment(model, baseline, followup, backend="identity")
+    assert segmented.lesions.keys() == ids
+    assert all(lesion.point_source == "propagated" for lesion in segmented.lesions.values())
+    assert all(lesion.volume_ml for lesion in segmented.lesions.values())
+    _, tracked = ll.track(model, [baseline, followup], backend="identity")
+    assert tracked.lesions.keys() == ids and tracked.labelmap.any()
+
+
+def _compare(run: str, extras: Path, allowed: int | None) -> None:
+    """Compare masks before the merge; without a number of allowed voxels 8 of them, or 0.5 % of a lesion."""
+    for lesion_id, scan, expected in _stored_masks(EXPECTED / run / "masks.npz"):
+        image = sitk.ReadImage(str(extras / "lesions" / f"{scan}_lesion-{lesion_id:05d}.mha"))
+        differing = np.count_nonzero(sitk.GetArrayFromImage(image).astype(bool) != expected)
+        limit = max(8, 0.005 * np.count_nonzero(expected)) if allowed is None else allowed
+        assert differing <= limit, f"lesion {lesion_id} in {scan}: {differing} voxels"
+
+
+def _stored_masks(path: Path) -> list[tuple[int, str, npt.NDArray[np.bool_]]]:
+    """(lesion id, scan, mask z, y, x) of every lesion."""
+    stored, masks = np.load(path), []
+    for name in [key for key in stored if not key.endswith(("_shape", "_ids"))]:
+        shape = stored[f"{name}_shape"]
+        packed = np.unpackbits(stored[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
+        ids = stored[f"{name}_ids"].tolist()
+        scan = name.replace("-fu", "-followup")
+        masks += [(number, scan, mask) for number, mask in zip(ids, packed, strict=True)]
+    assert masks
+    return masks

@@ -17,7 +17,15 @@ import numpy.typing as npt
 from .api_results import PairRegistration, Segmentation, segmentation_of_case, segmentation_of_time_point
 from .case.case import Case, Scan, ScanFiles, Slot, TimePoint, TimePointName, make_clicks
 from .errors import InputError
-from .inference.options import DEFAULT_BOOST, DEFAULT_FOLDS, CaseOptions, ModelOptions, OverlapRule, Precision
+from .inference.options import (
+    DEFAULT_BOOST,
+    DEFAULT_FOLDS,
+    CaseOptions,
+    ModelOptions,
+    OverlapRule,
+    PointRounding,
+    Precision,
+)
 from .propagation.register import DEFAULT_BACKEND
 
 if TYPE_CHECKING:  # torch and SimpleITK are imported by the functions that need them
@@ -41,6 +49,7 @@ def load_model(
     folds: Sequence[int] = DEFAULT_FOLDS,
     tta: bool = False,
     deterministic: bool = False,
+    point_rounding: PointRounding = "truncate",
 ) -> LoadedModel:
     """Load the folds of a longitudinal model.
 
@@ -51,6 +60,7 @@ def load_model(
         folds: numbers of the folds.
         tta: average over the mirrored views that the checkpoint allows.
         deterministic: bit-for-bit reproducible results on the same machine (sets torch for the process).
+        point_rounding: network voxel of a point: ``truncate`` as published, ``round`` to the nearest one.
 
     Returns:
         The model, for any number of calls of `segment` and `track`.
@@ -61,7 +71,7 @@ def load_model(
     """
     from .inference.load import load_model as load
 
-    options = ModelOptions(device, precision, tuple(folds), tta, deterministic)
+    options = ModelOptions(device, precision, tuple(folds), tta, deterministic, point_rounding=point_rounding)
     return load(Path(folder) if folder is not None else None, options)
 
 

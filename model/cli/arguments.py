@@ -21,6 +21,13 @@ def add_model_options(group: argparse._ActionsContainer) -> None:
     )
     add("--folds", type=fold_list, default=defaults.folds, metavar="0,1,2,3,4", help="folds of the ensemble")
     add("--tta", action="store_true", help="average over the mirrored views that the checkpoint allows")
+    add(
+        "--point-rounding",
+        choices=("truncate", "round"),
+        default=defaults.point_rounding,
+        help="network voxel of a point: truncate as the networks were trained and published (default), or "
+        "round to the nearest",
+    )
     add("--deterministic", action="store_true", help="bit-for-bit the same result on the same machine")
 
 
@@ -32,6 +39,7 @@ def model_options(arguments: argparse.Namespace) -> ModelOptions:
         folds=arguments.folds,
         tta=arguments.tta,
         deterministic=arguments.deterministic,
+        point_rounding=arguments.point_rounding,
     )
 
 

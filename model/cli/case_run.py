@@ -144,6 +144,7 @@ class CaseRun:
                 "backend": options.case.backend or DEFAULT_BACKEND,
                 "boost": options.case.boost,
                 "tta": options.model.tta,
+                "point_rounding": options.model.point_rounding,
                 "deterministic": options.model.deterministic,
             },
             result=result,

@@ -15,6 +15,7 @@ BOOSTS = ("none", "reprompt", "additive", "merged-probabilities", "perturbed", "
 DEFAULT_BOOST = "merged-probabilities"  # by measurement, see docs/benchmarks.md
 
 Precision = Literal["fp32", "fp16", "bf16"]
+PointRounding = Literal["truncate", "round"]
 OverlapRule = Literal["probability", "max-id"]
 
 
@@ -29,6 +30,8 @@ class ModelOptions:
         tta: average over the mirrored views that the checkpoint allows (test-time augmentation).
         deterministic: bit-for-bit reproducible results on the same machine.
         batch: patches per forward pass; None chooses it for the network and the device.
+        point_rounding: network voxel of a point of the longitudinal networks: ``truncate`` as they were
+            trained and published, ``round`` to the nearest one.
     """
 
     device: str = "auto"
@@ -37,13 +40,20 @@ class ModelOptions:
     tta: bool = False
     deterministic: bool = False
     batch: int | None = None
+    point_rounding: PointRounding = "truncate"
 
     def __post_init__(self) -> None:
+        _check("point_rounding", self.point_rounding, get_args(PointRounding))
         _check("precision", self.precision, ("auto", *get_args(Precision)))
         if not re.fullmatch(DEVICE_PATTERN, self.device):
             raise InputError(f"device: is {self.device!r}; expected auto, cpu, cuda or cuda:N")
         if not self.folds:
             raise InputError("folds: is empty; expected at least one number")
+
+    @property
+    def rounds_points(self) -> bool:
+        """True if points are rounded to the nearest network voxel."""
+        return self.point_rounding == "round"
 
     @property
     def registration_device(self) -> str:

@@ -198,6 +198,7 @@ class SegmenterOptions:
             "precision": self.model.precision,
             "folds": self.model.folds,
             "tta": self.model.tta,
+            "point_rounding": self.model.point_rounding,
             "deterministic": self.model.deterministic,
             "boost": asdict(self.boost),
             "component_rule": self.component_rule,
@@ -210,8 +211,13 @@ def make_segmenter(options: SegmenterOptions) -> RobustSegmenter:
 
     Raises:
         WeightsError: weights that are missing, corrupt, unsafe, or do not fit their plan.
-        InputError: an unknown name, a user's module that fails, or a GPU that does not exist.
+        InputError: an unknown name, a user's module that fails, a GPU that does not exist, or rounded points
+            of another segmenter than the longitudinal one.
     """
+    if options.model.rounds_points and options.name != LONGITUDINAL:
+        raise InputError(
+            f"--point-rounding round: is of the {LONGITUDINAL} networks; expected truncate for {options.name}"
+        )
     if ":" in options.name:
         return function_segmenter(load_function(options.name), options.robust, options.name)
     if options.name == LONGITUDINAL:

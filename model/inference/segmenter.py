@@ -106,10 +106,11 @@ class Segmenter:
         yield from segment_tiles(lesions, self._ensemble, self._timings, self._keep_support)
 
     def _tiled(self, prompt: LesionPrompt) -> TiledLesion:
-        lesion = place_lesion(prompt, self._plan)
+        rounds = self._ensemble.options.rounds_points
+        lesion = place_lesion(prompt, self._plan, rounds)
         first, *others = self._pairs(lesion)
         kind = self._ensemble.heat_map
-        encode: list[Encode] = [partial(_first_channels, prompt, self._plan, kind)]
+        encode: list[Encode] = [partial(_first_channels, prompt, self._plan, kind, rounds)]
         encode += [partial(encode_patches, lesion, pair, self._plan, kind) for pair in others]
         tiles = tuple(pair.followup for pair in (first, *others))
         return TiledLesion(prompt, lesion.followup_grid, tiles, tuple(encode))
@@ -140,8 +141,8 @@ class Segmenter:
         return self._boxes[scan].get(prompt.lesion_id)
 
 
-def _first_channels(prompt: LesionPrompt, plan: Plan, kind: HeatMap) -> FloatVolume:
-    return encode_lesion(prompt, plan, kind).channels
+def _first_channels(prompt: LesionPrompt, plan: Plan, kind: HeatMap, rounds_points: bool) -> FloatVolume:
+    return encode_lesion(prompt, plan, kind, rounds_points).channels
 
 
 def segment_tiles(

@@ -81,7 +81,9 @@ def _value_at(point_zyx: Vector, box: Box, values: FloatVolume) -> float:
 
 def unprompted_longitudinal(model: LoadedModel) -> UnpromptedModel:
     """The longitudinal network on a scan as its own baseline, with empty mask and heat map channels."""
-    return UnpromptedModel(model.ensemble, partial(_longitudinal_input, plan=model.plan))
+    rounds = model.ensemble.options.rounds_points
+    tiled = partial(_longitudinal_input, plan=model.plan, rounds_points=rounds)
+    return UnpromptedModel(model.ensemble, tiled)
 
 
 def unprompted_single_timepoint(models: Mapping[PromptNetwork, LoadedModel]) -> UnpromptedModel:
@@ -92,8 +94,8 @@ def unprompted_single_timepoint(models: Mapping[PromptNetwork, LoadedModel]) -> 
     )
 
 
-def _longitudinal_input(prompt: LesionPrompt, plan: Plan) -> TiledLesion:
-    lesion = place_lesion(prompt, plan)
+def _longitudinal_input(prompt: LesionPrompt, plan: Plan, rounds_points: bool) -> TiledLesion:
+    lesion = place_lesion(prompt, plan, rounds_points)
 
     def encode() -> FloatVolume:
         channels = encode_patches(lesion, lesion.placement, plan)

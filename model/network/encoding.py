@@ -99,10 +99,17 @@ def heat_map(index: Index, box: Box, grid: NetworkGrid, kind: HeatMap = HeatMap.
     return values / np.float32(values.sum()) if kind is HeatMap.UNIT_VOLUME else values
 
 
-def place_lesion(prompt: LesionPrompt, plan: Plan) -> PlacedLesion:
-    """Place a lesion's patches on the network grids of its scans, without reading voxels."""
-    followup_grid = network_grid(prompt.followup.geometry, plan)
-    baseline_grid = network_grid(prompt.baseline.geometry, plan, like=prompt.followup.geometry)
+def place_lesion(prompt: LesionPrompt, plan: Plan, rounds_points: bool = False) -> PlacedLesion:
+    """Place a lesion's patches on the network grids of its scans, without reading voxels.
+
+    Args:
+        prompt: of the lesion.
+        plan: of the network.
+        rounds_points: points are rounded to the nearest network voxel instead of truncated.
+    """
+    followup, baseline = prompt.followup.geometry, prompt.baseline.geometry
+    followup_grid = network_grid(followup, plan, rounds_points=rounds_points)
+    baseline_grid = network_grid(baseline, plan, like=followup, rounds_points=rounds_points)
     placement = place_patches(
         followup_grid.index(prompt.followup_point.point_zyx),
         baseline_grid.index(prompt.baseline_point.point_zyx),
@@ -141,9 +148,11 @@ def encode_patches(
     )
 
 
-def encode_lesion(prompt: LesionPrompt, plan: Plan, kind: HeatMap = HeatMap.UNIT_PEAK) -> EncodedLesion:
-    """Encode a lesion's default pair of patches, see `encode_patches`."""
-    lesion = place_lesion(prompt, plan)
+def encode_lesion(
+    prompt: LesionPrompt, plan: Plan, kind: HeatMap = HeatMap.UNIT_PEAK, rounds_points: bool = False
+) -> EncodedLesion:
+    """Encode a lesion's default pair of patches, see `encode_patches` and `place_lesion`."""
+    lesion = place_lesion(prompt, plan, rounds_points)
     channels = encode_patches(lesion, lesion.placement, plan, kind)
     return EncodedLesion(prompt, channels, lesion.placement, lesion.followup_grid)
 

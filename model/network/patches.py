@@ -25,7 +25,8 @@ from .resample import FloatVolume, resample_box, resampled_index, resampled_shap
 class NetworkGrid:
     """A scan in network axes: original shape and spacing, and shape at the plan's spacing.
 
-    All values but ``axial_shape_zyx`` are along network axes; shapes in voxels.
+    All values but ``axial_shape_zyx`` are along network axes; shapes in voxels. ``rounds_points`` rounds
+    points to the nearest voxel instead of truncating them.
     """
 
     axes: AxisMap  # from the scan's axial array to network axes
@@ -34,6 +35,7 @@ class NetworkGrid:
     source_spacing_mm: Vector
     target_spacing_mm: Vector
     shape: Index
+    rounds_points: bool = False
 
     @property
     def whole(self) -> Box:
@@ -50,16 +52,21 @@ class NetworkGrid:
             Integer voxel index on the network grid.
         """
         point = self.axes.point(point_zyx, self.axial_shape_zyx)
-        return resampled_index(point, self.source_spacing_mm, self.target_spacing_mm, self.shape)
+        return resampled_index(
+            point, self.source_spacing_mm, self.target_spacing_mm, self.shape, self.rounds_points
+        )
 
 
-def network_grid(axial: Geometry, plan: Plan, like: Geometry | None = None) -> NetworkGrid:
+def network_grid(
+    axial: Geometry, plan: Plan, like: Geometry | None = None, rounds_points: bool = False
+) -> NetworkGrid:
     """The network grid of a scan.
 
     Args:
         axial: geometry of the scan in axial order (`Scan.geometry`).
         plan: determines the order of the axes and the spacing (mm).
         like: axial geometry of the follow-up whose axis signs a baseline takes on; None keeps its signs.
+        rounds_points: points are rounded to the nearest voxel instead of truncated.
     """
     signs = axial.sign_map(like) if like is not None else AxisMap()
     axes = signs.then(AxisMap(plan.transpose_forward))
@@ -72,6 +79,7 @@ def network_grid(axial: Geometry, plan: Plan, like: Geometry | None = None) -> N
         source_spacing_mm=spacing,
         target_spacing_mm=plan.spacing_zyx,
         shape=resampled_shape(shape, spacing, plan.spacing_zyx),
+        rounds_points=rounds_points,
     )
 
 

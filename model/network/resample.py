@@ -35,7 +35,11 @@ def resampled_shape(shape: Sequence[int], spacing_mm: Sequence[float], target_mm
 
 
 def resampled_index(
-    point: Sequence[float], spacing_mm: Sequence[float], target_mm: Sequence[float], shape: Sequence[int]
+    point: Sequence[float],
+    spacing_mm: Sequence[float],
+    target_mm: Sequence[float],
+    shape: Sequence[int],
+    rounds: bool = False,
 ) -> Index:
     """The voxel of the resampled image that belongs to a point of the original one.
 
@@ -47,12 +51,14 @@ def resampled_index(
         spacing_mm: of the original image, along the same axes.
         target_mm: spacing of the resampled image.
         shape: of the resampled image, in voxels.
+        rounds: rounds to the nearest voxel, halves to even, instead of truncating.
 
     Returns:
         Integer voxel index on the resampled image, along the same axes.
     """
+    whole = round if rounds else int
     a, b, c = (
-        min(max(int(p * s / t), 0), n - 1)
+        min(max(whole(p * s / t), 0), n - 1)
         for p, s, t, n in zip(point, spacing_mm, target_mm, shape, strict=True)
     )
     return (a, b, c)

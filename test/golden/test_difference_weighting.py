@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 import SimpleITK as sitk
 
 import model as ll
-from model.case.case import LesionPrompt
+from model.case.case import LesionPrompt, LesionResult
 from model.inference.ensemble import Ensemble
 from model.inference.options import ModelOptions
 from model.inference.prediction import foreground_probability
+from model.inference.segmenter import Segmenter
 from model.network.encoding import encode_lesion, place_lesion
 from model.network.patches import network_grid
 from model.network.resample import FloatVolume
@@ -117,6 +119,24 @@ def test_masks_of_whole_cases(run: str, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "extras" / "run.json").read_text())
     assert record["model"]["variant"] == "difference_weighting"
     assert record["model"]["trainer"] == "LongiSegTrainerTrackingDiffWeightingFinetuning"
+
+
+def test_rounded_points() -> None:
+    """As the viewer's server runs the network: rounded points, mirrored views, no baseline mask."""
+    folder = EXPECTED / "c_small" / "viewer"
+    options = replace(_options("c_small/fp32_mirrored"), point_rounding="round")
+    prompt = _prompts("c_small/fp32")[LAST := 3]
+    prompt = replace(prompt, baseline=replace(prompt.baseline, mask=None), has_mask=False)
+    (published,) = (p for p in json.loads((folder / "lesions.json").read_text()) if p["lesion"] == LAST)
+    placement = place_lesion(prompt, PLAN, rounds_points=True).placement
+    assert list(placement.followup_index) == published["fu_point"]
+    assert list(placement.baseline_index) == published["bl_point"]
+    (result,) = Segmenter(PLAN, Ensemble(PLAN, FOLDS, options)).segment([prompt])
+    assert isinstance(result, LesionResult)
+    masks = {number: mask for number, _, mask in _stored_masks(folder / "masks.npz")}
+    mask = np.zeros_like(masks[LAST])
+    mask[result.box.slices] = result.mask
+    assert masks[LAST].any() and np.count_nonzero(mask != masks[LAST]) == 0
 
 
 def test_unclicked_lesions_and_a_series() -> None:

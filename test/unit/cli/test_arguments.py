@@ -50,6 +50,8 @@ def test_arguments_reach_the_options() -> None:
         "--per-lesion",
         "--save-probabilities",
         "--tta",
+        "--point-rounding",
+        "round",
         "--deterministic",
     )
     assert options == CaseRunOptions(
@@ -59,7 +61,7 @@ def test_arguments_reach_the_options() -> None:
         "world",
         Path("x"),
         per_lesion=True,
-        model=ModelOptions("cuda:1", "fp16", (4, 0), tta=True, deterministic=True),
+        model=ModelOptions("cuda:1", "fp16", (4, 0), tta=True, deterministic=True, point_rounding="round"),
         case=CaseOptions("max-id", "mine:register", "perturbed", keep_probabilities=True),
     )
 

@@ -11,6 +11,7 @@ import pytest
 from model.case.case import LesionPrompt, LesionResult, PointSource
 from model.errors import InputError, WeightsError
 from model.inference.boost_options import Boosting, BoostOptions
+from model.inference.options import ModelOptions
 from model.inference.robust import (
     ComponentRule,
     RobustOptions,
@@ -95,6 +96,13 @@ def test_every_boosting_method(method: Boosting, module: str) -> None:
 def test_unknown_segmenters(name: str, message: str, module: str) -> None:
     with pytest.raises(InputError, match=message):
         make_segmenter(SegmenterOptions(name.format(module)))
+
+
+@pytest.mark.parametrize("name", ["single", "{}:lesion"])
+def test_rounded_points_are_of_the_longitudinal_networks(name: str, module: str) -> None:
+    options = SegmenterOptions(name.format(module), model=ModelOptions(point_rounding="round"))
+    with pytest.raises(InputError, match="--point-rounding round: .*expected truncate"):
+        make_segmenter(options)
 
 
 def test_missing_weights(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from model.case.case import Scan
 from model.case.geometry import Vector
 from model.errors import InputError, MemoryExhaustedError
 from model.inference.load import LoadedModel
+from model.inference.options import ModelOptions
 from model.inference.prediction import Encode, Prediction
 from model.inference.robust import RobustSegmenter, SegmenterOptions
 from model.inference.unprompted import UnpromptedModel, unprompted_longitudinal, unprompted_single_timepoint
@@ -42,6 +43,7 @@ class Bright:
     """Stands for an ensemble: voxels brighter than 50 HU are lesion."""
 
     folds = (0, 1)
+    options = ModelOptions()
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error

@@ -108,3 +108,13 @@ def test_index_on_the_network_grid(
     point: float, spacing: float, target: float, n: int, expected: int
 ) -> None:
     assert resampled_index((point,) * 3, (spacing,) * 3, (target,) * 3, (n,) * 3) == (expected,) * 3
+
+
+@pytest.mark.parametrize(
+    ("point", "spacing", "expected"),
+    [(90.0, 1.4, 105), (3.5, 1.2, 4), (4.5, 1.2, 4), (-0.4, 1.2, 0), (149.6, 1.2, 149)],  # of 150 voxels
+)
+def test_points_rounded_to_the_nearest_voxel(point: float, spacing: float, expected: int) -> None:
+    """Halves to even; a point beyond the last voxel's centre stays inside."""
+    index = resampled_index((point,) * 3, (spacing,) * 3, (1.2,) * 3, (150,) * 3, rounds=True)
+    assert index == (expected,) * 3

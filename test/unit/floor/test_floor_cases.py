@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,20 @@ def test_what_was_drawn_can_be_looked_at(work: Path, summary: dict[str, Any]) ->
         "| baseline mask warped by registration | 0.25 [0.25 to 0.25] | 0.75 [0.75 to 0.75] | 2, 0 |" in text
     )
     assert (work / "evaluation/floors/grown/lesions.csv").is_file()
+
+
+def test_stdout_is_json_alone(
+    work: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    handler = logging.StreamHandler(sys.stdout)  # as the command line logs
+    logging.getLogger().addHandler(handler)
+    try:
+        _evaluate(work, "--json")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    captured = capsys.readouterr()
+    assert len(json.loads(captured.out)["floors"]) == 3 and "drawing the floor (2/2)" in captured.err
 
 
 def test_a_floor_that_lacks_a_case_gets_the_worst_score(

@@ -94,7 +94,7 @@ def _guarded(
         if child == 0:
             with open(writing, "wb", buffering=0) as out:
                 for n in range(number, count):
-                    signal.alarm(_SECONDS)
+                    signal.alarm(_SECONDS if name in KINDS else 10 * _SECONDS)
                     pickle.dump(run(name, seed, n, keep), out)
             os._exit(0)
         os.close(writing)

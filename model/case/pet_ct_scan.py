@@ -14,16 +14,48 @@ import SimpleITK as sitk
 from ..errors import InputError
 from .file_grid import FileGrid
 from .geometry import Array, Geometry, flip_order
-from .images import Image, read_image, to_sitk, write_image
+from .images import Image, find_image, read_image, to_sitk, write_image
+from .input_files import path_exists
 from .plausibility import check_extent, check_voxels
 from .scans import ClickUnits
 from .shear import shear_warning
+from .stored_image import READ_SUFFIXES
 from .suv_checks import check_not_exchanged, check_suv
+from .task_choice import CLICKS_FILE, CT_FOLDER, MASK_FOLDER, PET_FOLDER
 from .tumor_clicks import TumorClick, read_tumor_clicks
 from .voxel_checks import hu_warnings
 
-# Voxels of the CT that lie in the PET's field of view; below this share it is told.
+# Voxels of the CT that lie in the PET's field of view; a smaller share gives a warning.
 _WHOLE_SHARE = 0.995
+
+
+@dataclass(frozen=True, slots=True)
+class PetCtFiles:
+    """Files of one PET/CT; ``clicks`` is None if there is no click file."""
+
+    ct: Path
+    pet: Path
+    clicks: Path | None = None
+
+
+def find_pet_ct(input_dir: Path) -> PetCtFiles:
+    """Find the files of a PET/CT in the platform's input folder (interface of autoPET/CT IV, Task 1).
+
+    Raises:
+        InputError: the CT or the PET is missing, or there are several.
+    """
+    clicks = input_dir / CLICKS_FILE
+    is_given = path_exists(clicks) or clicks.is_symlink()  # a link that leads nowhere is a fault
+    return PetCtFiles(
+        find_image(input_dir / CT_FOLDER), find_image(input_dir / PET_FOLDER), clicks if is_given else None
+    )
+
+
+def platform_mask(output_dir: Path, ct_path: Path) -> Path:
+    """The file of the mask in the platform's output folder: named as the CT, as `.mha`."""
+    name = ct_path.name
+    suffix = max((one for one in READ_SUFFIXES if name.lower().endswith(one)), key=len, default="")
+    return output_dir / MASK_FOLDER / f"{name.removesuffix(name[len(name) - len(suffix) :])}.mha"
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,23 +94,20 @@ class PetCtScan:
         write_image(path, self.file_grid.file_labels(mask.astype(np.uint8)), self.file_grid.geometry)
 
 
-def read_pet_ct(
-    ct_path: Path, pet_path: Path, clicks_path: Path | None = None, click_units: ClickUnits = "voxel"
-) -> PetCtScan:
+def read_pet_ct(files: PetCtFiles, click_units: ClickUnits = "voxel") -> PetCtScan:
     """Read and check a PET/CT; a PET on another grid is resampled to the CT's.
 
     Args:
-        ct_path: CT in HU.
-        pet_path: PET in SUV.
-        clicks_path: click file of points on the CT; None is no click.
+        files: CT in HU, PET in SUV, and points on the CT.
         click_units: ``voxel`` for voxel indices (x, y, z) of the CT's file, ``world`` for LPS mm.
 
     Raises:
         InputError: a file cannot be used, the images do not overlap, are exchanged, or the PET is not in SUV.
     """
+    ct_path, pet_path = files.ct, files.pet
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="read") as pool:
         ct, pet = pool.map(lambda path: read_image(path, _no_log), (ct_path, pet_path))
-    clicks = read_tumor_clicks(clicks_path) if clicks_path is not None else ()
+    clicks = read_tumor_clicks(files.clicks) if files.clicks is not None else ()
     grid = FileGrid.of(ct.geometry)
     check_not_exchanged(ct_path, ct.array, pet_path, pet.array)
     warnings = [f"{ct_path.name}: {note}" for note in ct.notes]

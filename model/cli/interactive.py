@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ExitCode, InputError, OutputError
-from ..inference.options import ModelOptions
+from ..inference.options import DEFAULT_FOLDS, ModelOptions
 from .arguments import add_model_options
+
+if TYPE_CHECKING:
+    from ..case.pet_ct_scan import PetCtFiles
+    from ..case.scans import ClickUnits
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="one or several models for PET/CT, all folds of which are averaged",
     )
     add_model_options(parser)
-    parser.set_defaults(folds=None)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,10 +54,48 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LongilesionError: see `errors`; no mask is left then, not even an earlier one.
     """
-    _prepare_output(arguments.output, (arguments.ct, arguments.pet))
+    from ..case.pet_ct_scan import PetCtFiles
+
+    files = PetCtFiles(arguments.ct, arguments.pet, arguments.clicks)
+    _segment(files, arguments.output, arguments.weights, arguments.click_units, arguments)
+    return ExitCode.SUCCESS
+
+
+def run_platform_case(arguments: argparse.Namespace) -> int:
+    """Segment the PET/CT of the platform's input folder; returns the exit code.
+
+    Args:
+        arguments: as of the command ``segment``, whose options for lesions and extras do not apply.
+
+    Raises:
+        LongilesionError: see `errors`; no mask is left then.
+    """
+    from ..case.folder_lock import locked_folder
+    from ..case.pet_ct_scan import find_pet_ct, platform_mask
+    from ..network.weights import find_weights
+
+    if arguments.extras is not None:
+        log.warning("--extras: nothing is written there for a PET/CT")
+    files = find_pet_ct(arguments.input)
+    if files.clicks is None:
+        log.warning("lesion-clicks.json: is missing; read as an empty list")
+    with locked_folder(arguments.output):
+        weights = [find_weights(arguments.weights)]
+        _segment(files, platform_mask(arguments.output, files.ct), weights, arguments.clicks, arguments)
+    return ExitCode.SUCCESS
+
+
+def _segment(
+    files: PetCtFiles,
+    output: Path,
+    weights: Sequence[Path],
+    click_units: ClickUnits,
+    arguments: argparse.Namespace,
+) -> None:
+    _prepare_output(output, (files.ct, files.pet))
     from ..case.pet_ct_scan import read_pet_ct
 
-    scan = read_pet_ct(arguments.ct, arguments.pet, arguments.clicks, arguments.click_units)
+    scan = read_pet_ct(files, click_units)
     for warning in scan.warnings:
         log.warning("%s", warning)
     from ..interactive.load_pet_ct import load_pet_ct_model  # brings torch
@@ -64,12 +107,13 @@ def run(arguments: argparse.Namespace) -> int:
         tta=arguments.tta,
         deterministic=arguments.deterministic,
     )
-    model = load_pet_ct_model(arguments.weights, options, arguments.folds)
+    # The default of `segment` is five folds; here it is all that are there.
+    folds = None if arguments.folds is DEFAULT_FOLDS else arguments.folds
+    model = load_pet_ct_model(weights, options, folds)
     result = segment_pet_ct(model, scan.ct, scan.pet, scan.geometry, scan.clicks)
-    scan.write_mask(arguments.output, result.mask)
+    scan.write_mask(output, result.mask)
     volume_ml = int(result.mask.sum()) * scan.geometry.voxel_volume_ml
-    log.info("%s: tumour of %.2f ml, from %d clicks", arguments.output, volume_ml, len(result.clicks))
-    return ExitCode.SUCCESS
+    log.info("%s: tumour of %.2f ml, from %d clicks", output, volume_ml, len(result.clicks))
 
 
 def _prepare_output(path: Path, inputs: tuple[Path, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Clicks on a scan: those outside are moved to its border or dropped, and told."""
+"""Clicks on a scan: those outside are moved to its border or dropped, with a warning for each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Whole runs on PET/CT against the published masks and margins, without mirroring."""
+"""Whole runs on PET/CT against the published masks and margins, without mirroring.
+
+`test/end_to_end/test_pet_ct.py` holds another case.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,11 @@ import pytest
 from model.case.images import read_image
 from model.inference.options import ModelOptions
 from model.interactive.load_pet_ct import PetCtModel, load_pet_ct_model
-from model.interactive.segment_pet_ct import TumorSegmentation, predict_margin, segment_pet_ct
+from model.interactive.segment_pet_ct import predict_margin, segment_pet_ct
 from model.network.pet_ct import click_voxels, margin_on_scan
 from test.helpers.golden_pet_ct import PET_CT_MODEL, GoldenPetCt
 
 pytestmark = pytest.mark.slow
-
-# The published masks of each case by the rules that hold here.
-RUNS = {
-    "p7_zero_margin_crop": "fp32_no_tta_fixed_clicks",
-    "p8_clicks_outside": "fp32_no_tta_outside_clipped_5mm",
-}
 
 
 @cache
@@ -28,19 +25,14 @@ def _model() -> PetCtModel:
     return load_pet_ct_model([PET_CT_MODEL], ModelOptions(device="cpu"))
 
 
-@cache
-def _segmented(name: str) -> TumorSegmentation:
-    case = GoldenPetCt(name)
-    return segment_pet_ct(_model(), case.ct, case.pet, case.geometry, case.clicks)
+def test_the_mask_of_a_cropped_scan_is_equal() -> None:
+    case = GoldenPetCt("p7_zero_margin_crop")
+    done = segment_pet_ct(_model(), case.ct, case.pet, case.geometry, case.clicks)
+    (file,) = (case.expected / "fp32_no_tta_fixed_clicks").rglob("*.mha")
+    np.testing.assert_array_equal(done.mask, read_image(file).array > 0)
 
 
-@pytest.mark.parametrize(("name", "variant"), RUNS.items())
-def test_masks_are_equal(name: str, variant: str) -> None:
-    (file,) = (GoldenPetCt(name).expected / variant).rglob("*.mha")
-    np.testing.assert_array_equal(_segmented(name).mask, read_image(file).array > 0)
-
-
-def test_margins_probabilities_and_mask_of_thick_slices() -> None:
+def test_margins_and_mask_of_thick_slices() -> None:
     case = GoldenPetCt("p5_thick_slices_small_z")
     margin = predict_margin(_model(), case.images, click_voxels(case.clicks, case.grid))
     stored = case.stored("margin.npz", "margin_fp32_no_tta")

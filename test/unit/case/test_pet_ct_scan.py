@@ -11,7 +11,7 @@ import pytest
 
 from model.case.geometry import Geometry
 from model.case.images import read_image, write_image
-from model.case.pet_ct_scan import PetCtScan, read_pet_ct
+from model.case.pet_ct_scan import PetCtFiles, PetCtScan, find_pet_ct, platform_mask, read_pet_ct
 from model.errors import InputError
 
 GRID = Geometry((24, 22, 20), (3.0, 3.0, 3.0), (-30.0, 12.0, 100.0))
@@ -45,7 +45,8 @@ def _read(
     if points is not None:
         clicks = folder / "clicks.json"
         clicks.write_text(json.dumps({"tumor": points}))
-    return read_pet_ct(folder / "ct.mha", folder / "pet.mha", clicks, "world" if world else "voxel")
+    files = PetCtFiles(folder / "ct.mha", folder / "pet.mha", clicks)
+    return read_pet_ct(files, "world" if world else "voxel")
 
 
 def test_images_on_one_grid_are_read_as_they_are(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_world_points(tmp_path: Path) -> None:
     assert by_world.clicks[0].point_zyx == pytest.approx(by_voxel.clicks[0].point_zyx, abs=1e-5)
 
 
-def test_a_pet_on_another_grid_is_resampled_through_space_and_told(tmp_path: Path) -> None:
+def test_a_pet_on_another_grid_is_resampled_through_space_with_a_warning(tmp_path: Path) -> None:
     finer = Geometry((20, 18, 20), (4.0, 4.5, 3.4), (48.0, 84.0, 98.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
     suv = _suv(finer)
     scan = _read(tmp_path, GRID, finer, suv=suv)
@@ -89,7 +90,7 @@ def test_a_pet_on_another_grid_is_resampled_through_space_and_told(tmp_path: Pat
     assert any("another grid" in warning for warning in scan.warnings)
 
 
-def test_a_pet_that_covers_a_part_is_zero_elsewhere_and_told(tmp_path: Path) -> None:
+def test_a_pet_that_covers_a_part_is_zero_elsewhere_with_a_warning(tmp_path: Path) -> None:
     half = Geometry((24, 22, 10), GRID.spacing_xyz, GRID.origin_xyz)
     suv = _suv(half)
     suv[0, 0, 0] = np.nan
@@ -116,4 +117,20 @@ def test_images_that_do_not_overlap_are_refused(tmp_path: Path) -> None:
 def test_exchanged_images_are_refused(tmp_path: Path) -> None:
     _read(tmp_path, GRID, GRID)
     with pytest.raises(InputError, match="not exchanged"):
-        read_pet_ct(tmp_path / "pet.mha", tmp_path / "ct.mha")
+        read_pet_ct(PetCtFiles(tmp_path / "pet.mha", tmp_path / "ct.mha"))
+
+
+def test_the_platforms_files_and_the_name_of_the_mask(tmp_path: Path) -> None:
+    for kind, name in (("ct", "a1.nii.gz"), ("pet", "b2.mha")):
+        (tmp_path / "images" / kind).mkdir(parents=True)
+        (tmp_path / "images" / kind / name).touch()
+    files = find_pet_ct(tmp_path)
+    assert (files.ct.name, files.pet.name, files.clicks) == ("a1.nii.gz", "b2.mha", None)
+    (tmp_path / "lesion-clicks.json").write_text("{}")
+    assert find_pet_ct(tmp_path).clicks == tmp_path / "lesion-clicks.json"
+    masks = tmp_path / "images" / "tumor-lesion-segmentation"
+    assert platform_mask(tmp_path, files.ct) == masks / "a1.mha"
+    assert platform_mask(tmp_path, Path("x.y.MHA")) == masks / "x.y.mha"
+    (tmp_path / "images" / "pet" / "b2.mha").unlink()
+    with pytest.raises(InputError, match="pet: holds no image"):
+        find_pet_ct(tmp_path)

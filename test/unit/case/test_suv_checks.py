@@ -42,7 +42,7 @@ def test_others_are_refused_in_one_line(pet: npt.NDArray[np.float32], part: str)
     assert "\n" not in message
 
 
-def test_voxels_that_are_negative_or_not_finite_are_told() -> None:
+def test_voxels_that_are_negative_or_not_finite_give_a_warning() -> None:
     pet = SUV.copy()
     pet[0, 0, :3] = (np.nan, np.inf, -2.5)
     not_finite, negative = check_suv(PATH, pet)

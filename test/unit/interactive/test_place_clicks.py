@@ -46,7 +46,7 @@ def test_the_golden_clicks_outside() -> None:
     ]
 
 
-def test_both_kinds_at_one_place_are_told() -> None:
+def test_both_kinds_at_one_place_give_a_warning() -> None:
     case = GoldenPetCt("p5_thick_slices_small_z")
     clicks = (*case.clicks, TumorClick(TUMOR, (3, 4, 5)), TumorClick(BACKGROUND, (3, 4.1, 5)))
     assert contradictions(case.clicks, case.grid) == []

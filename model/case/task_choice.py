@@ -1,0 +1,38 @@
+"""Which task an input folder holds: a PET/CT, or baseline and follow-up CTs. Light, for the entrypoint."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from ..errors import InputError
+from .input_files import path_exists
+from .text_files import read_json
+
+CT_FOLDER, PET_FOLDER = Path("images", "ct"), Path("images", "pet")
+CLICKS_FILE = Path("lesion-clicks.json")
+MASK_FOLDER = Path("images", "tumor-lesion-segmentation")
+
+
+def holds_pet_ct(input_dir: Path) -> bool:
+    """True if an input folder holds a PET: by `inputs.json` if there is one, else by the folder `images/pet`.
+
+    A damaged `inputs.json` counts as that of baseline and follow-up, whose reader names its fault.
+    """
+    listing = input_dir / "inputs.json"
+    if not path_exists(listing):
+        return path_exists(input_dir / PET_FOLDER)
+    try:
+        document = read_json(listing, "a list of inputs")
+    except InputError:
+        return False
+    return any(PurePosixPath(path) == PurePosixPath(PET_FOLDER) for path in _listed_paths(document))
+
+
+def _listed_paths(document: object) -> list[str]:
+    """The relative paths of all sockets in a listing."""
+    entries = document if isinstance(document, list) else []
+    sockets = [
+        entry.get(key) for entry in entries if isinstance(entry, dict) for key in ("socket", "interface")
+    ]
+    paths = [socket.get("relative_path") for socket in sockets if isinstance(socket, dict)]
+    return [path for path in paths if isinstance(path, str)]

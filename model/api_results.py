@@ -38,7 +38,7 @@ class Lesion:
         confidence_mm: estimated error of a propagated point; None for the other sources.
         is_flagged: the point should be looked at.
         baseline_volume_ml: volume in the baseline mask; of `segment` only, None if the lesion has no point in
-            the follow-up.
+            the follow-up, or the baseline no mask.
         message: why the lesion has no voxels, or why its fate was assigned; None if there is nothing to say.
     """
 

@@ -63,8 +63,12 @@ def output_path(output_dir: Path, slot: Slot) -> Path:
     return output_dir / "images" / f"{slot}-followup-ct-tumor-lesion-seg" / "segmentation.mha"
 
 
-def discover(input_dir: Path) -> CaseFiles:
+def discover(input_dir: Path, needs_masks: bool = True) -> CaseFiles:
     """Find the files of a case without decoding them.
+
+    Args:
+        input_dir: the platform's input folder.
+        needs_masks: every baseline scan must have a lesion mask.
 
     Raises:
         InputError: a required scan or mask is missing, or a folder does not hold exactly one image.
@@ -75,7 +79,23 @@ def discover(input_dir: Path) -> CaseFiles:
     sockets = _existing_sockets(input_dir, warnings)
     baseline = _scans(sockets, input_dir, TimePointName.BASELINE, warnings)
     followup = _scans(sockets, input_dir, TimePointName.FOLLOWUP, warnings)
-    return CaseFiles(baseline, followup, tuple(warnings))
+    files = CaseFiles(baseline, followup, tuple(warnings))
+    if needs_masks:
+        require_masks(files, input_dir)
+    return files
+
+
+def require_masks(files: CaseFiles, input_dir: Path) -> None:
+    """Check that every baseline scan has a lesion mask.
+
+    Raises:
+        InputError: one has none.
+    """
+    for scan in files.baseline:
+        if scan.mask is None:
+            missing = input_dir / "images" / _mask_slug(scan.slot)
+            ct = _ct_slug(scan.slot, TimePointName.BASELINE)
+            raise InputError(f"{missing}: the folder is missing; expected the lesion mask of {ct} in it")
 
 
 def _existing_sockets(input_dir: Path, warnings: list[str]) -> dict[str, Path]:
@@ -133,9 +153,6 @@ def _scans(
                     f"{clicks.name}: holds clicks of a scan that was not given; they are left out"
                 )
             continue
-        if time_point == TimePointName.BASELINE and mask is None:
-            missing = input_dir / "images" / _mask_slug(slot)
-            raise InputError(f"{missing}: the folder is missing; expected the lesion mask of {slug} in it")
         if clicks is None:
             warnings.append(f"{_clicks_slug(slot, time_point)}.json: is missing; read as an empty list")
         ct_file, mask_file = _image_file(sockets[slug]), _image_file(mask) if mask else None

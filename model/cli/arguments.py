@@ -21,18 +21,22 @@ def add_model_options(group: argparse._ActionsContainer) -> None:
     )
     add("--folds", type=fold_list, default=defaults.folds, metavar="0,1,2,3,4", help="folds of the ensemble")
     add("--tta", action="store_true", help="average over the mirrored views that the checkpoint allows")
-    add(
-        "--point-rounding",
-        choices=("truncate", "round"),
-        default=defaults.point_rounding,
-        help="network voxel of a point: truncate as the networks were trained and published (default), or "
-        "round to the nearest",
-    )
     add("--deterministic", action="store_true", help="bit-for-bit the same result on the same machine")
 
 
+def add_point_rounding(group: argparse._ActionsContainer) -> None:
+    """Add ``--point-rounding`` for the longitudinal networks to a parser or an argument group."""
+    group.add_argument(
+        "--point-rounding",
+        choices=("truncate", "round"),
+        default=ModelOptions().point_rounding,
+        help="network voxel of a point: truncate as the networks were trained and published (default), or "
+        "round to the nearest",
+    )
+
+
 def model_options(arguments: argparse.Namespace) -> ModelOptions:
-    """Build the `ModelOptions` of a parsed command line; see `add_model_options`."""
+    """Build the `ModelOptions` of a parsed command line; see `add_model_options`, `add_point_rounding`."""
     return ModelOptions(
         device=arguments.device,
         precision=arguments.precision,

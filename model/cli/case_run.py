@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Lock
@@ -16,6 +17,7 @@ from ..case.challenge import (
     read_case,
     remove_partial_outputs,
     remove_stale_outputs,
+    require_masks,
     write_labelmaps,
 )
 from ..case.folder_lock import locked_folder
@@ -83,7 +85,7 @@ class CaseRun:
         """
         self._lock_folders()  # a signal may come before the run has begun
         if self._segmentation is None:
-            files = self._files or discover(self.options.input_dir)
+            files = self._files or discover(self.options.input_dir, needs_masks=False)
             write_labelmaps(empty_labelmaps(files), self.options.output_dir, verify=False)
             remove_partial_outputs(self.options.output_dir)
             return
@@ -106,7 +108,8 @@ class CaseRun:
     def _segment(self) -> CaseResult:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as pool:
             loading = pool.submit(self._load_model)  # while the case is read and its lesions are located
-            case = self._read()
+            self._files = self._found(loading.result)
+            case = self._read(self._files)
             self._segmentation = CaseSegmentation(case, self.options.case, self._registrations, self.timings)
             return self._segmentation.run(loading.result)
 
@@ -116,10 +119,17 @@ class CaseRun:
         with self.timings.stage("load weights"):
             return load_model(self.options.weights_dir, self.options.model)
 
-    def _read(self) -> Case:
+    def _found(self, model: Callable[[], LoadedModel]) -> CaseFiles:
+        """The files of the case; masks may be missing if the network takes none."""
+        files = discover(self.options.input_dir, needs_masks=False)
+        is_bare = any(scan.mask is None for scan in files.baseline)
+        if is_bare and model().ensemble.variant.takes_mask:
+            require_masks(files, self.options.input_dir)
+        return files
+
+    def _read(self, files: CaseFiles) -> Case:
         with self.timings.stage("read"):
-            self._files = discover(self.options.input_dir)
-            case = read_case(self._files, self.options.clicks)
+            case = read_case(files, self.options.clicks)
         for warning in case.warnings:
             log.warning("%s", warning)
         return case

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import ExitCode
 from ..inference.options import BOOSTS, CaseOptions, ModelOptions
-from .arguments import add_model_options, model_options
+from .arguments import add_model_options, add_point_rounding, model_options
 from .process import print_error_line, supervise_case
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = CaseRunOptions()
     _add_folders(parser, defaults)
     add_model_options(parser)
+    add_point_rounding(parser)
     add = parser.add_argument
     add(
         "--overlap",

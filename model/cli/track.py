@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..inference.options import BOOSTS, DEFAULT_BOOST
-from .arguments import add_model_options, model_options
+from .arguments import add_model_options, add_point_rounding, model_options
 from .point_options import add_point_options, point_choice, value_range
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def _add_segmenter(group: argparse._ArgumentGroup) -> None:
         help="the model (default: the longitudinal model that is available)",
     )
     add_model_options(group)
+    add_point_rounding(group)
     add(
         "--boost",
         choices=BOOSTS,

@@ -34,7 +34,7 @@ class LesionOutcome:
         prompt: scans and points; ``prompt.followup_point.source`` is given, propagated etc. None if the
             lesion has no prompt.
         estimate: of a propagated point, its estimated error and flags; None if no point was propagated.
-        volume_baseline_ml: volume (ml) in the baseline mask; None without a prompt.
+        volume_baseline_ml: volume (ml) in the baseline mask; None without a prompt or a mask.
         volume_followup_ml: volume (ml) in the labelmap, after overlaps are resolved; None if not predicted.
         message: why the lesion has no voxels; None otherwise.
         result: mask and probabilities of the lesion, before overlaps are resolved; None if not predicted.

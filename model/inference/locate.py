@@ -204,7 +204,7 @@ class Locator:
             point = self._clicked_point(scan, lesion_id, limit_mm)
             if point is None:
                 continue
-            if lesion_id not in self.labels[scan.name]:
+            if scan.mask is not None and lesion_id not in self.labels[scan.name]:
                 self._warn(f"lesion {lesion_id}: its click in {scan.name} has no label in the mask")
             clicked.append(_BaselinePoint(scan, point, self._volume_ml(scan, lesion_id)))
         if clicked:

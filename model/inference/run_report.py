@@ -215,9 +215,11 @@ def _number(value: float | None) -> float | None:
 
 
 def _before_words(outcome: LesionOutcome) -> str:
-    """The baseline's volume; "new" for a lesion that only the follow-up shows, "-" if it does not either."""
+    """The baseline's volume; "new" for a lesion that only the follow-up shows, "-" if it is not known."""
     if outcome.prompt is not None and outcome.prompt.is_new:
         return "-" if outcome.status is LesionStatus.EMPTY else "new"
+    if outcome.prompt is not None and outcome.volume_baseline_ml is None:
+        return "-"  # the baseline has no mask
     return f"{outcome.volume_baseline_ml or 0:.2f}"
 
 

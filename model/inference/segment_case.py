@@ -295,7 +295,9 @@ class CaseSegmentation:
             for lesion in lesions
         ]
 
-    def _baseline_ml(self, prompt: LesionPrompt) -> float:
+    def _baseline_ml(self, prompt: LesionPrompt) -> float | None:
+        if prompt.baseline.mask is None:
+            return None
         label = self._locator.labels[prompt.baseline.name].get(prompt.lesion_id)
         return label.voxels * prompt.baseline.geometry.voxel_volume_ml if label is not None else 0.0
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..case.case import LesionPrompt, LesionResult, Scan
 from ..case.geometry import Box
 from ..case.labelmaps import bounding_box, label_boxes
-from ..network.encoding import CHANNELS, HeatMap, PlacedLesion, encode_lesion, encode_patches, place_lesion
+from ..network.encoding import HeatMap, PlacedLesion, encode_lesion, encode_patches, place_lesion
 from ..network.patches import NetworkGrid, Placement, paste_back
 from ..network.plan import Plan
 from ..network.resample import FloatVolume
@@ -25,8 +25,6 @@ from .fold_agreement import VoteCounts, total_counts
 from .prediction import Encode, Prediction, foreground_probability
 
 log = logging.getLogger(__name__)
-
-_MASK_CHANNEL = CHANNELS.index("baseline mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +84,7 @@ class Segmenter:
         self._ensemble = ensemble
         self._timings = timings or Timings()
         self._keep_support = keep_support
-        self._uses_tiles = tiles and _MASK_CHANNEL in ensemble.variant.channels
+        self._uses_tiles = tiles and ensemble.variant.takes_mask
         self._boxes: WeakKeyDictionary[Scan, dict[int, Box]] = WeakKeyDictionary()
 
     def segment(self, prompts: Sequence[LesionPrompt]) -> Iterator[LesionResult | LesionFailure]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import WeightsError
 from .checkpoint_file import RawCheckpoint
 from .difference_weighting import BLOCK
+from .encoding import CHANNELS
 from .resenc_unet import STEM
 
 _PROMPT_TRAINERS = ("LesionLocatorTrainerSegment", "LesionLocatorTrainerTrack")
@@ -59,6 +60,11 @@ class InputVariant(Enum):
         """Indices into the encoded channels."""
         channels: tuple[int, ...] = self.value[1]
         return channels
+
+    @property
+    def takes_mask(self) -> bool:
+        """True if one of the channels is the baseline mask."""
+        return self.family is Family.LONGITUDINAL and CHANNELS.index("baseline mask") in self.channels
 
     @property
     def encoder_passes(self) -> int:

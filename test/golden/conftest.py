@@ -97,7 +97,12 @@ def golden(
 
 
 def run_golden(
-    name: str, output: Path, model: ModelOptions, weights: Path = HERE / "model", extras: Path | None = None
+    name: str,
+    output: Path,
+    model: ModelOptions,
+    weights: Path = HERE / "model",
+    extras: Path | None = None,
+    case_folder: Path | None = None,
 ) -> GoldenMaps:
     """Run a golden case end to end.
 
@@ -106,13 +111,14 @@ def run_golden(
         output: empty folder.
         model: options of the model.
         weights: folder of the model.
+        case_folder: the case, if it does not lie among the golden ones.
         extras: folder for the record and one mask per lesion; None writes neither.
 
     Returns:
         The labelmaps.
     """
     options = CaseRunOptions(
-        input_dir=HERE / "cases" / name / "input",
+        input_dir=case_folder or HERE / "cases" / name / "input",
         output_dir=output,
         weights_dir=weights,
         extras_dir=extras,

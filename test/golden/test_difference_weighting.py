@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import SimpleITK as sitk
 
 import model as ll
 from model.case.case import LesionPrompt, LesionResult
+from model.cli.segment import CaseRunOptions, run_case
 from model.inference.ensemble import Ensemble
 from model.inference.options import ModelOptions
 from model.inference.prediction import foreground_probability
@@ -119,6 +121,32 @@ def test_masks_of_whole_cases(run: str, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "extras" / "run.json").read_text())
     assert record["model"]["variant"] == "difference_weighting"
     assert record["model"]["trainer"] == "LongiSegTrainerTrackingDiffWeightingFinetuning"
+
+
+def test_a_case_without_masks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The network takes none: the same voxels, without a word about masks and without a volume before."""
+    name, bare = "i_edge_clicks", tmp_path / "bare"
+    mask = "primary-baseline-ct-tumor-lesion-seg"
+    shutil.copytree(HERE / "cases" / name / "input", bare, ignore=shutil.ignore_patterns(mask))
+    options = _options(f"{name}/fp32")
+    maps = run_golden(name, tmp_path / "output", options, MODEL, tmp_path / "extras", bare)
+    assert len(maps) == 1
+    _compare(f"{name}/fp32", tmp_path / "extras", 0)
+    record = json.loads((tmp_path / "extras" / "run.json").read_text())
+    assert not [text for text in record["warnings"] if "mask" in text and "new" not in text]
+    assert {lesion["volume_baseline_ml"] for lesion in record["lesions"]} == {None}
+
+
+def test_a_network_that_takes_a_mask_demands_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    mask = "primary-baseline-ct-tumor-lesion-seg"
+    shutil.copytree(
+        HERE / "cases" / "c_small" / "input", tmp_path / "in", ignore=shutil.ignore_patterns(mask)
+    )
+    model = ModelOptions(device="cpu", folds=(0,))
+    options = CaseRunOptions(tmp_path / "in", tmp_path / "out", HERE / "model", model=model)
+    assert run_case(options) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert f"{mask}: the folder is missing; expected the lesion mask of primary-baseline-ct" in line
 
 
 def test_rounded_points() -> None:

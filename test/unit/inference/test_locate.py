@@ -172,8 +172,14 @@ def test_a_mask_label_without_a_click_is_a_lesion() -> None:
 
 
 def test_a_click_without_a_label_has_no_mask() -> None:
-    located = _locate(_scan(BASELINE, {7: (5, 6, 7)}), _scan(FOLLOWUP, {7: (5, 6, 7)}))
+    bare = replace(_scan(BASELINE, {7: (5, 6, 7)}), mask=None)
+    located = _locate(bare, _scan(FOLLOWUP, {7: (5, 6, 7)}))
     assert not located.prompts[0].has_mask and not located.prompts[0].is_new
+    assert not located.warnings  # there is no mask at all
+    located = _locate(
+        _scan(BASELINE, {7: (5, 6, 7)}, mask=_mask(L8=(2, 2, 2))), _scan(FOLLOWUP, {7: (5, 6, 7)})
+    )
+    assert not located.prompts[0].has_mask
     assert any("no label" in text for text in located.warnings)
 
 

@@ -20,7 +20,7 @@ from .plausibility import check_extent, check_voxels
 from .scans import ClickUnits
 from .shear import shear_warning
 from .stored_image import READ_SUFFIXES
-from .suv_checks import check_not_exchanged, check_suv
+from .suv_checks import InjectedDose, check_not_exchanged, check_suv, converted_activity
 from .task_choice import CLICKS_FILE, CT_FOLDER, MASK_FOLDER, PET_FOLDER
 from .tumor_clicks import TumorClick, read_tumor_clicks
 from .voxel_checks import hu_warnings
@@ -94,12 +94,15 @@ class PetCtScan:
         write_image(path, self.file_grid.file_labels(mask.astype(np.uint8)), self.file_grid.geometry)
 
 
-def read_pet_ct(files: PetCtFiles, click_units: ClickUnits = "voxel") -> PetCtScan:
+def read_pet_ct(
+    files: PetCtFiles, click_units: ClickUnits = "voxel", dose: InjectedDose | None = None
+) -> PetCtScan:
     """Read and check a PET/CT; a PET on another grid is resampled to the CT's.
 
     Args:
         files: CT in HU, PET in SUV, and points on the CT.
         click_units: ``voxel`` for voxel indices (x, y, z) of the CT's file, ``world`` for LPS mm.
+        dose: of a PET in Bq/ml, which is converted to SUV; None for one in SUV.
 
     Raises:
         InputError: a file cannot be used, the images do not overlap, are exchanged, or the PET is not in SUV.
@@ -113,6 +116,9 @@ def read_pet_ct(files: PetCtFiles, click_units: ClickUnits = "voxel") -> PetCtSc
     warnings = [f"{ct_path.name}: {note}" for note in ct.notes]
     warnings += [f"{pet_path.name}: {note}" for note in pet.notes]
     warnings += hu_warnings(ct_path.name, ct.array)
+    if dose is not None:
+        pet = replace(pet, array=converted_activity(pet_path, pet.array, dose))
+        warnings.append(f"{pet_path.name}: is converted from Bq/ml to SUV, times {dose.suv_per_bq_ml:.6g}")
     warnings += check_suv(pet_path, pet.array)
     if grid.shear is not None:
         warnings.append(shear_warning(ct_path.name, ct.geometry))

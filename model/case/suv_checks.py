@@ -1,10 +1,13 @@
-"""Checks that a PET holds SUV: units, sign, zeros, and CT and PET exchanged."""
+"""PET in SUV: conversion from Bq/ml; checks of units, sign, zeros, and of CT and PET exchanged."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import InputError
 from .geometry import Array
@@ -15,6 +18,73 @@ _SUV_PERCENTILE, _LARGEST_SUV = 90.0, 200.0
 # Reconstructions leave small negative values; air in a CT is near -1000.
 _LOWEST_SUV = -200.0
 _SAMPLED_VOXELS = 1_000_000
+# Nothing is left to be measured beyond.
+_MOST_HALF_LIVES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class InjectedDose:
+    """What turns activity into SUV by body weight.
+
+    Attributes:
+        weight_kg: of the patient.
+        dose_mbq: activity at the injection.
+        minutes: from the injection to the time to which the PET is decay-corrected, usually its start.
+        half_life_minutes: of the nuclide.
+    """
+
+    weight_kg: float
+    dose_mbq: float
+    minutes: float
+    half_life_minutes: float
+
+    def __post_init__(self) -> None:
+        weight, dose, minutes, half_life = astuple(self)
+        is_sound = min(weight, dose, half_life) > 0 and 0 <= minutes <= _MOST_HALF_LIVES * half_life
+        if not (is_sound and all(map(math.isfinite, astuple(self)))):
+            raise InputError(
+                f"--activity {weight:g} {dose:g} {minutes:g} {half_life:g}: expected positive numbers: "
+                f"weight (kg), dose (MBq), minutes until the scan (0 to {_MOST_HALF_LIVES} half-lives), "
+                "half-life (minutes)"
+            )
+
+    @property
+    def suv_per_bq_ml(self) -> float:
+        """SUV by body weight of one Bq/ml: weight in g / dose in Bq at the time of the scan."""
+        decayed_bq = self.dose_mbq * 1e6 * 0.5 ** (self.minutes / self.half_life_minutes)
+        factor: float = self.weight_kg * 1e3 / decayed_bq
+        return factor
+
+
+def converted_activity(path: Path, pet: Array, dose: InjectedDose) -> npt.NDArray[np.float32]:
+    """Convert a PET from Bq/ml to SUV by body weight.
+
+    Args:
+        path: the file, for messages.
+        pet: Bq/ml, any shape and number type.
+        dose: of the patient.
+
+    Returns:
+        SUV of the same shape, float32.
+
+    Raises:
+        InputError: the voxels look like SUV already.
+    """
+    high = _high_value(pet[np.isfinite(pet)])
+    if high <= _LARGEST_SUV:
+        raise InputError(
+            f"{path}: nine tenths of its positive voxels lie below {high:g}, too little for Bq/ml; expected "
+            "--activity for a PET in Bq/ml only"
+        )
+    suv: npt.NDArray[np.float32] = (pet.astype(np.float64) * dose.suv_per_bq_ml).astype(np.float32)
+    return suv
+
+
+def _high_value(values: Array) -> float:
+    """A high percentile of the positive values of an image, 0 without any; large images are sampled."""
+    sample = values.reshape(-1)[:: max(1, values.size // _SAMPLED_VOXELS)]
+    positive = sample[sample > 0]
+    return float(np.percentile(positive, _SUV_PERCENTILE)) if positive.size else 0.0
 
 
 def check_suv(path: Path, pet: Array) -> list[str]:
@@ -38,13 +108,11 @@ def check_suv(path: Path, pet: Array) -> list[str]:
     low = float(values.min())
     if low < _LOWEST_SUV:
         raise InputError(f"{path}: has values down to {low:g}, as a CT does; expected a PET in SUV")
-    sample = values.reshape(-1)[:: max(1, values.size // _SAMPLED_VOXELS)]
-    positive = sample[sample > 0]
-    high = float(np.percentile(positive, _SUV_PERCENTILE)) if positive.size else 0.0
+    high = _high_value(values)
     if high > _LARGEST_SUV:
         raise InputError(
             f"{path}: a tenth of its positive voxels exceed {high:g}, as activity in Bq/ml does; expected "
-            "SUV (activity times body weight, divided by the dose at the time of the scan)"
+            "SUV, or --activity with the patient's weight and dose"
         )
     warnings = []
     if count := pet.size - values.size:

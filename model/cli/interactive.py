@@ -15,6 +15,7 @@ from .arguments import add_model_options
 if TYPE_CHECKING:
     from ..case.pet_ct_scan import PetCtFiles
     from ..case.scans import ClickUnits
+    from ..case.suv_checks import InjectedDose
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="voxel",
         help="units of the points: voxel index (x, y, z) of the CT, or world (LPS mm)",
     )
+    add(
+        "--activity",
+        type=float,
+        nargs=4,
+        metavar=("KG", "MBQ", "MINUTES", "HALF_LIFE"),
+        help="of a PET in Bq/ml: weight, injected dose, minutes from injection to scan, half-life (minutes)",
+    )
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the mask, on the CT's grid")
     add(
         "--weights",
@@ -55,9 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
         LongilesionError: see `errors`; no mask is left then, not even an earlier one.
     """
     from ..case.pet_ct_scan import PetCtFiles
+    from ..case.suv_checks import InjectedDose
 
     files = PetCtFiles(arguments.ct, arguments.pet, arguments.clicks)
-    _segment(files, arguments.output, arguments.weights, arguments.click_units, arguments)
+    dose = InjectedDose(*arguments.activity) if arguments.activity is not None else None
+    _segment(files, arguments.output, arguments.weights, arguments.click_units, arguments, dose)
     return ExitCode.SUCCESS
 
 
@@ -91,11 +101,12 @@ def _segment(
     weights: Sequence[Path],
     click_units: ClickUnits,
     arguments: argparse.Namespace,
+    dose: InjectedDose | None = None,
 ) -> None:
     _prepare_output(output, (files.ct, files.pet))
     from ..case.pet_ct_scan import read_pet_ct
 
-    scan = read_pet_ct(files, click_units)
+    scan = read_pet_ct(files, click_units, dose)
     for warning in scan.warnings:
         log.warning("%s", warning)
     from ..interactive.load_pet_ct import load_pet_ct_model  # brings torch

@@ -12,6 +12,7 @@ import pytest
 from model.case.geometry import Geometry
 from model.case.images import read_image, write_image
 from model.case.pet_ct_scan import PetCtFiles, PetCtScan, find_pet_ct, platform_mask, read_pet_ct
+from model.case.suv_checks import InjectedDose
 from model.errors import InputError
 
 GRID = Geometry((24, 22, 20), (3.0, 3.0, 3.0), (-30.0, 12.0, 100.0))
@@ -134,3 +135,15 @@ def test_the_platforms_files_and_the_name_of_the_mask(tmp_path: Path) -> None:
     (tmp_path / "images" / "pet" / "b2.mha").unlink()
     with pytest.raises(InputError, match="pet: holds no image"):
         find_pet_ct(tmp_path)
+
+
+def test_a_pet_in_bq_per_ml_is_converted_with_a_warning(tmp_path: Path) -> None:
+    _read(tmp_path, GRID, GRID)
+    dose = InjectedDose(70, 350, 0, 110)
+    write_image(tmp_path / "pet.mha", _suv(GRID) * np.float32(5000), GRID)
+    files = PetCtFiles(tmp_path / "ct.mha", tmp_path / "pet.mha")
+    scan = read_pet_ct(files, dose=dose)
+    np.testing.assert_allclose(scan.pet, _suv(GRID), rtol=1e-5)
+    assert any("converted from Bq/ml" in warning for warning in scan.warnings)
+    with pytest.raises(InputError, match="--activity"):
+        read_pet_ct(files)

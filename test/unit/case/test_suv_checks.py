@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from model.case.suv_checks import check_not_exchanged, check_suv
+from model.case.suv_checks import InjectedDose, check_not_exchanged, check_suv, converted_activity
 from model.errors import InputError
 
 PATH = Path("scans/pet.mha")
@@ -56,3 +56,28 @@ def test_exchanged_images_are_named() -> None:
     check_not_exchanged(Path("ct.mha"), ct + 1024, PATH, SUV)  # an offset is another matter
     with pytest.raises(InputError, match=r"ct.mha: .* pet.mha .* not exchanged"):
         check_not_exchanged(Path("ct.mha"), SUV, PATH, ct)
+
+
+def test_activity_becomes_suv_by_body_weight() -> None:
+    dose = InjectedDose(weight_kg=70, dose_mbq=350, minutes=109.77, half_life_minutes=109.77)
+    assert dose.suv_per_bq_ml == pytest.approx(70_000 / 175e6)
+    suv = converted_activity(PATH, SUV * 2500, dose)
+    assert suv.dtype == np.float32
+    np.testing.assert_allclose(suv, SUV, rtol=1e-5)
+    with pytest.raises(InputError, match=r"pet.mha: .* too little for Bq/ml"):
+        converted_activity(PATH, suv, dose)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (0, 350, 60, 110),
+        (70, -1, 60, 110),
+        (70, 350, -1, 110),
+        (70, 350, 9999, 110),
+        (70, 350, 60, float("inf")),
+    ],
+)
+def test_impossible_doses_are_refused(numbers: tuple[float, float, float, float]) -> None:
+    with pytest.raises(InputError, match="--activity .* expected positive numbers"):
+        InjectedDose(*numbers)

@@ -25,7 +25,7 @@ from .lesion_history import LesionHistory
 from .lesion_state import PromptedLesion
 from .point_chooser import PointChooser
 from .prompt_placement import PlacedPoint, place_given, place_transferred, select_scans, unplaced_lesion
-from .recentring import hold_to_chain
+from .recentring import ChainPoint, hold_to_chain
 from .series import PointOrigin, Series, SeriesTimePoint, Topology, TrackedLesion
 
 
@@ -241,7 +241,7 @@ class PromptBuilder:
     ) -> PromptedLesion:
         """Prompt at a propagated point; a re-centred one is held to the chain."""
         lesion_id, scan = result.request.lesion_id, result.request.target
-        chain = history.point_state(scan, self._options).chain
+        chain = self._chain_of(history, scan)
         if chain is None:
             return self._prompt(lesion_id, history, scan, place_transferred(result, errors), pairs, result)
         held = hold_to_chain(result, chain, pairs)
@@ -253,6 +253,16 @@ class PromptBuilder:
             return prompted
         context_point = chain.context_point
         return replace(prompted, prompt=replace(prompted.prompt, baseline_point=context_point))
+
+    def _chain_of(self, history: LesionHistory, scan: Scan) -> ChainPoint | None:
+        """The chain's point, with its point on the scan that is the baseline of a scan."""
+        state, context = (
+            history.point_state(scan, self._options),
+            history.context_state(scan, self._options),
+        )
+        if state.chain is None or state.context is context.context:
+            return state.chain
+        return replace(state.chain, context_point=self._context_point(history, scan, is_given=True))
 
     def _context_point(self, history: LesionHistory, scan: Scan, is_given: bool) -> PromptPoint:
         """The baseline point: it moves along with re-centring, which says nothing of a given point."""
@@ -276,8 +286,11 @@ class PromptBuilder:
         context_point = self._context_point(history, scan, is_given=transferred is None)
         state = history.shape_state(scan, self._options)
         shapes = transfer_shapes(state.scan, scan, pairs, state.box, state.mask, state.further_points)
+        to_baseline = None
         if transferred is None:
             shapes = shapes.near(placed.point.point_zyx, scan.geometry.spacing_zyx)
+        elif transferred.request.source is context.context:  # no other scan has the grid of the baseline
+            to_baseline = way_back(context.context, scan, pairs)
         prompt = LesionPrompt(
             lesion_id=lesion_id,
             baseline=context.context,
@@ -287,9 +300,7 @@ class PromptBuilder:
             has_mask=context.has_mask,
             followup_box=placed.box or shapes.box,
             followup_mask=None if placed.box is not None else shapes.mask,  # a given box has precedence
-            to_baseline=way_back(transferred.request.source, scan, pairs)
-            if transferred is not None
-            else None,
+            to_baseline=to_baseline,
         )
         return PromptedLesion(
             prompt,

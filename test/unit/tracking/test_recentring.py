@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from model.case.case import Slot
 from model.case.geometry import Array, Vector
 from model.inference.user_segmenter import SegmentRequest
 from model.propagation.confidence import ConfidenceOptions
@@ -98,3 +99,12 @@ def test_a_given_click_begins_a_new_chain() -> None:
     assert given.baseline_point.point_zyx == pytest.approx(BALL.at(0))
     first = _lesion(_tracked(Topology.CHAIN, 1), "t1").confidence_mm
     assert first is not None and after.confidence_mm == pytest.approx(first + 1 * SPACING_MM)
+
+
+def test_the_chain_has_its_point_on_the_scan_that_is_the_baseline() -> None:
+    both = {Slot.PRIMARY: (0, 24), Slot.SECONDARY: (4, 24)}
+    patient = Patient({1: BALL}, slabs={"t0": both, "t3": {Slot.SECONDARY: (0, 24)}})
+    last = _tracked(Topology.RECENTRE, 3, patient).at("t3").lesion(1, Slot.SECONDARY)
+    assert last.prompt is not None and "re-centring has drifted" in last.warnings[0]
+    assert last.prompt.baseline.slot is Slot.SECONDARY  # whose grid begins at the fourth slice
+    assert last.prompt.baseline_point.point_zyx == pytest.approx(np.subtract(BALL.at(0), (4, 0, 0)))

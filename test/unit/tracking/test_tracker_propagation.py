@@ -22,6 +22,7 @@ from model.tracking.series import ConfidenceRule, Topology, TrackingOptions
 from ...helpers.moving_lesions import (
     NAMES,
     SHIFTS,
+    TWO,
     WANDERER,
     Ball,
     Patient,
@@ -313,3 +314,12 @@ def test_empty_source_segmentation_is_reported_and_tracked() -> None:
     result = patient.track(TrackingOptions(RECENTRE_MASK), function=blank)
     assert result.at("t0").lesion(1).warnings == ("no voxel was found at its prompt",)
     assert patient.dice(result, "t1", 1) == patient.dice(result, "t3", 1) == 1
+
+
+@pytest.mark.parametrize("topology", [Topology.STAR, Topology.CHAIN])
+def test_the_way_back_leads_to_the_baseline_or_is_unknown(topology: Topology) -> None:
+    """In a chain a point comes from the neighbour, whose voxels are not those of the baseline."""
+    prompts = prompts_of(TrackingOptions(topology))
+    first, second = (prompts[name].to_baseline for name in ("t1", "t2"))
+    assert first is not None and (second is None) == (topology is Topology.CHAIN)
+    assert first(prompts["t1"].followup_point.point_zyx) == pytest.approx(TWO[1].at(0))

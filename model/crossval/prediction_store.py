@@ -20,7 +20,7 @@ from ..case.lesion_json import write_json
 from ..case.text_files import read_json
 from ..data.provenance import FileMark, digest, file_digest, mark_of
 from ..errors import InputError
-from ..floor.floors import FLOOR_VERSION, Floor
+from ..floor.floors import Floor
 from ..network.weights import find_weights, inspect_weights
 from .pairs import EvaluationPair
 from .point_setting import Points, PointSetting
@@ -157,7 +157,7 @@ def floor_manifest(setting: PointSetting, floor: Floor) -> PredictionManifest:
         noise_voxels=setting.noise_voxels,
         seed=setting.seed,
         folds=(),
-        weights={floor.value: FLOOR_VERSION},
+        weights={floor.value: floor.version},
     )
 
 

@@ -64,6 +64,9 @@ def run_evaluation(
             remove_partial_files(options.output)
         floors: Sequence[FloorPrediction] = ()
         if draw_floors is not None:
+            pair_evaluation_files(  # a fault of the paths is found before the floors are drawn
+                options.reference, options.predictions, options.baseline, _lesion_map(options)
+            )
             temporary = options.output or Path(stack.enter_context(TemporaryDirectory()))
             floors = draw_floors(temporary / FLOORS_FOLDER)
         evaluation = evaluate_files(options, progress, floors)
@@ -87,7 +90,7 @@ def evaluate_files(
     """
     definition = DEFINITIONS[options.definition]
     others = read_run(options.compare) if options.compare is not None else ()
-    lesion_map = read_lesion_map(options.lesion_map) if options.lesion_map is not None else None
+    lesion_map = _lesion_map(options)
     measured = _measured(options, lesion_map, progress)
     records, warnings = measured.records, [*measured.warnings]
     comparison = None
@@ -106,6 +109,10 @@ def evaluate_files(
     return Evaluation(
         records, score_records(records, definition), comparison, notes, tuple(warnings), tuple(scored)
     )
+
+
+def _lesion_map(options: EvaluateOptions) -> LesionMap | None:
+    return read_lesion_map(options.lesion_map) if options.lesion_map is not None else None
 
 
 @dataclass(frozen=True, slots=True)

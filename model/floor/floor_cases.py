@@ -46,7 +46,7 @@ def draw_floors(cases: Path, output: Path, backend: str | None = None) -> tuple[
     LazyBackend(backend).load()  # an unknown name is reported before any work
     found = case_folders(cases)
     for floor in ALL_FLOORS:
-        _remove(output / floor)
+        _empty(output / floor)
     warnings: dict[Floor, list[str]] = {floor: [] for floor in ALL_FLOORS}
     for number, (name, folder) in enumerate(found.items(), 1):
         log.info("%s: drawing the floor (%d/%d)", folder, number, len(found))
@@ -114,11 +114,12 @@ def _draw_case(folder: Path, name: str, output: Path, backend: str | None) -> di
     return reasons
 
 
-def _remove(folder: Path) -> None:
+def _empty(folder: Path) -> None:
+    """Make an empty folder, which stays if the floor can be drawn for no case."""
     try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be replaced ({error.strerror or one_line(error)}); expected a writable folder"

@@ -100,12 +100,15 @@ def grown_mask(scan: Scan, point_zyx: Vector, limit_mm: float) -> MaskPrompt:
     ]
     z, y, x = np.meshgrid(*offsets, indexing="ij", sparse=True)
     inside = z**2 + y**2 + x**2 <= limit_mm**2
-    hu[~inside] = 10 * _BONE_HU  # never part of a region
-    first = flip_order(_index(np.subtract(seed, ball.start_zyx)))
+    start_zyx = np.subtract(seed, ball.start_zyx)
+    counted = inside.copy()  # the region begins with the mean of all voxels around the point
+    counted[tuple(slice(max(0, n - _FIRST_RADIUS), n + _FIRST_RADIUS + 1) for n in start_zyx)] = True
+    hu[~counted] = 10 * _BONE_HU  # never part of a region
+    first = flip_order(_index(start_zyx))
     region = sitk.ConfidenceConnected(
         sitk.GetImageFromArray(hu), [first], _ITERATIONS, _MULTIPLIER, _FIRST_RADIUS, 1
     )
-    voxels = sitk.GetArrayFromImage(sitk.BinaryFillhole(region, foregroundValue=1)).astype(bool)
+    voxels = sitk.GetArrayFromImage(sitk.BinaryFillhole(region, foregroundValue=1)).astype(bool) & inside
     inner = bounding_box(voxels) or Box((0, 0, 0), (0, 0, 0))
     return MaskPrompt(inner.shifted(ball.start_zyx), voxels[inner.slices])
 

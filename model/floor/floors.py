@@ -17,13 +17,17 @@ class Floor(StrEnum):
         """The floor in words, for tables."""
         return _TITLES[self]
 
+    @property
+    def version(self) -> str:
+        """Counts changes of how lesions are drawn; those drawn by another version are drawn again."""
+        return _VERSIONS[self]
+
 
 ALL_FLOORS = tuple(Floor)
-FLOOR_VERSION = "1"
-"""Counts changes of how lesions are drawn; those drawn by another version are drawn again."""
 
 _TITLES = {
     Floor.PASTED: "baseline mask pasted at the point",
     Floor.WARPED: "baseline mask warped by registration",
     Floor.GROWN: "region growing at the point",
 }
+_VERSIONS = {Floor.PASTED: "1", Floor.WARPED: "1", Floor.GROWN: "2"}

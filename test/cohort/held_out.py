@@ -177,9 +177,11 @@ def _floor_records(
     backend: str,
     folder: Path,
 ) -> list[LesionRecord]:
-    """Measure a floor; the records of a pair are kept by its points and its files."""
+    """Measure a floor; the records of a pair are kept by its points, its files and the floor's version."""
     records: list[LesionRecord] = []
     name = f"{floor}-{_file_name(backend)}" if floor is Floor.WARPED else str(floor)
+    if floor.version != "1":  # files of the first version do not name it
+        name += f"-{floor.version}"
     for pair in pairs:
         path = folder / f"{pair.name}-{name}-{pair_digest(pair)[:12]}-{_files_digest(pair)}.csv"
         if not path.exists():

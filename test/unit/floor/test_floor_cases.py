@@ -16,6 +16,7 @@ from model.case.geometry import Vector
 from model.case.images import read_image, write_image
 from model.errors import InputError
 from model.floor.floor_cases import case_folders
+from model.propagation.register import Registration, RegistrationImage
 
 from ...helpers.evaluation_cases import GRID, block, command, labels, write
 
@@ -125,6 +126,43 @@ def test_a_floor_that_lacks_a_case_gets_the_worst_score(
     summary = json.loads(capsys.readouterr().out)
     assert _floor(summary, "pasted")["metrics"]["dice"]["mean"] == 0.5
     assert any("all but 1 scans" in warning for warning in summary["warnings"])
+
+
+class FailingBackend:
+    """Stands in for `LazyBackend`: no pair of scans can be registered."""
+
+    def __init__(self, name: str | None) -> None:
+        pass
+
+    def load(self) -> None:
+        pass
+
+    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+        raise ValueError("no overlap")
+
+
+def test_a_floor_that_can_be_drawn_for_no_case_gets_the_worst_score(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.floor.floor_cases.LazyBackend", FailingBackend)
+    clicks = work / "in/a"  # with clicks of all lesions, only the warped floor needs a registration
+    command(
+        *("--reference", work / "truth/a", "--prediction", work / "out/a", "--floor", clicks),
+        *("-o", work / "none"),
+    )
+    summary = json.loads((work / "none/summary.json").read_text())
+    assert _floor(summary, "warped")["metrics"]["dice"]["mean"] == 0.0
+    assert _floor(summary, "pasted")["metrics"]["dice"]["mean"] == 1.0
+    assert any("no overlap" in warning for warning in summary["warnings"])
+
+
+def test_wrong_paths_are_found_before_the_floors_are_drawn(work: Path) -> None:
+    with pytest.raises(InputError, match="nowhere: does not exist"):
+        command(
+            *("--reference", work / "nowhere", "--prediction", work / "out", "--floor", work / "in"),
+            *("--backend", "identity", "-o", work / "early"),
+        )
+    assert not (work / "early/floors").exists()
 
 
 def test_labelmaps_of_an_earlier_call_are_not_scored_again(work: Path) -> None:

@@ -170,6 +170,18 @@ def test_a_region_that_leaks_ends_at_its_limit() -> None:
     assert 29.0 < distance.max() <= 30.0
 
 
+def test_the_limit_holds_in_thick_slices() -> None:
+    """Most of the 3 x 3 x 3 voxels around the point lie beyond the limit; their HU count as they are."""
+    hu = np.random.default_rng(0).normal(-850, 20, (5, 30, 30))
+    hu[2, 12:19, 12:19] = 40
+    scan = Scan.from_array(hu.astype(np.int16), (5, 0.8, 0.8))
+    grown = grown_mask(scan, (2, 15, 15), 5.0)
+    offsets = (np.argwhere(grown.voxels) + np.asarray(grown.box.start_zyx) - (2, 15, 15)) * (5, 0.8, 0.8)
+    assert np.linalg.norm(offsets, axis=1).max() <= 5.0
+    thin = Scan.from_array(np.full((5, 30, 30), 40, np.int16), (5, 0.8, 0.8))
+    assert grown_mask(thin, (2, 15, 15), 5.0).voxels.sum() == 123  # all voxels within 5 mm
+
+
 def test_a_region_grows_at_the_border_and_from_unmeasured_voxels() -> None:
     hu = np.full((9, 9, 9), 40, np.float32)
     hu[0, 0, 0] = np.nan

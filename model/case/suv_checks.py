@@ -13,8 +13,9 @@ from ..errors import InputError
 from .geometry import Array
 
 # Nine tenths of a body lie below SUV 5, and those of a crop around the hottest organs below 100; in Bq/ml
-# they are at thousands.
-_SUV_PERCENTILE, _LARGEST_SUV = 90.0, 200.0
+# they are at thousands. Where the body is less than a tenth of the positive voxels, the hottest hundredth
+# tells: it is beyond 1000 in Bq/ml only.
+_LARGEST_SUV = {90.0: 200.0, 99.0: 1000.0}
 # Reconstructions leave small negative values; air in a CT is near -1000.
 _LOWEST_SUV = -200.0
 _SAMPLED_VOXELS = 1_000_000
@@ -70,21 +71,25 @@ def converted_activity(path: Path, pet: Array, dose: InjectedDose) -> npt.NDArra
     Raises:
         InputError: the voxels look like SUV already.
     """
-    high = _high_value(pet[np.isfinite(pet)])
-    if high <= _LARGEST_SUV:
+    if _activity_sign(pet[np.isfinite(pet)]) is None:
+        limit = _LARGEST_SUV[90.0]
         raise InputError(
-            f"{path}: nine tenths of its positive voxels lie below {high:g}, too little for Bq/ml; expected "
+            f"{path}: nine tenths of its positive voxels lie below {limit:g}, too little for Bq/ml; expected "
             "--activity for a PET in Bq/ml only"
         )
     suv: npt.NDArray[np.float32] = (pet.astype(np.float64) * dose.suv_per_bq_ml).astype(np.float32)
     return suv
 
 
-def _high_value(values: Array) -> float:
-    """A high percentile of the positive values of an image, 0 without any; large images are sampled."""
+def _activity_sign(values: Array) -> str | None:
+    """What looks like activity in Bq/ml in finite values, None for SUV; large images are sampled."""
     sample = values.reshape(-1)[:: max(1, values.size // _SAMPLED_VOXELS)]
     positive = sample[sample > 0]
-    return float(np.percentile(positive, _SUV_PERCENTILE)) if positive.size else 0.0
+    for percentile, largest in _LARGEST_SUV.items():
+        value = float(np.percentile(positive, percentile)) if positive.size else 0.0
+        if value > largest:
+            return f"{100 - percentile:g} % of its positive voxels exceed {value:g}"
+    return None
 
 
 def check_suv(path: Path, pet: Array) -> list[str]:
@@ -108,11 +113,10 @@ def check_suv(path: Path, pet: Array) -> list[str]:
     low = float(values.min())
     if low < _LOWEST_SUV:
         raise InputError(f"{path}: has values down to {low:g}, as a CT does; expected a PET in SUV")
-    high = _high_value(values)
-    if high > _LARGEST_SUV:
+    if (sign := _activity_sign(values)) is not None:
         raise InputError(
-            f"{path}: a tenth of its positive voxels exceed {high:g}, as activity in Bq/ml does; expected "
-            "SUV, or --activity with the patient's weight and dose"
+            f"{path}: {sign}, as activity in Bq/ml does; expected SUV, or --activity with the patient's "
+            "weight and dose"
         )
     warnings = []
     if count := pet.size - values.size:

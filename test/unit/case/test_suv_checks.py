@@ -23,6 +23,15 @@ def test_suv_pass_without_a_word() -> None:
     assert check_suv(PATH, SUV[:, 8:12] * 40) == []  # a crop around it
 
 
+def test_activity_is_known_where_the_body_is_a_small_part_of_the_image() -> None:
+    legs = np.full((10, 50, 50), 30.0, np.float32)  # noise beside the legs, in Bq/ml
+    legs[:, :10, :10] = 4000
+    with pytest.raises(InputError, match="1 % of its positive voxels exceed 4000"):
+        check_suv(PATH, legs)
+    dose = InjectedDose(weight_kg=70, dose_mbq=350, minutes=0, half_life_minutes=110)
+    assert converted_activity(PATH, legs, dose).max() == pytest.approx(0.8)
+
+
 @pytest.mark.parametrize(
     ("pet", "part"),
     [

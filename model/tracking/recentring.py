@@ -48,13 +48,14 @@ class HeldPoint:
 
     Attributes:
         transferred: the point to use, with the error of both rules.
-        chain: the point of the chain on the same scan.
+        chain: the point of the chain on the same scan; None if it is not known there, so that a new chain
+            begins.
         is_chain: the chain's point is used.
         warning: the reason for that, otherwise empty.
     """
 
     transferred: TransferredPoint
-    chain: ChainPoint
+    chain: ChainPoint | None
     is_chain: bool = False
     warning: str = ""
 
@@ -84,10 +85,10 @@ def hold_to_chain(transferred: TransferredPoint, chain: ChainPoint, pairs: PairR
         point_zyx = transfer_point(chain.point_zyx, request.source, request.target, pairs)
     except Exception as error:  # the point of the chain is lost, the re-centred one is not
         text = f"its point cannot be compared with that of the chain: {one_line(error)}"
-        return HeldPoint(replace(transferred, is_flagged=True), chain, warning=text)
+        return HeldPoint(replace(transferred, is_flagged=True), None, warning=text)
     if not np.isfinite(point_zyx).all():
         text = "the registration loses the chain's point, with which its point cannot be compared"
-        return HeldPoint(replace(transferred, is_flagged=True), chain, warning=text)
+        return HeldPoint(replace(transferred, is_flagged=True), None, warning=text)
     error_mm = float(np.hypot(chain.error_mm, transferred.point.confidence_mm))
     here = replace(chain, point_zyx=point_zyx, error_mm=error_mm)
     drift_mm = _distance_mm(transferred.point.point_zyx, point_zyx, request.target)

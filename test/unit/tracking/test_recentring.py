@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from model.case.case import Slot
 from model.case.geometry import Array, Vector
 from model.inference.user_segmenter import SegmentRequest
 from model.propagation.confidence import ConfidenceOptions
+from model.propagation.register import Registration, RegistrationImage
 from model.tracking.series import SeriesResult, Topology, TrackedLesion, TrackingOptions
 
-from ...helpers.moving_lesions import NAMES, SHAPE, SPACING_MM, Ball, Patient, point_of
+from ...helpers.moving_lesions import (
+    NAMES,
+    SHAPE,
+    SPACING_MM,
+    Ball,
+    Patient,
+    ShiftBackend,
+    ShiftTransform,
+    point_of,
+)
 
 BALL = Ball((10, 11, 11), radii=(2.0,) * 4)
 RECENTRING = [Topology.RECENTRE, Topology.RECENTRE_MASK]
@@ -108,3 +121,30 @@ def test_the_chain_has_its_point_on_the_scan_that_is_the_baseline() -> None:
     assert last.prompt is not None and "re-centring has drifted" in last.warnings[0]
     assert last.prompt.baseline.slot is Slot.SECONDARY  # whose grid begins at the fourth slice
     assert last.prompt.baseline_point.point_zyx == pytest.approx(np.subtract(BALL.at(0), (4, 0, 0)))
+
+
+class Losing(ShiftBackend):
+    """Loses the chain's point between the second and the third time point."""
+
+    def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
+        found = super().register(fixed, moving)
+        if {image.name[-2:] for image in (fixed, moving)} != {"t1", "t2"}:
+            return found
+        return replace(found, transform=LosingTransform(cast(ShiftTransform, found.transform).xyz_mm))
+
+
+class LosingTransform(ShiftTransform):
+    def moving_to_fixed(self, points_mm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        lost_mm = np.asarray(BALL.at(1))[::-1] * SPACING_MM
+        is_lost = np.linalg.norm(np.asarray(points_mm) - lost_mm, axis=-1) < 0.1
+        return np.where(is_lost[..., None], np.nan, super().moving_to_fixed(points_mm))
+
+
+def test_a_new_chain_begins_where_the_point_of_the_last_one_is_lost() -> None:
+    options = TrackingOptions(Topology.RECENTRE, confidence_options=CONFIDENCE)
+    result = Patient({1: BALL}).track(options, backend=Losing(), function=_beside(1))
+    second, third = _lesion(result, "t2"), _lesion(result, "t3")
+    assert second.is_flagged and "loses the chain's point" in second.warnings[0]
+    assert not third.warnings and _error_mm(result, "t3") == pytest.approx(4.0)  # two steps of one voxel
+    assert second.confidence_mm is not None and third.confidence_mm is not None
+    assert third.confidence_mm > second.confidence_mm

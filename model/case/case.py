@@ -264,7 +264,8 @@ class LesionPrompt:
     ``followup_box`` and ``followup_mask`` are for segmenters that take more than points; the longitudinal
     model ignores them. ``is_new`` marks a lesion without any baseline; its baseline point is the follow-up
     point propagated back. ``has_mask`` is False if the baseline mask does not hold the id. ``to_baseline``
-    maps points by the registration that the follow-up point was propagated with; None without one.
+    maps points by the registration that the follow-up point was propagated with; None without one, or if
+    the point came from another scan than the baseline.
     """
 
     lesion_id: int

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from ..case.atomic_files import remove_partial_files, write_text
 from ..case.folder_lock import locked_folder
 from ..case.lesion_json import check_writable, write_json
+from ..errors import InputError
 from .compare_runs import compare_runs, read_run
 from .definitions import DEFAULT_DEFINITION, DEFINITIONS
 from .file_pairs import PairedScan, pair_evaluation_files
@@ -64,15 +65,22 @@ def run_evaluation(
             remove_partial_files(options.output)
         floors: Sequence[FloorPrediction] = ()
         if draw_floors is not None:
-            pair_evaluation_files(  # a fault of the paths is found before the floors are drawn
-                options.reference, options.predictions, options.baseline, _lesion_map(options)
-            )
             temporary = options.output or Path(stack.enter_context(TemporaryDirectory()))
+            _check_paths(options, temporary / FLOORS_FOLDER)
             floors = draw_floors(temporary / FLOORS_FOLDER)
         evaluation = evaluate_files(options, progress, floors)
         if options.output is not None:
             _write_evaluation(options.output, evaluation)
     return evaluation
+
+
+def _check_paths(options: EvaluateOptions, floors: Path) -> None:
+    """Find faults of the paths before the floors are drawn, which replaces the folder ``floors``."""
+    given = [path for path in (options.reference, *options.predictions, options.baseline) if path is not None]
+    for path in given:
+        if floors.resolve() in (path.resolve(), *path.resolve().parents):
+            raise InputError(f"{path}: lies in {floors}, which is replaced; expected another output folder")
+    pair_evaluation_files(options.reference, options.predictions, options.baseline, _lesion_map(options))
 
 
 def evaluate_files(

@@ -165,6 +165,18 @@ def test_wrong_paths_are_found_before_the_floors_are_drawn(work: Path) -> None:
     assert not (work / "early/floors").exists()
 
 
+def test_floors_do_not_replace_what_is_evaluated(work: Path) -> None:
+    drawn = work / "kept/floors/pasted"
+    for patient in "ab":
+        write(drawn / patient / FOLLOWUP, block(1))
+    with pytest.raises(InputError, match="pasted: lies in .* which is replaced"):
+        command(
+            *("--reference", work / "truth", "--prediction", drawn, "--floor", work / "in"),
+            *("--backend", "identity", "-o", work / "kept"),
+        )
+    assert (drawn / "a" / FOLLOWUP).is_file()
+
+
 def test_labelmaps_of_an_earlier_call_are_not_scored_again(work: Path) -> None:
     write(work / "again/floors/pasted/old" / FOLLOWUP, block(1))
     _evaluate(work, "-o", work / "again")

@@ -2,12 +2,13 @@
 
 The rules are applied in this order: failed and out of view (as given), vanished or not found, merged, new,
 split, persistent. A lesion that was given as new is never vanished: without a voxel it was not found, and has
-not been seen at any time point. Results are not changed.
+not been seen at any time point. The same holds of a lesion that no time point so far has shown. Results are
+not changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
@@ -28,7 +29,7 @@ class LesionFate(StrEnum):
     VANISHED = "vanished"
     MERGED = "merged"
     SPLIT = "split"
-    NOT_FOUND = "not-found"  # given as new, and without a voxel
+    NOT_FOUND = "not-found"  # without a voxel, and never seen
     OUT_OF_VIEW = "out-of-view"
     FAILED = "failed"
 
@@ -107,6 +108,7 @@ def assess_fates(
     *,
     expected: Mapping[int, MaskPrompt] | None = None,
     masses: Mapping[int, Sequence[int]] | None = None,
+    unseen: Collection[int] = (),
     out_of_view: Mapping[int, str] | None = None,
     failed: Mapping[int, str] | None = None,
 ) -> dict[int, FateAssessment]:
@@ -122,6 +124,7 @@ def assess_fates(
         expected: lesion id -> expected lesion in this scan (a propagated baseline mask); by default the
             prompt's ``followup_mask``.
         masses: lesion id -> ids of the other lesions with which it was one mass where it was seen last.
+        unseen: ids of lesions that were given before, and that no time point so far has shown.
         out_of_view: lesion id -> reason, of lesions outside the scan's field of view.
         failed: lesion id -> reason, of lesions that could not be segmented.
 
@@ -147,7 +150,7 @@ def assess_fates(
     for lesion_id, result in by_id.items():
         vanished_reason = reasons[lesion_id]
         if vanished_reason is not None:
-            assessments[lesion_id] = _vanished(result, vanished_reason)
+            assessments[lesion_id] = _vanished(result, vanished_reason, lesion_id in unseen)
         else:
             expected_mask = (expected or {}).get(lesion_id, result.prompt.followup_mask)
             apart = [other for other in (masses or {}).get(lesion_id, ()) if other in visible]
@@ -155,7 +158,9 @@ def assess_fates(
     return assessments
 
 
-def _vanished(result: LesionResult, reason: str) -> FateAssessment:
+def _vanished(result: LesionResult, reason: str, is_unseen: bool) -> FateAssessment:
+    if is_unseen:
+        return FateAssessment(LesionFate.NOT_FOUND, f"{reason}, and no time point so far shows it", pieces=0)
     if result.prompt.is_new and not result.mask.any():
         return FateAssessment(LesionFate.NOT_FOUND, f"given as new here, but {reason}", pieces=0)
     if result.prompt.is_new:

@@ -22,10 +22,14 @@ from .series import PointOrigin, PromptKind, SeriesTimePoint, Topology, Tracking
 
 @dataclass(frozen=True, eq=False)
 class LesionHistory:
-    """States of a lesion, one per scan, at the first and at the latest reliable time point."""
+    """States of a lesion, one per scan, at the first and at the latest reliable time point.
+
+    ``is_seen``: a mask of it was given or predicted at a time point so far.
+    """
 
     first: tuple[LesionState, ...]
     latest: tuple[LesionState, ...]
+    is_seen: bool = True
 
     def point_state(self, scan: Scan, options: TrackingOptions) -> LesionState:
         """The state whose point is propagated to a scan."""
@@ -81,10 +85,16 @@ def advance(
         states = tuple(
             _state(lesion, contexts[lesion.scan.slot], choose) for lesion in _largest_first(usable)
         )
+        # Whether a lesion that could not be predicted at first was there is not known; it counts as seen.
+        is_seen = any(
+            is_first if lesion.result is None else bool(lesion.result.mask.any()) for lesion in in_scans
+        )
         if is_first:
-            advanced[lesion_id] = LesionHistory(states, states)
-        elif states:
-            advanced[lesion_id] = replace(histories[lesion_id], latest=states)
+            advanced[lesion_id] = LesionHistory(states, states, is_seen)
+            continue
+        before = histories[lesion_id]
+        latest = states or before.latest
+        advanced[lesion_id] = replace(before, latest=latest, is_seen=before.is_seen or is_seen)
     return advanced
 
 

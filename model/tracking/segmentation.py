@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -95,17 +95,19 @@ def assign_fates(
     is_source: bool,
     options: FateOptions,
     masses: Mapping[int, Sequence[int]],
+    unseen: Collection[int] = (),
 ) -> list[SegmentedLesion]:
-    """Assess the fate of each lesion in its scan; the results of vanished lesions become empty.
+    """Assess the fate of each lesion in its scan; results of vanished and not found lesions become empty.
 
     At the source only failures have a fate.
 
     Args:
         masses: lesion id -> ids of the other lesions with which it was one mass where it was seen last.
+        unseen: ids of lesions that were given before, and that no time point so far has shown.
     """
     assigned = []
     for scan in time_point.scans:
-        assessments = assess_fates(results_on_scan(segmented, scan), options, masses=masses)
+        assessments = assess_fates(results_on_scan(segmented, scan), options, masses=masses, unseen=unseen)
         for lesion in segmented:
             if lesion.scan is scan:
                 assigned.append(_with_fate(lesion, assessments.get(lesion.lesion_id), is_source))
@@ -123,7 +125,7 @@ def _with_fate(lesion: SegmentedLesion, fate: FateAssessment | None, is_source: 
     mass = fate.merged_with if fate is not None else ()
     if is_source:
         return replace(lesion, fate=None, mass=mass)
-    if fate is not None and fate.fate is LesionFate.VANISHED:
+    if fate is not None and fate.fate in (LesionFate.VANISHED, LesionFate.NOT_FOUND):
         return replace(lesion, result=_emptied(lesion.result), fate=fate)
     return replace(lesion, fate=fate, mass=mass)
 

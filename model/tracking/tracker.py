@@ -126,7 +126,8 @@ class _Tracker:
         is_source = point is self._series.time_points[self._series.source]
         segmented = segment_lesions(prompted, self._segmenter)
         masses = {lesion_id: history.mass for lesion_id, history in self._histories.items()}
-        segmented = assign_fates(point, segmented, is_source, self._options.fate, masses)
+        unseen = {lesion_id for lesion_id, history in self._histories.items() if not history.is_seen}
+        segmented = assign_fates(point, segmented, is_source, self._options.fate, masses, unseen)
         labelmaps = {
             scan.slot: merge(scan, results_on_scan(segmented, scan), self._options.overlap, self._dtype)
             for scan in point.scans

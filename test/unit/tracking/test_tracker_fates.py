@@ -185,3 +185,19 @@ def test_lesion_is_segmented_in_both_scans_that_show_it_equally_well() -> None:
     result = patient.track(TrackingOptions(CHAIN))
     assert [lesion.slot for lesion in result.at("t1").lesions] == [PRIMARY, SECONDARY]
     assert result.at("t2").lesion(1).propagated_from == "primary-t1"
+
+
+@pytest.mark.parametrize("topology", [STAR, CHAIN])
+@pytest.mark.parametrize("clicked", ["t0", "t1"])
+def test_a_lesion_that_was_never_seen_has_not_vanished(topology: Topology, clicked: str) -> None:
+    never, late = Ball((14, 21, 20), radii=(0.0,) * 4), Ball((6, 24, 8), radii=(0, 0, 2.0, 0))
+    patient = Patient({1: Ball((10, 11, 11)), 5: never, 6: late})
+    index = NAMES.index(clicked)
+    patient.clicks = {clicked: {5: never.at(index), 6: late.at(index)}}
+    result = patient.track(TrackingOptions(topology))
+    for name in NAMES[max(index, 1) :]:
+        assert fate_of(result, name, 5) is LesionFate.NOT_FOUND
+    last = result.at("t3").lesion(5).fate
+    assert last is not None and "no time point so far shows it" in last.reason
+    assert fate_of(result, "t2", 6) is LesionFate.PERSISTENT  # a click at an earlier time point: not new
+    assert fate_of(result, "t3", 6) is LesionFate.VANISHED

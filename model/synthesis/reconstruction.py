@@ -6,6 +6,8 @@ enhancement, the kernel, the slices, and noise that is as correlated as that of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
@@ -52,7 +54,7 @@ def apply_reconstruction(ct: Array, spacing_zyx: Vector, axial: AxisMap, draw: R
             _thick_slices(axial.array(hu), axial.triple(spacing_zyx)[0], draw.slice_mm)
         )
     if draw.noise_hu is not None:
-        hu = hu + draw.noise_hu * _scanner_noise(hu.shape, rng)
+        hu = hu + draw.noise_hu * _scanner_noise(hu.shape, sorted(axial.order[1:]), rng)
     return np.rint(np.clip(hu, *limits)).astype(np.int16)
 
 
@@ -101,9 +103,9 @@ def _thick_slices(hu: Volume, spacing_mm: float, slice_mm: float) -> Volume:
     return np.asarray(slices[below] * (1 - part) + slices[above] * part, np.float32)
 
 
-def _scanner_noise(shape: tuple[int, ...], rng: np.random.Generator) -> Volume:
-    """Noise with a standard deviation of one, correlated over about a voxel within slices."""
+def _scanner_noise(shape: tuple[int, ...], in_plane: Sequence[int], rng: np.random.Generator) -> Volume:
+    """Noise with a standard deviation of one, correlated over about a voxel along the axes of slices."""
     noise = rng.standard_normal(shape, np.float32)
-    for axis in (1, 2):
+    for axis in in_plane:
         noise = ndimage.gaussian_filter1d(noise, _GRAIN_VOXELS, axis)
     return np.asarray(noise / max(float(noise.std()), 1e-6), np.float32)

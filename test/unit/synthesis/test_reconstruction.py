@@ -105,3 +105,12 @@ def test_changes_are_drawn_as_set_and_change_no_other_draw() -> None:
     with_it = draw_followup(ScanLesions((), ()), chosen, 0, "scan", 1)
     without = draw_followup(ScanLesions((), ()), SynthesisSettings(), 0, "scan", 1)
     assert replace(with_it, reconstruction=without.reconstruction) == without
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_noise_is_correlated_within_slices_in_any_order_of_axes(order: tuple[int, int, int]) -> None:
+    axial = AxisMap(order)
+    noise = axial.array(_applied(np.full((30, 30, 30), 40, np.int16), axial, noise_hu=20.0)) - 40.0
+    products = [(noise[1:] * noise[:-1]), (noise[:, 1:] * noise[:, :-1]), (noise[..., 1:] * noise[..., :-1])]
+    shares = [product.mean() / noise.var() for product in products]
+    assert abs(shares[0]) < 0.1 and min(shares[1:]) > 0.3

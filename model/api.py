@@ -120,6 +120,7 @@ def segment(
     overlap: OverlapRule = "probability",
     backend: str = DEFAULT_BACKEND,
     boost: str = DEFAULT_BOOST,
+    segment_baseline: bool = False,
     progress: Progress | None = None,
 ) -> Segmentation:
     """Segment every lesion of a baseline in its follow-up.
@@ -130,16 +131,19 @@ def segment(
     Args:
         model: from `load_model`; or your own function of one `SegmentRequest` that returns booleans or
             probabilities of the request's image.
-        baseline: scan with a mask and, optionally, clicks.
+        baseline: scan with a mask, clicks, or both.
         followup: scan with any number of clicks, or none.
         overlap: assign a voxel that several lesions claim to the more probable one, or to the highest id
             (``max-id``).
         backend: registration back end for propagated lesions, a name or ``module:function``.
         boost: repeated prompting of propagated lesions, ``none`` for a single prompt.
-        progress: called after each lesion.
+        segment_baseline: segment clicked baseline lesions that have no mask first, and give them to the
+            network as its mask; with networks that take no mask the former is always done.
+        progress: called after each lesion of the follow-up.
 
     Returns:
-        Labelmap on the follow-up's grid, and one entry per lesion.
+        Labelmap on the follow-up's grid, and one entry per lesion; ``baseline`` holds the lesions that were
+        segmented in the baseline.
 
     Raises:
         InputError: an option that does not exist, or an argument of another type.
@@ -154,7 +158,7 @@ def segment(
         TimePoint(TimePointName.FOLLOWUP, (after,)),
         tuple(f"{scan.time_point}: {warning}" for scan in (before, after) for warning in scan.warnings),
     )
-    options = CaseOptions(overlap, backend, boost)
+    options = CaseOptions(overlap, backend, boost, segment_baseline=segment_baseline)
     on_lesion = None if progress is None else lambda _lesion, done, total: progress(done, total)
     segmenter = _segmenter(model, boost)
     return segmentation_of_case(segment_case(case, segmenter, options, on_lesion=on_lesion))

@@ -20,6 +20,7 @@ from .propagation.register import Registration
 if TYPE_CHECKING:  # torch and SimpleITK are imported by the functions that need them
     import SimpleITK as sitk
 
+    from .inference.baseline_lesions import BaselineLesion
     from .inference.case_result import CaseResult, LesionOutcome
     from .tracking.series import TrackedLesion, TrackedTimePoint
 
@@ -37,8 +38,8 @@ class Lesion:
         point_source: given, clipped, mask, box or propagated; None without a point.
         confidence_mm: estimated error of a propagated point; None for the other sources.
         is_flagged: the point should be looked at.
-        baseline_volume_ml: volume in the baseline mask; of `segment` only, None if the lesion has no point in
-            the follow-up, or the baseline no mask.
+        baseline_volume_ml: volume in the baseline mask, or as segmented there; of `segment` only, None if the
+            lesion has no point in the follow-up, or neither is known.
         message: why the lesion has no voxels, or why its fate was assigned; None if there is nothing to say.
     """
 
@@ -65,6 +66,8 @@ class Segmentation:
         notes: doubts about the scans (not in HU, masks or clicks outside of the body, …); their sentences are
             among the warnings.
         name: of the time point.
+        baseline: of `segment` only, the lesions that were segmented in the baseline because it has no mask of
+            them, on the baseline's grid; None if there are none.
     """
 
     labelmap: Array = field(repr=False)
@@ -73,6 +76,7 @@ class Segmentation:
     name: str = "followup"
     notes: tuple[PlausibilityNote, ...] = ()
     _geometry: Geometry = field(default=Geometry((1, 1, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)), repr=False)
+    baseline: Segmentation | None = field(default=None, repr=False)
 
     @property
     def spacing_zyx(self) -> Vector:
@@ -187,6 +191,28 @@ def segmentation_of_case(result: CaseResult) -> Segmentation:
         str(TimePointName.FOLLOWUP),
         result.notes,
         result.geometry(Slot.PRIMARY),
+        _baseline_of_case(result),
+    )
+
+
+def _baseline_of_case(result: CaseResult) -> Segmentation | None:
+    if result.baseline is None:
+        return None
+    (scan,) = result.case.baseline.scans
+    return Segmentation(
+        result.baseline.labelmaps[scan.slot],
+        {lesion.prompt.lesion_id: _baseline_lesion(lesion) for lesion in result.baseline.lesions},
+        result.baseline.warnings,
+        str(TimePointName.BASELINE),
+        _geometry=scan.file_geometry,
+    )
+
+
+def _baseline_lesion(lesion: BaselineLesion) -> Lesion:
+    status = "failed" if lesion.volume_ml is None else "segmented" if lesion.volume_ml else "empty"
+    point_zyx, point_source = _prompt_point(lesion.prompt)
+    return Lesion(
+        lesion.prompt.lesion_id, status, lesion.volume_ml, point_zyx, point_source, message=lesion.message
     )
 
 

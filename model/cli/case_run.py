@@ -120,10 +120,10 @@ class CaseRun:
             return load_model(self.options.weights_dir, self.options.model)
 
     def _found(self, model: Callable[[], LoadedModel]) -> CaseFiles:
-        """The files of the case; masks may be missing if the network takes none."""
+        """The files of the case; masks may be missing if the network takes none, or on request."""
         files = discover(self.options.input_dir, needs_masks=False)
         is_bare = any(scan.mask is None for scan in files.baseline)
-        if is_bare and model().ensemble.variant.takes_mask:
+        if is_bare and not self.options.case.segment_baseline and model().ensemble.variant.takes_mask:
             require_masks(files, self.options.input_dir)
         return files
 
@@ -153,6 +153,7 @@ class CaseRun:
                 "clicks": options.clicks,
                 "backend": options.case.backend or DEFAULT_BACKEND,
                 "boost": options.case.boost,
+                "segment_baseline": options.case.segment_baseline,
                 "tta": options.model.tta,
                 "point_rounding": options.model.point_rounding,
                 "deterministic": options.model.deterministic,

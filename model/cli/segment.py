@@ -73,6 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="predict each lesion whose follow-up point was propagated more than once "
         f"(default: {defaults.case.boost})",
     )
+    add(
+        "--segment-baseline",
+        action="store_true",
+        help="segment baseline lesions that have no mask first, at their clicks, and give them to the "
+        "network as its mask; the case then needs no masks (networks that take none do the former always)",
+    )
     add("--extras", type=Path, metavar="DIR", help="write run.json, and the images of the next two options")
     add("--per-lesion", action="store_true", help="one mask per lesion into --extras")
     add(
@@ -120,6 +126,7 @@ def options_of(arguments: argparse.Namespace) -> CaseRunOptions:
             backend=arguments.backend,
             boost=arguments.boost,
             keep_probabilities=arguments.save_probabilities,
+            segment_baseline=arguments.segment_baseline,
         ),
     )
 

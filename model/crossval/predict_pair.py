@@ -11,9 +11,9 @@ import numpy.typing as npt
 from ..case.case import LesionPrompt, PointSource, PromptPoint, Scan
 from ..case.geometry import Vector, flip_order
 from ..errors import one_line
+from ..inference.lesion_steps import predict_lesions
 from ..inference.merge import merge
 from ..inference.options import CaseOptions
-from ..inference.segment_case import predict_lesions
 from ..inference.segmenter import LesionSegmenter
 from ..network.plan import Plan
 from .loaded_scans import LoadedScan

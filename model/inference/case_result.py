@@ -11,6 +11,7 @@ from ..case.geometry import Array, Geometry
 from ..case.plausibility import PlausibilityNote
 from ..propagation.confidence import PropagatedPoint
 from ..propagation.pair_registrations import RegistrationRecord
+from .baseline_lesions import BaselineLesions
 from .fold_agreement import OddFold
 
 
@@ -34,7 +35,8 @@ class LesionOutcome:
         prompt: scans and points; ``prompt.followup_point.source`` is given, propagated etc. None if the
             lesion has no prompt.
         estimate: of a propagated point, its estimated error and flags; None if no point was propagated.
-        volume_baseline_ml: volume (ml) in the baseline mask; None without a prompt or a mask.
+        volume_baseline_ml: volume (ml) in the baseline mask, or as segmented there (`CaseResult.baseline`);
+            None without a prompt, or if neither is known.
         volume_followup_ml: volume (ml) in the labelmap, after overlaps are resolved; None if not predicted.
         message: why the lesion has no voxels; None otherwise.
         result: mask and probabilities of the lesion, before overlaps are resolved; None if not predicted.
@@ -65,6 +67,8 @@ class CaseResult:
         notes: doubts about scans and pairs of scans; their sentences are among the warnings.
         registrations: of the pairs of scans that were registered.
         seconds: wall time by stage, and ``total``.
+        baseline: lesions that were segmented in the baseline, because it has no mask of them; None if there
+            are none.
     """
 
     case: Case
@@ -74,6 +78,7 @@ class CaseResult:
     registrations: tuple[RegistrationRecord, ...] = ()
     notes: tuple[PlausibilityNote, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    baseline: BaselineLesions | None = None
 
     def geometry(self, slot: Slot) -> Geometry:
         """Grid of a labelmap: that of the follow-up scan's file."""

@@ -71,12 +71,15 @@ class CaseOptions:
             None is the default of all commands.
         boost: boosting method for lesions with a propagated follow-up point, one of `BOOSTS`.
         keep_probabilities: keep each lesion's probabilities over its whole patch.
+        segment_baseline: segment baseline lesions that have no mask first, and give them to the network as
+            its mask; for networks that take no mask the former is always done.
     """
 
     overlap: OverlapRule = "probability"
     backend: str | None = None
     boost: str = DEFAULT_BOOST
     keep_probabilities: bool = False
+    segment_baseline: bool = False
 
     def __post_init__(self) -> None:
         _check("overlap", self.overlap, get_args(OverlapRule))

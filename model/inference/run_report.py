@@ -46,13 +46,18 @@ class RunRecord:
 
 
 def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: bool) -> None:
-    """Write run.json and, if wanted, each lesion's mask and patch of probabilities into a folder.
+    """Write run.json, segmented baselines and, if wanted, masks and probabilities of each lesion.
 
     Raises:
         OutputError: the folder cannot be written.
     """
     write_json(folder / "run.json", _document(run), decimals=None)  # grids need all of their digits
-    for lesion in run.result.lesions:
+    baseline = run.result.baseline
+    if baseline is not None:
+        for scan in run.result.case.baseline.scans:
+            if scan.slot in baseline.labelmaps:
+                write_image(folder / _baseline_file(scan), baseline.labelmaps[scan.slot], scan.file_geometry)
+    for lesion in (*(baseline.results if baseline is not None else ()), *run.result.lesions):
         stem = f"{lesion.prompt.followup.name}_lesion-{lesion.prompt.lesion_id:05d}"
         if per_lesion:
             _write_mask(folder / "lesions" / f"{stem}.mha", lesion)
@@ -60,8 +65,13 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
             _write_probability(folder / "probabilities" / f"{stem}.mha", lesion)
 
 
+def _baseline_file(scan: Scan) -> Path:
+    """Where the labelmap of a segmented baseline scan lies in the folder."""
+    return Path("baseline") / f"{scan.name}.mha"
+
+
 def _write_mask(path: Path, lesion: LesionResult) -> None:
-    """Write the lesion's own mask (0, 1) on the follow-up's grid, before overlaps are resolved."""
+    """Write the lesion's own mask (0, 1) on the grid of its scan, before overlaps are resolved."""
     scan = lesion.prompt.followup
     mask = np.zeros(scan.geometry.shape_zyx, np.uint8)
     mask[lesion.box.slices] = lesion.mask
@@ -97,7 +107,8 @@ def _document(run: RunRecord) -> dict[str, Any]:
             }
             for record in result.registrations
         ],
-        "lesions": [_lesion(outcome, run.model) for outcome in result.outcomes],
+        "lesions": [_lesion(outcome, run) for outcome in result.outcomes],
+        "segmented_baseline": _segmented_baseline(result),
         "plausibility": [note.document() for note in result.notes],
         "warnings": list(result.warnings),
         "outputs": [str(path) for path in run.outputs],
@@ -148,14 +159,37 @@ def _scan(scan: Scan) -> dict[str, Any]:
     return document
 
 
-def _lesion(outcome: LesionOutcome, model: LoadedModel | None) -> dict[str, Any]:
+def _segmented_baseline(result: CaseResult) -> dict[str, Any] | None:
+    """The lesions that were segmented in the baseline, and their labelmaps; null if there are none."""
+    if result.baseline is None:
+        return None
+    scans = [scan for scan in result.case.baseline.scans if scan.slot in result.baseline.labelmaps]
+    return {
+        "labelmaps": [str(_baseline_file(scan)) for scan in scans],
+        "lesions": [
+            {
+                "lesion_id": lesion.prompt.lesion_id,
+                **_point(lesion.prompt.baseline, lesion.prompt.baseline_point, None),
+                "volume_ml": _number(lesion.volume_ml),
+                "message": lesion.message,
+            }
+            for lesion in result.baseline.lesions
+        ],
+    }
+
+
+def _lesion(outcome: LesionOutcome, run: RunRecord) -> dict[str, Any]:
+    model, segmented = run.model, run.result.baseline
     document: dict[str, Any] = {"lesion_id": outcome.lesion_id, "status": str(outcome.status)}
     prompt, estimate = outcome.prompt, outcome.estimate
     if prompt is not None:
         document |= {
             "new": prompt.is_new and outcome.status is not LesionStatus.EMPTY,
             "baseline": _point(prompt.baseline, prompt.baseline_point, estimate)
-            | {"has_mask": prompt.has_mask},
+            | {
+                "has_mask": prompt.has_mask,
+                "is_segmented": segmented is not None and segmented.of(prompt) is not None,
+            },
             "followup": _point(prompt.followup, prompt.followup_point, estimate),
         }
     document["volume_baseline_ml"] = _number(outcome.volume_baseline_ml)
@@ -219,7 +253,7 @@ def _before_words(outcome: LesionOutcome) -> str:
     if outcome.prompt is not None and outcome.prompt.is_new:
         return "-" if outcome.status is LesionStatus.EMPTY else "new"
     if outcome.prompt is not None and outcome.volume_baseline_ml is None:
-        return "-"  # the baseline has no mask
+        return "-"  # the baseline has no mask of it, and it was not segmented there
     return f"{outcome.volume_baseline_ml or 0:.2f}"
 
 

@@ -1,52 +1,47 @@
 """Segment the lesions of a case in memory: locate, predict, merge. Knows no folders and no signals.
 
-`segment_case` does all three. The steps are public for callers whose points are located already
-(`predict_lesions`, `merge_lesions`), or that must save what is finished at any moment (`CaseSegmentation`).
+`segment_case` does all three; `CaseSegmentation` is for callers that must save what is finished at any time.
+`lesion_steps` has the steps for callers whose points are located already.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..case.case import Case, LesionPrompt, LesionResult, Scan, Slot
+from ..case.case import Case, LesionPrompt, LesionResult, Slot
 from ..case.geometry import Array
 from ..case.plausibility import PlausibilityNote, check_scan, log_notes
 from ..errors import AllLesionsFailedError, one_line
-from ..propagation.confidence import PropagatedPoint
 from ..propagation.pair_plausibility import pair_notes
 from ..propagation.pair_registrations import RegistrationCache
 from ..timing import Timings
+from .baseline_lesions import (
+    BaselineLesion,
+    BaselineLesions,
+    baseline_prompts,
+    missing_mask_warnings,
+    segment_baseline,
+    with_segmented_masks,
+)
 from .case_result import CaseResult, LesionOutcome, LesionStatus
 from .fold_agreement import odd_fold, odd_fold_warnings
 from .lazy_backend import LazyBackend
+from .lesion_outcomes import log_lesion, outcome_with_result
+from .lesion_steps import OnLesion, PredictedLesions, merge_lesions, predict_lesions
 from .locate import LocatedLesions, Locator
-from .merge import label_dtype, merge
-from .options import CaseOptions, OverlapRule
-from .run_report import point_words
+from .merge import label_dtype
+from .options import CaseOptions
 
 if TYPE_CHECKING:  # torch is imported with the model, while the images are read
     from .load import LoadedModel
     from .robust import RobustSegmenter
-    from .segmenter import LesionFailure, LesionSegmenter
+    from .segmenter import LesionFailure
 
 log = logging.getLogger(__name__)
-
-OnLesion = Callable[["LesionResult | LesionFailure", int, int], None]
-"""Called after each lesion with its result or failure, the number of lesions done, and their total."""
-
-
-@dataclass(frozen=True, eq=False)
-class PredictedLesions:
-    """Results and failures of lesions, in the order in which they were finished."""
-
-    results: tuple[LesionResult, ...] = ()
-    failures: tuple[LesionFailure, ...] = ()
 
 
 def segment_case(
@@ -86,50 +81,6 @@ def segment_case(
     return CaseSegmentation(case, options, RegistrationCache(registration), timings).run(model, on_lesion)
 
 
-def predict_lesions(
-    prompts: Sequence[LesionPrompt], segmenter: LesionSegmenter, on_lesion: OnLesion | None = None
-) -> PredictedLesions:
-    """Segment lesions whose points are known; a lesion that fails does not affect the others.
-
-    Args:
-        prompts: the lesions, in any number of scans.
-        segmenter: e.g. from `robust.case_segmenter`.
-        on_lesion: called after each lesion.
-
-    Raises:
-        MemoryExhaustedError: out of memory on every rung of the memory ladder.
-    """
-    results, failures = [], []
-    for done, lesion in enumerate(segmenter.segment(prompts), 1):
-        if isinstance(lesion, LesionResult):
-            results.append(lesion)
-        else:
-            failures.append(lesion)
-        if on_lesion is not None:
-            on_lesion(lesion, done, len(prompts))
-    return PredictedLesions(tuple(results), tuple(failures))
-
-
-def merge_lesions(
-    scans: Iterable[Scan], results: Sequence[LesionResult], rule: OverlapRule, dtype: type[np.unsignedinteger]
-) -> dict[Slot, Array]:
-    """Merge lesions into one labelmap per follow-up scan.
-
-    Args:
-        scans: the follow-up scans.
-        results: lesions in any of them, in any order.
-        rule: assignment of voxels that several lesions claim; see `merge`.
-        dtype: number type of the labelmaps; see `label_dtype`.
-
-    Returns:
-        Labelmaps (z, y, x) on the grid of the scan's file; label = lesion id.
-    """
-    return {
-        scan.slot: merge(scan, [r for r in results if r.prompt.followup is scan], rule, dtype)
-        for scan in scans
-    }
-
-
 class CaseSegmentation:
     """Segmentation of one case in steps; what is finished can be merged at any moment.
 
@@ -156,6 +107,8 @@ class CaseSegmentation:
         self.model: LoadedModel | None = None
         self.located = LocatedLesions((), (), ())
         self.notes: tuple[PlausibilityNote, ...] = ()
+        self.baseline: BaselineLesions | None = None
+        self._mask_warnings: tuple[str, ...] = ()
         with self.timings.stage("locate"):
             self._locator = Locator(case, registrations)
             self._dtype = label_dtype(self._locator.lesion_ids())
@@ -188,7 +141,7 @@ class CaseSegmentation:
         return log_notes([*before, *(n for scan in self.case.followup.scans for n in check_scan(scan, {}))])
 
     def predict(self, model: LoadedModel | RobustSegmenter, on_lesion: OnLesion | None = None) -> None:
-        """Segment every located lesion.
+        """Segment every located lesion; baseline lesions without a mask first, see `baseline_lesions`.
 
         Raises:
             MemoryExhaustedError: out of memory on every rung of the memory ladder.
@@ -203,9 +156,12 @@ class CaseSegmentation:
             model.ensemble.notes.clear()  # those of earlier cases
             segmenter = case_segmenter(model, self.options, self.timings)
 
+        self._segment_baseline(segmenter)
+
         def keep(lesion: LesionResult | LesionFailure, done: int, total: int) -> None:
             self._keep(lesion)
-            _log_lesion(lesion, f"{done}/{total}", self.located.estimates.get(lesion.prompt))
+            estimate = self.located.estimates.get(lesion.prompt)
+            log_lesion(lesion, f"{done}/{total}", estimate, self._in_baseline(lesion.prompt))
             if on_lesion is not None:
                 on_lesion(lesion, done, total)
 
@@ -216,6 +172,24 @@ class CaseSegmentation:
         reasons += [lesion.reason for lesion in self.located.failures]
         if reasons and not self._finished.results:
             raise AllLesionsFailedError(f"none of the {len(reasons)} lesions could be computed: {reasons[0]}")
+
+    def _segment_baseline(self, segmenter: RobustSegmenter) -> None:
+        """Segment baseline lesions without a mask if the network takes no masks, or on request."""
+        takes_mask = self.model is None or self.model.ensemble.variant.takes_mask
+        if takes_mask and not self.options.segment_baseline:
+            if self.model is not None:
+                self._mask_warnings = missing_mask_warnings(self.located.prompts)
+            for warning in self._mask_warnings:
+                log.warning("%s", warning)
+            return
+        prompts = baseline_prompts(self.located.prompts)
+        if not prompts:
+            return
+        self.baseline = segment_baseline(prompts, segmenter, self.options.overlap, self._dtype)
+        if takes_mask:
+            completed = with_segmented_masks(self.located.prompts, self.baseline)
+            estimates = {completed[prompt]: value for prompt, value in self.located.estimates.items()}
+            self.located = replace(self.located, prompts=tuple(completed.values()), estimates=estimates)
 
     def merge(self, is_finished: bool = True) -> CaseResult:
         """Merge the lesions predicted so far.
@@ -232,6 +206,7 @@ class CaseSegmentation:
         if self.model is not None:
             warnings += (*self.model.warnings, *self.model.ensemble.notes)
         warnings += tuple(self._odd_fold_warnings(finished.results))
+        warnings += self._mask_warnings if self.baseline is None else self.baseline.warnings
         missing = LesionStatus.FAILED if is_finished else LesionStatus.UNFINISHED
         return CaseResult(
             self.case,
@@ -241,10 +216,13 @@ class CaseSegmentation:
             self.registrations.records,
             self.notes,
             self.timings.seconds,
+            self.baseline,
         )
 
     def _odd_fold_warnings(self, results: Sequence[LesionResult]) -> list[str]:
         """A warning for each fold that disagrees wildly with all others on some lesions."""
+        if self.baseline is not None:
+            results = [*self.baseline.results, *results]
         odd = [(result.prompt.lesion_id, odd_fold(result)) for result in results]
         folds = self.model.ensemble.folds if self.model is not None else ()
         names = [fold.path.parent.name for fold in folds]
@@ -279,7 +257,8 @@ class CaseSegmentation:
             )
             result = results.get(id(prompt))
             if result is not None:
-                outcome = _with_result(outcome, result, axial[prompt.followup.slot])
+                labelmap = axial[prompt.followup.slot]
+                outcome = outcome_with_result(outcome, result, labelmap, self._in_baseline(prompt))
             outcomes.append(outcome)
         return outcomes
 
@@ -295,47 +274,15 @@ class CaseSegmentation:
             for lesion in lesions
         ]
 
+    def _in_baseline(self, prompt: LesionPrompt) -> BaselineLesion | None:
+        return self.baseline.of(prompt) if self.baseline is not None else None
+
     def _baseline_ml(self, prompt: LesionPrompt) -> float | None:
-        if prompt.baseline.mask is None:
+        segmented = self._in_baseline(prompt)
+        if segmented is not None:
+            return segmented.volume_ml
+        scan = self.case.baseline.scan(prompt.baseline.slot)
+        if scan is None or scan.mask is None:  # as given: a segmented mask tells of no other lesions
             return None
         label = self._locator.labels[prompt.baseline.name].get(prompt.lesion_id)
         return label.voxels * prompt.baseline.geometry.voxel_volume_ml if label is not None else 0.0
-
-
-def _with_result(outcome: LesionOutcome, result: LesionResult, labelmap: Array) -> LesionOutcome:
-    """The outcome of a predicted lesion: its volume (ml) is that of its voxels in the axial labelmap."""
-    scan = result.prompt.followup
-    voxels = labelmap[result.box.slices] == result.prompt.lesion_id
-    volume_ml = int(np.count_nonzero(voxels)) * scan.geometry.voxel_volume_ml
-    message = None if volume_ml else _empty_message(result)
-    return replace(
-        outcome,
-        status=LesionStatus.SEGMENTED if volume_ml else LesionStatus.EMPTY,
-        volume_followup_ml=volume_ml,
-        message=message,
-        result=result,
-        odd_fold=odd_fold(result),
-    )
-
-
-def _empty_message(result: LesionResult) -> str | None:
-    """The reason why a predicted lesion has no voxel in the labelmap, None for one that has vanished."""
-    if result.mask.any():
-        return "other lesions claimed all of its voxels"
-    if result.prompt.is_new:
-        return "given in the follow-up only, and no voxel was found there: it has not been seen in any scan"
-    return None
-
-
-def _log_lesion(
-    lesion: LesionResult | LesionFailure, progress: str, estimate: PropagatedPoint | None
-) -> None:
-    prompt = lesion.prompt
-    where = f"lesion {prompt.lesion_id} in {prompt.followup.name} ({progress})"
-    if isinstance(lesion, LesionResult):
-        volume_ml = int(np.count_nonzero(lesion.mask)) * prompt.followup.geometry.voxel_volume_ml
-        log.info("%s: %.2f ml, point %s", where, volume_ml, point_words(prompt.followup_point, estimate))
-        if prompt.is_new and not lesion.mask.any():
-            log.warning("%s: %s", where, _empty_message(lesion))
-    else:
-        log.error("%s: failed: %s", where, one_line(lesion.error))

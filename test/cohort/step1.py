@@ -36,11 +36,11 @@ from model.evaluation.measure_scan import Labelmap
 from model.evaluation.metrics import Metric
 from model.evaluation.records import LesionRecord, Scope
 from model.inference.boost_options import Boosting, BoostOptions
+from model.inference.lesion_steps import predict_lesions
 from model.inference.load import LoadedModel, load_model
 from model.inference.merge import merge
 from model.inference.options import DEFAULT_FOLDS, ModelOptions
 from model.inference.robust import RobustOptions, RobustSegmenter
-from model.inference.segment_case import predict_lesions
 from model.inference.segmenter import Segmenter
 from test.benchmark.click_segmenter import CachingSegmenter
 

@@ -240,10 +240,10 @@ def test_an_unwritable_output_ends_with_5(case: CaseOnDisk) -> None:
 
 
 OUR_FAULT = """
-from model.inference import segment_case
+from model.inference import lesion_steps
 def fail(*arguments):
     raise KeyError("a fault of ours")
-segment_case.merge = fail
+lesion_steps.merge = fail
 """
 
 

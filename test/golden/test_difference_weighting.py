@@ -17,8 +17,9 @@ import SimpleITK as sitk
 import model as ll
 from model.case.case import LesionPrompt, LesionResult
 from model.cli.segment import CaseRunOptions, run_case
+from model.inference.baseline_lesions import baseline_prompts
 from model.inference.ensemble import Ensemble
-from model.inference.options import ModelOptions
+from model.inference.options import CaseOptions, ModelOptions
 from model.inference.prediction import foreground_probability
 from model.inference.segmenter import Segmenter
 from model.network.encoding import encode_lesion, place_lesion
@@ -124,7 +125,7 @@ def test_masks_of_whole_cases(run: str, tmp_path: Path) -> None:
 
 
 def test_a_case_without_masks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The network takes none: the same voxels, without a word about masks and without a volume before."""
+    """The network takes none: the same voxels, without a word about masks; the baseline is segmented."""
     name, bare = "i_edge_clicks", tmp_path / "bare"
     mask = "primary-baseline-ct-tumor-lesion-seg"
     shutil.copytree(HERE / "cases" / name / "input", bare, ignore=shutil.ignore_patterns(mask))
@@ -134,7 +135,27 @@ def test_a_case_without_masks(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     _compare(f"{name}/fp32", tmp_path / "extras", 0)
     record = json.loads((tmp_path / "extras" / "run.json").read_text())
     assert not [text for text in record["warnings"] if "mask" in text and "new" not in text]
-    assert {lesion["volume_baseline_ml"] for lesion in record["lesions"]} == {None}
+    _check_segmented_baseline(record, tmp_path / "extras")
+
+
+def _check_segmented_baseline(record: dict[str, Any], extras: Path) -> None:
+    """Every lesion that the baseline has is in its labelmap, with the recorded volume."""
+    (name,) = record["segmented_baseline"]["labelmaps"]
+    image = sitk.ReadImage(str(extras / name))
+    labelmap, voxel_ml = sitk.GetArrayFromImage(image), np.prod(image.GetSpacing()) / 1000
+    volumes = {one["lesion_id"]: one["volume_ml"] for one in record["segmented_baseline"]["lesions"]}
+    located = [lesion for lesion in record["lesions"] if "baseline" in lesion]
+    assert volumes.keys() == {
+        one["lesion_id"] for one in located if one["baseline"]["source"] != "propagated"
+    }
+    assert any(volumes.values()) and set(np.unique(labelmap)) <= {0, *volumes}
+    for lesion_id, volume_ml in volumes.items():
+        assert volume_ml == pytest.approx(np.count_nonzero(labelmap == lesion_id) * voxel_ml, abs=1e-4)
+        assert (extras / "lesions" / f"primary-baseline_lesion-{lesion_id:05d}.mha").is_file()
+    for lesion in located:
+        is_segmented = lesion["lesion_id"] in volumes
+        assert lesion["volume_baseline_ml"] == volumes.get(lesion["lesion_id"])
+        assert lesion["baseline"]["is_segmented"] == is_segmented and not lesion["baseline"]["has_mask"]
 
 
 def test_a_network_that_takes_a_mask_demands_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -147,10 +168,17 @@ def test_a_network_that_takes_a_mask_demands_it(tmp_path: Path, capfd: pytest.Ca
     assert run_case(options) == 2
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert f"{mask}: the folder is missing; expected the lesion mask of primary-baseline-ct" in line
+    extras, case = tmp_path / "extras", CaseOptions(segment_baseline=True)
+    assert run_case(replace(options, output_dir=tmp_path / "out2", case=case, extras_dir=extras)) == 0
+    record = json.loads((tmp_path / "extras" / "run.json").read_text())
+    assert [lesion["lesion_id"] for lesion in record["segmented_baseline"]["lesions"]] == [1, 2, 3]
+    for lesion in record["lesions"]:
+        assert lesion["baseline"]["has_mask"] == (lesion["volume_baseline_ml"] > 0)
+    assert any(lesion["baseline"]["has_mask"] for lesion in record["lesions"])
 
 
 def test_rounded_points() -> None:
-    """As the viewer's server runs the network: rounded points, mirrored views, no baseline mask."""
+    """As the viewer's server runs the network, in both scans: rounded points, mirrored views, no mask."""
     folder = EXPECTED / "c_small" / "viewer"
     options = replace(_options("c_small/fp32_mirrored"), point_rounding="round")
     prompt = _prompts("c_small/fp32")[LAST := 3]
@@ -159,12 +187,14 @@ def test_rounded_points() -> None:
     placement = place_lesion(prompt, PLAN, rounds_points=True).placement
     assert list(placement.followup_index) == published["fu_point"]
     assert list(placement.baseline_index) == published["bl_point"]
-    (result,) = Segmenter(PLAN, Ensemble(PLAN, FOLDS, options)).segment([prompt])
-    assert isinstance(result, LesionResult)
-    masks = {number: mask for number, _, mask in _stored_masks(folder / "masks.npz")}
-    mask = np.zeros_like(masks[LAST])
-    mask[result.box.slices] = result.mask
-    assert masks[LAST].any() and np.count_nonzero(mask != masks[LAST]) == 0
+    segmenter = Segmenter(PLAN, Ensemble(PLAN, FOLDS, options))
+    results = segmenter.segment([prompt, *baseline_prompts([prompt])])
+    for result, file in zip(results, ("masks.npz", "baseline_masks.npz"), strict=True):
+        assert isinstance(result, LesionResult)
+        masks = {number: mask for number, _, mask in _stored_masks(folder / file)}
+        mask = np.zeros_like(masks[LAST])
+        mask[result.box.slices] = result.mask
+        assert masks[LAST].any() and np.count_nonzero(mask != masks[LAST]) == 0
 
 
 def test_unclicked_lesions_and_a_series() -> None:

@@ -14,12 +14,13 @@ from model.errors import AllLesionsFailedError
 from model.inference.boost_options import BoostOptions
 from model.inference.case_result import CaseResult, LesionStatus
 from model.inference.lazy_backend import LazyBackend
+from model.inference.lesion_steps import merge_lesions, predict_lesions
 from model.inference.load import LoadedModel, load_model
 from model.inference.merge import label_dtype
 from model.inference.options import CaseOptions, ModelOptions
 from model.inference.robust import RobustOptions, case_segmenter, function_segmenter
 from model.inference.run_report import lesion_table
-from model.inference.segment_case import CaseSegmentation, merge_lesions, predict_lesions, segment_case
+from model.inference.segment_case import CaseSegmentation, segment_case
 from model.inference.segmenter import Segmenter
 from model.propagation.pair_registrations import RegistrationCache
 
@@ -103,6 +104,24 @@ def test_the_steps_one_by_one_give_the_same_labelmap(
     labelmaps = merge_lesions(case.followup.scans, predicted.results, "probability", dtype)
     assert predicted.failures == ()
     assert np.array_equal(labelmaps[Slot.PRIMARY], result.labelmaps[Slot.PRIMARY])
+
+
+def test_a_network_that_takes_a_mask_gets_a_segmented_one_on_request(case: Case, model: LoadedModel) -> None:
+    (scan,) = case.baseline.scans
+    scan = replace(scan, mask=None, clicks=tuple(click for click in scan.clicks if click.lesion_id == 1))
+    bare = replace(case, baseline=replace(case.baseline, scans=(scan,)))
+    without = segment_case(bare, model, OPTIONS)
+    assert without.baseline is None and without.outcomes[0].volume_baseline_ml is None
+    (warning,) = [text for text in without.warnings if "takes a baseline mask" in text]
+    assert warning.endswith(": 1")
+    completed = segment_case(bare, model, replace(OPTIONS, segment_baseline=True))
+    assert not [text for text in completed.warnings if "takes a baseline mask" in text]
+    assert completed.baseline is not None
+    (own,), (outcome,) = completed.baseline.lesions, completed.outcomes
+    assert own.volume_ml and outcome.volume_baseline_ml == own.volume_ml
+    assert outcome.prompt is not None and outcome.prompt.has_mask and outcome.result is not None
+    mask, labelmap = outcome.prompt.baseline.mask, completed.baseline.labelmaps[Slot.PRIMARY]
+    assert mask is not None and np.array_equal(scan.file_grid.file_labels(mask), labelmap)
 
 
 def test_an_error_if_all_lesions_fail(

@@ -185,6 +185,7 @@ def test_series_with_clicks_only(topology: Topology, source: str) -> None:
         assert patient.dice(result, name, 1) == patient.dice(result, name, 2) == 1
     first = next(prompt for prompt in prompts if prompt.followup.time_point == source)
     assert first.baseline is first.followup and not first.has_mask and not first.is_new
+    assert first.baseline_point == first.followup_point  # as `segment` does with a baseline without a mask
     later = next(prompt for prompt in prompts if prompt.followup.time_point != source)
     assert (
         later.has_mask and later.baseline.mask is not None and (later.baseline.mask == later.lesion_id).any()

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         metavar="NAME",
         help="how scans are registered to find lesions without a follow-up click: rigid, affine, deformable, "
-        "bspline, identity, or your own MODULE:FUNCTION (default: that of all commands)",
+        "greedy, bspline, identity, or your own MODULE:FUNCTION (default: that of all commands)",
     )
     add(
         "--boost",

@@ -68,7 +68,7 @@ def case_folders(root: Path) -> dict[str, Path]:
         case has the name of its folder.
 
     Raises:
-        InputError: there is none, or two have the same name.
+        InputError: no case is found, or two cases have the same name.
     """
     found: dict[str, Path] = {}
     for folder in _case_folders(root):

@@ -34,7 +34,7 @@ from model.evaluation.records import LesionRecord, read_records, write_records
 from model.floor.floors import ALL_FLOORS, Floor
 from model.network.plan import Plan, read_plan
 
-from .held_out_scores import by_group, held_out_score, is_large, lesions_of, paired_dice
+from .held_out_scores import by_group, held_out_score, is_large, lesions_of, paired_dice, with_lost
 from .located import located
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def at_setting(
     )
     for lesion in pair.lesions:
         if lesion.lesion_id not in found:
-            log.warning("%s: step 1 does not see lesion %d; it is left out", pair.name, lesion.lesion_id)
+            log.warning("%s: step 1 loses lesion %d: nothing is drawn", pair.name, lesion.lesion_id)
     return replace(pair, lesions=lesions), PointSetting("propagated")
 
 
@@ -127,7 +127,11 @@ def _displaced(pair: EvaluationPair, lesion: RawLesion) -> RawLesion:
 
 def _step_1_points(pair: EvaluationPair, backend: str, folder: Path) -> dict[int, Vector]:
     """Points of a pair by registration, kept in a file by the lesions' places."""
-    clicks = {lesion.lesion_id: lesion.baseline_point_xyz or (0.0, 0.0, 0.0) for lesion in pair.lesions}
+    clicks = {
+        lesion.lesion_id: lesion.baseline_point_xyz
+        for lesion in pair.lesions
+        if lesion.baseline_point_xyz is not None
+    }
     places = hashlib.sha256(repr(sorted(clicks.items())).encode()).hexdigest()[:8]
     path = folder / _file_name(backend) / f"{pair.name}-{places}-{_files_digest(pair)}.json"
     if not path.exists():
@@ -143,7 +147,8 @@ def measured(
 ) -> Iterator[tuple[str, dict[str, Sequence[LesionRecord]]]]:
     """Predict a cohort by the network and by the floors: setting, and records by method."""
     plan = read_plan(weights / "plans.json")
-    for setting in part.settings:
+    given: dict[str, Sequence[LesionRecord]] = {}
+    for setting in sorted(part.settings, key=SETTINGS.index):
         placed = [at_setting(pair, setting, part, output / "points" / cohort.name) for pair in cohort.pairs]
         pairs, points = [pair for pair, _ in placed], placed[0][1]
         named = f"{setting}-{part.backend}" if setting == STEP_1 else setting
@@ -155,6 +160,10 @@ def measured(
             own, where = (cohort.pairs, PointSetting("given")) if floor is Floor.WARPED else (pairs, points)
             folder = output / "floors" / cohort.name
             records[floor] = _floor_records(floor, own, where, plan, part.backend, folder)
+        if setting == GIVEN:
+            given = records
+        elif setting == STEP_1:
+            records = {name: with_lost(own, given[name]) for name, own in records.items()}
         yield named, records
 
 
@@ -299,6 +308,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--folds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="N")
     parser.add_argument("--patients", nargs="+", default=[], metavar="NAME", help="only these")
     arguments = parser.parse_args(argv)
+    if STEP_1 in arguments.settings and GIVEN not in arguments.settings:
+        parser.error("--settings step1: needs given, too, which lists the lesions that step 1 may lose")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
     for name in ("model.inference.locate", "model.crossval.pairs"):  # clicks without masks, new lesions

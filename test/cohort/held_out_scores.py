@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,18 @@ class HeldOutScore:
 def lesions_of(records: Sequence[LesionRecord]) -> list[LesionRecord]:
     """The records of single lesions of the baseline."""
     return [r for r in records if r.scope is Scope.LESION and r.existed and r.baseline_ml]
+
+
+def with_lost(records: Sequence[LesionRecord], given: Sequence[LesionRecord]) -> list[LesionRecord]:
+    """Add the lesions that step 1 has lost as lesions of which nothing is drawn.
+
+    Args:
+        records: at the points of step 1.
+        given: at given points, of all lesions.
+    """
+    found = {record.key for record in records}
+    lost = [record for record in lesions_of(given) if record.key not in found]
+    return [*records, *(replace(record, prediction_voxels=0, common_voxels=0) for record in lost)]
 
 
 def is_large(record: LesionRecord) -> bool:

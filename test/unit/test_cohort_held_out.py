@@ -13,7 +13,7 @@ import SimpleITK as sitk
 from model.evaluation.records import LesionRecord, Scope
 from model.floor.floors import Floor
 from test.cohort.held_out import DISPLACED, GIVEN, STEP_1, Part, at_setting, read_cohort
-from test.cohort.held_out_scores import held_out_score, interval, paired_dice
+from test.cohort.held_out_scores import held_out_score, interval, paired_dice, with_lost
 
 
 def _record(patient: str, lesion: int, before: int, true: int, drawn: int, common: int) -> LesionRecord:
@@ -68,6 +68,13 @@ def test_differences_are_paired_by_lesion_and_leave_out_vanished_ones() -> None:
     found = paired_dice(FOLLOWING, list(reversed(PASTED)))
     assert found.mean == pytest.approx(0.9 - held_out_score(PASTED).dice)
     assert found.lesions_low <= found.mean <= found.lesions_high
+
+
+def test_a_lesion_that_step_1_loses_counts_as_drawn_empty() -> None:
+    score = held_out_score(with_lost(FOLLOWING[1:], PASTED))
+    assert (score.present, score.vanished) == (3, 1)
+    assert score.specificity == pytest.approx(2 / 3)
+    assert score.dice == pytest.approx((0 + 0.9 + 0.9) / 3)
 
 
 def test_patients_are_drawn_with_all_their_lesions() -> None:

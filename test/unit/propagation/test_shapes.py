@@ -208,9 +208,11 @@ def test_masks_keep_volume_and_inside_between_any_grids(
 ) -> None:
     mask = ball(source, radius_mm)
     moved = propagate_mask(mask, source, target, motion, direction)
-    assert volume_mm3(moved, target) == pytest.approx(volume_mm3(mask, source), rel=0.1)
-    # Points deeper than a voxel's diagonal stay inside.
     diagonals_mm = float(np.linalg.norm(source.spacing_xyz) + np.linalg.norm(target.spacing_xyz)) / 2
+    # The surface of a small ball may fall on whole layers of voxels of one of the grids.
+    tolerance = max(0.1, 0.5 * diagonals_mm / radius_mm)
+    assert volume_mm3(moved, target) == pytest.approx(volume_mm3(mask, source), rel=tolerance)
+    # Points deeper than a voxel's diagonal stay inside.
     deep = ball(source, radius_mm - 1.1 * diagonals_mm)
     points = propagate_points(centres(deep), source, target, motion, direction)
     assert holds(moved, points).all()

@@ -92,7 +92,7 @@ def load_single_time_point(
 
 def _prompt_model(network: PromptNetwork, manifest: WeightsManifest, options: ModelOptions) -> LoadedModel:
     plan = load_plan(manifest)
-    weights = list(load_folds(manifest, Family.SINGLE_TIME_POINT))
+    weights = list(load_folds(manifest, family=Family.SINGLE_TIME_POINT))
     if network is PromptNetwork.TRACK:  # mirrored in all axes as published, regardless of its checkpoints
         weights = [replace(fold, mirror_axes=(0, 1, 2)) for fold in weights]
     return LoadedModel(plan, Ensemble(plan, weights, options), manifest)

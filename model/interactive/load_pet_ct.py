@@ -71,9 +71,7 @@ def load_pet_ct_model(
     if any(not manifest.folds for manifest in manifests):
         raise WeightsError("no folds were chosen; expected at least one")
     plan = _common_plan(manifests)
-    weights = [fold for manifest in manifests for fold in load_folds(manifest, Family.PET_CT)]
-    _check_channels(weights)
-    weights, notes = _with_common_mirrors(weights)
+    weights, notes = _with_common_mirrors(list(load_folds(*manifests, family=Family.PET_CT)))
     warnings = (*_notices(manifests), *_assumptions(weights), *notes)
     for warning in warnings:
         log.warning("%s", warning)
@@ -92,17 +90,6 @@ def _common_plan(manifests: Sequence[WeightsManifest]) -> PetCtPlan:
                 "(spacing, patch, normalisation and network)"
             )
     return plans[0]
-
-
-def _check_channels(weights: Sequence[FoldWeights]) -> None:
-    """Refuse to mix networks with and without clicks, which may lie in different folders."""
-    first = weights[0]
-    for fold in weights:
-        if fold.variant is not first.variant:
-            raise WeightsError(
-                f"{fold.path}: takes {len(fold.variant.channels)} channels; expected "
-                f"{len(first.variant.channels)} as {first.path} does"
-            )
 
 
 def _with_common_mirrors(weights: list[FoldWeights]) -> tuple[list[FoldWeights], list[str]]:

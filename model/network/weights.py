@@ -257,25 +257,27 @@ def first_not_finite(state: dict[str, Tensor]) -> str | None:
     return next((name for name, total in sums if not math.isfinite(total)), None)
 
 
-def load_folds(manifest: WeightsManifest, family: Family = Family.LONGITUDINAL) -> Iterator[FoldWeights]:
-    """Read all folds in order.
+def load_folds(*manifests: WeightsManifest, family: Family = Family.LONGITUDINAL) -> Iterator[FoldWeights]:
+    """Read all folds of one or several model folders in order.
 
     Raises:
         WeightsError: as `load_fold`, or a fold is of another variant or takes other heat maps than the first.
     """
     first: FoldWeights | None = None
-    for file in manifest.files:
+    for file in (file for manifest in manifests for file in manifest.files):
         fold = load_fold(file, family)
         first = first or fold
+        same_folder = first.path.parent.parent == file.parent.parent
+        first_name = first.path.parent.name if same_folder else first.path
         if fold.variant is not first.variant:
             raise WeightsError(
                 f"{file}: is {fold.variant.description}; expected {first.variant.description} as "
-                f"{first.path.parent.name} is"
+                f"{first_name} is"
             )
         if fold.heat_map is not first.heat_map:
             raise WeightsError(
                 f"{file}: was trained with {fold.heat_map} heat maps; expected {first.heat_map} as "
-                f"{first.path.parent.name} was"
+                f"{first_name} was"
             )
         yield fold
 

@@ -134,7 +134,7 @@ def test_the_longitudinal_model_is_refused_and_refuses() -> None:
 
 def test_models_must_share_plan_and_channels(tmp_path: Path) -> None:
     automatic = _changed(tmp_path / "automatic", _trainer("autoPET3_Trainer", 2))
-    refusal(lambda: _loaded(PET_CT_MODEL, automatic), "2 channels", "expected 4")
+    refusal(lambda: _loaded(PET_CT_MODEL, automatic), str(automatic), f"as {PET_CT_MODEL}")
     other = _changed(tmp_path / "other", _trainer(EDT2))
     document = json.loads((other / "plans.json").read_text())
     document["foreground_intensity_properties_per_channel"]["1"]["mean"] = 7.0

@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import sys
-from functools import partial
 from pathlib import Path
 
 from ..errors import InputError
@@ -106,13 +105,13 @@ def run(arguments: argparse.Namespace) -> int:
         output=arguments.output,
     )
     _log_to_stderr()
-    draw = None
+    floors = None
     if arguments.floor is not None:
-        from ..floor.floor_cases import draw_floors
+        from ..floor.floor_cases import CaseFloors
 
-        draw = partial(draw_floors, arguments.floor, backend=arguments.backend)
+        floors = CaseFloors(arguments.floor, arguments.backend)
     progress = _print_progress if sys.stderr.isatty() else None
-    evaluation = run_evaluation(options, progress, draw)
+    evaluation = run_evaluation(options, progress, floors)
     if arguments.json:
         print(json.dumps(summary_document(evaluation), indent=1, allow_nan=False), flush=True)
     else:

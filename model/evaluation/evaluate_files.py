@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +14,8 @@ from ..case.lesion_json import check_writable, write_json
 from ..errors import InputError
 from .compare_runs import compare_runs, read_run
 from .definitions import DEFAULT_DEFINITION, DEFINITIONS
-from .file_pairs import PairedScan, pair_evaluation_files
-from .floor_scores import DrawFloors, FloorPrediction, floor_score
+from .file_pairs import PairedScan, pair_evaluation_files, reference_scans
+from .floor_scores import FloorSource, floor_score
 from .lesion_map import LesionMap
 from .lesion_map_files import read_lesion_map
 from .measure_case import measure_case
@@ -45,17 +45,17 @@ class EvaluateOptions:
 
 
 def run_evaluation(
-    options: EvaluateOptions, progress: Progress | None = None, draw_floors: DrawFloors | None = None
+    options: EvaluateOptions, progress: Progress | None = None, floors: FloorSource | None = None
 ) -> Evaluation:
     """Evaluate files and, if an output folder is given, write records, tables and summary.
 
     Args:
         options: files to compare.
         progress: called after each case.
-        draw_floors: draws the floors that the run is compared with, into ``floors`` of the output folder.
+        floors: draws the floors that the run is compared with, into ``floors`` of the output folder.
 
     Raises:
-        InputError: see `evaluate_files`, or the floors cannot be drawn.
+        InputError: see `evaluate_files`, or no case of the floors has a reference.
         OutputError: the output folder cannot be written, or another run writes there.
     """
     with ExitStack() as stack:
@@ -63,35 +63,62 @@ def run_evaluation(
             check_writable(options.output / RECORDS_NAME)
             stack.enter_context(locked_folder(options.output))
             remove_partial_files(options.output)
-        floors: Sequence[FloorPrediction] = ()
-        if draw_floors is not None:
-            temporary = options.output or Path(stack.enter_context(TemporaryDirectory()))
-            _check_paths(options, temporary / FLOORS_FOLDER)
-            floors = draw_floors(temporary / FLOORS_FOLDER)
-        evaluation = evaluate_files(options, progress, floors)
+        if floors is None:
+            evaluation = evaluate_files(options, progress)
+        else:
+            parent = options.output or Path(stack.enter_context(TemporaryDirectory()))
+            evaluation = _with_floors(options, floors, parent / FLOORS_FOLDER, progress)
         if options.output is not None:
             _write_evaluation(options.output, evaluation)
     return evaluation
 
 
-def _check_paths(options: EvaluateOptions, floors: Path) -> None:
-    """Find faults of the paths before the floors are drawn, which replaces the folder ``floors``."""
+def _with_floors(
+    options: EvaluateOptions, source: FloorSource, folder: Path, progress: Progress | None
+) -> Evaluation:
+    """Evaluate files beside floors, which are drawn last: faults of all other files are found before."""
     given = [path for path in (options.reference, *options.predictions, options.baseline) if path is not None]
     for path in given:
-        if floors.resolve() in (path.resolve(), *path.resolve().parents):
-            raise InputError(f"{path}: lies in {floors}, which is replaced; expected another output folder")
-    pair_evaluation_files(options.reference, options.predictions, options.baseline, _lesion_map(options))
+        if folder.resolve() in (path.resolve(), *path.resolve().parents):
+            raise InputError(f"{path}: lies in {folder}, which is replaced; expected another output folder")
+    lesion_map, planned = _lesion_map(options), source.labelmaps()
+    scans = reference_scans(options.reference, folder, planned, lesion_map)
+    evaluation = evaluate_files(options, progress)
+    warnings = [
+        f"{path.parent}: has no reference in {options.reference}; its floor is not drawn"
+        for path in planned
+        if path not in scans
+    ]
+    scores = []
+    for floor in source.draw(folder, scans.keys()):
+        warnings += floor.warnings
+        left_out = frozenset(scans[path] for path in floor.left_out)
+        drawn = _measured(replace(options, predictions=(floor.folder,)), lesion_map, left_out=left_out)
+        warnings += _incomplete(floor.in_words, drawn, len(left_out))
+        if drawn.records:
+            definition = DEFINITIONS[options.definition]
+            scores.append(floor_score(floor, drawn.records, evaluation.records, definition))
+    warnings = [*evaluation.warnings, *dict.fromkeys(warnings)]  # floors share reasons
+    return replace(evaluation, warnings=tuple(warnings), floors=tuple(scores))
 
 
-def evaluate_files(
-    options: EvaluateOptions, progress: Progress | None = None, floors: Sequence[FloorPrediction] = ()
-) -> Evaluation:
+def _incomplete(in_words: str, drawn: _Measured, left_out: int) -> Iterable[str]:
+    """Warn of scans that a floor lacks."""
+    missing = len({(r.patient, r.scan) for r in drawn.records if r.is_missing})
+    if missing:
+        yield f"{in_words}: drawn for all but {missing} scans, which get the worst score"
+    if left_out and not drawn.records:
+        yield f"{in_words}: has no row, as it can be drawn for no scan"
+    elif left_out:
+        yield f"{in_words}: its row and the differences from it are without {left_out} scans"
+
+
+def evaluate_files(options: EvaluateOptions, progress: Progress | None = None) -> Evaluation:
     """Measure and score files; nothing is written.
 
     Args:
         options: files to compare.
         progress: called after each case.
-        floors: further predictions of the same lesions, which the last step is compared with.
 
     Raises:
         InputError: a file cannot be used, or a prediction lies on another grid than its reference.
@@ -105,18 +132,8 @@ def evaluate_files(
     if options.compare is not None:
         comparison = compare_runs(records, others, options.compare, definition)
         warnings += comparison.warnings
-    scored = []
-    for floor in floors:
-        drawn = _measured(replace(options, predictions=(floor.folder,)), lesion_map)
-        scored.append(floor_score(floor, drawn.records, records, definition))
-        missing = len({(r.patient, r.scan) for r in drawn.records if r.is_missing})
-        warnings += floor.warnings
-        if missing:
-            warnings.append(f"{floor.in_words}: drawn for all but {missing} scans, which get the worst score")
     notes = (*_notes(lesion_map, options.baseline), *_notes_of_data(measured.binary, measured.patients))
-    return Evaluation(
-        records, score_records(records, definition), comparison, notes, tuple(warnings), tuple(scored)
-    )
+    return Evaluation(records, score_records(records, definition), comparison, notes, tuple(warnings))
 
 
 def _lesion_map(options: EvaluateOptions) -> LesionMap | None:
@@ -134,14 +151,17 @@ class _Measured:
 
 
 def _measured(
-    options: EvaluateOptions, lesion_map: LesionMap | None, progress: Progress | None = None
+    options: EvaluateOptions,
+    lesion_map: LesionMap | None,
+    progress: Progress | None = None,
+    left_out: Set[str] = frozenset(),
 ) -> _Measured:
     pairing = pair_evaluation_files(options.reference, options.predictions, options.baseline, lesion_map)
     warnings = list(pairing.warnings)
     records: list[LesionRecord] = []
     patients: set[str] = set()
     binary = 0
-    for case in _cases(pairing.scans):
+    for case in _cases(scan for scan in pairing.scans if scan.key.scan not in left_out):
         measured = measure_case(case, lesion_map, is_first=case[0].patient not in patients)
         patients.add(case[0].patient)
         records += measured.records

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +74,9 @@ def pair_evaluation_files(
         InputError: a path does not exist, there is no reference, two files have the same name, or no
             prediction fits.
     """
-    references = _gather(reference, "followup")
     found = [_gather(path, "followup") for path in predictions]
     before = _gather(baseline, "baseline") if baseline is not None else {}
-    if lesion_map is not None or len(references) > 1:
-        references = {k: p for k, p in references.items() if _is_followup(k, found, lesion_map)}
-    if not references:
-        raise InputError(f"{reference}: holds no labelmap of a follow-up; expected {_expected()}")
+    references = _references(reference, found, lesion_map)
     warnings: list[str] = []
     scans = []
     used: list[set[ScanKey]] = [set() for _ in predictions]
@@ -108,13 +104,56 @@ def pair_evaluation_files(
         scans.append(PairedScan(_patient(key, lesion_map), key, path, of_steps, earlier))
     for given, files, keys in zip(predictions, found, used, strict=True):
         if files and not keys:
-            raise InputError(
-                f"{given}: none of its labelmaps ({next(iter(files)).scan}, ...) has the name of one in "
-                f"{reference} ({next(iter(references)).scan}, ...); expected the same paths, or "
-                "cases of the platform"
-            )
+            raise _no_partner(given, files, reference, references)
         warnings += [f"{p}: has no reference; it is left out" for k, p in files.items() if k not in keys]
     return Pairing(tuple(scans), tuple(warnings))
+
+
+def reference_scans(
+    reference: Path, folder: Path, labelmaps: Iterable[Path], lesion_map: LesionMap | None
+) -> dict[Path, str]:
+    """Find the references of labelmaps in the platform's layout before these exist.
+
+    Args:
+        reference: a labelmap or a folder of them.
+        folder: will hold the labelmaps.
+        labelmaps: paths below the folder, ``CASE/images/SOCKET/any.mha``.
+        lesion_map: names patients and baselines, if given.
+
+    Returns:
+        Labelmap -> name of its reference scan; without those that have none.
+
+    Raises:
+        InputError: there is no reference, or none of a labelmap.
+    """
+    keys = ((_key(folder / path, path, path.parent.name, "followup"), path) for path in labelmaps)
+    files = {key: path for key, path in keys if key is not None}
+    references = _references(reference, [files], lesion_map)
+    partners = {key: _partner(key, reference, references, folder, files) for key in references}
+    if not any(partners.values()):
+        raise _no_partner(folder, files, reference, references)
+    return {files[partner]: key.scan for key, partner in partners.items() if partner is not None}
+
+
+def _references(
+    given: Path, found: Sequence[Mapping[ScanKey, Path]], lesion_map: LesionMap | None
+) -> Mapping[ScanKey, Path]:
+    """The labelmaps of follow-ups among the references."""
+    references = _gather(given, "followup")
+    if lesion_map is not None or len(references) > 1:
+        references = {k: p for k, p in references.items() if _is_followup(k, found, lesion_map)}
+    if not references:
+        raise InputError(f"{given}: holds no labelmap of a follow-up; expected {_expected()}")
+    return references
+
+
+def _no_partner(
+    given: Path, files: Iterable[ScanKey], reference: Path, references: Iterable[ScanKey]
+) -> InputError:
+    return InputError(
+        f"{given}: none of its labelmaps ({next(iter(files)).scan}, ...) has the name of one in "
+        f"{reference} ({next(iter(references)).scan}, ...); expected the same paths, or cases of the platform"
+    )
 
 
 def _missing(path: Path, predictions: Sequence[Path], partners: Sequence[ScanKey | None]) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from .compare_runs import Comparison, MetricComparison, compare_runs
 from .definitions import Definition
@@ -15,16 +16,31 @@ from .score_records import Scores, score_records
 
 @dataclass(frozen=True, slots=True)
 class FloorPrediction:
-    """Lesions drawn without a network: ``in_words`` says how, ``folder`` holds the labelmaps."""
+    """Lesions drawn without a network.
+
+    Attributes:
+        name, in_words: of the floor.
+        folder: holds the labelmaps.
+        left_out: labelmaps below ``folder`` that are not drawn because a file that the floor needs is
+            missing or unreadable; neither the floor nor its comparison counts their lesions.
+        warnings: sentences about lesions and scans that are not drawn.
+    """
 
     name: str
     in_words: str
     folder: Path
+    left_out: frozenset[Path] = frozenset()
     warnings: tuple[str, ...] = ()
 
 
-DrawFloors = Callable[[Path], Sequence[FloorPrediction]]
-"""Draws the floors into a folder."""
+class FloorSource(Protocol):
+    """Draws the floors of cases."""
+
+    def labelmaps(self) -> Sequence[Path]:
+        """The labelmaps of each floor, one for each follow-up scan, as paths below the floor's folder."""
+
+    def draw(self, output: Path, wanted: Collection[Path]) -> Sequence[FloorPrediction]:
+        """Draw the wanted ones of these labelmaps by each floor into ``output/FLOOR``."""
 
 
 @dataclass(frozen=True, slots=True)

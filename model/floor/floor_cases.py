@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..case.case import Slot
-from ..case.challenge import discover, read_case, write_labelmaps
+from ..case.challenge import discover, output_paths, read_case, write_labelmaps
 from ..case.geometry import Array, Geometry
 from ..errors import InputError, OutputError, one_line
 from ..evaluation.floor_scores import FloorPrediction
@@ -25,36 +26,62 @@ _FIRST_SOCKET = Path("images") / "primary-followup-ct"
 _INPUT_FOLDER = "input"
 
 
-def draw_floors(cases: Path, output: Path, backend: str | None = None) -> tuple[FloorPrediction, ...]:
-    """Draw the lesions of cases by each floor, and write them as the platform's algorithms do.
+class CaseFloors:
+    """Draws the floors of cases; a `FloorSource` of the evaluation.
 
-    Follow-up points are the clicks; a lesion without one gets a propagated point, as by `segment`. Labelmaps
-    of an earlier call are removed.
+    Follow-up points are the clicks; a lesion without one gets a propagated point, as by `segment`.
 
     Args:
         cases: folder of a case, or one that holds such folders at any depth.
-        output: gets ``FLOOR/CASE/images/…/segmentation.mha``.
         backend: registration for the warped floor and for propagated points; None takes the default.
 
-    Returns:
-        The folder of each floor, and warnings about lesions that could not be drawn.
-
     Raises:
-        InputError: there is no case, a file of it cannot be used, or the back end is unknown.
-        OutputError: a labelmap cannot be written.
+        InputError: there is no case, or the back end is unknown.
     """
-    LazyBackend(backend).load()  # an unknown name is reported before any work
-    found = case_folders(cases)
-    for floor in ALL_FLOORS:
-        _empty(output / floor)
-    warnings: dict[Floor, list[str]] = {floor: [] for floor in ALL_FLOORS}
-    for number, (name, folder) in enumerate(found.items(), 1):
-        log.info("%s: drawing the floor (%d/%d)", folder, number, len(found))
-        for floor, reasons in _draw_case(folder, name, output, backend).items():
-            warnings[floor] += [f"{folder}: {reason}" for reason in reasons]
-    return tuple(
-        FloorPrediction(floor, floor.in_words, output / floor, tuple(warnings[floor])) for floor in ALL_FLOORS
-    )
+
+    def __init__(self, cases: Path, backend: str | None = None) -> None:
+        LazyBackend(backend).load()  # an unknown name is reported before any work
+        self._backend = backend
+        self._cases = case_folders(cases)
+
+    def labelmaps(self) -> list[Path]:
+        """The labelmaps of each floor: ``CASE/images/…/segmentation.mha`` for each follow-up scan."""
+        return [path for name, folder in self._cases.items() for path in _labelmaps(name, folder)]
+
+    def draw(self, output: Path, wanted: Collection[Path]) -> tuple[FloorPrediction, ...]:
+        """Draw lesions by each floor, and write them as the platform's algorithms do.
+
+        Labelmaps of an earlier call are removed. A case that cannot be read is left out with a warning, as
+        are the floors that need a mask for a case without one.
+
+        Args:
+            output: gets ``FLOOR/CASE/images/…/segmentation.mha``.
+            wanted: those of `labelmaps` to draw; cases without one are not read.
+
+        Returns:
+            The folder of each floor, what it lacks, and warnings about lesions that could not be drawn.
+
+        Raises:
+            OutputError: a labelmap cannot be written.
+        """
+        for floor in ALL_FLOORS:
+            _empty(output / floor)
+        own = {name: set(_labelmaps(name, folder)) & set(wanted) for name, folder in self._cases.items()}
+        drawn = [name for name, paths in own.items() if paths]
+        warnings: dict[Floor, list[str]] = {floor: [] for floor in ALL_FLOORS}
+        left_out: dict[Floor, set[Path]] = {floor: set() for floor in ALL_FLOORS}
+        for number, name in enumerate(drawn, 1):
+            folder = self._cases[name]
+            log.info("%s: drawing the floor (%d/%d)", folder, number, len(drawn))
+            for floor, of_floor in _draw_case(folder, name, output, self._backend).items():
+                warnings[floor] += [f"{folder}: {reason}" for reason in of_floor.reasons]
+                left_out[floor] |= own[name] if of_floor.is_left_out else set()
+        return tuple(
+            FloorPrediction(
+                floor, floor.in_words, output / floor, frozenset(left_out[floor]), tuple(warnings[floor])
+            )
+            for floor in ALL_FLOORS
+        )
 
 
 def case_folders(root: Path) -> dict[str, Path]:
@@ -95,23 +122,49 @@ def _case_folders(root: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _draw_case(folder: Path, name: str, output: Path, backend: str | None) -> dict[Floor, list[str]]:
-    """Draw and write one case; returns the reasons why lesions could not be drawn."""
-    case, registrations = read_case(discover(folder)), RegistrationCache(LazyBackend(backend))
+def _labelmaps(name: str, folder: Path) -> list[Path]:
+    """Labelmaps of a case below the folder of a floor; for an unreadable case, by the folders of its CTs."""
+    try:
+        slots = [scan.slot for scan in discover(folder, needs_masks=False).followup]
+    except InputError:
+        slots = [slot for slot in Slot if (folder / "images" / f"{slot}-followup-ct").is_dir()]
+    return output_paths(Path(name), slots or [Slot.PRIMARY])
+
+
+@dataclass(frozen=True, slots=True)
+class _CaseByFloor:
+    """A case as drawn by a floor: reasons why lesions, or the whole case, are not drawn."""
+
+    reasons: tuple[str, ...]
+    is_left_out: bool = False
+
+
+def _draw_case(folder: Path, name: str, output: Path, backend: str | None) -> dict[Floor, _CaseByFloor]:
+    """Draw and write one case."""
+    try:
+        files = discover(folder, needs_masks=False)
+        case = read_case(files)
+    except InputError as error:
+        return dict.fromkeys(ALL_FLOORS, _CaseByFloor((f"left out of the floors: {error}",), True))
+    left_out: dict[Floor, _CaseByFloor] = {}
+    if any(scan.mask is None for scan in files.baseline):
+        reason = "has no baseline mask; neither the pasted nor the warped floor is drawn"
+        left_out = dict.fromkeys((Floor.PASTED, Floor.WARPED), _CaseByFloor((reason,), True))
+    floors = [floor for floor in ALL_FLOORS if floor not in left_out]
+    registrations = RegistrationCache(LazyBackend(backend))
     located = Locator(case, registrations).locate()
-    reasons = {
-        floor: [f"lesion {one.lesion_id}: {one.reason}" for one in located.failures] for floor in ALL_FLOORS
-    }
-    labelmaps: dict[Floor, dict[Slot, tuple[Array, Geometry]]] = {floor: {} for floor in ALL_FLOORS}
+    failed = [f"lesion {one.lesion_id}: {one.reason}" for one in located.failures]
+    reasons = {floor: list(failed) for floor in floors}
+    labelmaps: dict[Floor, dict[Slot, tuple[Array, Geometry]]] = {floor: {} for floor in floors}
     for scan in case.followup.scans:
         prompts = [prompt for prompt in located.prompts if prompt.followup is scan]
-        for floor, drawn in floor_labelmaps(scan, prompts, registrations).items():
+        for floor, drawn in floor_labelmaps(scan, prompts, registrations, floors).items():
             reasons[floor] += drawn.failed.values()
             if not prompts or len(drawn.failed) < len(prompts):  # else the floor has no labelmap here
                 labelmaps[floor][scan.slot] = (drawn.labels, scan.file_geometry)
     for floor, of_slots in labelmaps.items():
         write_labelmaps(of_slots, output / floor / name)
-    return reasons
+    return left_out | {floor: _CaseByFloor(tuple(of_floor)) for floor, of_floor in reasons.items()}
 
 
 def _empty(folder: Path) -> None:

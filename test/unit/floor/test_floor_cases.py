@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,70 @@ def test_a_floor_that_can_be_drawn_for_no_case_gets_the_worst_score(
     assert _floor(summary, "warped")["metrics"]["dice"]["mean"] == 0.0
     assert _floor(summary, "pasted")["metrics"]["dice"]["mean"] == 1.0
     assert any("no overlap" in warning for warning in summary["warnings"])
+
+
+def _with_two_cases(work: Path, folder: Path) -> tuple[str | Path, ...]:
+    """Copy the input of both cases; returns the options that evaluate them."""
+    shutil.copytree(work / "in", folder)
+    given = ("--reference", work / "truth", "--prediction", work / "out", "--floor", folder)
+    return *given, "--backend", "identity"
+
+
+def test_a_case_that_cannot_be_read_is_left_out_with_a_warning(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = _with_two_cases(work, tmp_path / "in")
+    damaged = tmp_path / "in/a/input/images/primary-followup-ct/ct.mha"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    command(*options, "--json")
+    summary = json.loads(capsys.readouterr().out)
+    assert sum(str(damaged) in warning for warning in summary["warnings"]) == 1
+    # The run is scored on both cases, the floors on the readable one: not as if they had missed the other.
+    assert summary["steps"][0]["metrics"]["dice"]["lesions"] == 2
+    dice = _floor(summary, "pasted")["metrics"]["dice"]
+    assert (dice["mean"], dice["lesions"]) == (1.0, 1)
+    compared = {m["metric"]: m for m in _floor(summary, "pasted")["comparison"]["metrics"]}
+    assert compared["dice"]["difference"]["lesions"] == 1
+
+
+def test_floors_that_need_a_mask_are_left_out_without_one(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = _with_two_cases(work, tmp_path / "in")
+    shutil.rmtree((tmp_path / "in/a/input" / MASK).parent)
+    command(*options, "--baseline", work / "in", "--json")
+    summary = json.loads(capsys.readouterr().out)
+    lesions = {floor["name"]: floor["metrics"]["dice"]["lesions"] for floor in summary["floors"]}
+    assert lesions == {"pasted": 1, "warped": 1, "grown": 2}
+    assert sum("a/input: has no baseline mask" in warning for warning in summary["warnings"]) == 1
+    assert any("warped by registration: its row" in warning for warning in summary["warnings"])
+
+    shutil.rmtree((tmp_path / "in/b/input" / MASK).parent)
+    command(*options, "--baseline", work / "in", "--json")
+    summary = json.loads(capsys.readouterr().out)
+    assert [floor["name"] for floor in summary["floors"]] == ["grown"]
+    assert any("pasted at the point: has no row" in warning for warning in summary["warnings"])
+
+
+def test_cases_without_a_reference_are_not_drawn(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    options = _with_two_cases(work, tmp_path / "in")
+    (tmp_path / "in/b").rename(tmp_path / "in/c")
+    shutil.copytree(work / "in/b", tmp_path / "in/b")
+    command(*options, "--json")
+    summary = json.loads(capsys.readouterr().out)
+    without = [warning for warning in summary["warnings"] if "has no reference" in warning]
+    assert len(without) == 1 and without[0].startswith("c/images/primary-followup")
+    assert "drawing the floor (2/2)" in caplog.text and "in/c/input: drawing" not in caplog.text
+
+    shutil.rmtree(tmp_path / "in/a")
+    shutil.rmtree(tmp_path / "in/b")
+    shutil.copytree(tmp_path / "in/c", tmp_path / "in/d")
+    with pytest.raises(InputError, match="none of its labelmaps"):
+        command(*options, "-o", tmp_path / "early")
+    assert not (tmp_path / "early/floors").exists()
 
 
 def test_wrong_paths_are_found_before_the_floors_are_drawn(work: Path) -> None:

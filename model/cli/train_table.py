@@ -14,10 +14,10 @@ HELP = "train and compare the variants of [Kirchhoff2025]'s Table 1 on your own 
 
 _ROW_NAMES = [row.name for row in ALL_ROWS]
 _DESCRIPTION = """\
-Trains the variants of [Kirchhoff2025]'s Table 1 one after the other, predicts the held-out patients of each
-fold, and writes table.md and table.csv. Compared are networks with and without lesion mask, baseline CT and
-pretraining, and with what needs no network;
-heat maps of unit peak and unit volume; propagated, given and noisy follow-up points; and, with
+Trains the variants of [Kirchhoff2025]'s Table 1 and of LongiSeg 2.0 one after the other, predicts the
+held-out patients of each fold, and writes table.md and table.csv. Compared are networks with and without
+lesion mask, baseline CT and pretraining, and with what needs no network; temporal difference weighting and
+early fusion; heat maps of unit peak and unit volume; propagated, given and noisy follow-up points; and, with
 --test, the ensemble and its single folds. The row longitudinal-pretrained has all folds, the others have
 folds 0 and 1. Run the same command again to continue where the budget ended: finished steps are never
 repeated, and missing ones show as "not run". Settings are key=value and pretrain.key=value, as in

@@ -16,9 +16,9 @@ FEW_FOLDS = 2  # rows other than the headline have folds 0 and 1
 class Row:
     """A variant that is trained and evaluated, or a floor.
 
-    ``title`` follows [Kirchhoff2025]'s Table 1. ``settings`` (key=value) set the row apart, in both stages.
-    ``has_noise``: the row is also evaluated at noisy follow-up points. ``floor``: lesions are drawn so,
-    without a network.
+    ``title`` follows [Kirchhoff2025]'s Table 1, as far as it has the row. ``settings`` (key=value) set the
+    row apart, in both stages. ``has_noise``: the row is also evaluated at noisy follow-up points. ``floor``:
+    lesions are drawn so, without a network.
     """
 
     name: str
@@ -36,6 +36,8 @@ class Row:
 
 _POINT, _MASK_AND_POINT = ("variant=point",), ("variant=mask-and-point",)
 _UNIT_VOLUME = ("heat_map=unit-volume",)
+# With the sampling of LongiSeg 2.0, which these variants bring.
+_EARLY, _WEIGHTED = ("variant=early-fusion",), ("variant=difference-weighting",)
 # In the order of training: if the budget runs out, the last rows are missing.
 ROWS: tuple[Row, ...] = (
     Row("longitudinal-pretrained", "Pretrained Synth. Longitudinal", (), True, True, True),
@@ -45,6 +47,10 @@ ROWS: tuple[Row, ...] = (
     Row("longitudinal-unit-volume", "Longitudinal + Mask + Point, unit-volume Gaussians", _UNIT_VOLUME),
     Row("mask-and-point-pretrained", "Pretrained Cross Sectional + Mask", _MASK_AND_POINT, True),
     Row("point-pretrained", "Pretrained Cross Sectional + Point", _POINT, True),
+    Row("difference-weighting", "Longitudinal + Point, difference weighting", _WEIGHTED),
+    Row("early-fusion", "Longitudinal + Point, early fusion", _EARLY),
+    Row("difference-weighting-pretrained", "Pretrained difference weighting", _WEIGHTED, True),
+    Row("early-fusion-pretrained", "Pretrained early fusion", _EARLY, True),
 )
 HEADLINE = ROWS[0]
 # Every table begins with what needs no network. A registration does not depend on the noise of points.
@@ -69,6 +75,10 @@ PAIRED_ROWS = (
     ("mask-and-point", "point"),
     ("mask-and-point-pretrained", "point-pretrained"),
     ("longitudinal", "longitudinal-unit-volume"),
+    ("difference-weighting-pretrained", "difference-weighting"),
+    ("early-fusion-pretrained", "early-fusion"),
+    ("difference-weighting", "early-fusion"),
+    ("difference-weighting-pretrained", "early-fusion-pretrained"),
 )
 
 PRESET = "two-cores"  # for data of `train prepare --preset tiny --spacing 3 2 2 --patch 24 48 48`

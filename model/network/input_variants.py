@@ -208,6 +208,27 @@ def prompt_variant(path: Path, raw: RawCheckpoint) -> InputVariant:
     return InputVariant.PROMPT
 
 
+def stem_meaning(trainer: str, count: int) -> tuple[int, ...]:
+    """The channels of any network's stem, as far as they are known, for one that begins with its weights.
+
+    Args:
+        trainer: name of the trainer; "" if unknown.
+        count: number of input channels of the stem.
+
+    Returns:
+        Indices into `encoding.CHANNELS`. Networks with 5, 3 or 2 channels count as the longitudinal one and
+        its cross-sectional variants (a single prompt is the follow-up heat map) unless their trainer is known
+        to take others. Of these only the first channel is known, a CT.
+    """
+    variants = [InputVariant.LONGITUDINAL, InputVariant.POINT_MASK, InputVariant.POINT]
+    if "LongiSegTrainer" in trainer and _TRACKING in trainer:
+        variants = [InputVariant.EARLY_FUSION, InputVariant.DIFFERENCE_WEIGHTING]
+    elif "LongiSegTrainer" in trainer or is_pet_ct_trainer(trainer):
+        variants = []
+    known = {variant.stem_channels: variant.channels[: variant.stem_channels] for variant in variants}
+    return known.get(count, (0,))
+
+
 def prompt_unet_state(path: Path, raw: RawCheckpoint) -> dict[str, Tensor]:
     """Extract the U-Net that takes a CT and a prompt from a checkpoint, whatever its prefix.
 

@@ -305,7 +305,7 @@ def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
         WeightsError: plan and checkpoint disagree; the first difference is named.
     """
     with torch.device("meta"):  # values are replaced at once: no memory and time for them
-        network = _planned_network(plan, weights.variant)
+        network = planned_network(plan, weights.variant)
     planned = {name: tensor.shape for name, tensor in network.state_dict().items()}
     for name in sorted(planned.keys() | weights.state.keys()):
         given = weights.state.get(name)
@@ -318,7 +318,11 @@ def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
     return network
 
 
-def _planned_network(plan: Plan, variant: InputVariant) -> ResEncUNet:
+def planned_network(plan: Plan, variant: InputVariant, deep_supervision: bool = False) -> ResEncUNet:
+    """Build the network of a plan and a variant, with torch's initial weights.
+
+    With deep supervision its forward pass returns the logits of all decoder stages, otherwise one tensor.
+    """
     if variant is InputVariant.DIFFERENCE_WEIGHTING:
-        return DifferenceWeightedUNet(_CLASSES, plan.architecture)
-    return ResEncUNet(variant.stem_channels, _CLASSES, plan.architecture)
+        return DifferenceWeightedUNet(_CLASSES, plan.architecture, deep_supervision)
+    return ResEncUNet(variant.stem_channels, _CLASSES, plan.architecture, deep_supervision)

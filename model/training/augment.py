@@ -26,6 +26,8 @@ VARIANTS: dict[Variant, InputVariant] = {
     "longitudinal": InputVariant.LONGITUDINAL,
     "mask-and-point": InputVariant.POINT_MASK,
     "point": InputVariant.POINT,
+    "early-fusion": InputVariant.EARLY_FUSION,
+    "difference-weighting": InputVariant.DIFFERENCE_WEIGHTING,
 }
 _FOLLOWUP_CT, _BASELINE_CT, _BASELINE_MASK, _FOLLOWUP_MAP, _BASELINE_MAP = range(len(CHANNELS))
 _TARGET = -1
@@ -36,7 +38,7 @@ class Sample:
     """One input and target of the network.
 
     Attributes:
-        channels: float32 [C, z, y, x], the channels of the variant in the order of `encoding.CHANNELS`.
+        channels: float32 [C, z, y, x], the channels of the variant in its order (`InputVariant.channels`).
         target: uint8 [z, y, x], 1 inside the lesion in the follow-up, 0 elsewhere.
     """
 

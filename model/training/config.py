@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import InputError
 
-Variant = Literal["longitudinal", "mask-and-point", "point"]
+Variant = Literal["longitudinal", "mask-and-point", "point", "early-fusion", "difference-weighting"]
 
 # Networks that later learn well may predict only background for some hundred steps.
 _WARMUP_STEPS = 1000
@@ -35,6 +35,8 @@ class TrainingConfig:
     # published, 0 as there: large tumours beside many small lesions are then drawn too rarely to be learned.
     radius_exponent: float = 0.0
     propagated_fraction: float = 0.5  # how often the follow-up point is the propagated one, if both are known
+    # Points that are not the propagated one are drawn inside the lesion, deep voxels more often.
+    drawn_points: bool = False
     shift_voxels: int = 4  # -4 to +4; the published code has -4 to +3, as it rounds towards zero
     varied_masks: float = 0.0  # share of samples with another baseline mask (`mask_variation`); not published
     # Steps.
@@ -114,7 +116,7 @@ class TrainingConfig:
     @property
     def uses_lesion_voxels(self) -> bool:
         """True if samples are drawn from the stored voxels of lesions (`open_prepared`)."""
-        return self.sampling == "pretraining" or self.radius_exponent > 0
+        return self.sampling == "pretraining" or self.drawn_points or self.radius_exponent > 0
 
     @property
     def warmup_epochs(self) -> int:
@@ -172,6 +174,13 @@ SETTINGS_OF_BOTH_STAGES = frozenset(
     }
 )
 
+# LongiSeg 2.0 samples in another way than the challenge's trainers (docs/model_recipe.md, Sampling).
+_TRACKING_SAMPLES: Mapping[str, Any] = {"drawn_points": True, "shift_voxels": 0}
+_DEFAULTS_OF_VARIANT: Mapping[Variant, Mapping[str, Any]] = {
+    "early-fusion": _TRACKING_SAMPLES,
+    "difference-weighting": _TRACKING_SAMPLES,
+}
+
 PRESETS: dict[str, TrainingConfig] = {
     "scratch": TrainingConfig(),
     "pretraining": TrainingConfig(sampling="pretraining"),
@@ -181,6 +190,8 @@ PRESETS: dict[str, TrainingConfig] = {
 
 def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> TrainingConfig:
     """Apply ``key=value`` settings as given on the command line.
+
+    A variant brings the sampling that it was published with, unless that is set as well.
 
     Raises:
         InputError: a key is unknown or given twice, or a value has the wrong type or is out of range.
@@ -197,7 +208,8 @@ def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> Training
         if key in values:
             raise InputError(f"{key}: is given twice; expected it once")
         values[key] = _parsed(key, value.strip(), kinds[key])
-    return replace(config, **values)
+    defaults = _DEFAULTS_OF_VARIANT.get(values.get("variant", ""), {})
+    return replace(config, **{**defaults, **values})
 
 
 def with_plan_defaults(config: TrainingConfig, plan_file: Path, configuration: str) -> TrainingConfig:

@@ -13,18 +13,12 @@ from torch import Tensor
 
 from ..errors import WeightsError
 from ..network.checkpoint_file import read_checkpoint
+from ..network.difference_weighting import BLOCK
 from ..network.encoding import CHANNELS
+from ..network.input_variants import stem_meaning
 from ..network.resenc_unet import STEM, ResEncUNet, canonical_state
 
 _HEADS = "decoder.seg_layers."
-# The channels of other networks as indices into `encoding.CHANNELS`, by their number. In any other network
-# only the first channel is known: a CT.
-_CHANNELS_BY_COUNT = {
-    5: (0, 1, 2, 3, 4),
-    3: (0, 2, 3),
-    2: (0, 3),  # CT and prompt, also in LesionLocator
-}
-_CT_ONLY = (0,)
 
 
 def load_initial(
@@ -32,14 +26,14 @@ def load_initial(
 ) -> tuple[str, ...]:
     """Copy a checkpoint's weights into a network; parameters that it lacks keep their fresh values.
 
-    Input channels of the stem are matched by meaning. Checkpoints with 5, 3 or 2 channels are taken as the
-    longitudinal network and its cross-sectional variants (a single prompt is the follow-up heat map); from
-    any other one only the first channel is copied, a CT.
+    Input channels of the stem are matched by meaning, see `input_variants.stem_meaning`. A difference
+    weighting block that the checkpoint lacks begins without an effect of its own: scale 1, offset 0.
 
     Args:
         network: the network, changed in place.
         path: a `.pth` of the published layout or a packed `.safetensors`.
-        channels: the network's input channels, as indices into `encoding.CHANNELS`.
+        channels: the input channels of the network's stem, as indices into `encoding.CHANNELS`; of a network
+            that takes the time points one by one, those of the follow-up.
         with_heads: copy the segmentation heads as well, if they fit.
 
     Returns:
@@ -51,23 +45,31 @@ def load_initial(
     if not path.is_file():
         fault = "is a folder" if path.is_dir() else "is missing"
         raise WeightsError(f"{path}: {fault}; expected a checkpoint, .pth or .safetensors")
-    saved, fresh = _read_state(path), network.state_dict()
-    missing = [name for name in fresh if not name.startswith(_HEADS) and name not in saved]
+    (saved, trainer), fresh = _read_state(path), network.state_dict()
+    # A block of which a part is missing is as wrong as any other layer.
+    has_block = any(name.startswith(BLOCK) for name in saved)
+    optional = _HEADS if has_block else (_HEADS, BLOCK)
+    missing = [name for name in fresh if not name.startswith(optional) and name not in saved]
     if missing:
         raise WeightsError(f"{path}: has no {missing[0]}; expected the residual-encoder U-Net of the plan")
     state, lines = dict[str, Tensor](), list[str]()
     for name, tensor in fresh.items():
         if name == STEM:
-            state[name], line = _stem_weight(path, saved[name], tensor, channels)
+            saved_channels = stem_meaning(trainer, saved[name].shape[1])
+            state[name], line = _stem_weight(path, saved[name], saved_channels, tensor, channels)
             lines.append(line)
         elif name.startswith(_HEADS):
             fits = with_heads and name in saved and saved[name].shape == tensor.shape
             state[name] = saved[name].to(tensor.dtype) if fits else tensor
+        elif name.startswith(BLOCK) and not has_block:
+            state[name] = tensor
         else:
             _check_shape(path, name, saved[name], tensor)
             state[name] = saved[name].to(tensor.dtype)
     fresh_heads = [name for name in fresh if name.startswith(_HEADS) and state[name] is fresh[name]]
     lines.append(f"last layers: {'initialised' if fresh_heads else 'copied'}")
+    if any(name.startswith(BLOCK) for name in fresh):
+        lines.append(f"difference weighting: {'copied' if has_block else 'initialised'}")
     unused = sum(name not in fresh for name in saved)
     if unused:
         lines.append(f"{unused} tensors of {path.name} that this network does not have: left out")
@@ -80,11 +82,12 @@ def _check_shape(path: Path, name: str, saved: Tensor, fresh: Tensor) -> None:
         raise WeightsError(f"{path}: {name} is {list(saved.shape)}; expected {list(fresh.shape)} by the plan")
 
 
-def _stem_weight(path: Path, saved: Tensor, fresh: Tensor, channels: Sequence[int]) -> tuple[Tensor, str]:
+def _stem_weight(
+    path: Path, saved: Tensor, saved_channels: Sequence[int], fresh: Tensor, channels: Sequence[int]
+) -> tuple[Tensor, str]:
     """The fresh weight [features, inputs, z, y, x] with the matching saved channels, and a line."""
     if saved.shape[0] != fresh.shape[0] or saved.shape[2:] != fresh.shape[2:]:
         raise WeightsError(f"{path}: {STEM} is {list(saved.shape)}; expected {list(fresh.shape)} by the plan")
-    saved_channels = _CHANNELS_BY_COUNT.get(saved.shape[1], _CT_ONLY)
     weight, copied, initialised = fresh.clone(), [], []
     for number, channel in enumerate(channels):
         if channel in saved_channels:
@@ -98,11 +101,11 @@ def _stem_weight(path: Path, saved: Tensor, fresh: Tensor, channels: Sequence[in
     return weight, line + (f"; {left_out} left out" if left_out else "")
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """The U-Net's tensors under canonical names, without the prefix of any wrapper."""
-    raw = read_checkpoint(path).state
+def _read_state(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The U-Net's tensors under canonical names, without any wrapper's prefix, and the trainer's name."""
+    raw = read_checkpoint(path)
     try:
-        state = canonical_state(raw)
+        state = canonical_state(raw.state)
     except ValueError as error:
         raise WeightsError(f"{path}: {error}; expected a checkpoint of the residual-encoder U-Net") from error
     prefixes = [name.removesuffix(STEM) for name in state if name.endswith(STEM)]
@@ -114,4 +117,4 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     corrupt = next((name for name, tensor in unet.items() if not bool(torch.isfinite(tensor).all())), None)
     if corrupt is not None:
         raise WeightsError(f"{path}: is corrupt, {corrupt} holds NaN or infinity; expected finite weights")
-    return unet
+    return unet, raw.trainer_name

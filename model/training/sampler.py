@@ -94,7 +94,8 @@ class Sampler:
         if self._config.sampling == "pretraining":
             followup, baseline = _points_inside_lesion(lesion, rng)
         else:
-            followup, baseline = _stored_points(lesion, self._config.propagated_fraction, rng)
+            points = _drawn_points if self._config.drawn_points else _stored_points
+            followup, baseline = points(lesion, self._config.propagated_fraction, rng)
         shift = self._config.shift_voxels
         return _with_patches(
             pair,
@@ -158,6 +159,25 @@ def _stored_points(
     followup = (propagated or true) if prefers_propagated else (true or propagated)
     assert followup is not None and lesion.baseline_point_zyx is not None, "the lesion is not promptable"
     return followup, lesion.baseline_point_zyx
+
+
+def _drawn_points(
+    lesion: LesionPair, propagated_fraction: float, rng: np.random.Generator
+) -> tuple[Vector, Vector]:
+    """The stored points, but the true ones replaced by points drawn inside the lesion.
+
+    A lesion without voxels to draw keeps its baseline point, and gets the propagated point in the follow-up.
+    """
+    followup, baseline = _stored_points(lesion, propagated_fraction, rng)
+    propagated = _finite(lesion.propagated_point_zyx)
+    if followup is not propagated:
+        followup = _drawn_voxel(lesion.followup_table, rng) or propagated or followup
+    return followup, _drawn_voxel(lesion.baseline_table, rng) or baseline
+
+
+def _drawn_voxel(table: LesionVoxels | None, rng: np.random.Generator) -> Vector | None:
+    """A voxel of the lesion, deep ones more often; None if there is none to draw."""
+    return None if table is None or table.is_empty else _weighted_voxel(table, rng)
 
 
 def _points_inside_lesion(lesion: LesionPair, rng: np.random.Generator) -> tuple[Vector, Vector]:

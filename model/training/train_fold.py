@@ -110,7 +110,8 @@ class _FoldRun:
         resumes = files.is_resumable
         network = new_network(job.plan, self._config)
         if not resumes and job.initial is not None:
-            channels = VARIANTS[self._config.variant].channels
+            variant = VARIANTS[self._config.variant]
+            channels = variant.channels[: variant.stem_channels]
             for line in load_initial(network, job.initial, channels, self._config.initial_heads):
                 self._log(f"initial weights: {line}")
         trainer = Trainer(network, self._config, self._world)

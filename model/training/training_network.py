@@ -7,12 +7,13 @@ import re
 import torch
 from torch import Tensor, nn
 
+from ..network.difference_weighting import BLOCK
 from ..network.plan import Plan
 from ..network.resenc_unet import ResEncUNet
+from ..network.weights import planned_network
 from .augment import VARIANTS
 from .config import TrainingConfig
 
-CLASSES = 2
 MIRROR_AXES = (0, 1, 2)
 
 # Names of the published trainers: loaders derive the input channels of a checkpoint from them.
@@ -24,6 +25,10 @@ _TRAINERS = {
     ("point", "pairs"): "AutoPETTrainerCrossSecPoint",
     # Not a published trainer; the name only has to identify the channels.
     ("point", "pretraining"): "AutoPETTrainerCrossSecPointPretrain",
+    ("early-fusion", "pairs"): "LongiSegTrainerTracking",
+    ("early-fusion", "pretraining"): "LongiSegTrainerTrackingPretrain",
+    ("difference-weighting", "pairs"): "LongiSegTrainerTrackingDiffWeighting",
+    ("difference-weighting", "pretraining"): "LongiSegTrainerTrackingDiffWeightingPretrain",
 }
 _CONVOLUTION_PART = re.compile(r"\.(conv|norm)\.(weight|bias)$")
 _PART_NUMBERS = {"conv": 0, "norm": 1}
@@ -37,16 +42,13 @@ def trainer_name(config: TrainingConfig) -> str:
 def new_network(plan: Plan, config: TrainingConfig) -> ResEncUNet:
     """Build a network with fresh weights, float32 on the CPU, in training mode.
 
-    With deep supervision its forward pass returns the logits of all decoder stages, otherwise one tensor.
-
     Args:
         plan: holds the architecture.
-        config: holds input channels, deep supervision and the seed of the weights.
+        config: holds variant, deep supervision (as in `planned_network`) and the seed of the weights.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        inputs = len(VARIANTS[config.variant].channels)
-        network = ResEncUNet(inputs, CLASSES, plan.architecture, config.deep_supervision)
+        network = planned_network(plan, VARIANTS[config.variant], config.deep_supervision)
         network.initialize()
         _silence_residual_branches(network)
     return network.train()
@@ -76,7 +78,8 @@ def published_state(network: ResEncUNet) -> dict[str, Tensor]:
     """Return the weights under the names of the published checkpoints.
 
     Published checkpoints list the parts of convolution blocks and the encoder twice (see
-    `resenc_unet.canonical_state`). The copies share their memory and are stored only once.
+    `resenc_unet.canonical_state`), except those of the difference weighting block. The copies share their
+    memory and are stored only once.
 
     Returns:
         Name -> tensor on the CPU, of the shape and dtype of the network's parameter.
@@ -84,6 +87,9 @@ def published_state(network: ResEncUNet) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
         values = tensor.detach().cpu().contiguous()
+        if name.startswith(BLOCK):  # beside the backbone
+            state[name] = values
+            continue
         names = [name]
         part = _CONVOLUTION_PART.search(name)
         if part is not None:

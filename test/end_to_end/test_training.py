@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from statistics import fmean
 
@@ -170,6 +171,21 @@ def test_the_trained_model_segments_a_case_and_is_evaluated(work: Path) -> None:
     for record in records:
         _check_record(record, truth.array, drawn.array)
     _check_tables(scores, {("p1", str(i)): _dice(truth.array, drawn.array, i) for i in (1, 2)})
+
+
+def test_a_network_with_difference_weighting_is_trained_and_segments_without_masks(work: Path) -> None:
+    run = ("train", "run", "--data", work / "prepared", "-o", work / "weighted", "--device", "cpu")
+    options = ("--fold", "0", "--no-cross-validation", "variant=difference-weighting", "epochs=1")
+    _command(work, *run, *options, "iterations=2", "validation_iterations=1", "workers=0")
+    case, output, extras = _case(work, "p2"), work / "answers" / "p2", work / "extras"
+    shutil.rmtree(case / "images" / "primary-baseline-ct-tumor-lesion-seg")
+    weights = ("--weights", work / "weighted", "--folds", "0", "--device", "cpu", "--extras", extras)
+    _command(work, "segment", "--input", case, "--output", output, *weights)
+    (labelmap,) = output.rglob("*.mha")
+    assert read_image(labelmap).geometry.same_grid(GRID)
+    record = json.loads((extras / "run.json").read_text())
+    assert record["model"]["trainer"] == "LongiSegTrainerTrackingDiffWeighting"
+    assert [lesion["lesion_id"] for lesion in record["lesions"]] == [1, 2]
 
 
 def test_each_held_out_lesion_is_predicted_and_scored(work: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from model.comparison.variants import HEADLINE, ROWS, Row, row_configs
@@ -37,6 +39,13 @@ def test_rows_differ_in_one_respect() -> None:
     assert first_difference(longitudinal, other) == "heat_map"
     assert row_configs(_row("point")).training.variant == "point"
     assert row_configs(_row("mask-and-point-pretrained")).training.variant == "mask-and-point"
+    early, weighted = (
+        row_configs(_row(f"{name}-pretrained")) for name in ("early-fusion", "difference-weighting")
+    )
+    for one, another in ((early.training, weighted.training), (early.pretraining, weighted.pretraining)):
+        assert one is not None and another is not None
+        assert replace(one, variant="difference-weighting") == another and one.variant == "early-fusion"
+        assert one.drawn_points and one.shift_voxels == 0  # as published, not as the preset
 
 
 def test_overrides_apply_to_all_rows_and_pretrain_ones_to_pretraining() -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from model.network.input_variants import Family, InputVariant
+from model.network.input_variants import Family, InputVariant, stem_meaning
 from model.network.pack import pack_weights
 from model.network.plan import read_plan
 from model.network.weights import build_network, inspect_weights, load_fold, load_folds
@@ -56,6 +56,29 @@ def test_channels_of_the_variants() -> None:
         InputVariant.PET_CT_CLICKS: 4,
         InputVariant.PET_CT: 2,
     }
+
+
+@pytest.mark.parametrize(
+    ("trainer", "count", "channels"),
+    [
+        ("AutoPETTrainer", 5, (0, 1, 2, 3, 4)),
+        ("", 3, (0, 2, 3)),
+        ("LesionLocatorTrainerSegment", 2, (0, 3)),
+        ("LongiSegTrainerTrackingPretrain", 4, (0, 1, 3, 4)),
+        ("LongiSegTrainerTrackingDiffWeighting", 2, (0, 3)),
+        ("SomebodysOwnTrainer", 4, (0,)),
+        ("nnInteractiveTrainer", 8, (0,)),
+        ("LongiSegTrainer", 2, (0,)),  # two CTs
+        ("LongiSegTrainerPrimed", 3, (0,)),
+        ("LongiSegTrainerTracking", 5, (0,)),
+        ("autopetTrainerInteractive_EDT2", 4, (0,)),
+        ("autoPET3_Trainer", 2, (0,)),
+    ],
+)
+def test_the_meaning_of_a_stem_is_known_by_trainer_and_count(
+    trainer: str, count: int, channels: tuple[int, ...]
+) -> None:
+    assert stem_meaning(trainer, count) == channels
 
 
 @pytest.mark.parametrize(

@@ -272,7 +272,15 @@ def test_intensity_augmentation_differs_between_scans_and_depends_on_the_seed_on
     assert all(np.isfinite(sample.channels).all() for sample in samples)
 
 
-@pytest.mark.parametrize(("variant", "rows"), [("mask-and-point", (0, 2, 3)), ("point", (0, 3))])
+@pytest.mark.parametrize(
+    ("variant", "rows"),
+    [
+        ("mask-and-point", (0, 2, 3)),
+        ("point", (0, 3)),
+        ("early-fusion", (0, 1, 3, 4)),
+        ("difference-weighting", (0, 3, 1, 4)),
+    ],
+)
 def test_samples_have_the_channels_of_their_variant(variant: str, rows: tuple[int, ...]) -> None:
     whole, part = config(intensity=False), config(intensity=False, variant=variant)
     draw = Sampler(patients(), PATCH, whole).draw(np.random.default_rng(3))

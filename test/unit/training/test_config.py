@@ -55,6 +55,16 @@ def test_a_key_given_twice_is_refused() -> None:
         with_overrides(TrainingConfig(), ["epochs=3", "epochs=4"])
 
 
+@pytest.mark.parametrize("variant", ["early-fusion", "difference-weighting"])
+def test_a_variant_brings_its_published_sampling_unless_that_is_set_too(variant: str) -> None:
+    config = with_overrides(PRESETS["pretraining"], [f"variant={variant}"])
+    assert (config.drawn_points, config.shift_voxels, config.sampling) == (True, 0, "pretraining")
+    config = with_overrides(TrainingConfig(), ["shift_voxels=3", f"variant={variant}", "drawn_points=no"])
+    assert (config.drawn_points, config.shift_voxels) == (False, 3)
+    other = with_overrides(TrainingConfig(), ["variant=point"])
+    assert (other.drawn_points, other.shift_voxels) == (False, 4)
+
+
 def test_presets_are_the_published_ones() -> None:
     assert (PRESETS["scratch"].learning_rate, PRESETS["finetuning"].learning_rate) == (1e-2, 1e-3)
     assert PRESETS["pretraining"].sampling == "pretraining"
@@ -70,6 +80,7 @@ def test_defaults_are_the_published_ones() -> None:
         "sampling": "pairs",
         "propagated_fraction": 0.5,
         "shift_voxels": 4,
+        "drawn_points": False,
         "reverse_pairs": False,
         "epochs": 1000,
         "iterations": 250,

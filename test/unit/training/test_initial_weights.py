@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.errors import WeightsError
+from model.network.difference_weighting import BLOCK
 from model.network.input_variants import InputVariant
 from model.network.plan import read_plan
 from model.network.weights import load_fold
@@ -20,7 +21,12 @@ from ...helpers.training_jobs import saved_checkpoint
 from ...helpers.training_phantoms import config, plan
 
 STEM = "encoder.stem.convs.0.conv.weight"
-VARIANT_NAMES = ("longitudinal", "mask-and-point", "point")
+VARIANT_NAMES = ("longitudinal", "mask-and-point", "point", "early-fusion", "difference-weighting")
+
+
+def _stem_channels(variant: str) -> tuple[int, ...]:
+    known = VARIANTS[variant]  # type: ignore[index]
+    return known.channels[: known.stem_channels]
 
 
 @pytest.mark.parametrize("source", VARIANT_NAMES)
@@ -30,7 +36,7 @@ def test_stem_channels_are_copied_by_meaning(tmp_path: Path, source: str, target
     network = new_network(plan(), config(variant=target, seed=2))
     fresh = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     saved = load_fold(path).state
-    channels, saved_channels = VARIANTS[target].channels, VARIANTS[source].channels  # type: ignore[index]
+    channels, saved_channels = _stem_channels(target), _stem_channels(source)
     lines = load_initial(network, path, channels, with_heads=False)
     state = network.state_dict()
     for number, channel in enumerate(channels):
@@ -39,11 +45,16 @@ def test_stem_channels_are_copied_by_meaning(tmp_path: Path, source: str, target
         assert torch.equal(state[STEM][:, number], expected)
     for name, tensor in state.items():
         if name != STEM:
-            kept = name.startswith("decoder.seg_layers")
+            kept = name.startswith("decoder.seg_layers") or name not in saved
             assert torch.equal(tensor, fresh[name] if kept else saved[name])
+            assert name in saved or name.startswith(BLOCK)
     assert ("initialised" in lines[0]) == (not set(channels) <= set(saved_channels))
     assert ("left out" in lines[0]) == (not set(saved_channels) <= set(channels))
     assert lines[1] == "last layers: initialised"
+    if target == "difference-weighting":
+        assert lines[2] == f"difference weighting: {'copied' if source == target else 'initialised'}"
+    elif source == "difference-weighting":
+        assert lines[2].startswith("6 tensors of checkpoint")
 
 
 def test_heads_are_copied_on_request(tmp_path: Path) -> None:
@@ -68,6 +79,20 @@ def test_only_the_ct_channel_is_copied_from_an_unknown_network(tmp_path: Path) -
     assert torch.equal(network.state_dict()[STEM][:, 0], state[STEM][:, 0])
     assert lines[0].startswith("stem, 8 -> 5 channels: copied follow-up CT; initialised baseline CT")
     assert "7 left out" in lines[0] and lines[2].startswith("1 tensors of other.pth")
+
+
+def test_a_block_of_which_a_part_is_missing_is_refused(tmp_path: Path) -> None:
+    network = new_network(plan(), config(variant="difference-weighting"))
+    path, channels = tmp_path / "part.pth", (0, 3)
+    state = dict(network.state_dict())
+    del state[f"{BLOCK}norm_1.bias"]
+    torch.save({"network_weights": state, "trainer_name": "LongiSegTrainerTrackingDiffWeighting"}, path)
+    with pytest.raises(WeightsError, match=r"part.pth: has no skip_diff_weighting.norm_1.bias; expected"):
+        load_initial(network, path, channels, with_heads=False)
+    state[f"{BLOCK}norm_1.bias"] = torch.zeros(3)
+    torch.save({"network_weights": state, "trainer_name": "LongiSegTrainerTrackingDiffWeighting"}, path)
+    with pytest.raises(WeightsError, match=r"norm_1.bias is \[3\]; expected \[16\] by the plan"):
+        load_initial(network, path, channels, with_heads=False)
 
 
 @pytest.mark.parametrize("name", ["gone.pth", "gone.safetensors"])

@@ -136,6 +136,34 @@ def test_pretraining_draws_points_inside_lesions_by_squared_depth() -> None:
     assert len({(draw.followup_point, draw.baseline_point) for draw in draws}) > 3000
 
 
+def test_points_are_drawn_inside_lesions_half_of_the_time_if_the_settings_say_so() -> None:
+    drawn = {"drawn_points": True, "shift_voxels": 0}
+    draws = _draws(1000, which=1, **drawn)
+    propagated, source = (17, 14, 14), draws[0].pair
+    assert isinstance(source.followup, phantoms.MemoryScan) and isinstance(
+        source.baseline, phantoms.MemoryScan
+    )
+    inside = [draw.followup_point for draw in draws if draw.followup_point != propagated]
+    assert len(inside) == pytest.approx(500, abs=60) and len(set(inside)) > 200
+    assert all(source.followup.labels[point] == 1 for point in inside)
+    baselines = [draw.baseline_point for draw in draws]
+    assert all(source.baseline.labels[point] == 1 for point in baselines) and len(set(baselines)) > 100
+    vanished = _draws(60, which=2, **drawn)
+    assert {draw.followup_point for draw in vanished} == {(29, 29, 12)}
+    without_propagated = _draws(60, which=3, **drawn)
+    assert len({draw.followup_point for draw in without_propagated}) > 20
+
+
+def test_a_lesion_without_voxels_gets_its_propagated_point_in_place_of_a_drawn_one() -> None:
+    one = replace(pair("P0").lesions[0], baseline_table=None, followup_table=None)
+    sampler = Sampler(
+        patients_of([replace(pair("P0"), lesions=(one,))]), PATCH, config(drawn_points=True, shift_voxels=0)
+    )
+    rng = np.random.default_rng(3)
+    points = {(draw.followup_point, draw.baseline_point) for draw in (sampler.draw(rng) for _ in range(40))}
+    assert points == {((17, 14, 14), (14, 14, 14))}
+
+
 def test_pretraining_without_lesion_voxels_is_refused() -> None:
     bare = replace(pair("P0"), lesions=(replace(pair("P0").lesions[0], baseline_table=None),))
     with pytest.raises(InputError, match="no lesion of 1 patients has the points"):

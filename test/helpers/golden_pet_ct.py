@@ -63,6 +63,11 @@ class GoldenPetCt:
         return read_image(self.file("pet")).array
 
     @cached_property
+    def truth(self) -> npt.NDArray[np.bool_]:
+        """All lesions of the phantom, (z, y, x) as the CT."""
+        return read_image(find_image(PET_CT / "cases" / self.name / "truth")).array > 0
+
+    @cached_property
     def geometry(self) -> Geometry:
         return read_image(self.file("ct")).geometry
 

@@ -77,6 +77,7 @@ def test_the_architecture_page_lists_every_module() -> None:
     rooms = {
         "case",
         "prompts",
+        "click_simulation",
         "network",
         "propagation",
         "inference",

@@ -24,6 +24,7 @@ ALLOWED = {
     "extensions": {"errors"},
     "case": {"errors"},
     "prompts": {"errors", "case"},
+    "click_simulation": {"errors", "case"},
     "network": {"errors", "case", ""},
     "propagation": {"errors", "case", "extensions"},
     "evaluation": {"errors", "case"},
@@ -33,7 +34,7 @@ ALLOWED = {
     "floor": {"errors", "case", "propagation", "inference", "evaluation"},
     "data": {"errors", "case", "network"},
     "synthesis": {"errors", "case", "propagation", "data"},
-    "training": {"errors", "case", "network", "data"},
+    "training": {"errors", "case", "network", "data", "click_simulation"},
     "crossval": {
         *("errors", "case", "network", "propagation", "inference", "floor", "evaluation", "data", "training")
     },

@@ -19,9 +19,8 @@ from .input_files import path_exists
 from .plausibility import check_extent, check_voxels
 from .scans import ClickUnits
 from .shear import shear_warning
-from .stored_image import READ_SUFFIXES
 from .suv_checks import InjectedDose, check_not_exchanged, check_suv, converted_activity
-from .task_choice import CLICKS_FILE, CT_FOLDER, MASK_FOLDER, PET_FOLDER
+from .task_choice import CLICKS_FILE, CT_FOLDER, PET_FOLDER
 from .tumor_clicks import TumorClick, read_tumor_clicks
 from .voxel_checks import hu_warnings
 
@@ -49,13 +48,6 @@ def find_pet_ct(input_dir: Path) -> PetCtFiles:
     return PetCtFiles(
         find_image(input_dir / CT_FOLDER), find_image(input_dir / PET_FOLDER), clicks if is_given else None
     )
-
-
-def platform_mask(output_dir: Path, ct_path: Path) -> Path:
-    """The file of the mask in the platform's output folder: named as the CT, as `.mha`."""
-    name = ct_path.name
-    suffix = max((one for one in READ_SUFFIXES if name.lower().endswith(one)), key=len, default="")
-    return output_dir / MASK_FOLDER / f"{name.removesuffix(name[len(name) - len(suffix) :])}.mha"
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,5 +13,6 @@ from .process import supervise_command
 def run(arguments: argparse.Namespace) -> int:
     """Run the case of a command line parsed with the options of ``segment``; returns the exit code."""
     if holds_pet_ct(arguments.input):
+        segment.options_of(arguments)  # options that clash
         return supervise_command(partial(interactive.run_platform_case, arguments))
     return segment.run(arguments)

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import __version__
 from ..case.case import LesionResult, PointSource, PromptPoint, Scan
 from ..case.images import write_image
 from ..case.lesion_json import write_json
 from ..propagation.confidence import PropagatedPoint
-from ..timing import peak_memory_mib
 from .case_result import CaseResult, LesionOutcome, LesionStatus
+from .run_facts import computing_facts, files_facts, finite_number, grid_facts, memory_facts, software_facts
 
 if TYPE_CHECKING:  # brings torch
     from .load import LoadedModel
-
-_PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "acvl-utils", "safetensors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +87,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
     result = run.result
     case = result.case
     return {
-        "version": __version__,
-        "packages": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        **software_facts(),
         "options": dict(run.options),
         "model": _model(run),
         "scans": [_scan(scan) for scan in (*case.baseline.scans, *case.followup.scans)],
@@ -102,7 +96,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
                 "followup": record.followup,
                 "baseline": record.baseline,
                 "seconds": round(record.seconds, 3),
-                "similarity": _number(record.similarity),
+                "similarity": finite_number(record.similarity),
                 "reliable": record.is_reliable,
             }
             for record in result.registrations
@@ -113,50 +107,23 @@ def _document(run: RunRecord) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "outputs": [str(path) for path in run.outputs],
         "seconds": {name: round(value, 3) for name, value in run.seconds.items()},
-        "peak_memory_mib": _peak_memory(run),
+        "peak_memory_mib": memory_facts(run.model.ensemble if run.model is not None else None),
     }
 
 
 def _model(run: RunRecord) -> dict[str, Any] | None:
     if run.model is None:
         return None
-    ensemble, first = run.model.ensemble, run.model.ensemble.folds[0]
-    return {
-        "folder": str(run.model.manifest.folder),
-        "trainer": first.trainer_name,
-        "configuration": first.configuration,
-        "variant": first.variant.name.lower(),
-        "heat_map": str(ensemble.heat_map),
-        "folds": list(run.model.manifest.folds),
-        "sha256": run.model.manifest.hashes(),
-        "device": ensemble.rung.device,
-        "device_name": ensemble.device_name,
-        "precision": ensemble.rung.precision,
-        "batch": ensemble.rung.batch,
-        "folds_resident": ensemble.rung.resident,
-    }
+    ensemble, manifest = run.model.ensemble, run.model.manifest
+    return {**files_facts(manifest), "heat_map": str(ensemble.heat_map), **computing_facts(ensemble)}
 
 
 def _scan(scan: Scan) -> dict[str, Any]:
-    grid = scan.file_geometry
-    document: dict[str, Any] = {
+    return {
         "scan": scan.name,
         "file": scan.path.name if scan.path is not None else None,
-        "size_xyz": list(grid.size_xyz),
-        "spacing_xyz_mm": list(grid.spacing_xyz),
-        "origin_xyz_mm": list(grid.origin_xyz),
-        "direction": list(grid.direction),
+        **grid_facts(scan.file_grid),
     }
-    if scan.shear is not None:
-        resampled = scan.file_grid.axial
-        document["resampled"] = {
-            "shear_degrees": round(grid.shear_degrees, 3),
-            "size_xyz": list(resampled.size_xyz),
-            "spacing_xyz_mm": list(resampled.spacing_xyz),
-            "origin_xyz_mm": list(resampled.origin_xyz),
-            "direction": list(resampled.direction),
-        }
-    return document
 
 
 def _segmented_baseline(result: CaseResult) -> dict[str, Any] | None:
@@ -170,7 +137,7 @@ def _segmented_baseline(result: CaseResult) -> dict[str, Any] | None:
             {
                 "lesion_id": lesion.prompt.lesion_id,
                 **_point(lesion.prompt.baseline, lesion.prompt.baseline_point, None),
-                "volume_ml": _number(lesion.volume_ml),
+                "volume_ml": finite_number(lesion.volume_ml),
                 "message": lesion.message,
             }
             for lesion in result.baseline.lesions
@@ -192,15 +159,15 @@ def _lesion(outcome: LesionOutcome, run: RunRecord) -> dict[str, Any]:
             },
             "followup": _point(prompt.followup, prompt.followup_point, estimate),
         }
-    document["volume_baseline_ml"] = _number(outcome.volume_baseline_ml)
-    document["volume_followup_ml"] = _number(outcome.volume_followup_ml)
+    document["volume_baseline_ml"] = finite_number(outcome.volume_baseline_ml)
+    document["volume_followup_ml"] = finite_number(outcome.volume_followup_ml)
     if outcome.message:
         document["message"] = outcome.message
     if (odd := outcome.odd_fold) is not None and model is not None:
         document["odd_fold"] = {
             "fold": model.manifest.folds[odd.position],
-            "dice": _number(odd.dice),
-            "others_dice": _number(odd.others_dice),
+            "dice": finite_number(odd.dice),
+            "others_dice": finite_number(odd.others_dice),
         }
     return document
 
@@ -215,7 +182,7 @@ def _point(scan: Scan, point: PromptPoint, estimate: PropagatedPoint | None) -> 
     }
     if estimate is not None and point.source is PointSource.PROPAGATED:
         document |= {
-            "confidence_mm": _number(estimate.confidence_mm),
+            "confidence_mm": finite_number(estimate.confidence_mm),
             "in_view": estimate.in_view,
             "is_flagged": estimate.is_flagged,
         }
@@ -228,24 +195,6 @@ def point_words(point: PromptPoint, estimate: PropagatedPoint | None = None) -> 
         return str(point.source)
     error = f" {estimate.confidence_mm:.1f} mm" if math.isfinite(estimate.confidence_mm) else ""
     return f"{point.source}{error}" + (", look at it" if estimate.is_flagged else "")
-
-
-def _peak_memory(run: RunRecord) -> dict[str, float]:
-    memory = {"process": round(peak_memory_mib(), 1)}
-    if run.model is not None and (gpu := run.model.ensemble.peak_gpu_mib) is not None:
-        memory["gpu"] = round(gpu, 1)
-    return memory
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _number(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
 def _before_words(outcome: LesionOutcome) -> str:

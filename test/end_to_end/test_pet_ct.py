@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -32,19 +33,24 @@ def _run(folder: Path, *options: str) -> ScriptResult:
 def _earlier_mask(folder: Path) -> Path:
     mask = folder / "output" / MASK
     mask.parent.mkdir(parents=True)
-    mask.write_text("of an earlier run")
+    for path in (mask, mask.with_name("another-ct.mha")):
+        path.write_text("of an earlier run")
     return mask
 
 
 def test_a_pet_ct_is_recognised_and_all_its_folds_give_the_published_mask(tmp_path: Path) -> None:
     shutil.copytree(CASE.input, tmp_path / "input")
     mask = _earlier_mask(tmp_path)
-    result = _run(tmp_path)
+    extras = tmp_path / "extras"
+    result = _run(tmp_path, "--extras", str(extras))
     assert result.code == 0, result.stdout + result.stderr
     assert result.stderr == "" and "with 4 folds" in result.stdout
     assert result.stdout.count("it is moved to the border") == result.stdout.count("it is left out") == 2
     files = [path for path in (tmp_path / "output").rglob("*") if path.is_file()]
-    assert files == [mask]
+    assert files == [mask]  # that of another CT has gone
+    record = json.loads((extras / "run.json").read_text())
+    assert sum("it is moved to the border" in warning for warning in record["warnings"]) == 2
+    assert record["outputs"] == [str(mask)] and record["model"]["parts"][0]["folds"] == [0, 1, 2, 3]
     (published,) = (CASE.expected / "fp32_no_tta_outside_clipped_5mm").rglob("*.mha")
     got, wanted = read_image(mask), read_image(published)
     assert got.array.dtype == np.uint8 and got.geometry.same_grid(wanted.geometry)
@@ -57,7 +63,7 @@ def test_bad_input_ends_in_one_line_and_leaves_no_old_mask(tmp_path: Path) -> No
     pet = tmp_path / "input" / CASE.file("pet").relative_to(CASE.input)
     write_image(pet, (CASE.pet * 4000).astype(np.float32), CASE.geometry)
     result = _run(tmp_path)
-    assert result.code == 2 and not mask.exists()
+    assert result.code == 2 and not list(mask.parent.iterdir())
     (line,) = result.stderr.splitlines()
     assert pet.name in line and "Bq/ml" in line
 

@@ -11,7 +11,7 @@ import pytest
 
 from model.case.geometry import Geometry
 from model.case.images import read_image, write_image
-from model.case.pet_ct_scan import PetCtFiles, PetCtScan, find_pet_ct, platform_mask, read_pet_ct
+from model.case.pet_ct_scan import PetCtFiles, PetCtScan, find_pet_ct, read_pet_ct
 from model.case.suv_checks import InjectedDose
 from model.errors import InputError
 
@@ -121,7 +121,7 @@ def test_exchanged_images_are_refused(tmp_path: Path) -> None:
         read_pet_ct(PetCtFiles(tmp_path / "pet.mha", tmp_path / "ct.mha"))
 
 
-def test_the_platforms_files_and_the_name_of_the_mask(tmp_path: Path) -> None:
+def test_the_platforms_files(tmp_path: Path) -> None:
     for kind, name in (("ct", "a1.nii.gz"), ("pet", "b2.mha")):
         (tmp_path / "images" / kind).mkdir(parents=True)
         (tmp_path / "images" / kind / name).touch()
@@ -129,9 +129,6 @@ def test_the_platforms_files_and_the_name_of_the_mask(tmp_path: Path) -> None:
     assert (files.ct.name, files.pet.name, files.clicks) == ("a1.nii.gz", "b2.mha", None)
     (tmp_path / "lesion-clicks.json").write_text("{}")
     assert find_pet_ct(tmp_path).clicks == tmp_path / "lesion-clicks.json"
-    masks = tmp_path / "images" / "tumor-lesion-segmentation"
-    assert platform_mask(tmp_path, files.ct) == masks / "a1.mha"
-    assert platform_mask(tmp_path, Path("x.y.MHA")) == masks / "x.y.mha"
     (tmp_path / "images" / "pet" / "b2.mha").unlink()
     with pytest.raises(InputError, match="pet: holds no image"):
         find_pet_ct(tmp_path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from model.case.images import read_image
+from model.case.pet_ct_outputs import EXTRA_FILES
 from model.cli import main as cli
 from model.errors import ExitCode
 from test.helpers.golden_pet_ct import PET_CT_MODEL, GoldenPetCt
@@ -25,21 +28,35 @@ def _run(output: Path, *options: str, ct: Path | None = None, weights: Path = PE
 
 @pytest.mark.slow
 def test_the_mask_of_one_fold_lies_on_the_ct_and_depends_on_clicks(tmp_path: Path) -> None:
-    masks = {}
-    for name, options in {"clicked": ["--clicks", str(CASE.clicks_file)], "automatic": []}.items():
+    masks, extras = {}, tmp_path / "extras"
+    clicked = ["--clicks", str(CASE.clicks_file), "--extras", str(extras)]
+    for name, options in {"clicked": clicked, "automatic": []}.items():
         file = tmp_path / f"{name}.mha"
         assert _run(file, "--folds", "2", *options) == ExitCode.SUCCESS
         masks[name] = read_image(file)
         assert masks[name].geometry.same_grid(CASE.geometry) and masks[name].array.dtype == np.uint8
     assert set(np.unique(masks["clicked"].array)) == {0, 1}
     assert (masks["clicked"].array != masks["automatic"].array).any()
+    assert sorted(path.name for path in extras.iterdir()) == sorted(EXTRA_FILES)
+    lesions, probability = read_image(extras / "lesions.mha"), read_image(extras / "probability.mha")
+    np.testing.assert_array_equal(lesions.array > 0, masks["clicked"].array > 0)
+    np.testing.assert_array_equal(probability.array > 0.5, masks["clicked"].array > 0)
+    record = json.loads((extras / "run.json").read_text())
+    assert record["model"]["parts"][0]["folds"] == [2] and len(record["clicks"]) == 4
+    hottest = max(record["lesions"], key=lambda lesion: lesion["suv_max"])
+    assert hottest["suv_max"] == pytest.approx(CASE.pet[masks["clicked"].array > 0].max(), abs=1e-6)
+    rows = list(csv.DictReader((extras / "lesions.csv").open()))
+    assert len(rows) == lesions.array.max() + 1 == len(record["lesions"]) + 1
+    assert {"read", "load weights", "segment", "write", "total"} <= record["seconds"].keys()
 
 
 def test_a_failing_run_leaves_no_old_mask(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    output = tmp_path / "mask.mha"
-    output.write_text("of an earlier run")
-    assert _run(output, ct=tmp_path / "missing.mha") == ExitCode.INPUT
-    assert not output.exists()
+    output, extras = tmp_path / "mask.mha", tmp_path / "extras"
+    extras.mkdir()
+    for path in (output, extras / "run.json"):
+        path.write_text("of an earlier run")
+    assert _run(output, "--extras", str(extras), ct=tmp_path / "missing.mha") == ExitCode.INPUT
+    assert not output.exists() and not list(extras.iterdir())
     assert "missing.mha" in capfd.readouterr().err
 
 

@@ -85,12 +85,17 @@ def make_clicks(points: Mapping[int, Sequence[float]], grid: FileGrid) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class ScanFiles:
-    """The files of one scan, not decoded. ``clicks`` is None if no click file was given."""
+    """The files of one scan, not decoded. ``clicks`` is None if no click file was given.
+
+    ``points_xyz``: lesion id -> voxel index (x, y, z) of the CT's file, of lesions whose points are not in a
+    click file of their own.
+    """
 
     slot: Slot
     ct: Path
     mask: Path | None = None
     clicks: Path | None = None
+    points_xyz: Mapping[int, Vector] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,18 +87,23 @@ def _scan(
         axes=grid.axes,
         ct=grid.axial_ct(ct.array),
         mask=labelmap,
-        clicks=_clicks(files.clicks, grid, click_units),
+        clicks=_clicks(files, grid, click_units),
         shear=grid.shear,
     )
     return scan, warnings
 
 
-def _clicks(path: Path | None, grid: FileGrid, units: ClickUnits) -> tuple[Click, ...]:
-    """Read a click file."""
-    clicks = read_clicks(path) if path is not None else {}
+def _clicks(files: ScanFiles, grid: FileGrid, units: ClickUnits) -> tuple[Click, ...]:
+    """Read a click file, and add the points that are not in a file."""
+    clicks = read_clicks(files.clicks) if files.clicks is not None else {}
+    points = dict(files.points_xyz)
+    placed = []
     if units == "world":
-        return tuple(Click(lesion_id, grid.axial_world_point(mm)) for lesion_id, mm in clicks.items())
-    return tuple(Click(lesion_id, grid.axial_point(flip_order(xyz))) for lesion_id, xyz in clicks.items())
+        placed = [Click(lesion_id, grid.axial_world_point(mm)) for lesion_id, mm in clicks.items()]
+    else:
+        points |= clicks
+    placed += [Click(lesion_id, grid.axial_point(flip_order(xyz))) for lesion_id, xyz in points.items()]
+    return tuple(placed)
 
 
 def _check_grid(name: Path | str, mask: Geometry, ct_name: str, ct: Geometry) -> None:

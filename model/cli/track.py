@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TOPOLOGIES = ("star", "chain", "recentre", "recentre-mask")
 CONFIDENCES = ("there-and-back", "spread")
+FOLLOWUP_POINTS = ("verified", "propagated", "none")
 
 _DESCRIPTION = """\
 Each lesion of the source time point (given by a mask, clicks or boxes) is located at all other time points by
@@ -40,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR|CSV|JSON",
         help="a manifest with the columns patient, timepoint, order or date, scan, mask, clicks, boxes, "
-        "scan_slot; or a folder per time point with ct.*, mask.*, clicks.json, boxes.json in it",
+        "scan_slot; or a folder per time point with ct.*, mask.*, clicks.json, boxes.json in it; or "
+        "LongiSeg's trackingTr.json or its folder, or a pair list of LongiTrack's viewer",
     )
     add(
         "-o",
@@ -72,6 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("voxel", "world"),
         default="voxel",
         help="units of clicks and boxes: voxel index (x, y, z) of their scan, or world (LPS mm)",
+    )
+    add(
+        "--followup-points",
+        choices=FOLLOWUP_POINTS,
+        default=FOLLOWUP_POINTS[0],
+        help="which points of follow-ups in LongiSeg's tracking files and the viewer's exports are used as "
+        "they are: verified ones (default), propagated ones, or none, so that all are propagated here",
     )
     _add_segmenter(parser.add_argument_group("segmenter"))
     _add_prompts(parser.add_argument_group("registration and prompts"))
@@ -169,6 +178,7 @@ def track_options(arguments: argparse.Namespace) -> TrackRunOptions:
         output=arguments.output,
         source=arguments.source,
         units=arguments.clicks,
+        followup_points=arguments.followup_points,
         backend=arguments.backend or DEFAULT_BACKEND,
         tracking=_tracking_options(arguments),
         segmenter=_segmenter_options(arguments),

@@ -38,6 +38,10 @@ class PatientLesions:
     patient: str | None
     lesions: tuple[MappedLesion, ...]
 
+    def lists(self, scan: str) -> bool:
+        """True if a lesion has a scan of this name."""
+        return any(scan in (lesion.baseline_scan, lesion.followup_scan) for lesion in self.lesions)
+
 
 @dataclass(frozen=True, slots=True)
 class LesionMap:
@@ -47,7 +51,14 @@ class LesionMap:
     patients: tuple[PatientLesions, ...]
 
     def patient_of(self, scan: str) -> str | None:
-        """Find the patient of a scan (a path without suffix) by name; of several the longest name."""
+        """Find the patient of a scan (a path without suffix): the one who lists it, else by name.
+
+        Of several patients whose name it begins with, it is the one with the longest.
+        """
+        stem = Path(scan).name
+        listing = [entry.patient for entry in self.patients if not stem.isdecimal() and entry.lists(stem)]
+        if len(listing) == 1 and listing[0] is not None:
+            return listing[0]
         names = (entry.patient for entry in self.patients if entry.patient is not None)
         parts = Path(scan).parts
         matches = [n for n in names if any(part == n or part.startswith(f"{n}_") for part in parts)]

@@ -1,10 +1,14 @@
 """Find the patients and time points of a series in a manifest or a folder.
 
-A folder that contains ``series.csv`` or ``series.json`` is read by that manifest (`series_manifest`). Any
-other folder is one patient, named like the folder, or contains one folder per patient. In a patient's folder
-each sub-folder is a time point with ``ct.*`` and optionally ``mask.*``, ``clicks.json`` and ``boxes.json``;
-the same names with the prefix ``secondary-`` belong to a second scan. The name of a time point's folder gives
-its position in time: a date (``2024-03-31``, ``scan_20240331``), otherwise its only number (``week_12``).
+A folder that contains ``series.csv`` or ``series.json`` is read by that manifest (`series_manifest`), one in
+LongiSeg's layout by its tracking file (`longiseg_series`). A JSON file may also be such a tracking file, or a
+pair list of LongiTrack's viewer (`pair_list`).
+
+Any other folder is one patient, named like the folder, or contains one folder per patient. In a patient's
+folder each sub-folder is a time point with ``ct.*`` and optionally ``mask.*``, ``clicks.json`` and
+``boxes.json``; the same names with the prefix ``secondary-`` belong to a second scan. The name of a time
+point's folder gives its position in time: a date (``2024-03-31``, ``scan_20240331``), otherwise its only
+number (``week_12``).
 """
 
 from __future__ import annotations
@@ -15,7 +19,10 @@ from pathlib import Path
 
 from ..case.case import ScanFiles, Slot
 from ..case.stored_image import IMAGE_SUFFIXES
+from ..case.text_files import read_json
 from ..errors import InputError
+from .longiseg_series import FollowupPoints, find_tracking_file, read_tracking_series
+from .pair_list import is_pair_list, read_pair_list
 from .series_files import PatientFiles, TimePointFiles, sorted_patient
 from .series_manifest import MANIFEST_COLUMNS, read_series_manifest
 
@@ -26,8 +33,12 @@ _NUMBER = re.compile(r"[0-9]+")
 _PREFIXES = {Slot.PRIMARY: "", Slot.SECONDARY: "secondary-"}
 
 
-def discover_series(path: Path) -> list[PatientFiles]:
+def discover_series(path: Path, followup_points: FollowupPoints = "verified") -> list[PatientFiles]:
     """List the patients of a manifest or folder, with their time points in order; nothing is decoded.
+
+    Args:
+        path: manifest or folder.
+        followup_points: which points of follow-ups in tracking files and pair lists are prompts.
 
     Raises:
         InputError: columns or files are missing or unknown, a time point has no position in time, two have
@@ -35,11 +46,20 @@ def discover_series(path: Path) -> list[PatientFiles]:
     """
     if path.is_dir():
         manifest = next((path / name for name in MANIFEST_NAMES if (path / name).is_file()), None)
+        tracking = find_tracking_file(path)
+        if manifest is None and tracking is not None:
+            return read_tracking_series(tracking, followup_points)
         return read_series_manifest(manifest) if manifest is not None else _read_folder(path)
     if not path.exists():
         raise InputError(
             f"{path}: is missing; expected a folder, or a manifest with the columns {MANIFEST_COLUMNS}"
         )
+    if path.suffix.lower() == ".json":
+        document = read_json(path, f"a manifest with the keys {MANIFEST_COLUMNS}", allow_nan=True)
+        if isinstance(document, dict):
+            return read_tracking_series(path, followup_points)
+        if is_pair_list(document):
+            return read_pair_list(path, followup_points)
     return read_series_manifest(path)
 
 

@@ -17,6 +17,7 @@ from ..inference.robust import RobustSegmenter, SegmenterOptions, make_segmenter
 from ..propagation.register import DEFAULT_BACKEND, Backend, backend
 from .discovery import discover_series
 from .fates import LesionFate
+from .longiseg_series import FollowupPoints
 from .series import TrackedTimePoint, TrackingOptions, read_series
 from .series_files import PatientFiles
 from .tracker import track_time_points
@@ -34,6 +35,7 @@ class TrackRunOptions:
         output: folder that gets a sub-folder per patient.
         source: name of the time point to start from; None chooses one, see `read_series`.
         units: units of the given clicks and boxes.
+        followup_points: which points of follow-ups in tracking files and pair lists are prompts.
         backend: name of the registration back end.
     """
 
@@ -41,6 +43,7 @@ class TrackRunOptions:
     output: Path
     source: str | None = None
     units: ClickUnits = "voxel"
+    followup_points: FollowupPoints = "verified"
     backend: str = DEFAULT_BACKEND
     tracking: TrackingOptions = TrackingOptions()
     segmenter: SegmenterOptions = SegmenterOptions()
@@ -52,6 +55,7 @@ class TrackRunOptions:
             "follow": asdict(self.tracking),
             "segmenter": self.segmenter.settings(),
             "clicks": self.units,
+            "followup_points": self.followup_points,
         }
 
 
@@ -91,7 +95,7 @@ def track_patients(options: TrackRunOptions) -> TrackRunResult:
     Raises:
         LongilesionError: the series, weights or options cannot be used, or the only patient failed.
     """
-    patients = discover_series(options.series)
+    patients = discover_series(options.series, options.followup_points)
     check_writable(options.output / RECORD_NAME)
     registration = backend(options.backend, options.segmenter.model.registration_device)
     segmenter = make_segmenter(options.segmenter)

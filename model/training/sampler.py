@@ -164,15 +164,17 @@ def _stored_points(
 def _drawn_points(
     lesion: LesionPair, propagated_fraction: float, rng: np.random.Generator
 ) -> tuple[Vector, Vector]:
-    """The stored points, but the true ones replaced by points drawn inside the lesion.
+    """The follow-up point, propagated or drawn inside the lesion, and a baseline point drawn inside it.
 
-    A lesion without voxels to draw keeps its baseline point, and gets the propagated point in the follow-up.
+    A lesion without voxels to draw, as one that has vanished, gets the propagated point (the true one if that
+    is missing), and its stored point in the baseline.
     """
-    followup, baseline = _stored_points(lesion, propagated_fraction, rng)
-    propagated = _finite(lesion.propagated_point_zyx)
-    if followup is not propagated:
-        followup = _drawn_voxel(lesion.followup_table, rng) or propagated or followup
-    return followup, _drawn_voxel(lesion.baseline_table, rng) or baseline
+    is_propagated = bool(rng.random() < propagated_fraction)
+    drawn = None if is_propagated else _drawn_voxel(lesion.followup_table, rng)
+    followup = drawn or _finite(lesion.propagated_point_zyx) or _true_followup_point(lesion)
+    baseline = _drawn_voxel(lesion.baseline_table, rng) or lesion.baseline_point_zyx
+    assert followup is not None and baseline is not None, "the lesion is not promptable"
+    return followup, baseline
 
 
 def _drawn_voxel(table: LesionVoxels | None, rng: np.random.Generator) -> Vector | None:

@@ -39,7 +39,8 @@ def test_a_world_click_lies_in_its_voxel(folder: Path, point: tuple[int, int, in
         "version": {"major": 1, "minor": 0},
     }
     (folder / "clicks.json").write_text(json.dumps(document))
-    (click,) = _clicks(folder / "clicks.json", FileGrid.of(OBLIQUE), "world")
+    files = ScanFiles(Slot.PRIMARY, folder / "ct.mha", clicks=folder / "clicks.json")
+    (click,) = _clicks(files, FileGrid.of(OBLIQUE), "world")
     assert flip_order(click.point_zyx) == tuple(map(float, point))
 
 

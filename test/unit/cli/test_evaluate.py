@@ -233,6 +233,33 @@ def test_merged_lesions_of_a_tracking_file(tmp_path: Path, capsys: pytest.Captur
     assert "tracking.json" in summary["notes"][0]
 
 
+def test_a_tracking_file_of_three_time_points_with_free_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As LongiSeg 2.0 has it: two lesions merge into one, which then vanishes; all labels in one folder."""
+    points = {"bl_point": [1, 2, 3], "fu_point": float("nan"), "fu_point_prop": [1, 2, 3]}
+    first = {"img_bl": "early", "img_fu": "middle", "merged_lesions": [1], **points}
+    second = {"img_bl": "middle", "img_fu": "late", "merged_lesions": [0], **points}
+    tracking = {"P": [{"1": first, "2": first}, {"1": second}]}
+    (tmp_path / "trackingTr.json").write_text(json.dumps(tracking))
+    labels_tr, predicted = tmp_path / "labelsTr", tmp_path / "predicted"
+    write(labels_tr / "early.nii.gz", block(1), block(2, x=6))
+    write(labels_tr / "middle.nii.gz", block(1), block(1, x=6))
+    write(labels_tr / "late.nii.gz")
+    write(predicted / "middle.nii.gz", block(1), block(2, x=6))
+    write(predicted / "late.nii.gz", block(1))
+    files = ("--reference", labels_tr, "--prediction", predicted, "--baseline", labels_tr)
+    summary = _summary(capsys, *files, "--lesion-map", tmp_path / "trackingTr.json", "-o", tmp_path / "out")
+    records = [one for one in read_records(tmp_path / "out/lesions.csv") if one.lesion != "all"]
+    assert [(one.patient, one.scan, one.lesion) for one in records] == [
+        ("P", "late", "1"),
+        ("P", "middle", "1+2"),
+    ]
+    assert records[1].common_voxels == records[1].reference_voxels == records[1].prediction_voxels > 0
+    assert records[0].existed and records[0].reference_voxels == 0 and records[0].prediction_voxels > 0
+    assert _metrics(summary)["dice"] == 1 and not summary["warnings"]
+
+
 def test_lesions_only_in_map_or_masks_are_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from model.errors import InputError, WeightsError
 from model.inference.boost_options import Boosting
 from model.inference.options import BOOSTS, ModelOptions
 from model.prompts.sampling import Sampling
+from model.tracking.longiseg_series import FollowupPoints
 from model.tracking.patients import TrackRunOptions
 from model.tracking.series import DEFAULT_CONFIDENCE, ConfidenceRule, PromptKind, Topology
 from test.helpers.paths import SAMPLE
@@ -62,6 +63,7 @@ def test_defaults_and_choices_match_the_library() -> None:
     assert tuple(Topology) == track.TOPOLOGIES and tuple(Boosting) == BOOSTS
     assert tuple(Sampling) == SAMPLINGS and tuple(ConfidenceRule) == track.CONFIDENCES
     assert track.CONFIDENCES[0] == DEFAULT_CONFIDENCE
+    assert get_args(FollowupPoints) == track.FOLLOWUP_POINTS
 
 
 def test_given_registrations_are_not_registered_back() -> None:
@@ -78,6 +80,8 @@ def test_every_option_is_passed_on() -> None:
         "--previous-mask",
         "--clicks",
         "world",
+        "--followup-points",
+        "none",
         "--segmenter",
         "single",
         "--weights",
@@ -134,6 +138,7 @@ def test_every_option_is_passed_on() -> None:
     )
     tracking, segmenter, boost = options.tracking, options.segmenter, options.segmenter.boost
     assert (options.source, options.units, options.backend) == ("t1", "world", "rigid")
+    assert options.followup_points == "none"
     assert (tracking.topology, tracking.previous_mask, tracking.prompt) == (
         Topology.RECENTRE,
         True,
@@ -245,6 +250,33 @@ def test_track_a_folder(tmp_path: Path) -> None:
     assert record["source"] == "2024-02-01"
     fates = [point["lesions"][0]["fate"] for point in record["time_points"]]
     assert fates == ["persistent", "source", "persistent", "persistent"]
+
+
+def test_track_a_tracking_file_and_a_pair_list(tmp_path: Path) -> None:
+    """LongiSeg's layout, and the viewer's list with its export: the same lesion from the same points."""
+    patient = Patient(masks=())
+    patient.write(tmp_path)
+    (tmp_path / "imagesTr").mkdir()
+    for name in NAMES[:2]:
+        (tmp_path / f"{name}-primary-ct.mha").rename(tmp_path / "imagesTr" / f"{name}_0000.mha")
+    before, after = (list(patient.balls[1].at(index)) for index in (0, 1))
+    scans = {"img_bl": "t0", "img_fu": "t1", "merged_lesions": [1], "fu_point_prop": None}
+    lesion = scans | {"bl_point": before[::-1], "fu_point": after[::-1]}
+    (tmp_path / "trackingTr.json").write_text(json.dumps({"P": [{"1": lesion}]}))
+    pair = {"baseline_scan": "imagesTr/t0_0000.mha", "followup_scan": "imagesTr/t1_0000.mha"}
+    (tmp_path / "pairs.json").write_text(json.dumps([pair]))
+    points = {"1": {"bl_point": before, "fu_point_corrected": after}}
+    export = [{"baseline_scan": "t0", "followup_scan": "t1", "lesions": points}]
+    (tmp_path / "inference_meta.json").write_text(json.dumps(export))
+    words = ("--segmenter", OWN[1], "--backend", "identity", "--prompt", "point")
+    for series, out, name in (
+        (tmp_path / "trackingTr.json", tmp_path / "out/P", "t1"),
+        (tmp_path / "pairs.json", tmp_path / "pairs/imagesTr_t0_0000-to-imagesTr_t1_0000", "followup"),
+    ):
+        assert track.run(_parsed("--series", str(series), "-o", str(out.parent), *words)) == 0
+        (lesion_,) = _record(out)["time_points"][1]["lesions"]
+        assert lesion_["point_source"] == "given" and lesion_["fate"] == "persistent"
+        assert np.array_equal(_found(out, name, 1), patient.balls[1].voxels(1))
 
 
 def test_failing_patient_does_not_affect_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,7 +153,7 @@ def test_csv_errors_name_the_row(rows: list[str], header: str, message: str, fol
     ("document", "message"),
     [
         ("{", "is not valid JSON"),
-        ({"patient": 1}, "is not a list of objects"),
+        ({"patient": 1}, "patient holds no lesions"),  # as in LongiSeg's tracking files
         ([1], "is not a list of objects"),
         ([], "lists no scan"),
         (

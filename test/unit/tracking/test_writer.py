@@ -163,8 +163,8 @@ def test_record_is_extended_with_each_time_point(tmp_path: Path) -> None:
 # --- outputs of an earlier run ---------------------------------------------------------------------------
 
 
-def _files(**paths: Path) -> PatientFiles:
-    scan = ScanFiles(Slot.PRIMARY, **paths)
+def _files(ct: Path, mask: Path | None = None, clicks: Path | None = None) -> PatientFiles:
+    scan = ScanFiles(Slot.PRIMARY, ct, mask, clicks)
     return PatientFiles("P", (TimePointFiles("t0", 0.0, "order 0", (scan,)),))
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from model.data.dataset import RawLesion
 from model.data.formats.longiseg import read_longiseg
 from model.data.formats.readers import read_cohort
+from model.errors import InputError
 from test.helpers.checked_cohorts import MOVED, ONE, only_problem, survey_and_check
 from test.helpers.data_sets import write_longiseg
 
@@ -26,7 +29,7 @@ def test_first_generation_of_longiseg(tmp_path: Path) -> None:
     }
     write_longiseg(tmp_path, {"p": scans}, tracking, "tracking.json")
     cohort = read_cohort(tmp_path)
-    assert "img_bl is 7" in str(cohort.problems[0])
+    assert "img_bl is 'p_BL_img_07'" in str(cohort.problems[0])
     checked = survey_and_check(cohort, tmp_path / "survey")
     assert checked.cohort.lesions == (
         RawLesion(1, "p_BL_img_00", "p_FU_img_00", (1,), (5, 5, 4), (6, 6, 4), None),
@@ -43,6 +46,15 @@ def test_second_generation_of_longiseg_has_several_pairs(tmp_path: Path) -> None
     lesions = survey_and_check(read_longiseg(tmp_path), tmp_path / "survey").cohort.lesions
     assert [(lesion.baseline, lesion.followup) for lesion in lesions] == [("a", "b"), ("b", "c")]
     assert lesions[0].followup_point_xyz == (9, 8, 5)  # the centre of its mask
+
+
+def test_a_pair_of_scans_without_lesions_is_refused(tmp_path: Path) -> None:
+    """As `LongiSeg_prepare_tracking` begins with."""
+    write_longiseg(
+        tmp_path, {"p": {"a": ONE, "b": ONE}}, {"p": {"img_bl": "a", "img_fu": "b"}}, "trackingTr.json"
+    )
+    with pytest.raises(InputError, match="p names a pair of scans without lesions; expected"):
+        read_longiseg(tmp_path)
 
 
 def test_a_merged_lesion_takes_the_followup_points_of_its_target(tmp_path: Path) -> None:

@@ -139,7 +139,8 @@ class AppearanceDraw:
 class ReconstructionDraw:
     """Changes by another scanner and phase; None for each that is not applied. See `ReconstructionSettings`.
 
-    ``kernel_mm`` is the width of a blur if it is positive, of an unsharp mask if it is negative.
+    ``kernel_mm`` is the width of a blur within slices if it is positive, of an unsharp mask there if it
+    is negative.
     """
 
     tissue_hu: float | None = None

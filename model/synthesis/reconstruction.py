@@ -30,7 +30,7 @@ def apply_reconstruction(ct: Array, spacing_zyx: Vector, axial: AxisMap, draw: R
     Args:
         ct: HU (z, y, x), int16; not modified.
         spacing_zyx: voxel spacing (z, y, x) in mm.
-        axial: map to axial order; slices are averaged along its first axis.
+        axial: map to axial order; slices are averaged along its first axis, the kernel acts along the others.
         draw: the drawn changes.
 
     Returns:
@@ -47,7 +47,9 @@ def apply_reconstruction(ct: Array, spacing_zyx: Vector, axial: AxisMap, draw: R
         strength = (draw.vessel_factor - 1) * (1 + 0.3 * smooth_field(ct.shape, spacing_zyx, rng))
         hu += strength * np.maximum(hu - _PLAIN_HU, 0) * _weight(hu, _VESSEL_HU)
     if draw.kernel_mm is not None:
-        soft = ndimage.gaussian_filter(hu, abs(draw.kernel_mm) / np.asarray(spacing_zyx), mode="nearest")
+        in_plane = sorted(axial.order[1:])  # a kernel acts within slices; their thickness is drawn apart
+        widths = [abs(draw.kernel_mm) / spacing_zyx[axis] for axis in in_plane]
+        soft = ndimage.gaussian_filter(hu, widths, mode="nearest", axes=in_plane)
         hu = soft if draw.kernel_mm > 0 else hu + (hu - soft)
     if draw.slice_mm is not None:
         hu = axial.inverse().array(

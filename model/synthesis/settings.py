@@ -174,7 +174,7 @@ class ReconstructionSettings:
     Attributes:
         p_noise: share with noise of ``noise_hu``, correlated within slices as that of a scanner.
         p_kernel: share with another kernel: of these ``p_sharp`` by an unsharp mask of ``kernel_mm``, others
-            by a blur.
+            by a blur, both within slices.
         p_slices: share with slices of ``slice_mm``, sampled back to the grid of the baseline.
         p_tissue: share with a smooth field of up to ``tissue_hu``, of either sign, added to soft tissue.
         p_vessels: share in which tissue of about 100 to 250 HU is enhanced by ``vessel_factor`` (above blood

@@ -47,6 +47,18 @@ def test_kernels_blur_or_sharpen_a_step() -> None:
     assert slopes[0] < 60 and slopes[1] > 130
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
+@pytest.mark.parametrize("width", [1.0, -1.0])
+def test_kernels_act_within_slices_in_any_order_of_axes(order: tuple[int, int, int], width: float) -> None:
+    axial = AxisMap(order)
+    ct = np.zeros((20, 20, 20), np.int16)
+    slices = axial.array(ct)  # a view
+    slices[10:] = 1000
+    assert np.array_equal(_applied(ct, axial, kernel_mm=width), ct)
+    slices[10:], slices[:, 10:] = 0, 1000
+    assert not np.array_equal(_applied(ct, axial, kernel_mm=width), ct)
+
+
 @pytest.mark.parametrize("axial", (AxisMap(), AxisMap((1, 0, 2), (False, True, False))))
 def test_slices_are_averaged_along_the_axial_axis(axial: AxisMap) -> None:
     axis = axial.order[0]

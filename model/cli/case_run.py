@@ -25,7 +25,7 @@ from ..case.geometry import Array, Geometry
 from ..errors import InputError, OutputError, WeightsError
 from ..inference.case_result import CaseResult
 from ..inference.lazy_backend import LazyBackend
-from ..inference.run_report import RunRecord, lesion_table, write_extras
+from ..inference.run_report import RunRecord, lesion_table, run_file, write_extras, write_unread_record
 from ..inference.segment_case import CaseSegmentation
 from ..propagation.pair_registrations import RegistrationCache
 from ..propagation.register import DEFAULT_BACKEND
@@ -59,7 +59,7 @@ class CaseRun:
                 are written.
         """
         self._lock_folders()
-        remove_stale_outputs(self.options.output_dir)
+        self._remove_stale_files()
         if self.options.case.backend is not None:
             self.backend.load()  # an unknown name is reported before any work is done
         try:
@@ -77,23 +77,59 @@ class CaseRun:
         self._report(result)
         return result
 
-    def write_unfinished(self) -> None:
+    def write_unfinished(self) -> str:
         """Write the lesions that are finished; scans without any get an all-zero labelmap.
 
+        The interface wants a labelmap of every follow-up scan. That lesions without voxels have not been
+        looked at is said by the exit code, the sentence returned, and ``finished`` in run.json.
+
+        Returns:
+            A sentence that names the lesions that are not finished.
+
         Raises:
+            InputError: the files of the case cannot be found.
             OutputError: they cannot be written, or another run writes into the folder.
         """
         self._lock_folders()  # a signal may come before the run has begun
         if self._segmentation is None:
-            files = self._files or discover(self.options.input_dir, needs_masks=False)
-            write_labelmaps(empty_labelmaps(files), self.options.output_dir, verify=False)
-            remove_partial_outputs(self.options.output_dir)
-            return
+            return self._write_unread()
         result = self._segmentation.merge(is_finished=False)
         write_labelmaps(_with_grids(result), self.options.output_dir, verify=False)
         remove_partial_outputs(self.options.output_dir)
         if self.options.extras_dir is not None:
-            self._write_extras(result)
+            self._write_extras(result, is_finished=False)
+        return _unfinished_words(result)
+
+    def _write_unread(self) -> str:
+        """Write empty labelmaps before the case is read; returns a sentence that says so.
+
+        A case without baseline masks gets none: whether it is to be refused is not known before the weights
+        are loaded.
+        """
+        remove_partial_outputs(self.options.output_dir)
+        self._remove_stale_files()
+        files = self._files or discover(self.options.input_dir, needs_masks=False)
+        is_checked = self._files is not None or all(scan.mask is not None for scan in files.baseline)
+        labelmaps = empty_labelmaps(files) if is_checked else {}
+        write_labelmaps(labelmaps, self.options.output_dir, verify=False)
+        if self.options.extras_dir is not None:
+            write_unread_record(self.options.extras_dir, output_paths(self.options.output_dir, labelmaps))
+        if labelmaps:
+            return "UNFINISHED: no lesion was segmented; the empty labelmaps say nothing about them"
+        return "UNFINISHED: no lesion was segmented, and no labelmap was written"
+
+    def _remove_stale_files(self) -> None:
+        """Delete labelmaps and record of an earlier run."""
+        remove_stale_outputs(self.options.output_dir)
+        if self.options.extras_dir is None:
+            return
+        record = run_file(self.options.extras_dir)
+        try:
+            record.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{record}: cannot be replaced ({error.strerror}); expected a writable folder"
+            ) from error
 
     def _lock_folders(self) -> None:
         """Lock the output folders until the process ends: another run must not mix in its files."""
@@ -144,7 +180,7 @@ class CaseRun:
         if self.options.extras_dir is not None:
             log.info("record:   %s", self.options.extras_dir / "run.json")
 
-    def _write_extras(self, result: CaseResult) -> None:
+    def _write_extras(self, result: CaseResult, is_finished: bool = True) -> None:
         options = self.options
         assert self._segmentation is not None and options.extras_dir is not None
         record = RunRecord(
@@ -162,8 +198,17 @@ class CaseRun:
             model=self._segmentation.model,
             outputs=tuple(output_paths(options.output_dir, result.labelmaps)),
             seconds=self.timings.seconds,
+            is_finished=is_finished,
         )
         write_extras(options.extras_dir, record, options.per_lesion, options.case.keep_probabilities)
+
+
+def _unfinished_words(result: CaseResult) -> str:
+    ids = result.unfinished_ids
+    if not ids:
+        return "all lesions were finished until then and were written"
+    names = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+    return f"UNFINISHED: not segmented, and empty in the labelmaps without being vanished: lesions {names}"
 
 
 def _with_grids(result: CaseResult) -> dict[Slot, tuple[Array, Geometry]]:

@@ -87,12 +87,13 @@ class _StdoutLog(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
-def supervise_case(work: Callable[[], int], write_unfinished: Callable[[], None]) -> int:
+def supervise_case(work: Callable[[], int], write_unfinished: Callable[[], str]) -> int:
     """Run the segmentation of one case; an error is printed as one line on stderr.
 
     Args:
         work: the run; returns the exit code.
-        write_unfinished: writes the lesions that are finished; called when a signal ends the process.
+        write_unfinished: writes the lesions that are finished, and says which are not; called when a signal
+            ends the process.
 
     Returns:
         The exit code of the process.
@@ -100,8 +101,7 @@ def supervise_case(work: Callable[[], int], write_unfinished: Callable[[], None]
     _prepare()
     worker = _Worker(work)
     if (number := _wait_for(worker)) is not None:
-        _try_to_write(write_unfinished)
-        _end(number, "the lesions finished until then were written")
+        _end(number, _try_to_write(write_unfinished))
     code = worker.code if worker.error is None else _report(worker.error)
     _flush()
     return code
@@ -208,12 +208,14 @@ def _raise_signal(number: int, _frame: FrameType | None) -> None:
     raise _SignalReceived(number)
 
 
-def _try_to_write(write_unfinished: Callable[[], None]) -> None:
+def _try_to_write(write_unfinished: Callable[[], str]) -> str:
+    """Write what is finished; returns the sentence that says what is not."""
     try:
-        write_unfinished()
+        return write_unfinished()
     except Exception as error:  # nothing can be saved; the process ends all the same
         log.exception("the unfinished result could not be written")
         print_error_line(one_line(error))
+        return "UNFINISHED: the lesions finished until then could not be written"
 
 
 def _report(error: BaseException) -> int:

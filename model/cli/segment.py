@@ -159,8 +159,8 @@ class _CaseJob:
             )
         return ExitCode.SUCCESS
 
-    def write_unfinished(self) -> None:
-        self._the_run().write_unfinished()
+    def write_unfinished(self) -> str:
+        return self._the_run().write_unfinished()
 
     def _the_run(self) -> CaseRun:
         """The only run of this process, made by the first thread: it holds the lock of its folders."""

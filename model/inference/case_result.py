@@ -97,3 +97,9 @@ class CaseResult:
         """Ids of lesions that could not be segmented, in ascending order."""
         failed = {outcome.lesion_id for outcome in self.outcomes if outcome.status is LesionStatus.FAILED}
         return tuple(sorted(failed))
+
+    @property
+    def unfinished_ids(self) -> tuple[int, ...]:
+        """Ids of lesions that were not segmented because the run ended before, in ascending order."""
+        unfinished = (one.lesion_id for one in self.outcomes if one.status is LesionStatus.UNFINISHED)
+        return tuple(sorted(set(unfinished)))

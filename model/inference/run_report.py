@@ -31,6 +31,7 @@ class RunRecord:
         model: None if it was not loaded yet.
         outputs: the labelmaps' files.
         seconds: wall time by stage.
+        is_finished: False if the run ended before all lesions were segmented.
     """
 
     options: Mapping[str, Any]
@@ -38,6 +39,22 @@ class RunRecord:
     model: LoadedModel | None
     outputs: tuple[Path, ...]
     seconds: Mapping[str, float]
+    is_finished: bool = True
+
+
+def run_file(folder: Path) -> Path:
+    """The record of a run in the folder of its extras."""
+    return folder / "run.json"
+
+
+def write_unread_record(folder: Path, outputs: Sequence[Path]) -> None:
+    """Write run.json of a run that ended before the case was read: nothing is known of its lesions.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    document = {**software_facts(), "finished": False, "lesions": None, "outputs": list(outputs)}
+    write_json(run_file(folder), document)
 
 
 def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: bool) -> None:
@@ -46,7 +63,7 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
     Raises:
         OutputError: the folder cannot be written.
     """
-    write_json(folder / "run.json", _document(run), decimals=None)  # grids need all of their digits
+    write_json(run_file(folder), _document(run), decimals=None)  # grids need all of their digits
     baseline = run.result.baseline
     if baseline is not None:
         for scan in run.result.case.baseline.scans:
@@ -88,6 +105,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
     case = result.case
     return {
         **software_facts(),
+        "finished": run.is_finished,
         "options": dict(run.options),
         "model": _model(run),
         "scans": [_scan(scan) for scan in (*case.baseline.scans, *case.followup.scans)],

@@ -208,10 +208,15 @@ class CaseSegmentation:
         warnings += tuple(self._odd_fold_warnings(finished.results))
         warnings += self._mask_warnings if self.baseline is None else self.baseline.warnings
         missing = LesionStatus.FAILED if is_finished else LesionStatus.UNFINISHED
+        outcomes = [*self._prompted_outcomes(labelmaps, finished, missing), *self._unprompted_outcomes()]
+        if not is_finished:
+            known = {outcome.lesion_id for outcome in outcomes}
+            unlocated = [one for one in self._locator.lesion_ids() if one not in known]
+            outcomes += [LesionOutcome(lesion_id, LesionStatus.UNFINISHED) for lesion_id in unlocated]
         return CaseResult(
             self.case,
             labelmaps,
-            (*self._prompted_outcomes(labelmaps, finished, missing), *self._unprompted_outcomes()),
+            tuple(outcomes),
             warnings,
             self.registrations.records,
             self.notes,

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 
+from model.case.case import Slot
+from model.case.challenge import discover, output_path, read_case
 from model.cli.case_run import CaseRun
 from model.cli.segment import CaseRunOptions
 from model.errors import InputError, MemoryExhaustedError
 from model.inference import lazy_backend
 from model.inference.lazy_backend import LazyBackend
 from model.inference.options import CaseOptions, ModelOptions
+from model.inference.segment_case import CaseSegmentation
+from model.propagation.pair_registrations import RegistrationCache
 from model.propagation.register import DEFAULT_BACKEND
 from model.propagation.register.identity import IdentityBackend
+
+from ...helpers.cases_on_disk import CaseOnDisk
 
 
 @pytest.mark.parametrize(
@@ -60,3 +69,53 @@ def test_the_first_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(run, "_segment", exhausted)
     with pytest.raises(MemoryExhaustedError):
         run.execute()
+
+
+def _run_of(case: CaseOnDisk) -> CaseRun:
+    """A run whose folders hold the files of an earlier one."""
+    folder = case.folder.parent
+    options = CaseRunOptions(
+        input_dir=case.folder, output_dir=folder / "out", extras_dir=folder / "extras",
+        case=CaseOptions(backend="identity"),
+    )  # fmt: skip
+    for path in (output_path(folder / "out", Slot.PRIMARY), folder / "extras/run.json"):
+        path.parent.mkdir(parents=True)
+        path.write_text("of an earlier run")
+    return CaseRun(options)
+
+
+@pytest.mark.parametrize("has_mask", [True, False])
+def test_a_case_that_was_not_read_is_unfinished(tmp_path: Path, has_mask: bool) -> None:
+    case = CaseOnDisk(tmp_path / "case").write()
+    if not has_mask:
+        shutil.rmtree(case.folder / "images/primary-baseline-ct-tumor-lesion-seg")
+    assert "UNFINISHED: no lesion was segmented" in _run_of(case).write_unfinished()
+    record = json.loads((tmp_path / "extras/run.json").read_text())
+    assert record["finished"] is False and record["lesions"] is None
+    labelmap = output_path(tmp_path / "out", Slot.PRIMARY)
+    assert [str(labelmap)] * has_mask == record["outputs"]
+    assert labelmap.exists() == has_mask  # a case without masks may have to be refused
+    assert not has_mask or not sitk.GetArrayFromImage(sitk.ReadImage(str(labelmap))).any()
+
+
+def test_lesions_that_were_not_located_are_unfinished(tmp_path: Path) -> None:
+    case = CaseOnDisk(tmp_path / "case").write()
+    run = _run_of(case)
+    registrations = RegistrationCache(run.backend)
+    run._segmentation = CaseSegmentation(read_case(discover(case.folder)), run.options.case, registrations)
+    assert run.write_unfinished().endswith("without being vanished: lesions 1, 2")
+    record = json.loads((tmp_path / "extras/run.json").read_text())
+    assert record["finished"] is False
+    assert [(one["lesion_id"], one["status"]) for one in record["lesions"]] == [
+        (1, "unfinished"), (2, "unfinished"),
+    ]  # fmt: skip
+
+
+def test_a_refused_run_leaves_no_record_of_an_earlier_one(tmp_path: Path) -> None:
+    case = CaseOnDisk(tmp_path / "case").write()
+    run = _run_of(case)
+    shutil.rmtree(case.folder / "images/primary-followup-ct")
+    with pytest.raises(InputError, match="primary-followup-ct"):
+        run.execute()
+    assert not any(path.is_file() and path.name != ".lock" for path in (tmp_path / "out").rglob("*"))
+    assert not (tmp_path / "extras/run.json").exists()

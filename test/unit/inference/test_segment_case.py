@@ -82,7 +82,8 @@ def test_the_model_may_be_loaded_late_and_probabilities_kept(
 def test_finished_lesions_can_be_merged_at_any_moment(case: Case, model: LoadedModel) -> None:
     registrations = RegistrationCache(LazyBackend("identity"))
     segmentation = CaseSegmentation(case, OPTIONS, registrations)
-    assert segmentation.merge(is_finished=False).outcomes == ()
+    before = segmentation.merge(is_finished=False)  # nothing is located yet
+    assert before.unfinished_ids == (1, 2) and "unfinished" in lesion_table(before.outcomes)
     progress, statuses = [], []
 
     def on_lesion(lesion: object, done: int, total: int) -> None:

@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 logging.getLogger(__name__).addHandler(logging.NullHandler())  # a library is silent unless logging is set up
 
 if TYPE_CHECKING:
+    from . import interactive
     from .api import evaluate, load_model, read_scan, register, segment, track
     from .api_results import Lesion, PairRegistration, Segmentation
     from .case.case import Scan
@@ -42,6 +43,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "evaluate",
+    "interactive",
     "load_model",
     "read_scan",
     "register",
@@ -67,6 +69,8 @@ _ELSEWHERE = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "interactive":
+        return import_module(".interactive", __name__)  # a package, which is set as an attribute by that
     value = getattr(import_module(_ELSEWHERE.get(name, ".api"), __name__), name)
     globals()[name] = value
     return value

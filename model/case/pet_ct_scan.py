@@ -99,10 +99,35 @@ def read_pet_ct(
     Raises:
         InputError: a file cannot be used, the images do not overlap, are exchanged, or the PET is not in SUV.
     """
-    ct_path, pet_path = files.ct, files.pet
+    paths = (files.ct, files.pet)
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="read") as pool:
-        ct, pet = pool.map(lambda path: read_image(path, _no_log), (ct_path, pet_path))
+        ct, pet = pool.map(lambda path: read_image(path, _no_log), paths)
     clicks = read_tumor_clicks(files.clicks) if files.clicks is not None else ()
+    scan = make_pet_ct(ct, pet, dose, paths)
+    return replace(scan, clicks=_axial_clicks(clicks, scan.file_grid, click_units))
+
+
+def make_pet_ct(
+    ct: Image,
+    pet: Image,
+    dose: InjectedDose | None = None,
+    paths: tuple[Path, Path] = (Path("ct"), Path("pet")),
+) -> PetCtScan:
+    """Check CT and PET and bring them to one axial grid, that of the CT.
+
+    Args:
+        ct: in HU.
+        pet: in SUV, or in Bq/ml with a dose.
+        dose: as for `read_pet_ct`.
+        paths: files of CT and PET, or names for messages.
+
+    Returns:
+        The scan, without clicks.
+
+    Raises:
+        InputError: as `read_pet_ct`.
+    """
+    ct_path, pet_path = paths
     grid = FileGrid.of(ct.geometry)
     check_not_exchanged(ct_path, ct.array, pet_path, pet.array)
     warnings = [f"{ct_path.name}: {note}" for note in ct.notes]
@@ -125,7 +150,7 @@ def read_pet_ct(
     else:
         axial_pet, notes = _resampled_pet(pet_path, pet, grid.axial, ct_path)
         warnings += notes
-    return PetCtScan(axial_ct, axial_pet, grid, _axial_clicks(clicks, grid, click_units), tuple(warnings))
+    return PetCtScan(axial_ct, axial_pet, grid, warnings=tuple(warnings))
 
 
 def _no_log(_note: str) -> None:

@@ -82,8 +82,13 @@ def read_tumor_clicks(path: Path) -> tuple[TumorClick, ...]:
     return tuple(_click(_kind(path, entry.name), entry.point) for entry in named.points)
 
 
+def click_kind(name: str) -> ClickKind | None:
+    """The kind of a click by its name, in any case of letters; None for another name."""
+    return _NAMES.get(name.strip().lower())
+
+
 def _kind(path: Path, name: str) -> ClickKind:
-    kind = _NAMES.get(name.strip().lower())
+    kind = click_kind(name)
     if kind is None:
         raise InputError(f"{path}: has a click named {name[:80]!r}; expected 'tumor' or 'background'")
     return kind

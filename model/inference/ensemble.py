@@ -44,6 +44,8 @@ class Ensemble:
         plan: recipe of the networks.
         folds: weights; all folds of a model take the same channels.
         options: device, precision, mirroring and batch.
+        fills_batches: a short last batch is padded, so that the last bits of a patch's margin do not depend
+            on the number of patches that are predicted with it.
 
     Attributes:
         rung: the present way of computing.
@@ -55,7 +57,9 @@ class Ensemble:
         InputError: the GPU of the options does not exist.
     """
 
-    def __init__(self, plan: Plan, folds: Sequence[FoldWeights], options: ModelOptions) -> None:
+    def __init__(
+        self, plan: Plan, folds: Sequence[FoldWeights], options: ModelOptions, *, fills_batches: bool = False
+    ) -> None:
         if not folds:
             raise WeightsError("no folds were chosen; expected at least one")
         self.plan = plan
@@ -63,6 +67,7 @@ class Ensemble:
         self.folds = tuple(folds)
         self.notes: list[str] = []
         self.forwards = 0
+        self._fills_batches = fills_batches
         self._channels = list(folds[0].variant.channels)
         self._mirrors = _mirror_combinations(folds[0].mirror_axes) if options.tta else [()]
         self._networks: list[ResEncUNet] = []
@@ -213,8 +218,8 @@ class Ensemble:
             yield index, margin
 
     def _to_device(self, values: list[FloatVolume]) -> Tensor:
-        """Channels of a batch [B, C, *patch]; a short last batch is padded if that is faster."""
-        if self._is_narrow_on_cpu and len(values) < self.rung.batch:
+        """Channels of a batch [B, C, *patch]; a short last batch is padded if wanted or faster."""
+        if (self._fills_batches or self._is_narrow_on_cpu) and len(values) < self.rung.batch:
             values = values + [values[-1]] * (self.rung.batch - len(values))
         picked = [torch.from_numpy(value)[self._channels] for value in values]
         return torch.stack(picked).to(self.rung.device, memory_format=self._memory_format)
@@ -247,9 +252,11 @@ class Ensemble:
         self.forwards += 1
         with self._autocast():
             logits = network(channels)
-        if self.rung.precision == "fp16" and not torch.isfinite(logits).all():
-            self._note("a value exceeded half precision; that forward pass was repeated in float32")
-            logits = network(channels)
+        if self.rung.precision == "fp16":
+            is_finite = torch.isfinite(logits).flatten(1).all(1)
+            if not is_finite.all():
+                self._note("a value exceeded half precision; that forward pass was repeated in float32")
+                logits = torch.where(is_finite.view(-1, 1, 1, 1, 1), logits.float(), network(channels))
         assert isinstance(logits, Tensor)
         return logits
 

@@ -48,12 +48,14 @@ class PetCtModel:
 
 
 def load_pet_ct_model(
-    folders: Sequence[Path], options: ModelOptions | None = None, folds: Sequence[int] | None = None
+    folders: str | Path | Sequence[str | Path],
+    options: ModelOptions | None = None,
+    folds: Sequence[int] | None = None,
 ) -> PetCtModel:
     """Load all folds of one or several models into one ensemble.
 
     Args:
-        folders: of the models, in the layout of nnU-Net or packed; their plans must be equal.
+        folders: of one or several models, in the layout of nnU-Net or packed; their plans must be equal.
         options: device, precision, mirroring and batch; its folds are not used.
         folds: numbers of the folds to load from each folder; None loads all.
 
@@ -62,9 +64,11 @@ def load_pet_ct_model(
             of models with different plans or channels.
         InputError: the GPU of the options does not exist.
     """
+    if isinstance(folders, str | Path):
+        folders = [folders]
     if not folders:
         raise WeightsError("no model was given; expected at least one folder")
-    roots = [find_weights(folder) for folder in folders]
+    roots = [find_weights(Path(folder)) for folder in folders]
     manifests = tuple(
         inspect_weights(root, available_folds(root) if folds is None else folds) for root in roots
     )
@@ -75,7 +79,8 @@ def load_pet_ct_model(
     warnings = (*_notices(manifests), *_assumptions(weights), *notes)
     for warning in warnings:
         log.warning("%s", warning)
-    return PetCtModel(plan, Ensemble(plan.network, weights, options or ModelOptions()), manifests, warnings)
+    ensemble = Ensemble(plan.network, weights, options or ModelOptions(), fills_batches=True)
+    return PetCtModel(plan, ensemble, manifests, warnings)
 
 
 def _common_plan(manifests: Sequence[WeightsManifest]) -> PetCtPlan:

@@ -11,6 +11,27 @@ from ..network.pet_ct import PetCtGrid, click_voxels
 from ..propagation.points import CLIP_LIMIT_MM
 
 
+def usable_clicks(
+    clicks: Iterable[TumorClick], geometry: Geometry, grid: PetCtGrid, takes_clicks: bool
+) -> tuple[tuple[TumorClick, ...], list[str]]:
+    """Place clicks on a scan, and find what the user should know about them.
+
+    Args:
+        clicks: voxel indices (z, y, x) on the axial scan.
+        geometry: of the axial scan.
+        grid: network grid of the scan.
+        takes_clicks: False for a model of CT and PET alone, for which all clicks are left out.
+
+    Returns:
+        The clicks that are used, and a sentence for each peculiarity.
+    """
+    placed, notes = place_clicks(clicks, geometry)
+    if placed and not takes_clicks:
+        notes.append(f"the model takes no clicks; {len(placed)} clicks are left out")
+        placed = ()
+    return placed, notes + contradictions(placed, grid)
+
+
 def place_clicks(
     clicks: Iterable[TumorClick], geometry: Geometry
 ) -> tuple[tuple[TumorClick, ...], list[str]]:

@@ -13,13 +13,13 @@ import numpy.typing as npt
 from ..case.geometry import Array, Box, Geometry
 from ..case.tumor_clicks import TumorClick
 from ..errors import LongilesionError, one_line
-from ..inference.prediction import foreground_probability
+from ..inference.prediction import Prediction, foreground_probability
 from ..network.pet_ct import Mark, click_voxels, margin_on_scan, network_images, pet_ct_grid, tile_channels
 from ..network.resample import FloatVolume
 from ..network.tiles import window_tiles
 from ..network.window import WindowMean
 from .load_pet_ct import PetCtModel
-from .place_clicks import contradictions, place_clicks
+from .place_clicks import usable_clicks
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +69,8 @@ def segment_pet_ct(
         LongilesionError: the network's output is not finite, or a forward pass failed.
         MemoryExhaustedError: out of memory on every rung of the memory ladder.
     """
-    placed, warnings = place_clicks(clicks, geometry)
-    if placed and not model.takes_clicks:
-        warnings.append(f"the model takes no clicks; {len(placed)} clicks are left out")
-        placed = ()
     grid = pet_ct_grid(ct, pet, geometry.spacing_zyx, model.plan)
-    warnings += contradictions(placed, grid)
+    placed, warnings = usable_clicks(clicks, geometry, grid, model.takes_clicks)
     for warning in warnings:
         log.warning("%s", warning)
     log.info("network grid %s, cropped from %s", grid.shape, ct.shape)
@@ -104,15 +100,30 @@ def predict_margin(model: PetCtModel, images: FloatVolume, voxels: Mark) -> Floa
     patch, ensemble = model.plan.network.patch_size_zyx, model.ensemble
     tiles = window_tiles(Box.of_shape((z, y, x)), (z, y, x), patch)
     log.info("predicting %d tiles with %d folds", len(tiles), len(ensemble.folds))
-    mean = WindowMean((z, y, x), patch)
+    mean = WindowMean(Box.of_shape((z, y, x)), patch)
     for prediction in ensemble.predict([partial(tile_channels, images, voxels, tile) for tile in tiles]):
-        if prediction.margin is None:
-            reason = one_line(prediction.error) if prediction.error is not None else "no reason is known"
-            raise LongilesionError(
-                f"tile {prediction.index + 1} of {len(tiles)} could not be predicted ({reason}); expected a "
-                "finite margin"
-            ) from prediction.error
-        mean.add(tiles[prediction.index], prediction.margin)
+        mean.add(tiles[prediction.index], tile_margin(prediction, len(tiles)))
     margin = mean.result()
     margin /= np.float32(len(ensemble.folds))
     return margin
+
+
+def tile_margin(prediction: Prediction, count: int) -> FloatVolume:
+    """The margin of a tile, summed over the folds.
+
+    Args:
+        prediction: of the tile.
+        count: number of tiles, for the message.
+
+    Returns:
+        float32 of the tile's shape.
+
+    Raises:
+        LongilesionError: the tile could not be predicted.
+    """
+    if prediction.margin is not None:
+        return prediction.margin
+    reason = one_line(prediction.error) if prediction.error is not None else "no reason is known"
+    raise LongilesionError(
+        f"tile {prediction.index + 1} of {count} could not be predicted ({reason}); expected a finite margin"
+    ) from prediction.error

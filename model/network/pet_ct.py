@@ -17,12 +17,12 @@ from .normalize import normalize_ct
 from .patches import pad_to_box
 from .plan import PetCtPlan
 from .resample import FloatVolume, resampled_shape
-from .spline_resample import coarse_axis, resample_volume
+from .spline_resample import coarse_axis, linear_reach, resample_linear, resample_volume
 
 PET_CT_CHANNELS = ("CT", "PET", "tumor clicks", "background clicks")
 
 _MARK_RADIUS_VOXELS = 2
-_IMAGE_ORDER, _LOGIT_ORDER = 3, 1
+_IMAGE_ORDER = 3
 
 Mark = dict[ClickKind, list[Index]]
 """Network voxels of the clicks of each kind."""
@@ -123,20 +123,27 @@ def network_images(ct: Array, pet: Array, grid: PetCtGrid, plan: PetCtPlan) -> F
         return np.stack(list(pool.map(channel, (0, 1))))
 
 
-def margin_on_scan(margin: FloatVolume, grid: PetCtGrid) -> tuple[Box, FloatVolume]:
+def margin_on_scan(
+    margin: FloatVolume, grid: PetCtGrid, region: Box | None = None
+) -> tuple[Box, FloatVolume]:
     """Resample a margin from the network grid to the voxels of the scan that were kept.
 
     Args:
         margin: tumour minus background logit, float32 [*grid.shape] in network axes.
         grid: of the scan.
+        region: box of the network grid; only the voxels of the scan that depend on it are resampled, to the
+            same numbers. None for all.
 
     Returns:
-        The kept box (z, y, x) of the axial scan, and the margin over it, float32; a view.
+        The box (z, y, x) of the axial scan, and the margin over it, float32; a view. The box is empty if no
+        voxel depends on the region.
     """
-    coarse = coarse_axis(grid.target_mm, grid.spacing_mm)
-    kept = resample_volume(margin, grid.box.shape_zyx, _LOGIT_ORDER, coarse)
+    coarse, kept = coarse_axis(grid.target_mm, grid.spacing_mm), grid.box.shape_zyx
+    part = Box.of_shape(kept) if region is None else linear_reach(grid.shape, kept, coarse, region)
+    values = resample_linear(margin, kept, coarse, part)
     back = grid.axes.inverse()
-    return back.box(grid.box, grid.axes.triple(grid.axial_shape_zyx)), back.array(kept)
+    on_scan = part.shifted(grid.box.start_zyx)
+    return back.box(on_scan, grid.axes.triple(grid.axial_shape_zyx)), back.array(values)
 
 
 def click_mark() -> FloatVolume:
@@ -150,6 +157,19 @@ def click_mark() -> FloatVolume:
     depth: npt.NDArray[np.float64] = distance_transform_edt(squares <= _MARK_RADIUS_VOXELS**2)
     mark: FloatVolume = (depth / depth.max()).astype(np.float32)
     return mark
+
+
+def mark_box(voxel: Index) -> Box:
+    """The voxels around a click that its mark may change.
+
+    Args:
+        voxel: network voxel of the click.
+
+    Returns:
+        Box of the mark on the network grid, may extend beyond it.
+    """
+    size = 2 * _MARK_RADIUS_VOXELS + 1
+    return Box.of_shape((size, size, size), [index - _MARK_RADIUS_VOXELS for index in voxel])
 
 
 def click_map(voxels: Iterable[Index], box: Box, shape: Index) -> FloatVolume:
@@ -166,7 +186,7 @@ def click_map(voxels: Iterable[Index], box: Box, shape: Index) -> FloatVolume:
     mark, values = click_mark(), np.zeros(box.shape_zyx, np.float32)
     inside = box.intersection(Box.of_shape(shape))
     for voxel in voxels:
-        around = Box.of_shape(mark.shape, [index - _MARK_RADIUS_VOXELS for index in voxel])
+        around = mark_box(voxel)
         common = around.intersection(inside)
         if not common.is_empty:
             drawn = values[common.relative_to(box).slices]

@@ -45,35 +45,38 @@ def _line(length: int) -> npt.NDArray[np.float64]:
 
 
 class WindowMean:
-    """The weighted mean of the margins of tiles over a whole grid, summed in float32.
+    """The weighted mean of the margins of tiles over a box of the grid, summed in float32.
+
+    A voxel's mean depends on the margins there and their order alone: a part has exactly the numbers of the
+    whole if the tiles are added in the same order.
 
     Args:
-        shape: of the grid, in voxels.
+        box: of the grid, in voxels.
         patch: shape of every tile.
     """
 
-    def __init__(self, shape: Index, patch: Index) -> None:
-        self._whole = Box.of_shape(shape)
+    def __init__(self, box: Box, patch: Index) -> None:
+        self._box = box
         self._tile_weight = window_weight(patch)
-        self._sum = np.zeros(shape, np.float32)
-        self._weight = np.zeros(shape, np.float32)
+        self._sum = np.zeros(box.shape_zyx, np.float32)
+        self._weight = np.zeros(box.shape_zyx, np.float32)
 
     def add(self, tile: Box, margin: FloatVolume) -> None:
-        """Add the margin of one tile; what lies beyond the grid is dropped.
+        """Add the margin of one tile; what lies beyond the box is dropped.
 
         Args:
             tile: box on the grid, may extend beyond it.
             margin: tumour minus background logit, float32 of the tile's shape.
         """
-        inside = tile.intersection(self._whole)
-        part = inside.relative_to(tile).slices
-        self._sum[inside.slices] += self._tile_weight[part] * margin[part]
-        self._weight[inside.slices] += self._tile_weight[part]
+        inside = tile.intersection(self._box)
+        part, where = inside.relative_to(tile).slices, inside.relative_to(self._box).slices
+        self._sum[where] += self._tile_weight[part] * margin[part]
+        self._weight[where] += self._tile_weight[part]
 
     def result(self) -> FloatVolume:
         """The mean; afterwards no tile can be added.
 
         Returns:
-            float32 of the grid's shape. Every voxel must lie in a tile.
+            float32 of the box's shape. Every voxel must lie in a tile.
         """
         return np.divide(self._sum, self._weight, out=self._sum)

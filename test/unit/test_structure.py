@@ -45,7 +45,7 @@ ALLOWED = {
 # The top: the command line may import every room, the package itself exports the Python API lazily.
 ALLOWED["cli"] = {*ALLOWED, ""} - {"api", "api_results"}
 ALLOWED["__main__"] = {"cli"}
-ALLOWED["__init__"] = {"api", "api_results", "errors", "case", "evaluation", "inference"}
+ALLOWED["__init__"] = {"api", "api_results", "errors", "case", "evaluation", "inference", "interactive"}
 
 
 def _room(path: Path) -> str:

@@ -213,6 +213,35 @@ def test_a_forward_pass_that_overflows_half_precision_is_repeated(monkeypatch: p
     assert seen[:2] == [True, False] and "half precision" in ensemble.notes[0]
 
 
+def test_only_the_patch_that_overflows_takes_the_repeated_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(_: ResEncUNet, channels: torch.Tensor) -> torch.Tensor:
+        value = 1.0 if torch.is_autocast_enabled("cpu") else 5.0
+        logits = torch.zeros((len(channels), 2, *channels.shape[2:]))
+        logits[:, 1] = value
+        if value == 1 and torch.equal(channels[0], torch.from_numpy(PATCHES[0])):
+            logits[0] = torch.inf
+        return logits
+
+    monkeypatch.setattr(ResEncUNet, "forward", overflowing)
+    margins = _margins(_ensemble(precision="fp16", batch=2))
+    assert [float(margin.mean()) for margin in margins] == [5 * len(FOLDS), len(FOLDS), len(FOLDS)]
+
+
+def test_batches_are_filled_if_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def counting(_: ResEncUNet, channels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(channels))
+        return torch.zeros((len(channels), 2, *channels.shape[2:]))
+
+    monkeypatch.setattr(ResEncUNet, "forward", counting)
+    monkeypatch.setattr(Ensemble, "_is_narrow_on_cpu", False)
+    for fills, expected in ((False, {2, 1}), (True, {2})):
+        sizes.clear()
+        _margins(Ensemble(PLAN, FOLDS, ModelOptions(device="cpu", batch=2), fills_batches=fills))
+        assert set(sizes) == expected
+
+
 @pytest.mark.parametrize(
     ("variant", "trainer"),
     [

@@ -1,12 +1,17 @@
-"""Spline resampling against scikit-image, and along a coarse axis."""
+"""Spline resampling against scikit-image, along a coarse axis, and of a box."""
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from skimage.transform import resize
 
-from model.network.spline_resample import coarse_axis, resample_volume
+from model.case.geometry import Box
+from model.network.spline_resample import coarse_axis, linear_reach, resample_linear, resample_volume
 
 
 @pytest.mark.parametrize("order", [1, 3])
@@ -46,3 +51,32 @@ def test_the_nearest_slice_is_taken_along_a_coarse_axis(coarse: int) -> None:
 )
 def test_the_coarse_axis(spacing: tuple[float, ...], target: tuple[float, ...], axis: int | None) -> None:
     assert coarse_axis(spacing, target) == axis
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    st.tuples(*[st.integers(1, 9)] * 3),
+    st.tuples(*[st.integers(1, 12)] * 3),
+    st.sampled_from([None, 0, 1, 2]),
+    st.randoms(use_true_random=False),
+)
+def test_linear_resampling_of_a_box_is_that_of_the_whole(
+    shape_in: tuple[int, int, int], shape_out: tuple[int, int, int], coarse: int | None, draw: Random
+) -> None:
+    volume = np.random.default_rng(draw.randrange(1000)).normal(size=shape_in).astype(np.float32)
+    whole = resample_linear(volume, shape_out, coarse)
+    np.testing.assert_allclose(whole, resample_volume(volume, shape_out, 1, coarse), rtol=1e-6, atol=1e-7)
+    assert whole.dtype == np.float32 and volume.min() <= whole.min() and whole.max() <= volume.max()
+    part, changed = _box_in(shape_out, draw), _box_in(shape_in, draw)
+    np.testing.assert_array_equal(resample_linear(volume, shape_out, coarse, part), whole[part.slices])
+    volume[changed.slices] += 100
+    differs = np.argwhere(resample_linear(volume, shape_out, coarse) != whole)
+    reach = linear_reach(shape_in, shape_out, coarse, changed)
+    if len(differs):
+        assert (differs >= reach.start_zyx).all() and (differs < reach.stop_zyx).all()
+
+
+def _box_in(shape: tuple[int, int, int], draw: Random) -> Box:
+    starts = [draw.randrange(n) for n in shape]
+    z, y, x = (draw.randrange(start, n) + 1 for start, n in zip(starts, shape, strict=True))
+    return Box((starts[0], starts[1], starts[2]), (z, y, x))

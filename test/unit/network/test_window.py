@@ -29,12 +29,16 @@ def test_the_mean_of_tiles_is_weighted_and_ends_at_the_grid() -> None:
     assert [tile.start_zyx for tile in tiles] == [(-3, 0, 0), (-3, 5, 0)]
     rng = np.random.default_rng(0)
     margins = [rng.normal(size=patch).astype(np.float32) for _ in tiles]
-    mean = WindowMean(shape, patch)
+    part = Box((2, 3, 1), (9, 20, 11))
+    mean, mean_of_part = WindowMean(Box.of_shape(shape), patch), WindowMean(part, patch)
     for tile, margin in zip(tiles, margins, strict=True):
         mean.add(tile, margin)
+        mean_of_part.add(tile, margin)
     weight = window_weight(patch).astype(np.float64)
     total, weights = np.zeros((16, 21, 16)), np.zeros((16, 21, 16))
     for start, margin in zip((0, 5), margins, strict=True):
         total[:, start : start + 16] += weight * margin
         weights[:, start : start + 16] += weight
-    np.testing.assert_allclose(mean.result(), (total / weights)[3:13], rtol=1e-5, atol=1e-6)
+    found = mean.result()
+    np.testing.assert_allclose(found, (total / weights)[3:13], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(mean_of_part.result(), found[part.slices])

@@ -9,13 +9,14 @@ from pathlib import Path
 from ..errors import InputError
 
 PRESET_NAMES = ("resenc-l", "resenc-m", "small", "compact", "tiny")
-FORMATS = ("auto", "challenge", "longiseg", "manifest")
+FORMATS = ("auto", "challenge", "longiseg", "manifest", "pet-ct")
 # Peak memory for one scan, from which the default number of workers follows.
 _BYTES_PER_WORKER = 3 * 2**30
 
 _DESCRIPTION = """\
-Reads the challenge's release, LongiSeg's layout or a manifest (CSV: patient, timepoint, image, labels), lists
-all problems, and leaves out what cannot be used. Plans a network as nnU-Net does, resamples all scans as
+Reads the challenge's release, LongiSeg's layout or a manifest (CSV: patient, timepoint, image, labels), or
+PET/CT in nnU-Net's layout or a manifest with a column pet, lists all problems, and leaves out what cannot be
+used. Plans a network as nnU-Net does, resamples all scans as
 inference does, and splits the patients into folds. Finished scans are kept: the same command continues an
 interrupted run.
 """
@@ -105,6 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     _check(arguments)
 
+    from ..data.formats.pet_ct_sets import is_pet_ct_set
+    from ..data.pet_ct.prepare_pet_ct import prepare_pet_ct
     from ..data.planning.planner import DEFAULT_PRESET, PlanOptions
     from ..data.prepare import PrepareOptions, prepare
 
@@ -127,7 +130,8 @@ def run(arguments: argparse.Namespace) -> int:
         is_strict=arguments.strict,
         check_only=arguments.check,
     )
-    prepare(options)
+    is_pet_ct = is_pet_ct_set(options.data, options.data_format)
+    (prepare_pet_ct if is_pet_ct else prepare)(options)
     return 0
 
 

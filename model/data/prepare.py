@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from .store import INDEX_FILE, IndexDocument, PairDocument, read_scan_document, 
 from .workers import run_jobs
 
 CHECKS_FILE = "checks.json"
-_SURVEY_FOLDER = "survey"
+SURVEY_FOLDER = "survey"
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def prepare(options: PrepareOptions) -> None:
         WeightsError: the given plan cannot be used.
     """
     with locked_folder(options.output):
-        remove_partial_files(options.output, options.output / _SURVEY_FOLDER)
+        remove_partial_files(options.output, options.output / SURVEY_FOLDER)
         _prepare(options)
 
 
@@ -86,19 +86,20 @@ def _prepare(options: PrepareOptions) -> None:
     if options.check_only:
         return
     cohort = checked.cohort
-    _check_folds(options, cohort)
+    check_planned_folds(options, cohort.patients, ((one.scan_id, one.patient_id) for one in cohort.scans))
     plan = _planned(options, cohort, surveys)
-    _log_plan(plan)
+    log_plan(plan)
     geometries = {scan.scan_id: surveys[scan.scan_id].geometry for scan in cohort.scans}
     likes = _sign_references(cohort, geometries)
     _preprocess(options, cohort, plan, likes)
     grids = {name: prepared_grid(geometry, likes[name], plan) for name, geometry in geometries.items()}
     pairs, vanished = prepared_pairs(options.output, cohort, geometries, grids)
-    _log_problems(vanished)
-    _write_checks(options.output, [*checked.problems, *vanished])
+    log_problems(vanished)
+    write_checks(options.output, [*checked.problems, *vanished])
     if not pairs:
         raise InputError(f"{options.data}: no lesion is left at the plan's spacing; expected one or more")
-    _write_folds(options, cohort.patients, {pair.patient_id for pair in pairs})  # refuses to change folds
+    patients = {pair.patient_id for pair in pairs}
+    write_patient_folds(options, cohort.patients, patients)  # refuses to change folds
     write_sources(options.output, cohort)
     _write_index(options, cohort.name, plan, pairs)
 
@@ -114,10 +115,10 @@ def _checked(options: PrepareOptions) -> tuple[CheckedCohort, dict[str, ScanSurv
     cohort = cohort.without(frozenset(options.excluded))
     if options.folds and not options.check_only:  # before anything is written
         check_folds(options.output, cohort.patients, options.folds, options.seed)
-    surveys = survey_scans(cohort.scans, options.output / _SURVEY_FOLDER, options.seed, options.workers)
+    surveys = survey_scans(cohort.scans, options.output / SURVEY_FOLDER, options.seed, options.workers)
     checked = check_cohort(cohort, surveys)
-    _log_problems(checked.problems)
-    _write_checks(options.output, checked.problems)
+    log_problems(checked.problems)
+    write_checks(options.output, checked.problems)
     _log_usable(cohort, checked)
     if options.is_strict and checked.faults:
         raise InputError(
@@ -132,7 +133,8 @@ def _checked(options: PrepareOptions) -> tuple[CheckedCohort, dict[str, ScanSurv
     return checked, surveys
 
 
-def _log_problems(problems: Sequence[Problem]) -> None:
+def log_problems(problems: Sequence[Problem]) -> None:
+    """Log each problem of a data set in a line."""
     for problem in problems:
         log.info("%s", problem)
 
@@ -151,7 +153,8 @@ def _log_usable(cohort: Cohort, checked: CheckedCohort) -> None:
     )
 
 
-def _log_plan(plan: Plan) -> None:
+def log_plan(plan: Plan) -> None:
+    """Log spacing, patch and stages of a plan."""
     log.info(
         "plan: spacing %s mm, patch %s (z y x), %d stages of %s features",
         _numbers(plan.spacing_zyx),
@@ -161,22 +164,28 @@ def _log_plan(plan: Plan) -> None:
     )
 
 
-def _check_folds(options: PrepareOptions, cohort: Cohort) -> None:
-    """Raise for folds that are impossible or in conflict before hours of work, with nothing changed yet."""
+def check_planned_folds(
+    options: PrepareOptions, patients: Sequence[str], scans: Iterable[tuple[str, str]]
+) -> None:
+    """Raise for folds that are impossible or in conflict before hours of work, with nothing changed yet.
+
+    Args:
+        options: of the run.
+        patients: candidates for the folds.
+        scans: scan id and patient of each of their scans.
+
+    Raises:
+        InputError: fewer patients than folds, or the output folder has other folds.
+    """
     if options.folds:
-        output, patients = options.output, cohort.patients
         patient_folds(patients, options.folds, options.seed)
-        added = added_patients(output, patients, _prepared_patients(output, cohort))
-        check_folds(output, patients, options.folds, options.seed, added)
-
-
-def _prepared_patients(output: Path, cohort: Cohort) -> set[str]:
-    """Patients with a prepared scan in the folder, whatever it was made from."""
-    return {
-        scan.patient_id
-        for scan in cohort.scans
-        if read_scan_document(scan_folder(output, scan.scan_id)) is not None
-    }
+        prepared = {
+            patient
+            for name, patient in scans
+            if read_scan_document(scan_folder(options.output, name)) is not None  # whatever it was made from
+        }
+        added = added_patients(options.output, patients, prepared)
+        check_folds(options.output, patients, options.folds, options.seed, added)
 
 
 def _planned(options: PrepareOptions, cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> Plan:
@@ -209,15 +218,19 @@ def _preprocess(options: PrepareOptions, cohort: Cohort, plan: Plan, likes: Mapp
         )
         for scan in cohort.scans
     ]
-    _remove_index(options.output / INDEX_FILE)
+    remove_index(options.output / INDEX_FILE)
     missing = [job for job in jobs if not is_prepared(job)]
     for _ in run_jobs(prepare_scan, missing, options.workers, "preparing"):
         pass
     log.info("%d scans prepared, %d were already", len(missing), len(jobs) - len(missing))
 
 
-def _remove_index(path: Path) -> None:
-    """Remove the index of an earlier run, so that an interrupted run leaves no data set to train on."""
+def remove_index(path: Path) -> None:
+    """Remove the index of an earlier run, so that an interrupted run leaves no data set to train on.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
@@ -232,8 +245,18 @@ def _write_index(options: PrepareOptions, name: str, plan: Plan, pairs: tuple[Pa
     write_json(options.output / INDEX_FILE, index.model_dump(mode="json"), decimals=None)
 
 
-def _write_folds(options: PrepareOptions, usable: Sequence[str], patients: Set[str]) -> None:
-    """Split the patients who have lesions left; of all usable ones resampling may have lost some."""
+def write_patient_folds(options: PrepareOptions, usable: Sequence[str], patients: Set[str]) -> None:
+    """Split the patients who have lesions left; of all usable ones resampling may have lost some.
+
+    Args:
+        options: of the run.
+        usable: all candidates for the folds.
+        patients: those to split.
+
+    Raises:
+        InputError: the output folder has other folds.
+        OutputError: a file cannot be written.
+    """
     if not options.folds:
         log.info("no folds, as --folds is 0")
         return
@@ -250,7 +273,8 @@ def _write_folds(options: PrepareOptions, usable: Sequence[str], patients: Set[s
     log.info("%d folds by seed %d, with %s patients to validate on", options.folds, options.seed, sizes)
 
 
-def _write_checks(output: Path, problems: Sequence[Problem]) -> None:
+def write_checks(output: Path, problems: Sequence[Problem]) -> None:
+    """Write the problems of a data set to `checks.json`."""
     listed = [
         {
             "file": problem.file,

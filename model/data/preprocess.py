@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..case.atomic_files import remove_partial_files
 from ..case.case import Scan
-from ..case.geometry import Box, Geometry, Index
+from ..case.geometry import Array, Box, Geometry, Index
 from ..case.labelmaps import bounding_box, label_boxes
 from ..case.lesion_json import write_json
 from ..errors import OutputError
@@ -189,6 +189,20 @@ def _painted(slab: Box, lesions: Sequence[_Lesion]) -> npt.NDArray[np.uint16]:
             part = lesion.mask[common.relative_to(lesion.box).slices]
             values[common.relative_to(slab).slices][part] = lesion.lesion_id
     return values
+
+
+def write_volume(path: Path, values: Array) -> None:
+    """Write a volume of a prepared scan.
+
+    Args:
+        path: the file.
+        values: 3-D, in network axes.
+
+    Raises:
+        OSError, RuntimeError: it cannot be written.
+    """
+    z, y, x = values.shape
+    _new_array(path, (z, y, x), values.dtype.type)[...] = values
 
 
 def _new_array(path: Path, shape: Index, kind: type[np.generic]) -> blosc2.NDArray:

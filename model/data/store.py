@@ -18,7 +18,7 @@ Volumes lie on the network grid (z, y, x), points are voxel indices of it. Nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -205,11 +205,11 @@ class PreparedScan:
 
     @cached_property
     def _ct(self) -> blosc2.NDArray:
-        return _open(self.folder / CT_FILE)
+        return open_volume(self.folder / CT_FILE)
 
     @cached_property
     def _labels(self) -> blosc2.NDArray:
-        return _open(self.folder / LABELS_FILE)
+        return open_volume(self.folder / LABELS_FILE)
 
     @cached_property
     def _tables(self) -> dict[int, LesionVoxels]:
@@ -258,8 +258,12 @@ def read_scan_document(folder: Path) -> ScanDocument | None:
         return None
 
 
-def read_prepared(folder: Path) -> PreparedCohort:
+def read_prepared(folder: Path, scan_type: type[PreparedScan] = PreparedScan) -> PreparedCohort:
     """Open a prepared data set; volumes are read later.
+
+    Args:
+        folder: of the data set.
+        scan_type: class of its scans.
 
     Raises:
         InputError: the folder is no prepared data set, or scans are missing.
@@ -272,7 +276,7 @@ def read_prepared(folder: Path) -> PreparedCohort:
             f"{path}: cannot be read ({error}); expected a data set made by 'train prepare'"
         ) from error
     names = {name for pair in index.pairs for name in (pair.baseline, pair.followup)}
-    scans = {name: PreparedScan(scan_folder(folder, name)) for name in sorted(names)}
+    scans = {name: scan_type(scan_folder(folder, name)) for name in sorted(names)}
     pairs = tuple(
         PreparedPair(pair.patient_id, scans[pair.baseline], scans[pair.followup], pair.lesions)
         for pair in index.pairs
@@ -280,18 +284,22 @@ def read_prepared(folder: Path) -> PreparedCohort:
     return PreparedCohort(folder, index.name, index.preparation, index.excluded, pairs)
 
 
-def voxel_digest(folder: Path) -> str:
-    """SHA-256 of a prepared scan's voxels, CT and labelmap, whatever their compression.
+def voxel_digest(folder: Path, names: Sequence[str] = (CT_FILE, LABELS_FILE)) -> str:
+    """SHA-256 of a prepared scan's voxels, whatever their compression.
+
+    Args:
+        folder: of the scan.
+        names: of its volumes.
 
     Raises:
         InputError: a volume cannot be read.
     """
-    return digest(_voxel_values(folder))
+    return digest(_voxel_values(folder, names))
 
 
-def _voxel_values(folder: Path) -> Iterator[object]:
-    for name in (CT_FILE, LABELS_FILE):
-        array = _open(folder / name)
+def _voxel_values(folder: Path, names: Sequence[str]) -> Iterator[object]:
+    for name in names:
+        array = open_volume(folder / name)
         yield (name, array.shape, str(array.dtype))
         for start in range(0, array.shape[0], array.chunks[0]):
             yield array[start : start + array.chunks[0]].tobytes()
@@ -303,7 +311,15 @@ def _cached_digest(folder: Path, mtime_ns: int) -> str:
     return voxel_digest(folder)
 
 
-def _open(path: Path) -> blosc2.NDArray:
+def open_volume(path: Path) -> blosc2.NDArray:
+    """Open a volume of a prepared scan; its voxels are read later.
+
+    Returns:
+        The volume (z, y, x) of the prepared grid, read box by box.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         return blosc2.open(urlpath=str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
     except (OSError, RuntimeError, ValueError) as error:

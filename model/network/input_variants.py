@@ -12,6 +12,7 @@ from ..errors import WeightsError
 from .checkpoint_file import RawCheckpoint
 from .difference_weighting import BLOCK
 from .encoding import CHANNELS
+from .pet_ct import PET_CT_CHANNELS
 from .resenc_unet import STEM
 
 _PROMPT_TRAINERS = ("LesionLocatorTrainerSegment", "LesionLocatorTrainerTrack")
@@ -23,6 +24,9 @@ _NO_ORGANS = "NoOrgans"
 _OTHER_MARKS = re.compile(r"EDT(?!2)|EDT2[0-9]|Sigma", re.I)
 # Part of the names of the trainers of LongiSeg 2.0 that take points; its other ones take whole scans.
 _TRACKING, _DIFFERENCE = "Tracking", "DiffWeighting"
+
+STEM_CHANNELS = (*CHANNELS, *PET_CT_CHANNELS[1:])
+"""All channels that a stem may take; the CT of a PET/CT is the same as that of a follow-up."""
 
 
 class Family(Enum):
@@ -75,6 +79,14 @@ class InputVariant(Enum):
     def stem_channels(self) -> int:
         """Number of input channels of the stem."""
         return len(self.channels) // self.encoder_passes
+
+    @property
+    def stem_meaning(self) -> tuple[int, ...]:
+        """Channels of the stem as indices into `STEM_CHANNELS`; with two passes those of the first one."""
+        channels = self.channels[: self.stem_channels]
+        if self.family is not Family.PET_CT:
+            return channels
+        return tuple(channel and len(CHANNELS) - 1 + channel for channel in channels)
 
     @property
     def description(self) -> str:
@@ -216,16 +228,18 @@ def stem_meaning(trainer: str, count: int) -> tuple[int, ...]:
         count: number of input channels of the stem.
 
     Returns:
-        Indices into `encoding.CHANNELS`. Networks with 5, 3 or 2 channels count as the longitudinal one and
+        Indices into `STEM_CHANNELS`. Networks with 5, 3 or 2 channels count as the longitudinal one and
         its cross-sectional variants (a single prompt is the follow-up heat map) unless their trainer is known
-        to take others. Of these only the first channel is known, a CT.
+        to take others. Of networks that are not known only the first channel is, a CT.
     """
     variants = [InputVariant.LONGITUDINAL, InputVariant.POINT_MASK, InputVariant.POINT]
     if "LongiSegTrainer" in trainer and _TRACKING in trainer:
         variants = [InputVariant.EARLY_FUSION, InputVariant.DIFFERENCE_WEIGHTING]
-    elif "LongiSegTrainer" in trainer or is_pet_ct_trainer(trainer):
+    elif is_pet_ct_trainer(trainer):
+        variants = [InputVariant.PET_CT_CLICKS, InputVariant.PET_CT]
+    elif "LongiSegTrainer" in trainer:
         variants = []
-    known = {variant.stem_channels: variant.channels[: variant.stem_channels] for variant in variants}
+    known = {variant.stem_channels: variant.stem_meaning for variant in variants}
     return known.get(count, (0,))
 
 

@@ -18,6 +18,7 @@ from ..errors import WeightsError
 from .plan_schema import (
     ArchitectureSettings,
     BatchSettings,
+    ChannelSettings,
     ConfigurationSettings,
     IntensitySettings,
     NonlinSettings,
@@ -83,7 +84,7 @@ class PetCtPlan:
     pet: CtNormalization
 
 
-_Settings = TypeVar("_Settings", ConfigurationSettings, PetCtSettings, BatchSettings)
+_Settings = TypeVar("_Settings", ConfigurationSettings, PetCtSettings, BatchSettings, ChannelSettings)
 
 
 def read_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> Plan:
@@ -110,6 +111,24 @@ def read_pet_ct_plan(path: Path, configuration: str = DEFAULT_CONFIGURATION) -> 
             f"{path}: foreground_intensity_properties_per_channel: holds no channel 1, expected the SUV there"
         )
     return PetCtPlan(_plan(configuration, plans, settings), _normalization(pet))
+
+
+def read_training_plan(
+    path: Path, configuration: str = DEFAULT_CONFIGURATION
+) -> tuple[Plan, CtNormalization | None]:
+    """Read one configuration of a `plans.json`, for CT alone or for CT and PET.
+
+    Returns:
+        The plan, and the normalisation of SUV; None for CT alone.
+
+    Raises:
+        WeightsError: as `read_plan` or `read_pet_ct_plan`.
+    """
+    _, settings = _read(path, configuration, ChannelSettings)
+    if len(settings.normalization_schemes) == len(PetCtSettings.schemes):
+        plan = read_pet_ct_plan(path, configuration)
+        return plan.network, plan.pet
+    return read_plan(path, configuration), None
 
 
 def _plan(configuration: str, plans: PlanSettings, settings: ConfigurationSettings) -> Plan:

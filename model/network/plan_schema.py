@@ -242,6 +242,12 @@ class PlanSettings(BaseModel):
         return channels
 
 
+class ChannelSettings(BaseModel):
+    """The image channels of a configuration, each with its normalisation."""
+
+    normalization_schemes: list[str]
+
+
 class BatchSettings(BaseModel):
     """Training batches of a configuration."""
 

@@ -8,6 +8,7 @@ unchanged: `load_state_dict` removes their wrapper prefix and duplicate entries.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -195,13 +196,18 @@ class _Decoder(nn.Module):
         )
         self.seg_layers = nn.ModuleList(nn.Conv3d(features[stage], classes, 1) for stage in rising)
 
-    def forward(self, skips: list[Tensor], all_scales: bool) -> list[Tensor]:
-        """Logits, full resolution first; the others only with ``all_scales``. Empties ``skips``."""
+    def stage_features(self, skips: list[Tensor]) -> Iterator[Tensor]:
+        """Features of every stage, full resolution last. Empties ``skips``."""
         x = skips.pop()
-        logits = []
-        for transpconv, stage, seg_layer in zip(self.transpconvs, self.stages, self.seg_layers, strict=True):
+        for transpconv, stage in zip(self.transpconvs, self.stages, strict=True):
             x = torch.cat((transpconv(x), skips.pop()), 1)
             x = stage(x)
+            yield x
+
+    def forward(self, skips: list[Tensor], all_scales: bool) -> list[Tensor]:
+        """Logits, full resolution first; the others only with ``all_scales``. Empties ``skips``."""
+        logits = []
+        for x, seg_layer in zip(self.stage_features(skips), self.seg_layers, strict=True):
             if all_scales or not skips:
                 logits.append(seg_layer(x))
         return logits[::-1]

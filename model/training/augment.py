@@ -18,9 +18,10 @@ from ..network.patches import NetworkGrid
 from ..network.resample import FloatVolume
 from .augment_intensity import augment_intensity
 from .augment_spatial import SpatialTransform, draw_spatial, identity_transform, is_flat
-from .config import TrainingConfig, Variant
+from .config import TrainingConfig
 from .mask_variation import vary_mask
 from .sampler import Draw
+from .variant_settings import Variant
 
 VARIANTS: dict[Variant, InputVariant] = {
     "longitudinal": InputVariant.LONGITUDINAL,
@@ -28,6 +29,7 @@ VARIANTS: dict[Variant, InputVariant] = {
     "point": InputVariant.POINT,
     "early-fusion": InputVariant.EARLY_FUSION,
     "difference-weighting": InputVariant.DIFFERENCE_WEIGHTING,
+    "interactive": InputVariant.PET_CT_CLICKS,
 }
 _FOLLOWUP_CT, _BASELINE_CT, _BASELINE_MASK, _FOLLOWUP_MAP, _BASELINE_MAP = range(len(CHANNELS))
 _TARGET = -1
@@ -40,10 +42,12 @@ class Sample:
     Attributes:
         channels: float32 [C, z, y, x], the channels of the variant in its order (`InputVariant.channels`).
         target: uint8 [z, y, x], 1 inside the lesion in the follow-up, 0 elsewhere.
+        organs: uint8 [z, y, x], labels for the network's heads for organs; None if it has none.
     """
 
     channels: FloatVolume
     target: npt.NDArray[np.uint8]
+    organs: npt.NDArray[np.uint8] | None = None
 
 
 def make_sample(draw: Draw, config: TrainingConfig, rng: np.random.Generator, augmented: bool) -> Sample:

@@ -68,11 +68,12 @@ class SpatialTransform:
         low, high = np.floor(reach.min(0)).astype(int), np.ceil(reach.max(0)).astype(int) + 1
         return Box.of_shape((high - low).tolist(), low.tolist())
 
-    def transform_volumes(self, source: FloatVolume) -> FloatVolume:
-        """Resample volumes trilinearly.
+    def transform_volumes(self, source: FloatVolume, nearest: bool = False) -> FloatVolume:
+        """Resample volumes trilinearly, or labels to their nearest voxel.
 
         Args:
             source: float32 [N, z, y, x] of the shape of `source_box`.
+            nearest: take the nearest voxel instead.
 
         Returns:
             float32 [N, z, y, x] of the patch's shape.
@@ -82,7 +83,9 @@ class SpatialTransform:
         else:
             grid = torch.from_numpy(self._grid(source.shape[1:]))[None]
             values = torch.from_numpy(np.ascontiguousarray(source))[None]
-            turned = grid_sample(values, grid, padding_mode="border", align_corners=True)[0].numpy()
+            mode = "nearest" if nearest else "bilinear"
+            sampled = grid_sample(values, grid, mode, padding_mode="border", align_corners=True)
+            turned = sampled[0].numpy()
         axes = tuple(axis + 1 for axis in range(3) if self.mirrored[axis])
         return np.ascontiguousarray(np.flip(turned, axes) if axes else turned)
 
@@ -139,7 +142,7 @@ def draw_spatial(
     if flat:
         angles = np.array([rng.uniform(-np.pi, np.pi), 0, 0])
     factor = rng.uniform(config.scaling_low, config.scaling_high)
-    matrix = _rotation(angles) if rotates else np.eye(3)
+    matrix = rotation_matrix(angles) if rotates else np.eye(3)
     if scales:
         matrix = matrix @ np.diag([1 if flat else factor, factor, factor])
     a, b, c = (bool(mirrors) and config.mirror for mirrors in rng.random(3) < 0.5)
@@ -147,8 +150,15 @@ def draw_spatial(
     return SpatialTransform(matrix, (float(z), float(y), float(x)), (a, b, c), shape)
 
 
-def _rotation(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rotation matrix (3, 3) for an angle (radians) about each of the axes z, y, x."""
+def rotation_matrix(angles: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Compose the rotations about the axes z, y and x.
+
+    Args:
+        angles: float64 (3,), radians about each axis (z, y, x).
+
+    Returns:
+        float64 (3, 3), takes offsets (z, y, x) to turned ones.
+    """
     matrix = np.eye(3)
     for axis, angle in enumerate(angles):
         first, second = (other for other in range(3) if other != axis)

@@ -14,15 +14,15 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..errors import InputError
-
-Variant = Literal["longitudinal", "mask-and-point", "point", "early-fusion", "difference-weighting"]
+from .interactive_settings import InteractiveSettings
+from .variant_settings import DEFAULTS_OF_VARIANT, Variant
 
 # Networks that later learn well may predict only background for some hundred steps.
 _WARMUP_STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingConfig:
+class TrainingConfig(InteractiveSettings):
     """The settings of one training run of one fold."""
 
     # Inputs and samples.
@@ -105,6 +105,7 @@ class TrainingConfig:
             raise InputError(
                 f"scaling: is {self.scaling_low} to {self.scaling_high}; expected a range around 1, above 0"
             )
+        self.check_interactive()
         if not self.learning_rate > 0 or not self.gradient_clip > 0:
             raise InputError("learning_rate, gradient_clip: expected both above 0")
 
@@ -174,13 +175,6 @@ SETTINGS_OF_BOTH_STAGES = frozenset(
     }
 )
 
-# LongiSeg 2.0 samples in another way than the challenge's trainers (docs/model_recipe.md, Sampling).
-_TRACKING_SAMPLES: Mapping[str, Any] = {"drawn_points": True, "shift_voxels": 0}
-_DEFAULTS_OF_VARIANT: Mapping[Variant, Mapping[str, Any]] = {
-    "early-fusion": _TRACKING_SAMPLES,
-    "difference-weighting": _TRACKING_SAMPLES,
-}
-
 PRESETS: dict[str, TrainingConfig] = {
     "scratch": TrainingConfig(),
     "pretraining": TrainingConfig(sampling="pretraining"),
@@ -191,7 +185,7 @@ PRESETS: dict[str, TrainingConfig] = {
 def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> TrainingConfig:
     """Apply ``key=value`` settings as given on the command line.
 
-    A variant brings the sampling that it was published with, unless that is set as well.
+    A variant brings the settings that it was published with, unless that is set as well.
 
     Raises:
         InputError: a key is unknown or given twice, or a value has the wrong type or is out of range.
@@ -208,7 +202,7 @@ def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> Training
         if key in values:
             raise InputError(f"{key}: is given twice; expected it once")
         values[key] = _parsed(key, value.strip(), kinds[key])
-    defaults = _DEFAULTS_OF_VARIANT.get(values.get("variant", ""), {})
+    defaults = DEFAULTS_OF_VARIANT.get(values.get("variant", ""), {})
     return replace(config, **{**defaults, **values})
 
 
@@ -301,4 +295,4 @@ def _is_open(name: str, value: Any) -> bool:
     """True if a setting is left to the plan, or a provenance field is unknown."""
     if name in _PROVENANCE:
         return bool(value == "")
-    return (name == "batch_size" and value == 0) or (name == "batch_dice" and value == "auto")
+    return (name, value) in (("batch_size", 0), ("batch_dice", "auto"), ("organs", -1))

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..case.atomic_files import atomic_write
 from ..case.lesion_json import write_json
 from ..errors import InputError, OutputError, one_line
-from ..network.plan import PLANS_FILE, read_plan
+from ..network.plan import PLANS_FILE, read_training_plan
 from .checkpoint import (
     BEST,
     FINAL,
@@ -43,7 +43,7 @@ class FoldFolder:
 
     def __init__(self, job: FoldJob) -> None:
         self._job = job
-        digest = data_digest(job.plan, job.training, job.validation)
+        digest = data_digest(job.plan, job.training, job.validation, job.pet)
         self._identity = RunIdentity(job.plan.configuration, job.fold, digest)
         self.final, self._latest = job.folder / FINAL, job.folder / LATEST
 
@@ -63,11 +63,12 @@ class FoldFolder:
         Raises:
             InputError: it has another plan, and the job does not restart the fold.
         """
-        path = self._job.output / PLANS_FILE
-        is_kept = path.is_file() and not self._job.restart
-        if is_kept and read_plan(path, self._job.plan.configuration) != self._job.plan:
+        job = self._job
+        path = job.output / PLANS_FILE
+        is_kept = path.is_file() and not job.restart
+        if is_kept and read_training_plan(path, job.plan.configuration) != (job.plan, job.pet):
             raise InputError(
-                f"{path}: differs from {self._job.plan_file}; expected the same plan, another output folder, "
+                f"{path}: differs from {job.plan_file}; expected the same plan, another output folder, "
                 "or --restart"
             )
 

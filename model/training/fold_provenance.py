@@ -60,7 +60,8 @@ def provenance_difference(job: FoldJob) -> str | None:
     folder = job.folder
     if not any((folder / name).is_file() for name in (FINAL, LATEST)):
         return None
-    if trained_data_digest(folder) not in (None, data_digest(job.plan, job.training, job.validation)):
+    digest = data_digest(job.plan, job.training, job.validation, job.pet)
+    if trained_data_digest(folder) not in (None, digest):
         return "was trained on other patients, scans or lesions, or with another plan"
     saved = saved_config(folder)
     return None if saved is None else _file_difference(job, saved)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..case.text_files import read_json
 from ..data.provenance import digest
 from ..errors import ExitCode, InputError, LongilesionError
-from ..network.plan import Plan
+from ..network.plan import CtNormalization, Plan
 from .config import TrainingConfig, from_plain
 from .data_source import LesionPair, Patients
 
@@ -37,6 +37,7 @@ class FoldJob:
         device: auto, cpu, cuda or cuda:N.
         restart: begin anew even if there is a checkpoint to resume from.
         until: time of `time.monotonic` after which no further epoch begins; None: no limit.
+        pet: normalisation of SUV, for the interactive network alone.
     """
 
     plan: Plan
@@ -50,6 +51,7 @@ class FoldJob:
     device: str = "auto"
     restart: bool = False
     until: float | None = None
+    pet: CtNormalization | None = None
 
     @property
     def folder(self) -> Path:
@@ -74,12 +76,14 @@ class FoldResult:
     final: Path
 
 
-def data_digest(plan: Plan, training: Patients, validation: Patients) -> str:
+def data_digest(
+    plan: Plan, training: Patients, validation: Patients, pet: CtNormalization | None = None
+) -> str:
     """Hash what samples are drawn from: plan, patients, scans, lesions and their points.
 
     The voxels of the scans are not included, see `fold_provenance`.
     """
-    values: list[object] = [plan]
+    values: list[object] = [plan] if pet is None else [plan, pet]
     for patients in (training, validation):
         for name, pairs in zip(patients.names, patients.pairs, strict=True):
             for pair in pairs:

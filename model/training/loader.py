@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import LongilesionError
-from .augment import make_sample
 from .config import TrainingConfig
-from .sampler import Sampler as LesionSampler
+from .sample_sources import SampleSource
 
 _TRAINING, _VALIDATION = 0, 1
 
@@ -39,15 +38,18 @@ class Batch:
         step: position in the run.
         channels: float32 [B, C, z, y, x].
         target: uint8 [B, z, y, x], 1 inside lesions.
+        organs: uint8 [B, z, y, x], labels of organs; None if the network has no heads for them.
     """
 
     step: Step
     channels: Tensor
     target: Tensor
+    organs: Tensor | None = None
 
     def pin_memory(self) -> Batch:
         """Copy to pinned memory, which is faster to copy to the GPU; called by torch."""
-        return Batch(self.step, self.channels.pin_memory(), self.target.pin_memory())
+        organs = self.organs.pin_memory() if self.organs is not None else None
+        return Batch(self.step, self.channels.pin_memory(), self.target.pin_memory(), organs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +90,9 @@ class _Batches(Dataset[Batch | _Failure]):
     """Builds this process's share of any batch."""
 
     def __init__(
-        self,
-        training: LesionSampler,
-        validation: LesionSampler,
-        config: TrainingConfig,
-        numbers: Sequence[int],
+        self, training: SampleSource, validation: SampleSource, config: TrainingConfig, numbers: Sequence[int]
     ) -> None:
-        self._samplers = {False: training, True: validation}
+        self._sources = {False: training, True: validation}
         self._config, self._numbers = config, numbers
 
     def __getitem__(self, step: Step) -> Batch | _Failure:
@@ -107,17 +105,18 @@ class _Batches(Dataset[Batch | _Failure]):
         samples = []
         for number in self._numbers:
             rng = sample_rng(self._config, step, number)
-            draw = self._samplers[step.validates].draw(rng)
             augmented = self._config.augment and not step.validates
-            samples.append(make_sample(draw, self._config, rng, augmented))
-        channels = np.stack([sample.channels for sample in samples])
-        target = np.stack([sample.target for sample in samples])
-        return Batch(step, torch.from_numpy(channels), torch.from_numpy(target))
+            samples.append(self._sources[step.validates].sample(rng, augmented))
+        channels = torch.from_numpy(np.stack([sample.channels for sample in samples]))
+        target = torch.from_numpy(np.stack([sample.target for sample in samples]))
+        labels = [sample.organs for sample in samples if sample.organs is not None]
+        organs = torch.from_numpy(np.stack(labels)) if labels else None
+        return Batch(step, channels, target, organs)
 
 
 def batches(
-    training: LesionSampler,
-    validation: LesionSampler,
+    training: SampleSource,
+    validation: SampleSource,
     config: TrainingConfig,
     first_epoch: int,
     numbers: Sequence[int],

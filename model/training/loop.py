@@ -23,6 +23,8 @@ from .health import CollapsedFoldError, HealthCheck
 from .loader import Batch
 from .logs import EpochRecord
 from .loss import SegmentationLoss
+from .pet_ct.organ_heads import LESION_CLASSES
+from .pet_ct.organ_loss import organ_loss
 from .training_network import scales_of
 
 _HALF_TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -108,12 +110,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         count = len(batch.channels)
         size = self._config.micro_batch or count
-        total, device = 0.0, self._world.device
+        total = 0.0
         for start in range(0, count, size):
-            channels = batch.channels[start : start + size].to(device, non_blocking=True)
-            target = batch.target[start : start + size].to(device, non_blocking=True)
             with self._synchronised(start + size >= count):
-                loss = self._forward(self._model, channels, target)[0] * (len(channels) / count)
+                loss, _, target = self._forward(self._model, batch, start, size)
+                loss = loss * (len(target) / count)
                 self.scaler.scale(loss).backward()
             total += float(loss.detach())
         return self._world.total([total])[0] / self._world.size
@@ -124,11 +125,22 @@ class Trainer:
             return self._model.no_sync()
         return contextlib.nullcontext()
 
-    def _forward(self, model: nn.Module, channels: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, and the logits at full resolution."""
+    def _forward(
+        self, model: nn.Module, batch: Batch, start: int, size: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, logits at full resolution and target of some samples of a batch."""
+        channels, target, organs = (
+            None if one is None else one[start : start + size].to(self._world.device, non_blocking=True)
+            for one in (batch.channels, batch.target, batch.organs)
+        )
+        assert channels is not None and target is not None
         with torch.autocast(self._world.device.type, self._half, enabled=self._half is not None):
             scales = scales_of(model(channels))
-        return self._loss(scales, target), scales[0]
+        loss = self._loss([scale[:, :LESION_CLASSES] for scale in scales], target)
+        if organs is not None:
+            heads, config = [scale[:, LESION_CLASSES:] for scale in scales], self._config
+            loss = loss + organ_loss(heads, organs, config.batch_dice is True, config.dice_smooth)
+        return loss, scales[0], target
 
     def update(self) -> None:
         """Clip the gradients and take an optimiser step."""
@@ -154,16 +166,14 @@ class Trainer:
 
     def _counts(self, batch: Batch) -> list[float]:
         """Loss of a batch, and its numbers of common, predicted and reference voxels."""
-        count, device = len(batch.channels), self._world.device
+        count = len(batch.channels)
         size = self._config.micro_batch or count
         sums = [0.0] * 4
         for start in range(0, count, size):
-            channels = batch.channels[start : start + size].to(device)
-            target = batch.target[start : start + size].to(device)
-            loss, logits = self._forward(self.trained_network, channels, target)
+            loss, logits, target = self._forward(self.trained_network, batch, start, size)
             predicted, reference = logits[:, 1] > logits[:, 0], target > 0
             voxels = ((predicted & reference).sum(), predicted.sum(), reference.sum())
-            values = (float(loss) * len(channels) / count, *(float(number) for number in voxels))
+            values = (float(loss) * len(target) / count, *(float(number) for number in voxels))
             sums = [one + other for one, other in zip(sums, values, strict=True)]
         return sums
 

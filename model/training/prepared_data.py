@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from ..data.folds import SPLITS_FILE, read_folds
-from ..data.planning.plan_files import preparation_of
+from ..data.pet_ct.prepared_study import PreparedStudy
+from ..data.planning.plan_files import pet_ct_preparation_of, preparation_of, read_organ_count
 from ..data.point_tables import LesionVoxels
 from ..data.store import PreparedLesion, PreparedPair, PreparedScan, read_prepared
 from ..errors import InputError
-from ..network.plan import PLANS_FILE, Plan, read_plan
+from ..network.plan import PLANS_FILE, CtNormalization, PetCtPlan, Plan, read_training_plan
 from .data_source import LesionPair, ScanPair
 
 
@@ -39,6 +40,8 @@ class PreparedData:
         plan_file: its file.
         pairs: all scan pairs with their lesions.
         splits: the folds; empty if the data set has none.
+        pet: normalisation of SUV if it holds PET/CT studies, each of which is its own follow-up.
+        organs: number of organs that its studies are labelled with.
     """
 
     folder: Path
@@ -46,6 +49,8 @@ class PreparedData:
     plan_file: Path
     pairs: tuple[ScanPair, ...]
     splits: tuple[FoldSplit, ...]
+    pet: CtNormalization | None = None
+    organs: int = 0
 
 
 def open_prepared(folder: Path, with_tables: bool) -> PreparedData:
@@ -61,16 +66,20 @@ def open_prepared(folder: Path, with_tables: bool) -> PreparedData:
         WeightsError: its plan cannot be used.
     """
     cohort = read_prepared(folder)
-    pairs = tuple(_scan_pair(pair, with_tables) for pair in cohort.pairs)
     plan_file = folder / PLANS_FILE
-    plan = read_plan(plan_file)
-    if cohort.preparation != preparation_of(plan):
+    plan, pet = read_training_plan(plan_file)
+    organs, preparation = 0, preparation_of(plan)
+    if pet is not None:
+        cohort = read_prepared(folder, PreparedStudy)
+        organs, preparation = read_organ_count(folder), pet_ct_preparation_of(PetCtPlan(plan, pet))
+    pairs = tuple(_scan_pair(pair, with_tables) for pair in cohort.pairs)
+    if cohort.preparation != preparation:
         raise InputError(
             f"{plan_file}: is not the plan that the scans were prepared with; expected 'train prepare' "
             "run to its end"
         )
     splits = _read_splits(folder / SPLITS_FILE, {pair.patient_id for pair in pairs})
-    return PreparedData(folder, plan, plan_file, pairs, splits)
+    return PreparedData(folder, plan, plan_file, pairs, splits, pet, organs)
 
 
 def _read_splits(path: Path, patients: set[str]) -> tuple[FoldSplit, ...]:

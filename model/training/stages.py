@@ -6,7 +6,7 @@ Nothing is trained here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -81,6 +81,25 @@ def fold_split(data: PreparedData, name: str) -> FoldSplit:
             f"or {EVERYTHING}"
         )
     return data.splits[int(name)]
+
+
+def check_variant(job: EnsembleJob) -> None:
+    """Check that the data hold what the variant takes: a PET for the interactive network, pairs for others.
+
+    Raises:
+        InputError: they do not.
+    """
+    data, config = job.data, job.config
+    if (data.pet is not None) != (config.variant == "interactive"):
+        held, fits = ("PET/CT", "interactive") if data.pet is not None else ("pairs of CTs", "another one")
+        raise InputError(f"{data.folder}: holds {held}, not for variant={config.variant}; expected {fits}")
+    if data.pet is not None and job.pretraining is not None:
+        raise InputError("--pretrain: is not possible with variant=interactive; expected --initial, if any")
+    if config.organs > 0 and config.organs != data.organs:
+        raise InputError(
+            f"{data.folder}: is labelled with {data.organs} organs, not organs={config.organs}; expected "
+            "their number, or 0 to train without"
+        )
 
 
 def check_plans(data: PreparedData, pretraining: PreparedData) -> None:
@@ -207,6 +226,9 @@ def _fold_job(
     initial: Path | None,
 ) -> FoldJob:
     training, validation = patients
+    config = with_plan_defaults(config, job.data.plan_file, job.data.plan.configuration)
+    if job.data.pet is not None and config.organs < 0:
+        config = replace(config, organs=job.data.organs)
     return FoldJob(
         plan=job.data.plan,
         plan_file=job.data.plan_file,
@@ -214,9 +236,10 @@ def _fold_job(
         validation=validation,
         output=output,
         fold=name,
-        config=with_plan_defaults(config, job.data.plan_file, job.data.plan.configuration),
+        config=config,
         initial=initial,
         device=job.device,
         restart=job.restart,
         until=job.until,
+        pet=job.data.pet,
     )

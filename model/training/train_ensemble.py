@@ -23,6 +23,7 @@ from .stages import (
     EnsembleJob,
     check_batch_sizes,
     check_plans,
+    check_variant,
     excluded_from_pretraining,
     final_stage,
     fold_names,
@@ -52,6 +53,7 @@ def train_ensemble(job: EnsembleJob) -> list[FoldResult]:
         raise InputError(f"{job.data.folder}: has no folds; expected some, or --fold {EVERYTHING}")
     for name in names:
         fold_split(job.data, name)
+    check_variant(job)
     if job.pretraining is not None:
         check_plans(job.data, job.pretraining)
     results, collapsed = list[FoldResult](), list[str]()

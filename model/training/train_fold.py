@@ -27,7 +27,7 @@ from .job import BudgetSpentError, FoldJob, FoldResult
 from .loader import Batch, batches
 from .logs import EpochLog, EpochRecord
 from .loop import Trainer, run_epoch
-from .sampler import Sampler
+from .sample_sources import sample_source
 from .training_network import new_network
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ class _FoldRun:
         self._saved = time.monotonic()
         self._numbers = world.share(job.config.batch_size)
         patch = job.plan.patch_size_zyx
-        self._training = Sampler(job.training, patch, job.config)
-        self._validation = Sampler(job.validation, patch, job.config)
+        self._training = sample_source(job.training, patch, job.config)
+        self._validation = sample_source(job.validation, patch, job.config)
 
     def run(self) -> FoldResult:
         job, files = self._job, self._files
@@ -110,8 +110,7 @@ class _FoldRun:
         resumes = files.is_resumable
         network = new_network(job.plan, self._config)
         if not resumes and job.initial is not None:
-            variant = VARIANTS[self._config.variant]
-            channels = variant.channels[: variant.stem_channels]
+            channels = VARIANTS[self._config.variant].stem_meaning
             for line in load_initial(network, job.initial, channels, self._config.initial_heads):
                 self._log(f"initial weights: {line}")
         trainer = Trainer(network, self._config, self._world)

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ..network.difference_weighting import BLOCK
+from ..network.input_variants import InputVariant
 from ..network.plan import Plan
 from ..network.resenc_unet import ResEncUNet
 from ..network.weights import planned_network
 from .augment import VARIANTS
 from .config import TrainingConfig
+from .pet_ct.organ_heads import OrganHeadUNet
 
 MIRROR_AXES = (0, 1, 2)
 
@@ -30,12 +32,17 @@ _TRAINERS = {
     ("difference-weighting", "pairs"): "LongiSegTrainerTrackingDiffWeighting",
     ("difference-weighting", "pretraining"): "LongiSegTrainerTrackingDiffWeightingPretrain",
 }
+_CLICK_TRAINER = "autopetTrainerInteractiveClickGen10ptsRatio80_20EDT2"
+# Not a published trainer: of those without organs the name does not say how clicks are drawn.
+_CLICK_TRAINER_WITHOUT_ORGANS = "autopetTrainerInteractiveNoOrgansClickGen10ptsRatio80_20EDT2"
 _CONVOLUTION_PART = re.compile(r"\.(conv|norm)\.(weight|bias)$")
 _PART_NUMBERS = {"conv": 0, "norm": 1}
 
 
 def trainer_name(config: TrainingConfig) -> str:
     """Return the name of the published trainer of the same kind of network."""
+    if config.variant == "interactive":
+        return _CLICK_TRAINER if config.organs > 0 else _CLICK_TRAINER_WITHOUT_ORGANS
     return _TRAINERS[config.variant, config.sampling]
 
 
@@ -48,7 +55,12 @@ def new_network(plan: Plan, config: TrainingConfig) -> ResEncUNet:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = planned_network(plan, VARIANTS[config.variant], config.deep_supervision)
+        variant = VARIANTS[config.variant]
+        if variant is InputVariant.PET_CT_CLICKS and config.organs > 0:
+            inputs = variant.stem_channels
+            network: ResEncUNet = OrganHeadUNet(inputs, config.organs, plan, config.deep_supervision)
+        else:
+            network = planned_network(plan, variant, config.deep_supervision)
         network.initialize()
         _silence_residual_branches(network)
     return network.train()

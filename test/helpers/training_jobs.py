@@ -11,7 +11,7 @@ from model.training.config import TrainingConfig
 from model.training.job import FoldJob
 from model.training.loader import Batch, batches
 from model.training.prepared_data import FoldSplit, PreparedData
-from model.training.sampler import Sampler
+from model.training.sample_sources import sample_source
 from model.training.stages import EnsembleJob
 from model.training.training_network import new_network
 
@@ -48,8 +48,8 @@ def training_batches(
     settings: TrainingConfig, numbers: tuple[int, ...] = (0, 1), first: int = 0
 ) -> list[Batch]:
     """All batches of a run on the phantoms, or those of one process, from an epoch on."""
-    sampler = Sampler(patients(), PATCH, settings)
-    return list(batches(sampler, sampler, settings, first, numbers, pinned=False))
+    samples = sample_source(patients(), PATCH, settings)
+    return list(batches(samples, samples, settings, first, numbers, pinned=False))
 
 
 def run_two_processes(

@@ -36,13 +36,14 @@ class MemoryScan:
         return (z, y, x)
 
     def read_ct(self, box: Box) -> FloatVolume:
-        return _cut(self.ct, box, 0)
+        return cut(self.ct, box, 0)
 
     def read_labels(self, box: Box) -> npt.NDArray[np.int32]:
-        return _cut(self.labels, box, -1)
+        return cut(self.labels, box, -1)
 
 
-def _cut(array: npt.NDArray[Any], box: Box, fill: int) -> npt.NDArray[Any]:
+def cut(array: npt.NDArray[Any], box: Box, fill: int) -> npt.NDArray[Any]:
+    """A box of an array, filled up beyond it."""
     cut = np.full(box.shape_zyx, fill, array.dtype)
     inside = box.intersection(Box.of_shape(array.shape))
     if not inside.is_empty:

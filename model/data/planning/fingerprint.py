@@ -71,26 +71,41 @@ def fingerprint_of(surveys: Sequence[ScanSurvey]) -> Fingerprint:
         InputError: no scan has a foreground, or all of it has one HU.
     """
     grids = [survey.geometry.in_axial_order() for survey in surveys]
-    samples = [np.asarray(survey.intensities, np.float32) for survey in surveys if survey.intensities]
-    if not samples:
-        raise InputError("the data set: its labelmaps hold no lesion; expected one voxel or more")
-    values = np.concatenate(samples)
-    low, median, high = (float(value) for value in np.percentile(values, (0.5, 50, 99.5)))
-    if not low < high:
-        raise InputError(f"the data set: all lesions have {low:g} HU; expected CTs in HU with their lesions")
+    samples = [survey.intensities for survey in surveys]
     return Fingerprint(
         spacings_zyx=tuple(grid.spacing_zyx for grid in grids),
         shapes_zyx=tuple(grid.shape_zyx for grid in grids),
-        foreground=Intensities(
-            mean=float(values.mean(dtype=np.float64)),
-            median=median,
-            std=float(values.std(dtype=np.float64)),
-            min=float(values.min()),
-            max=float(values.max()),
-            percentile_00_5=low,
-            percentile_99_5=high,
-        ),
-        sampled_voxels=int(values.size),
+        foreground=intensities_of(samples, "HU", "CTs in HU with their lesions"),
+        sampled_voxels=sum(map(len, samples)),
+    )
+
+
+def intensities_of(samples: Sequence[Sequence[float]], unit: str, expected: str) -> Intensities:
+    """Statistics of the foreground of one channel.
+
+    Args:
+        samples: values of each scan's foreground; empty for a scan without one.
+        unit: of the values, for messages.
+        expected: what a data set should hold instead of one value alone.
+
+    Raises:
+        InputError: no scan has a foreground, or all of it has one value.
+    """
+    kept = [np.asarray(sample, np.float32) for sample in samples if len(sample)]
+    if not kept:
+        raise InputError("the data set: its labelmaps hold no lesion; expected one voxel or more")
+    values = np.concatenate(kept)
+    low, median, high = (float(value) for value in np.percentile(values, (0.5, 50, 99.5)))
+    if not low < high:
+        raise InputError(f"the data set: all lesions have {low:g} {unit}; expected {expected}")
+    return Intensities(
+        mean=float(values.mean(dtype=np.float64)),
+        median=median,
+        std=float(values.std(dtype=np.float64)),
+        min=float(values.min()),
+        max=float(values.max()),
+        percentile_00_5=low,
+        percentile_99_5=high,
     )
 
 

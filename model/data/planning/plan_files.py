@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ...case.geometry import Index
 from ...case.lesion_json import write_json
-from ...network.plan import DEFAULT_CONFIGURATION, PLANS_FILE, Plan, read_plan
-from .fingerprint import Fingerprint
+from ...case.text_files import read_json
+from ...network.plan import DEFAULT_CONFIGURATION, PLANS_FILE, PetCtPlan, Plan, read_pet_ct_plan, read_plan
+from .fingerprint import Fingerprint, Intensities
 from .planner import NetworkPlan, PlannedConfiguration
 
 DATASET_FILE = "dataset.json"
 _RESAMPLING = "resample_torch_fornnunet"
+_ORGANS_KEY = "organ_labels"
 
 
 def write_plan(folder: Path, name: str, fingerprint: Fingerprint, planned: PlannedConfiguration) -> Plan:
@@ -27,6 +30,29 @@ def write_plan(folder: Path, name: str, fingerprint: Fingerprint, planned: Plann
     return read_plan(folder / PLANS_FILE)
 
 
+def write_pet_ct_plan(
+    folder: Path, name: str, fingerprint: Fingerprint, pet: Intensities, planned: PlannedConfiguration
+) -> PetCtPlan:
+    """Write the plan of a PET/CT data set, and read it back as inference does.
+
+    Args:
+        folder: of the data set.
+        name: of the data set.
+        fingerprint: spacings and shapes of its scans, HU of their tumour.
+        pet: SUV of their tumour.
+        planned: the network.
+
+    Raises:
+        OutputError: it cannot be written.
+        WeightsError: inference cannot use the plan.
+    """
+    plans = _plans(name, fingerprint, planned)
+    plans["configurations"][DEFAULT_CONFIGURATION] |= _PET_CT_SETTINGS
+    plans["foreground_intensity_properties_per_channel"]["1"] = pet.model_dump()
+    write_json(folder / PLANS_FILE, plans, decimals=None)
+    return read_pet_ct_plan(folder / PLANS_FILE)
+
+
 def transfer_plan(source: Path, folder: Path, name: str) -> Plan:
     """Copy the plan of another data set (spacing, patch, normalisation, topology) under a new name.
 
@@ -35,10 +61,20 @@ def transfer_plan(source: Path, folder: Path, name: str) -> Plan:
         OutputError: it cannot be written.
     """
     read_plan(source)
+    return read_plan(_renamed_plan(source, folder, name))
+
+
+def transfer_pet_ct_plan(source: Path, folder: Path, name: str) -> PetCtPlan:
+    """Copy the plan of another PET/CT data set under a new name, see `transfer_plan`."""
+    read_pet_ct_plan(source)
+    return read_pet_ct_plan(_renamed_plan(source, folder, name))
+
+
+def _renamed_plan(source: Path, folder: Path, name: str) -> Path:
     document = json.loads(source.read_text(encoding="utf-8"))
     document["dataset_name"] = name
     write_json(folder / PLANS_FILE, document, decimals=None)
-    return read_plan(folder / PLANS_FILE)
+    return folder / PLANS_FILE
 
 
 def write_dataset(folder: Path, scans: int) -> None:
@@ -47,13 +83,41 @@ def write_dataset(folder: Path, scans: int) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    document = {
-        "channel_names": {"0": "CT"},
+    write_json(folder / DATASET_FILE, _dataset(["CT"], scans))
+
+
+def write_pet_ct_dataset(folder: Path, studies: int, organs: int) -> None:
+    """Write the `dataset.json` of a PET/CT data set.
+
+    Args:
+        folder: of the data set.
+        studies: their number.
+        organs: highest label of their organs; 0 without organ labels.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_json(folder / DATASET_FILE, _dataset(["CT", "PET"], studies) | {_ORGANS_KEY: organs})
+
+
+def read_organ_count(folder: Path) -> int:
+    """The highest organ label of a prepared PET/CT data set; 0 if it has none.
+
+    Raises:
+        InputError: its `dataset.json` cannot be read.
+    """
+    document = read_json(folder / DATASET_FILE, "the description of a prepared data set")
+    count = document.get(_ORGANS_KEY, 0) if isinstance(document, dict) else 0
+    return count if isinstance(count, int) else 0
+
+
+def _dataset(channels: Sequence[str], scans: int) -> dict[str, Any]:
+    return {
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
         "labels": {"background": 0, "lesion": 1},
         "numTraining": scans,
         "file_ending": ".nii.gz",
     }
-    write_json(folder / DATASET_FILE, document)
 
 
 def preparation_of(plan: Plan) -> str:
@@ -62,6 +126,11 @@ def preparation_of(plan: Plan) -> str:
     Scans stay prepared if patch or topology change. The text is written to disk and must stay the same.
     """
     return repr((plan.spacing_zyx, plan.transpose_forward, plan.normalization))
+
+
+def pet_ct_preparation_of(plan: PetCtPlan) -> str:
+    """The part of a plan that prepared studies depend on, see `preparation_of`."""
+    return repr((preparation_of(plan.network), plan.pet))
 
 
 def _plans(name: str, fingerprint: Fingerprint, planned: PlannedConfiguration) -> dict[str, Any]:
@@ -108,6 +177,25 @@ def _configuration(planned: PlannedConfiguration) -> dict[str, Any]:
 
 def _resampling(is_seg: bool) -> dict[str, bool]:
     return {"is_seg": is_seg, "memefficient_seg_resampling": True, "force_separate_z": False}
+
+
+def _spline_resampling(order: int, is_seg: bool) -> dict[str, Any]:
+    return {"is_seg": is_seg, "order": order, "order_z": 0, "force_separate_z": None}
+
+
+# What differs for CT and PET: both are normalised by constants, and resampled as the published networks are.
+_SPLINES = "resample_data_or_seg_to_shape"
+_PET_CT_SETTINGS: dict[str, Any] = {
+    "preprocessor_name": "DefaultPreprocessor",
+    "normalization_schemes": ["CTNormalization", "CTNormalization"],
+    "use_mask_for_norm": [False, False],
+    "resampling_fn_data": _SPLINES,
+    "resampling_fn_seg": _SPLINES,
+    "resampling_fn_data_kwargs": _spline_resampling(3, is_seg=False),
+    "resampling_fn_seg_kwargs": _spline_resampling(1, is_seg=True),
+    "resampling_fn_probabilities": _SPLINES,
+    "resampling_fn_probabilities_kwargs": _spline_resampling(1, is_seg=False),
+}
 
 
 def _architecture(network: NetworkPlan) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import torch
 
 from model.errors import WeightsError
 from model.network.difference_weighting import BLOCK
-from model.network.input_variants import InputVariant
+from model.network.input_variants import STEM_CHANNELS, InputVariant
+from model.network.pet_ct import PET_CT_CHANNELS
 from model.network.plan import read_plan
 from model.network.weights import load_fold
 from model.training.augment import VARIANTS
@@ -21,12 +22,14 @@ from ...helpers.training_jobs import saved_checkpoint
 from ...helpers.training_phantoms import config, plan
 
 STEM = "encoder.stem.convs.0.conv.weight"
-VARIANT_NAMES = ("longitudinal", "mask-and-point", "point", "early-fusion", "difference-weighting")
+VARIANT_NAMES = (
+    *("longitudinal", "mask-and-point", "point", "early-fusion", "difference-weighting"),
+    "interactive",
+)
 
 
 def _stem_channels(variant: str) -> tuple[int, ...]:
-    known = VARIANTS[variant]  # type: ignore[index]
-    return known.channels[: known.stem_channels]
+    return VARIANTS[variant].stem_meaning  # type: ignore[index]
 
 
 @pytest.mark.parametrize("source", VARIANT_NAMES)
@@ -35,7 +38,7 @@ def test_stem_channels_are_copied_by_meaning(tmp_path: Path, source: str, target
     path = saved_checkpoint(tmp_path, variant=source, seed=1)
     network = new_network(plan(), config(variant=target, seed=2))
     fresh = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    saved = load_fold(path).state
+    saved = load_fold(path, None).state
     channels, saved_channels = _stem_channels(target), _stem_channels(source)
     lines = load_initial(network, path, channels, with_heads=False)
     state = network.state_dict()
@@ -55,6 +58,42 @@ def test_stem_channels_are_copied_by_meaning(tmp_path: Path, source: str, target
         assert lines[2] == f"difference weighting: {'copied' if source == target else 'initialised'}"
     elif source == "difference-weighting":
         assert lines[2].startswith("6 tensors of checkpoint")
+
+
+def test_the_ct_is_the_only_channel_in_common_of_pairs_and_pet_ct() -> None:
+    pairs, pet_ct = _stem_channels("longitudinal"), _stem_channels("interactive")
+    assert set(pairs) & set(pet_ct) == {0} and len(pet_ct) == 4
+    assert [STEM_CHANNELS[channel] for channel in pet_ct][1:] == list(PET_CT_CHANNELS[1:])
+
+
+def test_the_stem_of_multitalent_for_ct_and_pet_is_renamed(tmp_path: Path) -> None:
+    """Its checkpoints have a stem for each data set, and list the encoder twice."""
+    source = new_network(plan(), config(seed=1)).state_dict()
+    stem, generator = "encoder.stem.", torch.manual_seed(3)
+    named = {name: tensor for name, tensor in source.items() if not name.startswith(stem)}
+    for key, inputs in (("221", 2), ("351_5", 1)):
+        for name, tensor in source.items():
+            if name.startswith(stem):
+                shape = (8, inputs, 3, 3, 3) if name == STEM else tensor.shape
+                named[f"{stem}{key}.{name.removeprefix(stem)}"] = torch.randn(shape, generator=generator)
+    named |= {f"decoder.{name}": tensor for name, tensor in named.items() if name.startswith("encoder.")}
+    path = tmp_path / "multitalent.pth"
+    torch.save({"network_weights": named, "trainer_name": "MultiTalent_trainer_multistems_4000ep"}, path)
+    network = new_network(plan(), config(variant="interactive", organs=3, seed=2))
+    fresh = network.state_dict()[STEM].clone()
+    lines = load_initial(network, path, _stem_channels("interactive"), with_heads=False)
+    state = network.state_dict()
+    assert torch.equal(state[STEM][:, :2], named["encoder.stem.221.convs.0.conv.weight"])
+    assert torch.equal(state[STEM][:, 2:], fresh[:, 2:])
+    norm = "convs.0.norm.weight"
+    assert torch.equal(state[f"{stem}{norm}"], named[f"{stem}221.{norm}"])
+    assert lines[0] == (
+        "stem, 2 -> 4 channels: copied follow-up CT, PET; initialised tumor clicks, background clicks"
+    )
+    del_221 = {name: tensor for name, tensor in named.items() if ".stem.221." not in name}
+    torch.save({"network_weights": del_221, "trainer_name": "MultiTalent"}, path)
+    with pytest.raises(WeightsError, match=r"has stems 351_5; expected one without a name, or 221"):
+        load_initial(network, path, _stem_channels("interactive"), with_heads=False)
 
 
 def test_heads_are_copied_on_request(tmp_path: Path) -> None:

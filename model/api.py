@@ -46,7 +46,7 @@ def load_model(
     *,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
-    folds: Sequence[int] = DEFAULT_FOLDS,
+    folds: Sequence[int | str] = DEFAULT_FOLDS,
     tta: bool = False,
     deterministic: bool = False,
     point_rounding: PointRounding = "truncate",
@@ -57,7 +57,7 @@ def load_model(
         folder: a model in the published layout, or packed; None takes the default one of the command line.
         device: ``auto`` (the first usable GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` is bf16 if the GPU supports it, fp16 on other GPUs, fp32 on the CPU.
-        folds: numbers of the folds.
+        folds: numbers of the folds; "all" is the name of a fold trained on all patients.
         tta: average over the mirrored views that the checkpoint allows.
         deterministic: bit-for-bit reproducible results on the same machine (sets torch for the process).
         point_rounding: network voxel of a point: ``truncate`` as published, ``round`` to the nearest one.

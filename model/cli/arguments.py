@@ -19,7 +19,13 @@ def add_model_options(group: argparse._ActionsContainer) -> None:
         default=defaults.precision,
         help="auto: bf16 if the GPU supports it, fp16 on other GPUs, fp32 on the CPU",
     )
-    add("--folds", type=fold_list, default=defaults.folds, metavar="0,1,2,3,4", help="folds of the ensemble")
+    add(
+        "--folds",
+        type=fold_list,
+        default=defaults.folds,
+        metavar="0,1,2,3,4|all",
+        help="folds of the ensemble",
+    )
     add("--tta", action="store_true", help="average over the mirrored views that the checkpoint allows")
     add("--deterministic", action="store_true", help="bit-for-bit the same result on the same machine")
 
@@ -65,8 +71,13 @@ def device_name(text: str) -> str:
     return text
 
 
-def fold_list(text: str) -> tuple[int, ...]:
-    """The type of a ``--folds`` argument: distinct fold numbers, separated by commas."""
+def fold_list(text: str) -> tuple[int | str, ...]:
+    """The type of a ``--folds`` argument: distinct fold numbers, separated by commas, or ``all``.
+
+    ``all`` is the name of one fold, that of a network trained on all patients.
+    """
+    if text == "all":
+        return (text,)
     if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no list of folds; expected numbers such as 0,1,2,3,4")
     folds = tuple(int(part) for part in text.split(","))

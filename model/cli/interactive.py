@@ -113,7 +113,7 @@ def run_platform_case(arguments: argparse.Namespace) -> int:
     return ExitCode.SUCCESS
 
 
-def _folds(arguments: argparse.Namespace) -> Sequence[int] | None:
+def _folds(arguments: argparse.Namespace) -> Sequence[int | str] | None:
     """The folds of each model; the default of `segment` is five, here it is all that are there."""
     return None if arguments.folds is DEFAULT_FOLDS else arguments.folds
 

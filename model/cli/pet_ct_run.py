@@ -43,7 +43,7 @@ class PetCtRunOptions:
     files: PetCtFiles
     mask: Path
     weights: Sequence[Path]
-    folds: Sequence[int] | None = None
+    folds: Sequence[int | str] | None = None
     click_units: ClickUnits = "voxel"
     dose: InjectedDose | None = None
     extras_dir: Path | None = None

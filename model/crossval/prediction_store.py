@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -161,10 +160,9 @@ def floor_manifest(setting: PointSetting, floor: Floor) -> PredictionManifest:
     )
 
 
-def fold_numbers(folds: Sequence[str | int]) -> tuple[int, ...]:
+def fold_numbers(folds: Sequence[str | int]) -> tuple[int | str, ...]:
     """Convert names of folds to numbers as inference takes them; the fold "all" keeps its name."""
-    numbers = [int(fold) if str(fold).isdecimal() else fold for fold in folds]
-    return cast(tuple[int, ...], tuple(numbers))
+    return tuple(int(fold) if str(fold).isdecimal() else fold for fold in folds)
 
 
 def cache_entry(pair: EvaluationPair) -> CachedPrediction:

@@ -26,7 +26,7 @@ class ModelOptions:
     Attributes:
         device: ``auto`` (the first usable GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``auto`` is bf16 if the GPU supports it, fp16 on other GPUs, fp32 on the CPU.
-        folds: numbers of the folds to load.
+        folds: numbers of the folds to load; "all" is the name of a fold trained on all patients.
         tta: average over the mirrored views that the checkpoint allows (test-time augmentation).
         deterministic: bit-for-bit reproducible results on the same machine.
         batch: patches per forward pass; None chooses it for the network and the device.
@@ -36,7 +36,7 @@ class ModelOptions:
 
     device: str = "auto"
     precision: Precision | Literal["auto"] = "auto"
-    folds: tuple[int, ...] = DEFAULT_FOLDS
+    folds: tuple[int | str, ...] = DEFAULT_FOLDS
     tta: bool = False
     deterministic: bool = False
     batch: int | None = None

@@ -50,7 +50,7 @@ class PetCtModel:
 def load_pet_ct_model(
     folders: str | Path | Sequence[str | Path],
     options: ModelOptions | None = None,
-    folds: Sequence[int] | None = None,
+    folds: Sequence[int | str] | None = None,
 ) -> PetCtModel:
     """Load all folds of one or several models into one ensemble.
 

@@ -73,7 +73,7 @@ class WeightsManifest:
     """Folder and files of an ensemble."""
 
     folder: Path
-    folds: tuple[int, ...]
+    folds: tuple[int | str, ...]
     files: tuple[Path, ...]
 
     @property
@@ -167,8 +167,8 @@ def find_prompt_network(root: Path, network: PromptNetwork) -> Path | None:
     return folders[0] if folders else None
 
 
-def inspect_weights(folder: Path, folds: Sequence[int]) -> WeightsManifest:
-    """Find the file of each fold.
+def inspect_weights(folder: Path, folds: Sequence[int | str]) -> WeightsManifest:
+    """Find the file of each fold; folds are numbers, or "all" for a network trained on all patients.
 
     Raises:
         WeightsError: a fold is missing.
@@ -176,7 +176,7 @@ def inspect_weights(folder: Path, folds: Sequence[int]) -> WeightsManifest:
     return WeightsManifest(folder, tuple(folds), tuple(fold_file(folder, fold) for fold in folds))
 
 
-def fold_file(folder: Path, fold: int, names: Sequence[str] = (PACKED, PICKLED)) -> Path:
+def fold_file(folder: Path, fold: int | str, names: Sequence[str] = (PACKED, PICKLED)) -> Path:
     """The first existing file of a fold, by default the packed one if there is one.
 
     Raises:

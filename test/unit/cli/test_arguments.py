@@ -76,11 +76,13 @@ def test_invalid_devices(text: str) -> None:
         device_name(text)
 
 
-@pytest.mark.parametrize(("text", "reason"), [("a", "no list"), ("0,,1", "no list"), ("1,1", "twice")])
+@pytest.mark.parametrize(
+    ("text", "reason"), [("a", "no list"), ("0,,1", "no list"), ("all,0", "no list"), ("1,1", "twice")]
+)
 def test_invalid_fold_lists(text: str, reason: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=reason):
         fold_list(text)
-    assert fold_list("3,0") == (3, 0)
+    assert fold_list("3,0") == (3, 0) and fold_list("all") == ("all",)
 
 
 @pytest.mark.parametrize("arguments", [["--per-lesion"], ["--output", "o", "--extras", "o/x"]])

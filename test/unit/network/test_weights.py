@@ -84,6 +84,14 @@ def test_any_subset_of_the_folds(tmp_path: Path) -> None:
     assert load_plan(manifest) == read_plan(MODEL / "plans.json")
 
 
+def test_the_fold_of_all_patients_is_taken_by_name(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "m")
+    (model / "fold_0").rename(model / "fold_all")
+    (file,) = inspect_weights(model, ("all",)).files
+    assert file.parent == model / "fold_all"
+    refusal(lambda: inspect_weights(model, (0,)), str(model / "fold_0"), "missing")
+
+
 def test_a_missing_fold(tmp_path: Path) -> None:
     model = small_model(tmp_path / "m")
     refusal(lambda: inspect_weights(model, (0, 1, 2)), str(model / "fold_2"), "missing")

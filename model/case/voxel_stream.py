@@ -18,6 +18,7 @@ from zlib_ng import zlib_ng
 from ..errors import InputError, one_line
 from .geometry import Array
 from .input_files import open_input
+from .machine_memory import memory_bytes
 from .stored_image import EXPECTED_IMAGE, Encoding, StoredImage, VoxelPart
 
 InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub has an instance
@@ -64,9 +65,9 @@ def check_promise(path: Path, stored: StoredImage) -> None:
     """Check before memory is touched that the files can hold what the header promises.
 
     Raises:
-        InputError: they cannot, or this machine has not enough memory for it.
+        InputError: they cannot, or there is not enough memory for it here.
     """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = memory_bytes()
     for part in stored.parts:
         with open_input(part.path, _expected(path, part)) as file:
             size = os.fstat(file.fileno()).st_size
@@ -74,7 +75,7 @@ def check_promise(path: Path, stored: StoredImage) -> None:
             _check_room(part, stored, size, promised, file)
     if stored.byte_count > memory:
         raise InputError(
-            f"{path}: promises {stored.byte_count} bytes of voxels, more than this machine's memory; "
+            f"{path}: promises {stored.byte_count} bytes of voxels, more than the memory of {memory} bytes; "
             f"expected {EXPECTED_IMAGE}"
         )
 

@@ -137,8 +137,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def default_workers() -> int:
     """The number of scans to process at once, by cores and memory."""
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(1, min(os.cpu_count() or 1, int(memory * 0.8 / _BYTES_PER_WORKER)))
+    from ..case.machine_memory import memory_bytes
+
+    return max(1, min(os.cpu_count() or 1, int(memory_bytes() * 0.8 / _BYTES_PER_WORKER)))
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -2,8 +2,9 @@
 
 For large (> 10 ml) and small lesions, at true clicks, at clicks 3 to 5 mm off, and at points of step 1:
 overlap, what drawn volumes say about true ones, and whether vanished lesions are drawn empty. Predictions are
-those of `segment` with its defaults. They are kept in the output folder by the hashes of weights and code, as
-are the points of step 1; the same call goes on where it was interrupted, other weights use the same folder.
+those of `segment` with its defaults, but that boosting at points of step 1 moves baseline points by offsets
+in mm. They are kept in the output folder by the hashes of weights and code, as are the points of step 1 and
+warped masks; the same call goes on where it was interrupted, other weights use the same folder.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ NETWORK = "network"
 CLICK_ERROR_MM = (3.0, 5.0)
 CODE = ("case", "network", "prompts", "inference", "crossval")
 """Rooms whose code decides what is predicted at a point."""
+POINTS_CODE = ("case", "propagation", "propagation/register", "inference")
+"""Rooms whose code decides where step 1 finds a lesion, and how the warped floor draws it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ def _step_1_points(pair: EvaluationPair, backend: str, folder: Path) -> dict[int
         if lesion.baseline_point_xyz is not None
     }
     places = hashlib.sha256(repr(sorted(clicks.items())).encode()).hexdigest()[:8]
-    path = folder / _file_name(backend) / f"{pair.name}-{places}-{_files_digest(pair)}.json"
+    name = f"{pair.name}-{places}-{_files_digest(pair)}-{_code_digest(POINTS_CODE)}.json"
+    path = folder / _file_name(backend) / name
     if not path.exists():
         found = located(pair.baseline.image, pair.followup.image, clicks, backend)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,11 +175,16 @@ def _key(weights: Path, folds: Sequence[int], points: PointSetting) -> str:
     """Hash of the weights and of the code that predicts with them."""
     manifest = new_manifest(points, weights, folds)
     digest = hashlib.sha256(repr((sorted(manifest.weights.items()), tuple(folds))).encode())
+    return f"{digest.hexdigest()[:10]}-{_code_digest(CODE)}"
+
+
+def _code_digest(rooms: Sequence[str]) -> str:
+    """Hash of the modules of rooms."""
     package = Path(__file__).parents[2] / "model"
     code = hashlib.sha256()
-    for path in sorted(path for room in CODE for path in (package / room).glob("*.py")):
+    for path in sorted(path for room in rooms for path in (package / room).glob("*.py")):
         code.update(path.read_bytes())
-    return f"{digest.hexdigest()[:10]}-{code.hexdigest()[:6]}"
+    return code.hexdigest()[:6]
 
 
 def _floor_records(
@@ -188,7 +197,9 @@ def _floor_records(
 ) -> list[LesionRecord]:
     """Measure a floor; the records of a pair are kept by its points, its files and the floor's version."""
     records: list[LesionRecord] = []
-    name = f"{floor}-{_file_name(backend)}" if floor is Floor.WARPED else str(floor)
+    name = str(floor)
+    if floor is Floor.WARPED:
+        name += f"-{_file_name(backend)}-{_code_digest((*POINTS_CODE, 'floor'))}"
     if floor.version != "1":  # files of the first version do not name it
         name += f"-{floor.version}"
     for pair in pairs:
@@ -327,6 +338,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_rows(arguments.output / f"{name}.csv", rows)
     write_rows(arguments.output / f"{name}-lesions.csv", lesions)
     print_table(rows)
+    if STEP_1 in part.settings:
+        print("step1: baseline points are moved by offsets in mm; `segment` moves them by the registration")
     return 0
 
 

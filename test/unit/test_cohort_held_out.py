@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from model.evaluation.records import LesionRecord, Scope
 from model.floor.floors import Floor
+from test.cohort import held_out
 from test.cohort.held_out import DISPLACED, GIVEN, STEP_1, Part, at_setting, read_cohort
 from test.cohort.held_out_scores import held_out_score, interval, paired_dice, with_lost
 
@@ -140,3 +141,13 @@ def test_points_of_step_1_come_from_the_registration_and_are_kept(manifest: Path
         ]  # fmt: skip
         assert {setting.source_of(lesion).value for lesion in located.lesions} == {"propagated"}
     assert len(list((manifest.parent / "points").rglob("*.json"))) == 1
+
+
+def test_points_of_other_code_of_the_registration_are_not_used(
+    manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pair,) = read_cohort(manifest, [], manifest.parent / "surveys").pairs
+    for rooms in (held_out.POINTS_CODE, ("case",)):  # another room has other code
+        monkeypatch.setattr(held_out, "POINTS_CODE", rooms)
+        at_setting(pair, STEP_1, PART, manifest.parent / "points")
+    assert len(list((manifest.parent / "points").rglob("*.json"))) == 2

@@ -197,6 +197,17 @@ def test_rounded_points() -> None:
         assert masks[LAST].any() and np.count_nonzero(mask != masks[LAST]) == 0
 
 
+def test_a_mask_larger_than_a_patch_does_not_matter() -> None:
+    """Without use for the mask there is nothing to cover with several patches."""
+    prompt = _prompts("c_small/fp32")[1]
+    whole = np.full(prompt.baseline.ct.shape, prompt.lesion_id, np.uint16)
+    large = replace(prompt, baseline=replace(prompt.baseline, mask=whole))
+    segmenter = Segmenter(PLAN, Ensemble(PLAN, FOLDS, _options("c_small/fp32")))
+    one, other = segmenter.segment([prompt, large])
+    assert isinstance(one, LesionResult) and isinstance(other, LesionResult)
+    assert one.mask.any() and one.box == other.box and np.array_equal(one.mask, other.mask)
+
+
 def test_unclicked_lesions_and_a_series() -> None:
     """Propagated points are boosted, and the same model tracks."""
     folder = HERE / "cases" / "h_same_grid" / "input"

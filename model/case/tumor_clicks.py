@@ -6,7 +6,7 @@ Two forms are read: the platform's ``{"points": [{"name": "tumor", "point": [x, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import InputError
 from .geometry import Vector, flip_order
-from .lesion_json import Triple, read_document
+from .lesion_json import Triple, read_document, write_json
 from .text_files import read_json
 
 _EXAMPLE = '{"points": [{"name": "tumor" or "background", "point": [x, y, z]}]}'
@@ -96,3 +96,25 @@ def _kind(path: Path, name: str) -> ClickKind:
 
 def _click(kind: ClickKind, point_xyz: Sequence[float]) -> TumorClick:
     return TumorClick(kind, flip_order(point_xyz))
+
+
+def write_tumor_clicks(
+    path: Path, clicks: Sequence[TumorClick], file_point: Callable[[Vector], Vector] | None = None
+) -> None:
+    """Write a click file in the platform's form.
+
+    Args:
+        path: the file.
+        clicks: in order.
+        file_point: converts a click's voxel index (z, y, x) to that of the CT's file; None keeps it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    points = [
+        (click.kind, click.point_zyx if file_point is None else file_point(click.point_zyx))
+        for click in clicks
+    ]
+    entries = [{"point": list(flip_order(point_zyx)), "name": kind.value} for kind, point_zyx in points]
+    document = {"version": {"major": 1, "minor": 0}, "type": "Multiple points", "points": entries}
+    write_json(path, document)

@@ -10,7 +10,18 @@ from functools import partial
 from typing import Protocol
 
 from .. import __version__
-from . import evaluate, interactive, prompts, propagate, segment, track, train, weights_pack
+from . import (
+    evaluate,
+    interactive,
+    interactive_clicks,
+    interactive_eval,
+    prompts,
+    propagate,
+    segment,
+    track,
+    train,
+    weights_pack,
+)
 from .process import supervise_command
 
 
@@ -25,6 +36,8 @@ class _Command(Protocol):
 _COMMANDS: dict[str, _Command] = {
     "segment": segment,
     "interactive": interactive,
+    "interactive-clicks": interactive_clicks,
+    "interactive-eval": interactive_eval,
     "track": track,
     "propagate": propagate,
     "prompts": prompts,
@@ -35,6 +48,8 @@ _COMMANDS: dict[str, _Command] = {
 _HELP = {
     "segment": "segment one case, as process.py does",
     "interactive": "segment all tumour of one PET/CT, from its images and clicks",
+    "interactive-clicks": "simulated clicks for a PET/CT, from its reference",
+    "interactive-eval": "score networks for PET/CT step by step with more and more clicks",
     "track": "track the lesions of patients over any number of time points",
     "propagate": "points, boxes and masks of lesions from one scan to another, by registration",
     "prompts": "clicks or boxes out of a lesion mask",

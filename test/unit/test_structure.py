@@ -38,6 +38,9 @@ ALLOWED = {
     "crossval": {
         *("errors", "case", "network", "propagation", "inference", "floor", "evaluation", "data", "training")
     },
+    "protocol": {
+        *("errors", "case", "network", "inference", "interactive", "evaluation", "data", "click_simulation")
+    },
     "comparison": {"errors", "case", "network", "floor", "evaluation", "data", "training", "crossval"},
     "api_results": {"errors", "case", "propagation", "inference", "tracking"},
     "api": {"api_results", "errors", "case", "prompts", "propagation", "inference", "tracking", "evaluation"},

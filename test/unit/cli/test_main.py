@@ -20,7 +20,7 @@ from model.errors import InputError, WeightsError
 from model.tracking.discovery import discover_series
 from test.helpers.paths import CHECKOUT
 
-COMMANDS = ("segment", "track", "propagate", "prompts", "weights")
+COMMANDS = ("segment", "interactive-clicks", "interactive-eval", "track", "propagate", "prompts", "weights")
 
 
 def _mask(folder: Path) -> Path:

@@ -1,0 +1,68 @@
+"""Command ``interactive-clicks``: simulated clicks for a PET/CT, from its reference."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import ExitCode, InputError
+
+CHALLENGE_SEED = 42
+_DESCRIPTION = """\
+Simulates ten clicks in tumour and ten in background from the reference of a PET/CT and its PET, as the
+challenge does (autoPET/CT IV, Task 1), and writes them in the platform's form.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.description = _DESCRIPTION
+    add = parser.add_argument
+    add("--labels", type=Path, required=True, metavar="FILE", help="the reference; voxels above 0 are tumour")
+    add("--pet", type=Path, required=True, metavar="FILE", help="the PET, on the same grid")
+    add("-o", "--output", type=Path, required=True, metavar="JSON", help="the click file")
+    add_simulation_options(parser)
+
+
+def add_simulation_options(group: argparse._ActionsContainer) -> None:
+    """Add the options of simulated clicks to a parser or an argument group."""
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=CHALLENGE_SEED,
+        metavar="S",
+        help=f"of simulated clicks (default: {CHALLENGE_SEED}, as in the challenge)",
+    )
+    group.add_argument(
+        "--published-clicks",
+        action="store_true",
+        help="simulate clicks exactly as the challenge's script, with its deviations from its own rule",
+    )
+
+
+def check_seed(seed: int) -> None:
+    """Raise InputError if a seed is out of range."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"--seed: is {seed}; expected a whole number from 0 to {2**32 - 1}")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the click file and print the number of clicks.
+
+    Raises:
+        InputError: a file cannot be used, or the grids differ.
+        OutputError: the click file cannot be written.
+    """
+    check_seed(arguments.seed)
+    if arguments.output.suffix.lower() != ".json":
+        raise InputError(f"{arguments.output}: is no name for clicks; expected it to end in .json")
+
+    from ..case.tumor_clicks import ClickKind
+    from ..click_simulation.challenge_clicks import ChallengeRules
+    from ..protocol.simulated_prompts import write_simulated_clicks
+
+    rules = ChallengeRules(published=arguments.published_clicks)
+    counts = write_simulated_clicks(arguments.labels, arguments.pet, arguments.output, rules, arguments.seed)
+    shown = " and ".join(f"{counts[kind]} {kind}" for kind in ClickKind)
+    print(f"{arguments.output}: {shown} clicks")
+    return ExitCode.SUCCESS

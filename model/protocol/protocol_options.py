@@ -1,0 +1,36 @@
+"""Options of a run of the protocol, as they are recorded beside its results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ..click_simulation.challenge_clicks import CHALLENGE_CLICKS, CHALLENGE_SEED
+
+
+class ProtocolPrompt(StrEnum):
+    """What the network is prompted with in each step."""
+
+    CLICKS = "clicks"  # autoPET/CT IV: as many clicks in tumour as in background
+
+
+CLICK_STEPS = tuple(range(CHALLENGE_CLICKS + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolOptions:
+    """Options of a run of the protocol.
+
+    Attributes:
+        kind: of the prompts.
+        steps: numbers of clicks of each kind, ascending.
+        seed: of simulated prompts, for each case anew.
+        published: simulate clicks with the deviations of the published script.
+        given_clicks: clicks are read from files, and the seed has no meaning.
+    """
+
+    kind: ProtocolPrompt = ProtocolPrompt.CLICKS
+    steps: tuple[int, ...] = CLICK_STEPS
+    seed: int = CHALLENGE_SEED
+    published: bool = False
+    given_clicks: bool = False

@@ -197,6 +197,8 @@ def _cross_validate(job: EnsembleJob) -> None:
     from ..case.folder_lock import locked_folder
     from ..crossval.cross_validate import CROSS_VALIDATION_FOLDER, cross_validate
     from ..crossval.pairs import evaluation_pairs
+    from ..crossval.validate_interactive import validate_interactive
+    from ..data.pet_ct.prepared_study import read_study_sources
     from ..training.stages import EVERYTHING
     from ..training.train_ensemble import finished_folds
 
@@ -208,7 +210,11 @@ def _cross_validate(job: EnsembleJob) -> None:
         if not held_out:
             return
         with locked_folder(output, wait=True):  # a run of other folds may validate them now
-            cross_validate(evaluation_pairs(job.data.folder), held_out, job.output, output, job.device)
+            if job.data.pet is not None:
+                studies = read_study_sources(job.data.folder)
+                validate_interactive(studies, held_out, job.output, output, job.device)
+            else:
+                cross_validate(evaluation_pairs(job.data.folder), held_out, job.output, output, job.device)
     except InputError as error:
         log.info("cross-validation: not possible, the trained folds are unaffected: %s", error)
         return

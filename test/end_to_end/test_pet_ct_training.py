@@ -58,6 +58,16 @@ def test_the_trained_folds_segment_a_study(work: Path) -> None:
     np.testing.assert_array_equal(masks[0].array, masks[1].array)
 
 
+def test_held_out_studies_are_scored_with_rising_numbers_of_clicks(work: Path) -> None:
+    folder = work / "model" / "cross_validation"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == [0, 3, 7, 10] and summary["cases"] == len(CASES) and not summary["failed"]
+    splits = json.loads((work / "prepared" / "splits_final.json").read_text())
+    for number, split in enumerate(splits):
+        cases = {path.name for path in (folder / f"fold_{number}" / "predictions").iterdir()}
+        assert cases == {case for case in CASES if case.rsplit("_", 1)[0] in split["val"]}
+
+
 def test_each_fold_is_trained_without_its_patients(work: Path) -> None:
     splits = json.loads((work / "prepared" / "splits_final.json").read_text())
     assert sorted(name for split in splits for name in split["val"]) == ["fdg_a", "fdg_b", "psma_c"]

@@ -28,7 +28,7 @@ def pet_ct_phantom(seed: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.flo
         inside = (1.5 * (z - centre[0])) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2 < radius**2
         tumor[inside], ct[inside], pet[inside] = 1, ct[inside] + 25, 6 + rng.normal(0, 0.5, int(inside.sum()))
     bladder = (1.5 * (z - 17)) ** 2 + (y - 9) ** 2 + (x - 14) ** 2 < 9
-    pet[bladder] = 9
+    pet[bladder] = 9 + rng.normal(0, 0.3, int(bladder.sum()))
     return ct.astype(np.int16), pet.astype(np.float32), tumor
 
 

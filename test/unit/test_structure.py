@@ -36,7 +36,8 @@ ALLOWED = {
     "synthesis": {"errors", "case", "propagation", "data"},
     "training": {"errors", "case", "network", "data", "click_simulation"},
     "crossval": {
-        *("errors", "case", "network", "propagation", "inference", "floor", "evaluation", "data", "training")
+        *("errors", "case", "network", "propagation", "inference", "floor", "evaluation", "data", "training"),
+        "protocol",
     },
     "protocol": {
         *("errors", "case", "network", "inference", "interactive", "evaluation", "data", "click_simulation")

@@ -16,8 +16,8 @@ from .task_choice import MASK_FOLDER
 log = logging.getLogger(__name__)
 
 RUN_FILE, TABLE_FILE = "run.json", "lesions.csv"
-LESIONS_FILE, PROBABILITY_FILE = "lesions.mha", "probability.mha"
-EXTRA_FILES = (RUN_FILE, TABLE_FILE, LESIONS_FILE, PROBABILITY_FILE)
+LESIONS_FILE, PROBABILITY_FILE, ORGANS_FILE = "lesions.mha", "probability.mha", "organs.mha"
+EXTRA_FILES = (RUN_FILE, TABLE_FILE, LESIONS_FILE, PROBABILITY_FILE, ORGANS_FILE)
 """All names that a run may write into the folder of its extras."""
 
 

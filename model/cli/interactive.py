@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import ExitCode
+from ..errors import ExitCode, InputError
 from ..inference.options import DEFAULT_FOLDS, ModelOptions
 from .arguments import add_model_options
 
@@ -53,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write run.json, the lesions with their uptake as labelmap and table, and the probability",
     )
+    add(
+        "--organs",
+        action="store_true",
+        help="labels of organs into --extras; needs networks with heads for them",
+    )
     add_model_options(parser)
 
 
@@ -62,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LongilesionError: see `errors`; no mask is left then, not even an earlier one.
     """
+    if arguments.organs and arguments.extras is None:
+        raise InputError("--organs: has nowhere to write to; expected --extras DIR with it")
     from ..case.pet_ct_scan import PetCtFiles
     from ..case.suv_checks import InjectedDose
     from .pet_ct_run import PetCtRunOptions, run_pet_ct
@@ -74,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         click_units=arguments.click_units,
         dose=InjectedDose(*arguments.activity) if arguments.activity is not None else None,
         extras_dir=arguments.extras,
+        organs=arguments.organs,
         model=_pet_ct_options(arguments),
     )
     run_pet_ct(options)

@@ -37,6 +37,7 @@ class PetCtRunOptions:
         click_units: of the points, voxel index (x, y, z) of the CT's file or world position (LPS, mm).
         dose: of a PET in Bq/ml.
         extras_dir: folder for run.json, lesions and probability; None writes none.
+        organs: predict organs, too, and write them into ``extras_dir``.
         model: how the network is computed; its folds are not used.
     """
 
@@ -47,6 +48,7 @@ class PetCtRunOptions:
     click_units: ClickUnits = "voxel"
     dose: InjectedDose | None = None
     extras_dir: Path | None = None
+    organs: bool = False
     model: ModelOptions = ModelOptions()
 
 
@@ -83,7 +85,7 @@ def _load_model(options: PetCtRunOptions, timings: Timings) -> PetCtModel:
     with timings.stage("import torch"):
         from ..interactive.load_pet_ct import load_pet_ct_model
     with timings.stage("load weights"):
-        return load_pet_ct_model(options.weights, options.model, options.folds)
+        return load_pet_ct_model(options.weights, options.model, options.folds, options.organs)
 
 
 def _read(options: PetCtRunOptions, timings: Timings) -> PetCtScan:
@@ -107,6 +109,7 @@ def _write_extras(
     chosen: dict[str, Any] = {
         "clicks": options.click_units,
         "activity": asdict(options.dose) if options.dose is not None else None,
+        "organs": options.organs,
         "tta": options.model.tta,
         "deterministic": options.model.deterministic,
     }

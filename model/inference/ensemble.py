@@ -69,6 +69,7 @@ class Ensemble:
         self.forwards = 0
         self._fills_batches = fills_batches
         self._channels = list(folds[0].variant.channels)
+        self._score_shape = (1 + folds[0].organ_classes, *plan.patch_size_zyx)
         self._mirrors = _mirror_combinations(folds[0].mirror_axes) if options.tta else [()]
         self._networks: list[ResEncUNet] = []
         for fold in folds:
@@ -81,6 +82,11 @@ class Ensemble:
     def variant(self) -> InputVariant:
         """Input channels of the folds."""
         return self.folds[0].variant
+
+    @property
+    def organ_classes(self) -> int:
+        """Number of classes of organs that are predicted beside the lesion, with background; 0 for none."""
+        return self.folds[0].organ_classes
 
     @property
     def heat_map(self) -> HeatMap:
@@ -146,9 +152,9 @@ class Ensemble:
         try:
             channels = self._to_device([values for _, values in prepared])
             votes = self._no_votes(channels)
-            total = sum(self._margins(channels, votes))
+            total = sum(self._scores_by_fold(channels, votes))
             assert isinstance(total, Tensor)
-            margins = total.cpu().numpy()
+            scores = total.cpu().numpy()
             counts = [votes.counts(position) for position in range(len(prepared))]
         except Exception as error:
             if is_out_of_memory(error):
@@ -161,15 +167,15 @@ class Ensemble:
             for single in prepared:
                 yield from self._predict_batch([single])
             return
-        for (index, _), margin, count in zip(prepared, margins, counts, strict=False):
-            yield checked_prediction(index, margin, count)
+        for (index, _), one, count in zip(prepared, scores, counts, strict=False):
+            yield checked_prediction(index, one, count)
 
-    def _margins(self, channels: Tensor, votes: FoldVotes) -> Iterator[Tensor]:
-        """Margins of a batch by one fold after the other, each counted as a vote."""
+    def _scores_by_fold(self, channels: Tensor, votes: FoldVotes) -> Iterator[Tensor]:
+        """Scores of a batch by one fold after the other, each counted as a vote."""
         for fold, network in enumerate(self._networks):
-            margin = self._margin(network, channels)
-            votes.add(fold, margin)
-            yield margin
+            scores = self._scores(network, channels)
+            votes.add(fold, scores[:, 0])
+            yield scores
 
     def _no_votes(self, channels: Tensor) -> FoldVotes:
         return FoldVotes((len(channels), *channels.shape[2:]), len(self.folds), self.rung.device)
@@ -177,33 +183,34 @@ class Ensemble:
     def _fold_by_fold(self, waiting: Sequence[int], encode: Sequence[Encode]) -> Iterator[Prediction]:
         """Predict with one fold after the other, over as many lesions as the host can hold."""
         # Channels and sums are float32, votes are bytes.
-        patch_bytes = int(np.prod(self.plan.patch_size_zyx)) * (4 * (len(self._channels) + 1) + 1)
+        values = len(self._channels) + self._score_shape[0]
+        patch_bytes = int(np.prod(self.plan.patch_size_zyx)) * (4 * values + 1)
         group_size = max(self.rung.batch, _WAITING_BYTES // patch_bytes)
         for group in in_batches(list(waiting), group_size):
             prepared, failed = encode_all(group, encode)
             yield from failed
-            sums = {index: np.zeros(self.plan.patch_size_zyx, np.float32) for index, _ in prepared}
+            sums = {index: np.zeros(self._score_shape, np.float32) for index, _ in prepared}
             votes = {index: FoldVotes((1, *self.plan.patch_size_zyx), len(self.folds)) for index in sums}
             errors: dict[int, Exception] = {}
             for number, fold in enumerate(self.folds):
                 network = self._build(fold)
                 for batch in in_batches(prepared, self.rung.batch):
-                    for index, margin in self._margins_of(batch, network, errors):
-                        sums[index] += margin
-                        votes[index].add(number, torch.from_numpy(margin[None]))
+                    for index, scores in self._scores_of(batch, network, errors):
+                        sums[index] += scores
+                        votes[index].add(number, torch.from_numpy(scores[:1]))
                 del network
-            for index, margin in sums.items():
+            for index, scores in sums.items():
                 if index in errors:
                     yield Prediction(index, None, errors[index])
                 else:
-                    yield checked_prediction(index, margin, votes[index].counts(0))
+                    yield checked_prediction(index, scores, votes[index].counts(0))
 
-    def _margins_of(
+    def _scores_of(
         self, batch: list[tuple[int, FloatVolume]], network: ResEncUNet, errors: dict[int, Exception]
     ) -> Iterator[tuple[int, FloatVolume]]:
-        """Margins of a batch by one fold, each with the index of its patch; failures go to ``errors``."""
+        """Scores of a batch by one fold, each with the index of its patch; failures go to ``errors``."""
         try:
-            margins = self._margin(network, self._to_device([values for _, values in batch])).cpu().numpy()
+            scores = self._scores(network, self._to_device([values for _, values in batch])).cpu().numpy()
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -212,10 +219,10 @@ class Ensemble:
                 errors[batch[0][0]] = error
                 return
             for single in batch:
-                yield from self._margins_of([single], network, errors)
+                yield from self._scores_of([single], network, errors)
             return
-        for (index, _), margin in zip(batch, margins, strict=False):
-            yield index, margin
+        for (index, _), one in zip(batch, scores, strict=False):
+            yield index, one
 
     def _to_device(self, values: list[FloatVolume]) -> Tensor:
         """Channels of a batch [B, C, *patch]; a short last batch is padded if wanted or faster."""
@@ -235,16 +242,22 @@ class Ensemble:
         return torch.channels_last_3d if self._is_narrow_on_cpu else torch.contiguous_format
 
     @torch.inference_mode()
-    def _margin(self, network: ResEncUNet, channels: Tensor) -> Tensor:
-        """Foreground minus background logit, float32 [B, *patch], averaged over the mirrored views."""
+    def _scores(self, network: ResEncUNet, channels: Tensor) -> Tensor:
+        """Foreground minus background logit and the logits of organs, averaged over the mirrored views.
+
+        Returns:
+            float32 [B, 1 + organs, *patch].
+        """
         total: Tensor | None = None
         for axes in self._mirrors:
             view = channels.flip(axes) if axes else channels
             logits = self._forward(network, view)
-            margin = logits[:, 1].float() - logits[:, 0].float()
+            scores = (logits[:, 1].float() - logits[:, 0].float())[:, None]
+            if self.organ_classes:
+                scores = torch.cat((scores, logits[:, -self.organ_classes :].float()), 1)
             if axes:
-                margin = margin.flip([axis - 1 for axis in axes])  # without the channel axis
-            total = margin if total is None else total + margin
+                scores = scores.flip(axes)
+            total = scores if total is None else total + scores
         assert total is not None
         return total / len(self._mirrors)
 

@@ -30,12 +30,15 @@ class Prediction:
             if the prediction failed.
         error: why it failed.
         votes: of the folds on the patch's voxels; None if they were not counted.
+        organs: logits of organs, summed over the folds, float32 [classes, *patch]; None if the network has no
+            heads for them.
     """
 
     index: int
     margin: FloatVolume | None
     error: Exception | None = None
     votes: VoteCounts | None = None
+    organs: FloatVolume | None = None
 
     @property
     def probability(self) -> FloatVolume:
@@ -81,16 +84,17 @@ def encode_all(
     return prepared, failed
 
 
-def checked_prediction(index: int, margin: FloatVolume, votes: VoteCounts | None = None) -> Prediction:
-    """Make a prediction of a margin; a failure if it is not finite.
+def checked_prediction(index: int, scores: FloatVolume, votes: VoteCounts | None = None) -> Prediction:
+    """Make a prediction of the scores of a patch; a failure if they are not finite.
 
     Args:
         index: of the patch.
-        margin: foreground minus background logit, float32 of the patch's shape.
+        scores: foreground minus background logit and, if there are any, the logits of organs, float32
+            [1 + organs, *patch].
         votes: of the folds.
     """
-    if np.isfinite(margin).all():
-        return Prediction(index, margin, votes=votes)
+    if np.isfinite(scores).all():
+        return Prediction(index, scores[0], votes=votes, organs=scores[1:] if len(scores) > 1 else None)
     return Prediction(index, None, ArithmeticError("the network's output is not finite"))
 
 

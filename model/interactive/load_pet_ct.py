@@ -51,6 +51,7 @@ def load_pet_ct_model(
     folders: str | Path | Sequence[str | Path],
     options: ModelOptions | None = None,
     folds: Sequence[int | str] | None = None,
+    organs: bool = False,
 ) -> PetCtModel:
     """Load all folds of one or several models into one ensemble.
 
@@ -58,10 +59,11 @@ def load_pet_ct_model(
         folders: of one or several models, in the layout of nnU-Net or packed; their plans must be equal.
         options: device, precision, mirroring and batch; its folds are not used.
         folds: numbers of the folds to load from each folder; None loads all.
+        organs: predict organs, too.
 
     Raises:
         WeightsError: weights that are missing, corrupt, unsafe, of another family, do not fit their plan, or
-            of models with different plans or channels.
+            of models with different plans or channels, or without heads for organs.
         InputError: the GPU of the options does not exist.
     """
     if isinstance(folders, str | Path):
@@ -75,7 +77,11 @@ def load_pet_ct_model(
     if any(not manifest.folds for manifest in manifests):
         raise WeightsError("no folds were chosen; expected at least one")
     plan = _common_plan(manifests)
-    weights, notes = _with_common_mirrors(list(load_folds(*manifests, family=Family.PET_CT)))
+    weights, notes = _with_common_mirrors(list(load_folds(*manifests, family=Family.PET_CT, organs=organs)))
+    if organs and not weights[0].organ_classes:
+        raise WeightsError(
+            f"{weights[0].path}: has no heads for organs; expected a model with them for --organs"
+        )
     warnings = (*_notices(manifests), *_assumptions(weights), *notes)
     for warning in warnings:
         log.warning("%s", warning)

@@ -13,7 +13,7 @@ from ..case.atomic_files import write_text
 from ..case.geometry import Box, Index, flip_order
 from ..case.images import write_image
 from ..case.lesion_json import write_json
-from ..case.pet_ct_outputs import LESIONS_FILE, PROBABILITY_FILE, RUN_FILE, TABLE_FILE
+from ..case.pet_ct_outputs import LESIONS_FILE, ORGANS_FILE, PROBABILITY_FILE, RUN_FILE, TABLE_FILE
 from ..case.pet_ct_scan import PetCtFiles, PetCtScan
 from ..case.tumor_clicks import TumorClick
 from ..inference.run_facts import (
@@ -71,6 +71,9 @@ def write_pet_ct_extras(folder: Path, record: PetCtRecord) -> TotalUptake:
     total = total_uptake(lesions)
     write_image(folder / LESIONS_FILE, scan.file_grid.file_labels(labels), scan.file_grid.geometry)
     _write_probability(folder / PROBABILITY_FILE, scan, result.probability())
+    if result.organs is not None:
+        organs = scan.file_grid.file_labels(result.organs)
+        write_image(folder / ORGANS_FILE, organs, scan.file_grid.geometry)
     write_text(folder / TABLE_FILE, _table(lesions, total, scan))
     write_json(folder / RUN_FILE, _document(record, lesions, total), decimals=None)
     return total

@@ -19,6 +19,7 @@ from ..network.resample import FloatVolume
 from ..network.tiles import window_tiles
 from ..network.window import WindowMean
 from .load_pet_ct import PetCtModel
+from .organ_window import LabelVolume, OrganWindow
 from .place_clicks import usable_clicks
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ class TumorSegmentation:
         margin: tumour minus background logit over ``box``, float32.
         clicks: those that were used.
         warnings: what the user should know.
+        organs: labels of organs (z, y, x), uint8, 0 for background; None if the model does not predict them.
     """
 
     mask: npt.NDArray[np.bool_]
@@ -41,6 +43,7 @@ class TumorSegmentation:
     margin: FloatVolume
     clicks: tuple[TumorClick, ...]
     warnings: tuple[str, ...]
+    organs: LabelVolume | None = None
 
     def probability(self) -> FloatVolume:
         """Tumour probability on the axial grid.
@@ -75,20 +78,27 @@ def segment_pet_ct(
         log.warning("%s", warning)
     log.info("network grid %s, cropped from %s", grid.shape, ct.shape)
     images = network_images(ct, pet, grid, model.plan)
-    margin = predict_margin(model, images, click_voxels(placed, grid))
+    organs = None
+    if model.ensemble.organ_classes:
+        organs = OrganWindow(model.ensemble.organ_classes, grid.shape, model.plan.network.patch_size_zyx)
+    margin = predict_margin(model, images, click_voxels(placed, grid), organs)
     box, on_scan = margin_on_scan(margin, grid)
     mask = np.zeros(ct.shape, bool)
     mask[box.slices] = on_scan > 0  # a tie is background
-    return TumorSegmentation(mask, box, on_scan, placed, tuple(warnings))
+    labels = organs.labels(grid) if organs is not None else None
+    return TumorSegmentation(mask, box, on_scan, placed, tuple(warnings), labels)
 
 
-def predict_margin(model: PetCtModel, images: FloatVolume, voxels: Mark) -> FloatVolume:
+def predict_margin(
+    model: PetCtModel, images: FloatVolume, voxels: Mark, organs: OrganWindow | None = None
+) -> FloatVolume:
     """Predict the whole network grid by a sliding window, averaged over the folds.
 
     Args:
         model: from `load_pet_ct_model`.
         images: float32 [2, *shape] from `network_images`.
         voxels: network voxels of the clicks.
+        organs: collects the logits of organs, too.
 
     Returns:
         Tumour minus background logit, float32 [*shape] in network axes.
@@ -103,6 +113,8 @@ def predict_margin(model: PetCtModel, images: FloatVolume, voxels: Mark) -> Floa
     mean = WindowMean(Box.of_shape((z, y, x)), patch)
     for prediction in ensemble.predict([partial(tile_channels, images, voxels, tile) for tile in tiles]):
         mean.add(tiles[prediction.index], tile_margin(prediction, len(tiles)))
+        if organs is not None and prediction.organs is not None:
+            organs.add(tiles[prediction.index], prediction.organs)
     margin = mean.result()
     margin /= np.float32(len(ensemble.folds))
     return margin

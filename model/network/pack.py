@@ -1,4 +1,4 @@
-"""Packing weights as safetensors, without optimizer state and heads for organs."""
+"""Packing weights as safetensors, without optimizer state."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "f
     folder = find_weights(source)
     written = []
     for fold in available_folds(folder):
-        weights = load_fold(fold_file(folder, fold, (PICKLED, PACKED)), None)  # the original if it exists
+        original = fold_file(folder, fold, (PICKLED, PACKED))  # rather than what was packed of it
+        weights = load_fold(original, None, organs=True)
         written.append(_pack_fold(weights, target / f"fold_{fold}" / PACKED, dtype))
     for name in (PLANS_FILE, DATASET_FILE):
         if (folder / name).is_file() and folder.resolve() != target.resolve():

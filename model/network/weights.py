@@ -31,6 +31,7 @@ from .input_variants import (
     prompt_unet_state,
     prompt_variant,
 )
+from .organ_unet import OrganUNet
 from .plan import PLANS_FILE, Plan, read_plan, read_settings
 from .resenc_unet import ORGAN_HEADS, ResEncUNet, canonical_state
 
@@ -60,6 +61,12 @@ class FoldWeights:
     mirror_axes: tuple[int, ...]
     variant: InputVariant
     heat_map: HeatMap = HeatMap.UNIT_PEAK
+
+    @property
+    def organ_classes(self) -> int:
+        """Number of classes of the heads for organs, with background; 0 without such heads."""
+        heads = [tensor for name, tensor in self.state.items() if name.startswith(ORGAN_HEADS)]
+        return int(heads[0].shape[0]) if heads and heads[0].ndim else 0
 
 
 def sha256(path: Path) -> str:
@@ -205,13 +212,14 @@ def load_plan(manifest: WeightsManifest) -> Plan:
     return read_plan(manifest.plan_file, read_checkpoint(manifest.files[0]).configuration)
 
 
-def load_fold(path: Path, family: Family | None = Family.LONGITUDINAL) -> FoldWeights:
-    """Read one fold without its optimizer state and heads for organs. Tensors keep their stored type.
+def load_fold(path: Path, family: Family | None = Family.LONGITUDINAL, organs: bool = False) -> FoldWeights:
+    """Read one fold without its optimizer state. Tensors keep their stored type.
 
     Args:
         path: the checkpoint.
         family: the expected family of networks; None takes PET/CT if the trainer's name says so, otherwise
             the longitudinal one.
+        organs: keep the heads for organs of a network for PET/CT, if it has any.
 
     Raises:
         WeightsError: unreadable, refused as unsafe, not finite, or of another family.
@@ -224,7 +232,7 @@ def load_fold(path: Path, family: Family | None = Family.LONGITUDINAL) -> FoldWe
         state = _canonical(path, prompt_unet_state(path, raw))
     elif family is Family.PET_CT:
         state = _canonical(path, raw.state)
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(ORGAN_HEADS)}
+        state = {name: value for name, value in state.items() if organs or not name.startswith(ORGAN_HEADS)}
         variant = pet_ct_variant(path, state, raw.trainer_name)
     else:
         state = _canonical(path, raw.state)
@@ -257,15 +265,18 @@ def first_not_finite(state: dict[str, Tensor]) -> str | None:
     return next((name for name, total in sums if not math.isfinite(total)), None)
 
 
-def load_folds(*manifests: WeightsManifest, family: Family = Family.LONGITUDINAL) -> Iterator[FoldWeights]:
-    """Read all folds of one or several model folders in order.
+def load_folds(
+    *manifests: WeightsManifest, family: Family = Family.LONGITUDINAL, organs: bool = False
+) -> Iterator[FoldWeights]:
+    """Read all folds of one or several model folders in order; ``organs`` as in `load_fold`.
 
     Raises:
-        WeightsError: as `load_fold`, or a fold is of another variant or takes other heat maps than the first.
+        WeightsError: as `load_fold`, or a fold is of another variant, takes other heat maps or has heads for
+            another number of organs than the first.
     """
     first: FoldWeights | None = None
     for file in (file for manifest in manifests for file in manifest.files):
-        fold = load_fold(file, family)
+        fold = load_fold(file, family, organs)
         first = first or fold
         same_folder = first.path.parent.parent == file.parent.parent
         first_name = first.path.parent.name if same_folder else first.path
@@ -278,6 +289,11 @@ def load_folds(*manifests: WeightsManifest, family: Family = Family.LONGITUDINAL
             raise WeightsError(
                 f"{file}: was trained with {fold.heat_map} heat maps; expected {first.heat_map} as "
                 f"{first_name} was"
+            )
+        if fold.organ_classes != first.organ_classes:
+            raise WeightsError(
+                f"{file}: has {fold.organ_classes} classes of organs; expected {first.organ_classes} as "
+                f"{first_name} has"
             )
         yield fold
 
@@ -305,7 +321,7 @@ def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
         WeightsError: plan and checkpoint disagree; the first difference is named.
     """
     with torch.device("meta"):  # values are replaced at once: no memory and time for them
-        network = planned_network(plan, weights.variant)
+        network = planned_network(plan, weights.variant, organ_classes=weights.organ_classes)
     planned = {name: tensor.shape for name, tensor in network.state_dict().items()}
     for name in sorted(planned.keys() | weights.state.keys()):
         given = weights.state.get(name)
@@ -318,11 +334,16 @@ def check_fold(plan: Plan, weights: FoldWeights) -> ResEncUNet:
     return network
 
 
-def planned_network(plan: Plan, variant: InputVariant, deep_supervision: bool = False) -> ResEncUNet:
+def planned_network(
+    plan: Plan, variant: InputVariant, deep_supervision: bool = False, organ_classes: int = 0
+) -> ResEncUNet:
     """Build the network of a plan and a variant, with torch's initial weights.
 
-    With deep supervision its forward pass returns the logits of all decoder stages, otherwise one tensor.
+    With deep supervision its forward pass returns the logits of all decoder stages, otherwise one tensor;
+    with classes of organs (inference only) it returns their logits behind those of the lesion.
     """
+    if organ_classes:
+        return OrganUNet(variant.stem_channels, _CLASSES, organ_classes, plan.architecture)
     if variant is InputVariant.DIFFERENCE_WEIGHTING:
         return DifferenceWeightedUNet(_CLASSES, plan.architecture, deep_supervision)
     return ResEncUNet(variant.stem_channels, _CLASSES, plan.architecture, deep_supervision)

@@ -45,7 +45,10 @@ def tiny_pet_ct_plan() -> PetCtPlan:
 
 
 def tiny_pet_ct_model(
-    folds: int = 1, variant: InputVariant = InputVariant.PET_CT_CLICKS, scale: float = 1.0
+    folds: int = 1,
+    variant: InputVariant = InputVariant.PET_CT_CLICKS,
+    scale: float = 1.0,
+    organ_classes: int = 0,
 ) -> PetCtModel:
     plan, weights = tiny_pet_ct_plan(), []
     for seed in range(folds):
@@ -53,6 +56,10 @@ def tiny_pet_ct_model(
         network = ResEncUNet(len(variant.channels), 2, plan.network.architecture)
         network.initialize()
         state = {name: tensor.detach() * scale for name, tensor in network.state_dict().items()}
+        if organ_classes:
+            head = "decoder.organ_seg_layers.0"
+            state[f"{head}.weight"] = torch.randn(organ_classes, 4, 1, 1, 1)
+            state[f"{head}.bias"] = torch.randn(organ_classes)
         weights.append(FoldWeights(Path(f"fold_{seed}"), state, "random", "3d_fullres", (), variant))
     return PetCtModel(plan, Ensemble(plan.network, weights, ModelOptions(device="cpu")), (), ())
 

@@ -29,7 +29,7 @@ def _run(output: Path, *options: str, ct: Path | None = None, weights: Path = PE
 @pytest.mark.slow
 def test_the_mask_of_one_fold_lies_on_the_ct_and_depends_on_clicks(tmp_path: Path) -> None:
     masks, extras = {}, tmp_path / "extras"
-    clicked = ["--clicks", str(CASE.clicks_file), "--extras", str(extras)]
+    clicked = ["--clicks", str(CASE.clicks_file), "--extras", str(extras), "--organs"]
     for name, options in {"clicked": clicked, "automatic": []}.items():
         file = tmp_path / f"{name}.mha"
         assert _run(file, "--folds", "2", *options) == ExitCode.SUCCESS
@@ -41,6 +41,8 @@ def test_the_mask_of_one_fold_lies_on_the_ct_and_depends_on_clicks(tmp_path: Pat
     lesions, probability = read_image(extras / "lesions.mha"), read_image(extras / "probability.mha")
     np.testing.assert_array_equal(lesions.array > 0, masks["clicked"].array > 0)
     np.testing.assert_array_equal(probability.array > 0.5, masks["clicked"].array > 0)
+    organs = read_image(extras / "organs.mha")
+    assert organs.geometry.same_grid(CASE.geometry) and len(np.unique(organs.array)) > 1
     record = json.loads((extras / "run.json").read_text())
     assert record["model"]["parts"][0]["folds"] == [2] and len(record["clicks"]) == 4
     hottest = max(record["lesions"], key=lambda lesion: lesion["suv_max"])
@@ -82,3 +84,8 @@ def test_an_input_is_never_overwritten(tmp_path: Path, capfd: pytest.CaptureFixt
     before = ct.read_bytes()
     assert _run(ct, ct=ct) == ExitCode.INPUT
     assert "is an input, too" in capfd.readouterr().err and ct.read_bytes() == before
+
+
+def test_organs_need_a_folder_for_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert _run(tmp_path / "mask.mha", "--organs") == ExitCode.INPUT
+    assert "expected --extras DIR" in capfd.readouterr().err

@@ -67,6 +67,17 @@ def test_all_published_folds_load_and_organ_heads_are_ignored() -> None:
     assert model.warnings == () and model.ensemble.folds[0].mirror_axes == (0, 1, 2)
 
 
+def test_organ_heads_are_kept_on_request_and_in_packed_weights(tmp_path: Path) -> None:
+    model = _loaded(PET_CT_MODEL, folds=[1], organs=True)
+    assert model.ensemble.organ_classes == 11 and _loaded(PET_CT_MODEL, folds=[1]).ensemble.organ_classes == 0
+    with_heads = _changed(tmp_path / "a", _trainer(EDT2))
+    pack_weights(with_heads, tmp_path / "packed")
+    assert _loaded(tmp_path / "packed", organs=True).ensemble.organ_classes == 11
+    without = _changed(tmp_path / "b", _trainer(EDT2, organs=False))
+    refusal(lambda: _loaded(without, organs=True), NAME, "no heads for organs")
+    refusal(lambda: _loaded(with_heads, without, organs=True), "0 classes of organs", "expected 11")
+
+
 def test_chosen_folds_and_several_models(tmp_path: Path) -> None:
     other = _changed(tmp_path, _trainer(EDT2 + "_2000ep"), (1, 3))
     model = _loaded(PET_CT_MODEL, other, folds=[3, 1])

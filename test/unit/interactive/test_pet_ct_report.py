@@ -52,6 +52,7 @@ def test_lesions_are_measured_and_written_on_the_files_grid(tmp_path: Path) -> N
     assert axial.dtype == np.uint8 and axial[3, 4, 2] == 1 and axial[9, 9, 9] == 2
     np.testing.assert_array_equal(axial > 0, mask)
     np.testing.assert_array_equal(GRID.axial_labels(probability.array) > 0.5, mask)
+    assert not (tmp_path / "organs.mha").exists()
     document = json.loads((tmp_path / "run.json").read_text())
     first, second = document["lesions"]
     assert (first["voxels"], first["suv_max"], second["suv_max"]) == (27, 12, 20)

@@ -19,8 +19,8 @@ _LARGEST_SUV = {90.0: 200.0, 99.0: 1000.0}
 # Reconstructions leave small negative values; air in a CT is near -1000.
 _LOWEST_SUV = -200.0
 _SAMPLED_VOXELS = 1_000_000
-# Nothing is left to be measured beyond.
-_MOST_HALF_LIVES = 20
+MOST_HALF_LIVES = 20
+"""Longest time from the injection to the scan; nothing is left to be measured beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,17 @@ class InjectedDose:
 
     def __post_init__(self) -> None:
         weight, dose, minutes, half_life = astuple(self)
-        is_sound = min(weight, dose, half_life) > 0 and 0 <= minutes <= _MOST_HALF_LIVES * half_life
+        is_sound = min(weight, dose, half_life) > 0 and 0 <= minutes <= MOST_HALF_LIVES * half_life
         if not (is_sound and all(map(math.isfinite, astuple(self)))):
             raise InputError(
                 f"--activity {weight:g} {dose:g} {minutes:g} {half_life:g}: expected positive numbers: "
-                f"weight (kg), dose (MBq), minutes until the scan (0 to {_MOST_HALF_LIVES} half-lives), "
+                f"weight (kg), dose (MBq), minutes until the scan (0 to {MOST_HALF_LIVES} half-lives), "
                 "half-life (minutes)"
             )
 
     @property
     def suv_per_bq_ml(self) -> float:
-        """SUV by body weight of one Bq/ml: weight in g / dose in Bq at the time of the scan."""
+        """SUV by body weight of 1 Bq/ml ([Kinahan2010]): weight in g / dose in Bq at the time of the scan."""
         decayed_bq = self.dose_mbq * 1e6 * 0.5 ** (self.minutes / self.half_life_minutes)
         factor: float = self.weight_kg * 1e3 / decayed_bq
         return factor
@@ -75,7 +75,7 @@ def converted_activity(path: Path, pet: Array, dose: InjectedDose) -> npt.NDArra
         limit = _LARGEST_SUV[90.0]
         raise InputError(
             f"{path}: nine tenths of its positive voxels lie below {limit:g}, too little for Bq/ml; expected "
-            "--activity for a PET in Bq/ml only"
+            "--activity or --dose for a PET in Bq/ml only"
         )
     suv: npt.NDArray[np.float32] = (pet.astype(np.float64) * dose.suv_per_bq_ml).astype(np.float32)
     return suv
@@ -115,8 +115,8 @@ def check_suv(path: Path, pet: Array) -> list[str]:
         raise InputError(f"{path}: has values down to {low:g}, as a CT does; expected a PET in SUV")
     if (sign := _activity_sign(values)) is not None:
         raise InputError(
-            f"{path}: {sign}, as activity in Bq/ml does; expected SUV, or --activity with the patient's "
-            "weight and dose"
+            f"{path}: {sign}, as activity in Bq/ml does; expected SUV, or --activity or --dose with "
+            "the patient's weight and dose"
         )
     warnings = []
     if count := pet.size - values.size:

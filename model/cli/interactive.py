@@ -6,10 +6,14 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ExitCode, InputError
 from ..inference.options import DEFAULT_FOLDS, ModelOptions
 from .arguments import add_model_options
+
+if TYPE_CHECKING:
+    from ..case.suv_checks import InjectedDose
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="voxel",
         help="units of the points: voxel index (x, y, z) of the CT, or world (LPS mm)",
     )
-    add(
+    dose = parser.add_mutually_exclusive_group()
+    dose.add_argument(
+        "--dose",
+        type=Path,
+        metavar="JSON",
+        help="of a PET in Bq/ml: weight_kg, dose_mbq, half_life_minutes, and minutes or injected and scanned",
+    )
+    dose.add_argument(
         "--activity",
         type=float,
         nargs=4,
@@ -70,7 +81,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.organs and arguments.extras is None:
         raise InputError("--organs: has nowhere to write to; expected --extras DIR with it")
     from ..case.pet_ct_scan import PetCtFiles
-    from ..case.suv_checks import InjectedDose
     from .pet_ct_run import PetCtRunOptions, run_pet_ct
 
     options = PetCtRunOptions(
@@ -79,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         weights=arguments.weights,
         folds=_folds(arguments),
         click_units=arguments.click_units,
-        dose=InjectedDose(*arguments.activity) if arguments.activity is not None else None,
+        dose=_dose(arguments),
         extras_dir=arguments.extras,
         organs=arguments.organs,
         model=_pet_ct_options(arguments),
@@ -119,6 +129,16 @@ def run_platform_case(arguments: argparse.Namespace) -> int:
         )
         run_pet_ct(options)
     return ExitCode.SUCCESS
+
+
+def _dose(arguments: argparse.Namespace) -> InjectedDose | None:
+    """What turns Bq/ml into SUV, from a file or from the command line."""
+    from ..case.dose_files import read_dose
+    from ..case.suv_checks import InjectedDose
+
+    if arguments.dose is not None:
+        return read_dose(arguments.dose)
+    return InjectedDose(*arguments.activity) if arguments.activity is not None else None
 
 
 def _folds(arguments: argparse.Namespace) -> Sequence[int | str] | None:

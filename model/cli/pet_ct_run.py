@@ -56,7 +56,8 @@ def run_pet_ct(options: PetCtRunOptions) -> None:
     """Segment one PET/CT, and write its mask and, if wanted, the extras.
 
     Raises:
-        LongilesionError: see `errors`; neither mask nor extras are left then, not even earlier ones.
+        LongilesionError: see `errors`; neither mask nor extras are left then, not even earlier ones; a mask
+            that was written stays if the extras cannot be.
     """
     timings, files = Timings(), options.files
     inputs = tuple(path for path in (files.ct, files.pet, files.clicks) if path is not None)

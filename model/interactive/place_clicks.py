@@ -1,4 +1,4 @@
-"""Clicks on a scan: those outside are moved to its border or dropped, with a warning for each."""
+"""Clicks on a scan: those outside are moved to its border or dropped, and what is unusual gives a warning."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from ..case.geometry import Geometry
 from ..case.tumor_clicks import ClickKind, TumorClick
 from ..network.pet_ct import PetCtGrid, click_voxels
 from ..propagation.points import CLIP_LIMIT_MM
+
+# Of each kind, in training ([Rokuss2025b]).
+_MOST_TRAINED = 10
 
 
 def usable_clicks(
@@ -29,7 +32,7 @@ def usable_clicks(
     if placed and not takes_clicks:
         notes.append(f"the model takes no clicks; {len(placed)} clicks are left out")
         placed = ()
-    return placed, notes + contradictions(placed, grid)
+    return placed, [*notes, *unusual_counts(placed), *contradictions(placed, grid)]
 
 
 def place_clicks(
@@ -56,6 +59,17 @@ def place_clicks(
             click = replace(click, point_zyx=geometry.clip(click.point_zyx))
         placed.append(click)
     return tuple(placed), notes
+
+
+def unusual_counts(clicks: Sequence[TumorClick]) -> list[str]:
+    """A sentence for each kind of which there are more clicks than in training, as in scribbles."""
+    counts = {kind: sum(click.kind is kind for click in clicks) for kind in ClickKind}
+    return [
+        f"{count} {kind} clicks: the published networks were trained with up to {_MOST_TRAINED} of each "
+        "kind, and never with scribbles; look at the mask"
+        for kind, count in counts.items()
+        if count > _MOST_TRAINED
+    ]
 
 
 def contradictions(clicks: Sequence[TumorClick], grid: PetCtGrid) -> list[str]:

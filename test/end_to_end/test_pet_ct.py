@@ -74,3 +74,11 @@ def test_clicks_of_the_other_task_are_refused(tmp_path: Path) -> None:
     clicks.write_text('{"points": [{"name": "Lesion 7", "point": [1, 2, 3]}]}')
     result = _run(tmp_path)
     assert result.code == 2 and "'Lesion 7'" in result.stderr
+
+
+def test_a_missing_pet_is_named(tmp_path: Path) -> None:
+    shutil.copytree(CASE.input, tmp_path / "input")
+    shutil.rmtree(tmp_path / "input" / "images" / "pet")
+    result = _run(tmp_path)
+    (line,) = result.stderr.splitlines()
+    assert result.code == 2 and "images/pet: " in line and "expected" in line

@@ -19,12 +19,20 @@ def test_a_folder_with_a_pet_is_a_pet_ct(tmp_path: Path) -> None:
     assert holds_pet_ct(tmp_path)
 
 
+def test_a_ct_without_its_pet_is_a_pet_ct_unless_there_is_a_baseline(tmp_path: Path) -> None:
+    (tmp_path / "images" / "ct").mkdir(parents=True)
+    assert holds_pet_ct(tmp_path)
+    (tmp_path / "images" / "primary-baseline-ct").mkdir()
+    assert not holds_pet_ct(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
         ([{"socket": {"slug": "pet", "relative_path": "images/pet"}}], True),
         ([{"interface": {"slug": "pet", "relative_path": "images/pet/"}}], True),
         ([{"socket": {"slug": "primary-baseline-ct", "relative_path": "images/primary-baseline-ct"}}], False),
+        ([{"socket": {"slug": "ct", "relative_path": "images/ct"}}], True),
         ([], False),
         ({"socket": 3}, False),
         ([3, {"socket": 3}, {"socket": {"relative_path": 3}}], False),

@@ -46,6 +46,14 @@ def test_lists_by_kind_are_read(tmp_path: Path) -> None:
     assert read_tumor_clicks(_file(tmp_path, {"background": []})) == ()
 
 
+def test_a_file_with_scribbles_is_read_point_by_point(tmp_path: Path) -> None:
+    line = [[number / 4, 7, 9] for number in range(500)]
+    named = {"points": [{"name": "tumor", "point": point} for point in line]}
+    clicks = read_tumor_clicks(_file(tmp_path, named))
+    assert len(clicks) == 500 and clicks[-1] == TumorClick(TUMOR, (9, 7, 124.75))
+    assert read_tumor_clicks(_file(tmp_path, {"tumor": line, "background": []})) == clicks
+
+
 @pytest.mark.parametrize(
     ("document", "part"),
     [

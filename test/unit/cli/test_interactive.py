@@ -68,6 +68,16 @@ def test_weights_of_the_other_task_are_refused(tmp_path: Path, capfd: pytest.Cap
     assert "plans.json" in line and "CT and PET" in line
 
 
+def test_a_dose_from_a_file_is_used(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    dose = tmp_path / "dose.json"
+    dose.write_text('{"weight_kg": 70, "dose_mbq": 350, "half_life_minutes": 110, "minutes": 60}')
+    assert _run(tmp_path / "mask.mha", "--dose", str(dose)) == ExitCode.INPUT  # its PET is in SUV
+    assert "too little for Bq/ml" in capfd.readouterr().err
+    dose.write_text("{}")
+    assert _run(tmp_path / "mask.mha", "--dose", str(dose)) == ExitCode.INPUT
+    assert "dose.json: weight_kg" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "part"), [("mask", "suffix of no image"), ("mask.png", "suffix of no image")]
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model.case.geometry import Geometry
 from model.case.tumor_clicks import ClickKind, TumorClick
-from model.interactive.place_clicks import contradictions, place_clicks
+from model.interactive.place_clicks import contradictions, place_clicks, unusual_counts
 from test.helpers.golden_pet_ct import GoldenPetCt
 
 TUMOR, BACKGROUND = ClickKind.TUMOR, ClickKind.BACKGROUND
@@ -52,3 +52,14 @@ def test_both_kinds_at_one_place_give_a_warning() -> None:
     assert contradictions(case.clicks, case.grid) == []
     (note,) = contradictions(clicks, case.grid)
     assert "[5, 4, 3]" in note and "\n" not in note
+
+
+def test_more_clicks_than_in_training_give_a_warning() -> None:
+    clicks = [TumorClick(TUMOR, (5.0, 5.0, 0.05 + 0.1 * number)) for number in range(500)]
+    few = [TumorClick(BACKGROUND, (1.0, 1.0, 1.0))] * 10
+    (note,) = unusual_counts([*clicks, *few])
+    assert note.startswith("500 tumor clicks: ") and "scribbles" in note and "\n" not in note
+    assert unusual_counts(few) == []
+    placed, notes = place_clicks(clicks, GRID)
+    assert len(placed) == 120  # the border is at 9.5, and 5 mm further at 12
+    assert len(notes) == 25 + 380

@@ -235,7 +235,8 @@ def setting_lines(config: TrainingConfig) -> Iterator[str]:
         if key in _PROVENANCE:
             continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        yield f"{key}={text}" + ("  # the plan's" if _is_open(key, value) else "")
+        is_planned = _is_open(key, value) and key != "organs"
+        yield f"{key}={text}" + ("  # the plan's" if is_planned else "")
 
 
 def _parsed(key: str, text: str, kind: Any) -> Any:

@@ -8,7 +8,7 @@ checkout=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 venv=$checkout/.venv
 python=$venv/bin/python
 runtime_files=("$checkout/requirements-torch.txt" "$checkout/requirements.txt")
-dev_files=("${runtime_files[@]}" "$checkout/requirements-train.txt" "$checkout/requirements-dev.txt")
+dev_files=("${runtime_files[@]}" "$checkout/requirements-train.txt" "$checkout/requirements-serve.txt" "$checkout/requirements-dev.txt")
 
 fail() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
 

@@ -71,6 +71,16 @@ def discard_unfinished_files() -> None:
             temporary.unlink()
 
 
+def remember_temporary(path: Path) -> None:
+    """Have a file deleted if a signal ends the process."""
+    _unfinished.add(path)
+
+
+def forget_temporary(path: Path) -> None:
+    """Undo `remember_temporary`."""
+    _unfinished.discard(path)
+
+
 def remove_partial_files(*folders: Path) -> None:
     """Delete what a killed run left behind in folders that only this run writes to; missing ones are skipped.
 

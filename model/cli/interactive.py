@@ -87,12 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
         files=PetCtFiles(arguments.ct, arguments.pet, arguments.clicks),
         mask=arguments.output,
         weights=arguments.weights,
-        folds=_folds(arguments),
+        folds=pet_ct_folds(arguments),
         click_units=arguments.click_units,
         dose=_dose(arguments),
         extras_dir=arguments.extras,
         organs=arguments.organs,
-        model=_pet_ct_options(arguments),
+        model=pet_ct_options(arguments),
     )
     run_pet_ct(options)
     return ExitCode.SUCCESS
@@ -122,10 +122,10 @@ def run_platform_case(arguments: argparse.Namespace) -> int:
             files=files,
             mask=platform_mask(arguments.output, files.ct),
             weights=[find_weights(arguments.weights)],
-            folds=_folds(arguments),
+            folds=pet_ct_folds(arguments),
             click_units=arguments.clicks,
             extras_dir=arguments.extras,
-            model=_pet_ct_options(arguments),
+            model=pet_ct_options(arguments),
         )
         run_pet_ct(options)
     return ExitCode.SUCCESS
@@ -141,12 +141,13 @@ def _dose(arguments: argparse.Namespace) -> InjectedDose | None:
     return InjectedDose(*arguments.activity) if arguments.activity is not None else None
 
 
-def _folds(arguments: argparse.Namespace) -> Sequence[int | str] | None:
+def pet_ct_folds(arguments: argparse.Namespace) -> Sequence[int | str] | None:
     """The folds of each model; the default of `segment` is five, here it is all that are there."""
     return None if arguments.folds is DEFAULT_FOLDS else arguments.folds
 
 
-def _pet_ct_options(arguments: argparse.Namespace) -> ModelOptions:
+def pet_ct_options(arguments: argparse.Namespace) -> ModelOptions:
+    """The options of networks for PET/CT of a parsed command line."""
     return ModelOptions(
         device=arguments.device,
         precision=arguments.precision,

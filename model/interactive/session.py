@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from ..case.file_grid import FileGrid
 from ..case.geometry import Box, Geometry, Vector
-from ..case.images import Image, image_of, to_sitk
+from ..case.images import Image, image_of, to_sitk, write_image
 from ..case.pet_ct_scan import PetCtFiles, PetCtScan, make_pet_ct, read_pet_ct
 from ..case.suv_checks import InjectedDose
 from ..case.tumor_clicks import ClickKind, TumorClick, click_kind
@@ -211,6 +211,36 @@ class Session:
         """Tiles that the last change predicted, and tiles of a whole run."""
         segmenter, _ = self._state()
         return segmenter.predicted_tiles, segmenter.tile_count
+
+    @property
+    def spacing_zyx(self) -> Vector:
+        """Voxel size in mm along the axes of ``mask``."""
+        _, grid = self._state()
+        return grid.geometry.spacing_zyx
+
+    def voxel_of(self, point_mm: Sequence[float]) -> Vector:
+        """The voxel index of a position, for `add_click`.
+
+        Args:
+            point_mm: LPS mm (x, y, z).
+
+        Returns:
+            Voxel index (z, y, x) of the CT, may be a fraction.
+        """
+        _, grid = self._state()
+        return grid.file_point(grid.axial_world_point(point_mm))
+
+    def write_mask(self, path: Path) -> None:
+        """Write the mask (0, 1; uint8) on the grid of the CT, verified.
+
+        Args:
+            path: the file; its suffix gives the format.
+
+        Raises:
+            OutputError: it cannot be written, or does not read back as it was written.
+        """
+        _, grid = self._state()
+        write_image(path, self.mask.astype(np.uint8), grid.geometry)
 
     def to_image(self) -> sitk.Image:
         """The mask (0, 1; uint8) as a SimpleITK image on the grid of the CT."""

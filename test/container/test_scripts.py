@@ -16,6 +16,7 @@ REQUIREMENTS = (
     "requirements-torch.txt",
     "requirements.txt",
     "requirements-train.txt",
+    "requirements-serve.txt",
     "requirements-dev.txt",
 )
 PROCESS = "import sys\nprint(*sys.argv[1:])\nsys.exit(7)\n"

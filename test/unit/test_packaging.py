@@ -73,7 +73,7 @@ def _needed(name: str) -> list[str]:
 
 def test_types_ship() -> None:
     assert (CHECKOUT / "model" / "py.typed").is_file()
-    assert PROJECT["tool"]["setuptools"]["package-data"] == {"longilesion": ["py.typed"]}
+    assert PROJECT["tool"]["setuptools"]["package-data"] == {"longilesion": ["py.typed", "serve/page/*"]}
 
 
 def test_tests_are_packages() -> None:

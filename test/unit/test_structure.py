@@ -30,6 +30,7 @@ ALLOWED = {
     "evaluation": {"errors", "case"},
     "inference": {"errors", "timing", "extensions", "case", "prompts", "network", "propagation", ""},
     "interactive": {"errors", "case", "network", "propagation", "inference"},
+    "serve": {"errors", "case", "interactive"},
     "tracking": {"errors", "case", "prompts", "propagation", "inference", ""},
     "floor": {"errors", "case", "propagation", "inference", "evaluation"},
     "data": {"errors", "case", "network"},

@@ -1,0 +1,1 @@
+"""Interactive sessions over HTTP on this computer, with a page to click into."""

@@ -1,4 +1,4 @@
-"""What client and server tell each other: requests, and the state of a session, as JSON."""
+"""Messages between client and server as JSON: requests, and the state of a session."""
 
 from __future__ import annotations
 
@@ -40,7 +40,14 @@ class PointsRequest(_Request):
     units: Literal["voxel", "world"] = "voxel"
 
     def points_zyx(self, session: Session) -> list[Vector]:
-        """The points as voxel indices (z, y, x) of a session's CT."""
+        """Convert the points to voxel indices of a session's CT.
+
+        Args:
+            session: with images.
+
+        Returns:
+            Triples (z, y, x), in voxels.
+        """
         if self.units == "world":
             return [session.voxel_of(point) for point in self.points]
         return [flip_order(point) for point in self.points]
@@ -53,7 +60,7 @@ def parsed_request(kind: type[Parsed], body: bytes) -> Parsed:
     """Parse the JSON body of a request.
 
     Raises:
-        RefusedRequestError: it is none, or not valid for ``kind``.
+        RefusedRequestError: the body is no JSON, or not valid for ``kind``.
     """
     try:
         return kind.model_validate_json(body or b"{}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 
+from ..errors import InputError
 from ..inference.options import DEVICE_PATTERN, ModelOptions
+from ..interactive.false_alarm_rules import LEAST_SUV, FalseAlarmRules
 
 
 def add_model_options(group: argparse._ActionsContainer) -> None:
@@ -51,6 +53,36 @@ def model_options(arguments: argparse.Namespace) -> ModelOptions:
         deterministic=arguments.deterministic,
         point_rounding=arguments.point_rounding,
     )
+
+
+def add_false_alarm_rules(group: argparse._ActionsContainer) -> None:
+    """Add the rules against false alarms in PET/CT to a parser or an argument group."""
+    add = group.add_argument
+    add(
+        "--min-suv",
+        type=float,
+        nargs="?",
+        const=LEAST_SUV,
+        metavar="SUV",
+        help=f"remove components that nowhere reach this SUV (default: off; without a number {LEAST_SUV})",
+    )
+    add("--remove-clicked", action="store_true", help="remove components in which a background click lies")
+    add(
+        "--cover-clicks",
+        action="store_true",
+        help="add a ball of 5 mm around each tumor click outside of the mask",
+    )
+
+
+def false_alarm_rules(arguments: argparse.Namespace) -> FalseAlarmRules:
+    """Build the rules of a parsed command line; see `add_false_alarm_rules`.
+
+    Raises:
+        InputError: a SUV that is not a positive number.
+    """
+    if arguments.min_suv is not None and not 0 < arguments.min_suv < float("inf"):
+        raise InputError(f"--min-suv: is {arguments.min_suv:g}; expected a positive number")
+    return FalseAlarmRules(arguments.min_suv, arguments.remove_clicked, arguments.cover_clicks)
 
 
 def add_device(group: argparse._ActionsContainer, what: str = "where it computes") -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ExitCode, InputError
 from ..inference.options import DEFAULT_FOLDS, ModelOptions
-from .arguments import add_model_options
+from .arguments import add_false_alarm_rules, add_model_options, false_alarm_rules
 
 if TYPE_CHECKING:
     from ..case.suv_checks import InjectedDose
@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="labels of organs into --extras; needs networks with heads for them",
     )
+    add_false_alarm_rules(parser)
     add_model_options(parser)
 
 
@@ -93,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         extras_dir=arguments.extras,
         organs=arguments.organs,
         model=pet_ct_options(arguments),
+        rules=false_alarm_rules(arguments),
     )
     run_pet_ct(options)
     return ExitCode.SUCCESS

@@ -1,4 +1,4 @@
-"""Command ``interactive-clicks``: simulated clicks for a PET/CT, from its reference."""
+"""Command ``interactive-clicks``: simulated clicks or a scribble for a PET/CT, from its reference."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 from ..errors import ExitCode, InputError
 
 CHALLENGE_SEED = 42
+SCRIBBLE_STYLES = ("centerline", "random", "boundary")
+
 _DESCRIPTION = """\
-Simulates ten clicks in tumour and ten in background from the reference of a PET/CT and its PET, as the
-challenge does (autoPET/CT IV, Task 1), and writes them in the platform's form.
+Simulates ten clicks in tumour and ten in background from the reference of a PET/CT and its PET, as autoPET/CT
+IV does (Task 1), or from the reference and a segmentation a scribble on its largest error, as autoPET V does,
+and writes them in the platform's form.
 """
 
 
@@ -19,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = _DESCRIPTION
     add = parser.add_argument
     add("--labels", type=Path, required=True, metavar="FILE", help="the reference; voxels above 0 are tumour")
-    add("--pet", type=Path, required=True, metavar="FILE", help="the PET, on the same grid")
+    add("--pet", type=Path, metavar="FILE", help="the PET, on the same grid; for clicks")
+    add("--prediction", type=Path, metavar="FILE", help="the segmentation, on the same grid; for a scribble")
+    add("--scribble", choices=SCRIBBLE_STYLES, help="style of the scribble (default: clicks)")
     add("-o", "--output", type=Path, required=True, metavar="JSON", help="the click file")
     add_simulation_options(parser)
 
@@ -57,12 +62,32 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.output.suffix.lower() != ".json":
         raise InputError(f"{arguments.output}: is no name for clicks; expected it to end in .json")
 
+    _check_sources(arguments)
+
     from ..case.tumor_clicks import ClickKind
     from ..click_simulation.challenge_clicks import ChallengeRules
-    from ..protocol.simulated_prompts import write_simulated_clicks
+    from ..click_simulation.error_scribbles import ScribbleStyle
+    from ..protocol.simulated_prompts import write_simulated_clicks, write_simulated_scribble
 
-    rules = ChallengeRules(published=arguments.published_clicks)
-    counts = write_simulated_clicks(arguments.labels, arguments.pet, arguments.output, rules, arguments.seed)
+    labels, output, seed = arguments.labels, arguments.output, arguments.seed
+    if arguments.scribble is None:
+        rules = ChallengeRules(published=arguments.published_clicks)
+        counts = write_simulated_clicks(labels, arguments.pet, output, rules, seed)
+    else:
+        style = ScribbleStyle(arguments.scribble)
+        counts = write_simulated_scribble(labels, arguments.prediction, output, style, seed)
     shown = " and ".join(f"{counts[kind]} {kind}" for kind in ClickKind)
-    print(f"{arguments.output}: {shown} clicks")
+    print(f"{output}: {shown} {'clicks' if arguments.scribble is None else 'points'}")
     return ExitCode.SUCCESS
+
+
+def _check_sources(arguments: argparse.Namespace) -> None:
+    """Raise InputError unless clicks have their PET, or a scribble its prediction."""
+    needed, other = ("pet", "prediction") if arguments.scribble is None else ("prediction", "pet")
+    what = "clicks are" if arguments.scribble is None else "a scribble is"
+    if getattr(arguments, needed) is None:
+        raise InputError(f"--{needed}: is missing; expected it, as {what} simulated")
+    if getattr(arguments, other) is not None:
+        raise InputError(f"--{other}: is given; expected --{needed} alone, as {what} simulated")
+    if arguments.scribble is not None and arguments.published_clicks:
+        raise InputError("--published-clicks: is given with --scribble; expected one of them")

@@ -7,17 +7,21 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..errors import ExitCode, LongilesionError
+from ..errors import ExitCode, InputError, LongilesionError
 from ..inference.options import DEFAULT_FOLDS, ModelOptions
-from .arguments import add_model_options
-from .interactive_clicks import add_simulation_options, check_seed
+from .arguments import add_false_alarm_rules, add_model_options, false_alarm_rules
+from .interactive_clicks import SCRIBBLE_STYLES, add_simulation_options, check_seed
+
+if TYPE_CHECKING:
+    from ..protocol.protocol_options import ProtocolOptions
 
 _DESCRIPTION = """\
-Runs the challenge's loop (autoPET/CT IV, Task 1) over the cases of a folder: all tumour is segmented with 0
-to 10 clicks in tumour and as many in background, simulated from the reference or given, and each step is
-scored by Dice, DMM, FPvol and FNvol. A run that was stopped goes on where it ended. The rules are in
-docs/interactive.md.
+Runs the challenge's loop over the cases of a folder: all tumour is segmented with 0 to 10 clicks in tumour
+and as many in background, simulated from the reference or given (autoPET/CT IV, Task 1), or with 0 to 5
+scribbles on the errors of the step before (autoPET V). Each step is scored by Dice, DMM, FPvol and FNvol.
+A run that was stopped goes on where it ended. The rules are in docs/interactive_evaluation.md.
 """
 
 
@@ -49,8 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="given clicks, CASE.json or CASE_clicks.json, of which each step takes the first of both kinds "
         "(default: simulated)",
     )
-    add("--steps", type=_steps, metavar="0,3,7,10", help="numbers of clicks of each kind (default: 0 to 10)")
+    add(
+        "--steps",
+        type=_steps,
+        metavar="0,3,7,10",
+        help="numbers of clicks of each kind (default: 0 to 10), or of scribbles from 0 on (default: 0 to 5)",
+    )
+    add(
+        "--scribbles",
+        choices=("in-turn", *SCRIBBLE_STYLES),
+        help="scribbles in place of clicks: along the middle of an error, a random line on it, along its "
+        "boundary, or all three in turn, a case each",
+    )
     add_simulation_options(parser)
+    add_false_alarm_rules(parser)
     add_model_options(parser)
 
 
@@ -65,19 +81,13 @@ def run(arguments: argparse.Namespace) -> int:
     from ..case.folder_lock import locked_folder
     from ..protocol.protocol_cases import described_faults, find_protocol_cases
     from ..protocol.protocol_network import ProtocolNetwork
-    from ..protocol.protocol_options import CLICK_STEPS, ProtocolOptions
     from ..protocol.protocol_report import CURVES_FILE, draw_curves, summary_table, write_protocol_report
     from ..protocol.run_protocol import run_protocol
 
     check_seed(arguments.seed)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    options = _protocol_options(arguments)
     found = find_protocol_cases(arguments.data, arguments.clicks)
-    options = ProtocolOptions(
-        steps=arguments.steps or CLICK_STEPS,
-        seed=arguments.seed,
-        published=arguments.published_clicks,
-        given_clicks=arguments.clicks is not None,
-    )
     network = ProtocolNetwork(
         tuple(arguments.weights),
         None if arguments.folds is DEFAULT_FOLDS else arguments.folds,
@@ -87,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             tta=arguments.tta,
             deterministic=arguments.deterministic,
         ),
+        false_alarm_rules(arguments),
     )
     with locked_folder(arguments.output):
         result = run_protocol(found, arguments.output, options, network.settings(), network.load)
@@ -99,6 +110,27 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"cases that failed: {described_faults(result.failures)}; {others}", file=sys.stderr, flush=True)
     first = next(iter(result.failures.values()))
     return getattr(first, "exit_code", LongilesionError.exit_code)
+
+
+def _protocol_options(arguments: argparse.Namespace) -> ProtocolOptions:
+    from ..click_simulation.error_scribbles import ScribbleStyle
+    from ..protocol.protocol_options import CLICK_STEPS, SCRIBBLE_STEPS, ProtocolOptions, ProtocolPrompt
+
+    if arguments.scribbles is None:
+        return ProtocolOptions(
+            steps=arguments.steps or CLICK_STEPS,
+            seed=arguments.seed,
+            published=arguments.published_clicks,
+            given_clicks=arguments.clicks is not None,
+        )
+    if arguments.clicks is not None or arguments.published_clicks:
+        option = "--clicks" if arguments.clicks is not None else "--published-clicks"
+        raise InputError(f"{option}: is given with --scribbles; expected one of them")
+    steps = arguments.steps or SCRIBBLE_STEPS
+    if steps != tuple(range(len(steps))):
+        raise InputError("--steps: leaves out scribbles; expected all from 0 on, such as 0,1,2")
+    style = None if arguments.scribbles == "in-turn" else ScribbleStyle(arguments.scribbles)
+    return ProtocolOptions(ProtocolPrompt.SCRIBBLES, steps, arguments.seed, style=style)
 
 
 def _steps(text: str) -> tuple[int, ...]:

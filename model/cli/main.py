@@ -50,7 +50,7 @@ _COMMANDS: dict[str, _Command] = {
 _HELP = {
     "segment": "segment one case, as process.py does",
     "interactive": "segment all tumour of one PET/CT, from its images and clicks",
-    "interactive-clicks": "simulated clicks for a PET/CT, from its reference",
+    "interactive-clicks": "simulated clicks or a scribble for a PET/CT, from its reference",
     "interactive-eval": "score networks for PET/CT step by step with more and more clicks",
     "serve-interactive": "click into a PET/CT in the browser, on this computer",
     "track": "track the lesions of patients over any number of time points",

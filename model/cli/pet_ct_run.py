@@ -16,6 +16,7 @@ from ..case.pet_ct_scan import PetCtFiles, PetCtScan, read_pet_ct
 from ..case.scans import ClickUnits
 from ..case.suv_checks import InjectedDose
 from ..inference.options import ModelOptions
+from ..interactive.false_alarm_rules import FalseAlarmRules
 from ..timing import Timings
 
 if TYPE_CHECKING:  # torch is imported while the images are read, not before
@@ -39,6 +40,7 @@ class PetCtRunOptions:
         extras_dir: folder for run.json, lesions and probability; None writes none.
         organs: predict organs, too, and write them into ``extras_dir``.
         model: how the network is computed; its folds are not used.
+        rules: against false alarms.
     """
 
     files: PetCtFiles
@@ -50,6 +52,7 @@ class PetCtRunOptions:
     extras_dir: Path | None = None
     organs: bool = False
     model: ModelOptions = ModelOptions()
+    rules: FalseAlarmRules = FalseAlarmRules()
 
 
 def run_pet_ct(options: PetCtRunOptions) -> None:
@@ -74,6 +77,10 @@ def run_pet_ct(options: PetCtRunOptions) -> None:
             from ..interactive.segment_pet_ct import segment_pet_ct
 
             result = segment_pet_ct(model, scan.ct, scan.pet, scan.geometry, scan.clicks)
+            if not options.rules.are_off:
+                from ..interactive.false_alarms import with_rules
+
+                result = with_rules(result, scan.pet, scan.geometry, scan.clicks, options.rules)
         with timings.stage("write"):
             scan.write_mask(options.mask, result.mask)
         volume_ml = int(result.mask.sum()) * scan.geometry.voxel_volume_ml
@@ -113,6 +120,7 @@ def _write_extras(
         "organs": options.organs,
         "tta": options.model.tta,
         "deterministic": options.model.deterministic,
+        "rules": asdict(options.rules),
     }
     record = PetCtRecord(chosen, options.files, scan, model, result, options.mask, timings.seconds)
     total = write_pet_ct_extras(folder, record)

@@ -1,1 +1,1 @@
-"""Simulated clicks for PET/CT, by the challenge's rules and by those of training. No network, no files."""
+"""Simulated clicks and scribbles for PET/CT, by rules of challenges and of training. No network, no files."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..case.tumor_clicks import TumorClick
 from ..data.provenance import file_digest
 from ..inference.options import ModelOptions
+from ..interactive.false_alarm_rules import FalseAlarmRules
 from ..network.weights import available_folds, find_weights, inspect_weights
 from .loaded_case import BoolArray, LoadedCase
 
 if TYPE_CHECKING:
     from ..interactive.load_pet_ct import PetCtModel
+    from ..interactive.scan_segmenter import ScanSegmenter
+
+_MEMORY_BYTES = 4 << 30  # for predictions of tiles that are kept
 
 Segment = Callable[[LoadedCase, tuple[TumorClick, ...]], BoolArray]
 """All tumour of a case, booleans (z, y, x) on its axial grid, from clicks on that grid."""
@@ -28,11 +32,13 @@ class ProtocolNetwork:
         weights: folder of each model.
         folds: of each model; None for all.
         model: device, precision and mirroring.
+        rules: against false alarms, applied to the mask of each step.
     """
 
     weights: tuple[Path, ...]
     folds: tuple[int, ...] | None = None
     model: ModelOptions = ModelOptions()
+    rules: FalseAlarmRules = FalseAlarmRules()
 
     def settings(self) -> dict[str, Any]:
         """What decides about the predictions, as JSON holds it: hashes of the weights, precision, mirroring.
@@ -49,6 +55,7 @@ class ProtocolNetwork:
             "weights": [manifest.hashes(file_digest) for manifest in manifests],
             "precision": self.model.precision,
             "tta": self.model.tta,
+            "rules": asdict(self.rules),
         }
 
     def load(self) -> Segment:
@@ -60,17 +67,28 @@ class ProtocolNetwork:
         """
         from ..interactive.load_pet_ct import load_pet_ct_model  # brings torch
 
-        return _NetworkSegment(load_pet_ct_model(self.weights, self.model, self.folds))
+        return _NetworkSegment(load_pet_ct_model(self.weights, self.model, self.folds), self.rules)
 
 
-@dataclass(frozen=True, eq=False)
 class _NetworkSegment:
-    """Predictions by a model."""
+    """Predictions by a model; further clicks on a case compute only the tiles that they change."""
 
-    model: PetCtModel
+    def __init__(self, model: PetCtModel, rules: FalseAlarmRules) -> None:
+        self._model, self._rules = model, rules
+        self._case: LoadedCase | None = None
+        self._segmenter: ScanSegmenter | None = None
 
     def __call__(self, case: LoadedCase, clicks: tuple[TumorClick, ...]) -> BoolArray:
-        from ..interactive.segment_pet_ct import segment_pet_ct
+        from ..interactive.false_alarms import with_rules
+        from ..interactive.scan_segmenter import ScanSegmenter
 
-        scan = case.scan
-        return segment_pet_ct(self.model, scan.ct, scan.pet, scan.geometry, clicks).mask
+        if self._segmenter is None or self._case is not case:
+            scan = case.scan
+            self._segmenter = None  # frees the images of the case before
+            self._segmenter = ScanSegmenter(self._model, scan.ct, scan.pet, scan.geometry, _MEMORY_BYTES)
+            self._case = case
+        self._segmenter.update(clicks)
+        if self._rules.are_off:
+            return self._segmenter.mask
+        result, scan = self._segmenter.result(), case.scan
+        return with_rules(result, scan.pet, scan.geometry, clicks, self._rules).mask

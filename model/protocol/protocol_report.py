@@ -13,7 +13,7 @@ from ..case.lesion_json import write_json
 from ..errors import one_line
 from ..evaluation.lesion_matches import MATCH_IOU, LesionMatches
 from .case_record import CaseRecord
-from .protocol_options import ProtocolOptions
+from .protocol_options import ProtocolOptions, ProtocolPrompt
 from .run_protocol import ProtocolResult
 from .step_scores import LARGEST, StepMetric, StepRecord, area_under_steps
 
@@ -29,6 +29,8 @@ _LABELS = {
     StepMetric.FPV: "FPvol (ml)",
     StepMetric.FNV: "FNvol (ml)",
 }
+
+_STEP_LABELS = {ProtocolPrompt.CLICKS: "clicks of each kind", ProtocolPrompt.SCRIBBLES: "scribbles"}
 
 _DEFINITIONS = {
     "dice": "2 common / (reference + prediction) voxels; undefined without a lesion",
@@ -190,7 +192,7 @@ def draw_curves(path: Path, records: Sequence[CaseRecord], options: ProtocolOpti
         axes.grid(alpha=0.3)
     panels[0, 0].legend()
     for axes in panels[1]:
-        axes.set_xlabel(f"{options.kind.value} of each kind")
+        axes.set_xlabel(_STEP_LABELS[options.kind])
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..case.tumor_clicks import ClickKind, TumorClick, write_tumor_clicks
-from ..click_simulation.challenge_clicks import ChallengeRules, first_clicks
+from ..case.tumor_clicks import TumorClick, write_tumor_clicks
 from ..data.provenance import stamp_of
-from ..errors import LongilesionError, one_line
+from ..errors import LongilesionError, OutputError, WeightsError, one_line
 from .case_record import (
     CaseRecord,
     claim_settings,
@@ -21,10 +20,11 @@ from .case_record import (
     read_case_record,
     write_case_record,
 )
-from .loaded_case import BoolArray, LoadedCase, load_protocol_case, simulated_clicks
+from .loaded_case import BoolArray, LoadedCase, load_protocol_case
 from .protocol_cases import FoundCases, ProtocolCase
 from .protocol_network import Segment
 from .protocol_options import ProtocolOptions
+from .step_prompts import StepState, case_prompts, case_style, read_step_state
 from .step_scores import StepRecord, measure_step
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ def run_protocol(
     Raises:
         InputError: the folder holds a run with other settings.
         OutputError: it cannot be written.
+        WeightsError: the weights cannot be loaded.
     """
     claim_settings(output, {**asdict(options), "steps": list(options.steps), **network})
     records, failures = list[CaseRecord](), dict[str, Exception](found.faults)
@@ -69,10 +70,12 @@ def run_protocol(
 
     for name, fault in found.faults.items():
         log.error("case %s cannot be used: %s", name, one_line(fault))
-    for number, case in enumerate(found.cases, 1):
-        log.info("case %s (%d of %d)", case.name, number, len(found.cases))
+    for number, case in enumerate(found.cases):
+        log.info("case %s (%d of %d)", case.name, number + 1, len(found.cases))
         try:
-            records.append(_run_case(case, output, options, segment_case))
+            records.append(_run_case(case, number, output, options, segment_case))
+        except (OutputError, WeightsError):  # would meet all other cases, too
+            raise
         except Exception as error:
             known = isinstance(error, LongilesionError)
             log.error("case %s failed: %s", case.name, one_line(error), exc_info=None if known else error)
@@ -80,51 +83,37 @@ def run_protocol(
     return ProtocolResult(tuple(records), failures)
 
 
-def _run_case(case: ProtocolCase, output: Path, options: ProtocolOptions, segment: Segment) -> CaseRecord:
-    record = read_case_record(output, case.name, stamp_of(case.paths, ""))
-    done = {step.step for step in record.steps}
-    missing = [step for step in options.steps if step not in done]
+def _run_case(
+    case: ProtocolCase, number: int, output: Path, options: ProtocolOptions, segment: Segment
+) -> CaseRecord:
+    style = case_style(options, number)
+    record = read_case_record(output, case.name, stamp_of(case.paths, style or ""))
+    missing = options.steps[len(record.steps) :]
     if not missing:
         log.info("case %s: all %d steps were done before", case.name, len(record.steps))
         return record
     loaded = load_protocol_case(case)
     for warning in loaded.scan.warnings:
         log.warning("%s", warning)
-    clicks, notes = _case_clicks(loaded, options)
+    prompts, notes = case_prompts(loaded, options, style)
+    for note in notes:
+        log.warning("%s", note)
     record = record.model_copy(update={"warnings": (*loaded.scan.warnings, *notes)})
+    last = read_step_state(output, loaded, record.steps[-1].step) if record.steps else None
     for step in missing:
-        record = record.with_step(_run_step(loaded, step, first_clicks(clicks, step), output, segment))
+        start = time.perf_counter()
+        clicks = prompts(step, last)
+        # The same prompts give the same mask.
+        mask = last.mask if last is not None and last.clicks == clicks else segment(loaded, clicks)
+        last = StepState(clicks, mask)
+        record = record.with_step(_write_step(loaded, step, last, output, time.perf_counter() - start))
         write_case_record(output, record)
     return record
 
 
-def _case_clicks(case: LoadedCase, options: ProtocolOptions) -> tuple[tuple[TumorClick, ...], list[str]]:
-    """All clicks of a case, and a sentence if they are fewer than the last step needs."""
-    if options.given_clicks:
-        clicks = case.scan.clicks
-    else:
-        most = max(options.steps)
-        rules = ChallengeRules(published=options.published)
-        clicks = first_clicks(simulated_clicks(case, rules, options.seed), most)
-    notes = []
-    for kind in ClickKind:
-        count = sum(click.kind is kind for click in clicks)
-        is_needed = kind is ClickKind.BACKGROUND or bool(case.truth.any())
-        if is_needed and count < max(options.steps):
-            notes.append(f"{case.name}: has {count} {kind} clicks; later steps repeat them")
-    for note in notes:
-        log.warning("%s", note)
-    return clicks, notes
-
-
-def _run_step(
-    case: LoadedCase, step: int, clicks: tuple[TumorClick, ...], output: Path, segment: Segment
-) -> StepRecord:
-    start = time.perf_counter()
-    mask = segment(case, clicks)
-    seconds = time.perf_counter() - start
-    write_tumor_clicks(clicks_path(output, case.name, step), clicks, case.scan.file_grid.file_point)
-    case.scan.write_mask(mask_path(output, case.name, step), mask)
-    record = measure_step(step, clicks, case.truth, case.in_file(mask), case.voxel_ml, seconds)
-    log.info("case %s, step %d: %d clicks, %.1f s", case.name, step, len(clicks), seconds)
+def _write_step(case: LoadedCase, step: int, state: StepState, output: Path, seconds: float) -> StepRecord:
+    write_tumor_clicks(clicks_path(output, case.name, step), state.clicks, case.scan.file_grid.file_point)
+    case.scan.write_mask(mask_path(output, case.name, step), state.mask)
+    record = measure_step(step, state.clicks, case.truth, case.in_file(state.mask), case.voxel_ml, seconds)
+    log.info("case %s, step %d: %d points, %.1f s", case.name, step, len(state.clicks), seconds)
     return record

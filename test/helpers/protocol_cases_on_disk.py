@@ -36,16 +36,17 @@ def write_protocol_case(folder: Path, name: str, lesions: int = 2, grid: Geometr
 class CubesAtClicks:
     """Segments a cube of 27 voxels around each tumour click; keeps the calls.
 
-    ``broken`` is a case and the number of clicks at which it fails.
+    ``broken`` is a case and the number of clicks at which it fails, ``broken_call`` the number of a call.
     """
 
     broken: tuple[str, int] | None = None
+    broken_call: int | None = None
     calls: list[tuple[str, int]] = field(default_factory=list)
 
     def __call__(self, case: LoadedCase, clicks: tuple[TumorClick, ...]) -> npt.NDArray[np.bool_]:
         tumor = [click.point_zyx for click in clicks if click.kind == "tumor"]
         self.calls.append((case.name, len(tumor)))
-        if self.broken == self.calls[-1]:
+        if self.broken == self.calls[-1] or self.broken_call == len(self.calls):
             raise RuntimeError("out of luck")
         mask = np.zeros(case.scan.ct.shape, bool)
         for point in tumor:

@@ -12,13 +12,17 @@ import pytest
 from model.case.images import read_image
 from model.case.tumor_clicks import TumorClick
 from model.cli import main as cli
+from model.click_simulation.challenge_clicks import first_clicks
 from model.errors import ExitCode
+from model.interactive.false_alarm_rules import FalseAlarmRules
+from model.interactive.false_alarms import apply_rules
 from model.protocol.case_record import mask_path
-from model.protocol.loaded_case import LoadedCase
+from model.protocol.loaded_case import LoadedCase, load_protocol_case
 from model.protocol.protocol_cases import find_protocol_cases
 from model.protocol.protocol_options import ProtocolOptions
 from model.protocol.protocol_report import write_protocol_report
 from model.protocol.run_protocol import run_protocol
+from model.protocol.step_scores import StepMetric, area_under_steps, measure_step
 from test.helpers.golden_pet_ct import PET_CT, PET_CT_MODEL
 
 SERIES = PET_CT / "series"
@@ -48,6 +52,32 @@ def test_the_scores_of_the_series_are_the_published_ones(tmp_path: Path) -> None
         for name, value in EVALUATION[theirs].items():
             assert summary[ours][name]["mean"] == pytest.approx(value, abs=1e-12)
         assert summary[ours]["dice"]["range"] == summary[ours]["dmm"]["range"] == [0, largest]
+
+
+@pytest.mark.parametrize(
+    ("rules", "areas"),
+    [
+        (FalseAlarmRules(), (6.621, 7.517, 20.478, 2.0)),
+        (FalseAlarmRules(min_suv=1.5), (6.621, 7.517, 20.478, 2.0)),
+        (FalseAlarmRules(min_suv=5), (6.623, 7.606, 20.431, 2.0)),
+        (FalseAlarmRules(remove_clicked=True), (7.277, 8.333, 2.615, 2.0)),
+        (FalseAlarmRules(cover_clicks=True), (6.621, 7.517, 20.478, 2.0)),
+        (FalseAlarmRules(1.5, True, True), (7.277, 8.333, 2.615, 2.0)),
+    ],
+)
+def test_rules_against_false_alarms_reach_the_figures_of_the_page(
+    rules: FalseAlarmRules, areas: tuple[float, ...]
+) -> None:
+    (found,) = find_protocol_cases(SERIES, SERIES).cases
+    case = load_protocol_case(found)
+    steps = []
+    for step in range(11):
+        clicks = first_clicks(case.scan.clicks, step)
+        stored = _stored_mask(case, clicks)
+        mask, _ = apply_rules(stored, case.scan.pet, case.scan.geometry, clicks, rules)
+        steps.append(measure_step(step, clicks, case.truth, case.in_file(mask), case.voxel_ml))
+    measured = [area_under_steps([step.score(metric) for step in steps]) for metric in StepMetric]
+    assert measured == pytest.approx(areas, abs=6e-4)
 
 
 @pytest.mark.slow

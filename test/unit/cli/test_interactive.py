@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.case.geometry import Box
 from model.case.images import read_image
 from model.case.pet_ct_outputs import EXTRA_FILES
 from model.cli import main as cli
 from model.errors import ExitCode
+from model.interactive import load_pet_ct, segment_pet_ct
+from model.interactive.segment_pet_ct import TumorSegmentation
 from test.helpers.golden_pet_ct import PET_CT_MODEL, GoldenPetCt
 from test.helpers.paths import GOLDEN_MODEL
 
@@ -99,3 +102,24 @@ def test_an_input_is_never_overwritten(tmp_path: Path, capfd: pytest.CaptureFixt
 def test_organs_need_a_folder_for_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert _run(tmp_path / "mask.mha", "--organs") == ExitCode.INPUT
     assert "expected --extras DIR" in capfd.readouterr().err
+
+
+def test_rules_change_the_mask_and_say_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = Box.of_shape(CASE.truth.shape)
+    margin = np.where(CASE.truth, 1, -1).astype(np.float32)
+    found = TumorSegmentation(CASE.truth, whole, margin, CASE.clicks, ())
+    monkeypatch.setattr(load_pet_ct, "load_pet_ct_model", lambda *_: None)
+    monkeypatch.setattr(segment_pet_ct, "segment_pet_ct", lambda *_: found)
+    output = tmp_path / "mask.mha"
+    assert _run(output, "--min-suv", "1000") == ExitCode.SUCCESS
+    assert not read_image(output).array.any()
+    assert "below SUV 1000 everywhere: removed" in caplog.text
+    assert _run(output, "--min-suv") == ExitCode.SUCCESS
+    np.testing.assert_array_equal(read_image(output).array > 0, CASE.truth)
+    assert _run(output, "--min-suv", "0") == ExitCode.INPUT
+    assert "--min-suv: is 0; expected a positive number" in capfd.readouterr().err

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from model.case.images import find_image
+from model.case.images import find_image, write_image
 from model.case.tumor_clicks import ClickKind, read_tumor_clicks
 from model.cli import main as cli
 from model.errors import ExitCode
@@ -36,6 +37,40 @@ def test_the_file_has_the_platforms_form(tmp_path: Path, capsys: pytest.CaptureF
     assert _run(mended) == ExitCode.SUCCESS
     assert read_tumor_clicks(mended)[:12] == read_tumor_clicks(output)[:12]
     assert read_tumor_clicks(mended) != read_tumor_clicks(output)
+
+
+def test_a_scribble_corrects_a_segmentation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prediction, output = tmp_path / "mask.mha", tmp_path / "scribble.json"
+    mask = CASE.truth.astype(np.uint8)
+    largest = mask.copy()
+    largest[:40] = 0
+    write_image(prediction, mask - largest, CASE.geometry)
+    arguments = ["interactive-clicks", "--labels", str(TRUTH), "-o", str(output)]
+    options = ["--prediction", str(prediction), "--scribble", "random"]
+    assert cli.main([*arguments, *options]) == ExitCode.SUCCESS
+    clicks = read_tumor_clicks(output)
+    assert clicks and all(largest[tuple(int(i) for i in click.point_zyx)] for click in clicks)
+    assert f"{len(clicks)} tumor and 0 background points" in capsys.readouterr().out
+    write_image(prediction, mask, CASE.geometry)
+    assert cli.main([*arguments, *options]) == ExitCode.SUCCESS
+    assert read_tumor_clicks(output) == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        ((), "--pet: is missing"),
+        (("--scribble", "random"), "--prediction: is missing"),
+        (("--pet", "a.mha", "--prediction", "b.mha"), "--prediction: is given"),
+        (("--scribble", "random", "--prediction", "a.mha", "--published-clicks"), "expected one of them"),
+    ],
+)
+def test_clicks_need_the_pet_and_a_scribble_the_segmentation(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...], part: str
+) -> None:
+    arguments = ["interactive-clicks", "--labels", str(TRUTH), "-o", str(tmp_path / "out.json")]
+    assert cli.main([*arguments, *options]) == ExitCode.INPUT
+    assert part in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,21 @@ def test_without_a_complete_case_the_code_is_that_of_the_first_fault(
     assert "no case is complete" in capfd.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--scribbles", "random", "--published-clicks"), "--published-clicks: is given with --scribbles"),
+        (("--scribbles", "random", "--clicks", "folder"), "--clicks: is given with --scribbles"),
+        (("--scribbles", "in-turn", "--steps", "0,3"), "--steps: leaves out scribbles"),
+    ],
+)
+def test_scribbles_do_not_go_with_options_of_clicks(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...], part: str
+) -> None:
+    assert _run(tmp_path, *options) == ExitCode.INPUT
+    assert part in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("steps", ["3,0", "0,0", "a", "1,,2", ""])
 def test_steps_must_ascend(tmp_path: Path, steps: str) -> None:
     with pytest.raises(SystemExit) as end:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 
 from model.case.images import read_image
 from model.case.tumor_clicks import read_tumor_clicks
-from model.errors import InputError
+from model.click_simulation.error_scribbles import ScribbleStyle
+from model.errors import InputError, WeightsError
 from model.protocol.case_record import clicks_path, mask_path
 from model.protocol.protocol_cases import find_protocol_cases
-from model.protocol.protocol_options import ProtocolOptions
+from model.protocol.protocol_options import ProtocolOptions, ProtocolPrompt
 from model.protocol.protocol_report import CURVES_FILE, draw_curves, summary_table, write_protocol_report
 from model.protocol.run_protocol import ProtocolResult, run_protocol
+from model.protocol.step_prompts import case_style
 from test.helpers.protocol_cases_on_disk import CubesAtClicks, write_protocol_case
 
 OPTIONS = ProtocolOptions(steps=(0, 1, 3))
@@ -104,12 +107,50 @@ def test_a_folder_keeps_to_its_settings(
         _run(folder, CubesAtClicks(), options, network)
 
 
+def test_each_scribble_is_added_to_the_ones_before_and_lies_on_the_last_error(folder: Path) -> None:
+    options = ProtocolOptions(ProtocolPrompt.SCRIBBLES, (0, 1, 2), style=ScribbleStyle.CENTERLINE)
+    failing = CubesAtClicks(broken_call=3)
+    assert set(_run(folder, failing, options).failures) == {"a"}
+    again = CubesAtClicks()
+    result = _run(folder, again, options)
+    assert [name for name, _ in again.calls] == ["a"] and not result.failures
+    out = folder / "out"
+    truth = read_image(folder / "labelsTr" / "a.nii.gz").array > 0
+    earlier = read_tumor_clicks(clicks_path(out, "a", 0))
+    assert earlier == ()
+    for step in (1, 2):
+        clicks, mask = read_tumor_clicks(clicks_path(out, "a", step)), mask_path(out, "a", step - 1)
+        wrong = truth != (read_image(mask).array > 0)
+        new = clicks[len(earlier) :]
+        assert clicks[: len(earlier)] == earlier and new
+        assert all(wrong[tuple(int(i) for i in click.point_zyx)] for click in new)
+        earlier = clicks
+    # Nothing to correct: no scribble, and no prediction after the first one.
+    assert [step.tumor_clicks + step.background_clicks for step in result.records[1].steps] == [0, 0, 0]
+    assert [name for name, _ in failing.calls].count("b") == 1
+
+
+def test_styles_take_turns_over_the_cases() -> None:
+    options = ProtocolOptions(ProtocolPrompt.SCRIBBLES, (0, 1))
+    assert [case_style(options, number) for number in range(4)] == [*ScribbleStyle, ScribbleStyle.CENTERLINE]
+    assert case_style(replace(options, style=ScribbleStyle.RANDOM), 0) is ScribbleStyle.RANDOM
+    assert case_style(ProtocolOptions(), 1) is None
+
+
 def test_a_case_that_cannot_be_read_is_among_the_failures(folder: Path) -> None:
     (folder / "labelsTr" / "a.nii.gz").unlink()
     (folder / "imagesTr" / "c_0001.nii.gz").write_bytes(b"damaged")
     result = _run(folder, CubesAtClicks())
     assert [record.case for record in result.records] == ["b"]
     assert set(result.failures) == {"a", "c"}
+
+
+def test_weights_that_cannot_be_loaded_end_the_run(folder: Path) -> None:
+    def refused() -> CubesAtClicks:
+        raise WeightsError("damaged")
+
+    with pytest.raises(WeightsError, match="damaged"):
+        run_protocol(find_protocol_cases(folder), folder / "out", OPTIONS, NETWORK, refused)
 
 
 def test_the_report_holds_means_over_cases_with_their_ranges(folder: Path) -> None:

@@ -55,6 +55,9 @@ class TrainingConfig(InteractiveSettings):
     weight_average: float = 0.0  # decay per step of the averaged weights to export; 0: none, as published
     batch_dice: bool | Literal["auto"] = "auto"  # auto: the plan's, as published
     dice_smooth: float = 1e-5
+    # Share of each sample's voxels, the hardest, that the cross-entropy averages over. With all of them, as
+    # published, the few voxels of a small lesion hardly count, be it missed or vanished.
+    entropy_hardest: float = 1.0
     deep_supervision: bool = True
     # Augmentation.
     augment: bool = True
@@ -106,6 +109,8 @@ class TrainingConfig(InteractiveSettings):
                 f"scaling: is {self.scaling_low} to {self.scaling_high}; expected a range around 1, above 0"
             )
         self.check_interactive()
+        if not 0 < self.entropy_hardest <= 1:
+            raise InputError(f"entropy_hardest: is {self.entropy_hardest}; expected above 0, and 1 at most")
         if not self.learning_rate > 0 or not self.gradient_clip > 0:
             raise InputError("learning_rate, gradient_clip: expected both above 0")
 

@@ -51,9 +51,13 @@ class Trainer:
             config: complete settings, see `with_plan_defaults`.
             world: this process and the others.
         """
+        # Convolutions of few channels are a third faster on the CPU with the channels last.
+        on_cpu = world.device.type == "cpu"
+        self._format = torch.channels_last_3d if on_cpu else torch.contiguous_format
         self.network, self._config, self._world = network.to(world.device), config, world
+        self.network.to(memory_format=self._format)  # type: ignore[call-overload]  # torch's types lack it
         assert config.is_complete, "settings left to the plan have to be filled in before"
-        self._loss = SegmentationLoss(config.batch_dice is True, config.dice_smooth)
+        self._loss = SegmentationLoss(config.batch_dice is True, config.dice_smooth, config.entropy_hardest)
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=config.learning_rate,
@@ -134,6 +138,7 @@ class Trainer:
             for one in (batch.channels, batch.target, batch.organs)
         )
         assert channels is not None and target is not None
+        channels = channels.contiguous(memory_format=self._format)
         with torch.autocast(self._world.device.type, self._half, enabled=self._half is not None):
             scales = scales_of(model(channels))
         loss = self._loss([scale[:, :LESION_CLASSES] for scale in scales], target)

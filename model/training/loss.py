@@ -28,15 +28,17 @@ class SegmentationLoss:
     same values with half the memory, and with deterministic gradients on CUDA too.
     """
 
-    def __init__(self, batch_dice: bool, smooth: float) -> None:
+    def __init__(self, batch_dice: bool, smooth: float, hardest: float = 1.0) -> None:
         """Set up the loss.
 
         Args:
             batch_dice: compute one Dice over all samples of a step, including those of other processes;
                 otherwise one for each sample.
             smooth: added to numerator and denominator of the Dice.
+            hardest: share of the voxels of each sample that the cross-entropy is averaged over, those with
+                the largest one; 1 averages over all of them.
         """
-        self._batch_dice, self._smooth = batch_dice, smooth
+        self._batch_dice, self._smooth, self._hardest = batch_dice, smooth, hardest
 
     def __call__(self, logits: Sequence[Tensor], target: Tensor) -> Tensor:
         """Compute the loss, a scalar of at least -1.
@@ -59,9 +61,12 @@ class SegmentationLoss:
             total = total + weight * (self._entropy(margin, smaller) - self._dice(margin, smaller))
         return total
 
-    @staticmethod
-    def _entropy(margin: Tensor, target: Tensor) -> Tensor:
-        return binary_cross_entropy_with_logits(margin, target)
+    def _entropy(self, margin: Tensor, target: Tensor) -> Tensor:
+        if self._hardest == 1:
+            return binary_cross_entropy_with_logits(margin, target)
+        each = binary_cross_entropy_with_logits(margin, target, reduction="none").flatten(1)
+        count = max(1, round(self._hardest * each.shape[1]))
+        return each.topk(count, dim=1, sorted=False).values.mean()
 
     def _dice(self, margin: Tensor, target: Tensor) -> Tensor:
         probability = torch.sigmoid(margin)

@@ -26,6 +26,17 @@ def test_the_loss_is_softmax_dice_and_cross_entropy(batch_dice: bool) -> None:
     assert float(loss) == pytest.approx(float(entropy - dice.mean()), abs=1e-6)
 
 
+def test_the_hardest_voxels_of_each_sample_count() -> None:
+    torch.manual_seed(0)
+    logits, target = torch.randn(3, 2, 4, 5, 6), torch.rand(3, 4, 5, 6) > 0.7
+    each = torch.nn.functional.cross_entropy(logits, target.long(), reduction="none").flatten(1)
+    difference = SegmentationLoss(False, 1)([logits], target) - SegmentationLoss(False, 1, 0.1)(
+        [logits], target
+    )
+    expected = each.mean() - each.sort(1).values[:, -12:].mean()
+    assert float(difference) == pytest.approx(float(expected), abs=1e-6)
+
+
 def test_scales_are_summed_by_weight_against_a_coarser_target() -> None:
     torch.manual_seed(0)
     target = (torch.rand(1, 8, 8, 8) > 0.5).to(torch.uint8)

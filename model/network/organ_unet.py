@@ -1,4 +1,8 @@
-"""The network for PET/CT with its second heads, for organs ([Rokuss2025b]), for inference."""
+"""The network for PET/CT with a second head for organs on each stage of its decoder.
+
+Organs are learned beside the tumour, so that physiological uptake is recognised ([Rokuss2025b]). The heads
+have the published names, `resenc_unet.ORGAN_HEADS`.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +21,39 @@ class OrganUNet(ResEncUNet):
         classes: of the tumour heads, with background.
         organ_classes: of the organ heads, with background.
         plan: the architecture.
+        deep_supervision: return all scales.
     """
 
-    def __init__(self, inputs: int, classes: int, organ_classes: int, plan: Architecture) -> None:
-        super().__init__(inputs, classes, plan)
+    def __init__(
+        self,
+        inputs: int,
+        classes: int,
+        organ_classes: int,
+        plan: Architecture,
+        deep_supervision: bool = False,
+    ) -> None:
+        super().__init__(inputs, classes, plan, deep_supervision)
         features = plan.features_per_stage
         self.decoder.organ_seg_layers = nn.ModuleList(
             nn.Conv3d(features[stage], organ_classes, 1) for stage in range(len(features) - 2, -1, -1)
         )
 
-    def forward(self, channels: Tensor) -> Tensor:
-        """Compute logits of full resolution; those of tumour are the numbers of `ResEncUNet`.
+    def forward(self, channels: Tensor) -> Tensor | list[Tensor]:
+        """Compute logits; those of tumour are the numbers of `ResEncUNet`.
 
         Args:
             channels: float tensor [B, inputs, z, y, x] of the plan's patch size, in network axes.
 
         Returns:
-            Logits [B, classes + organ_classes, z, y, x].
+            Logits [B, classes + organ_classes, z, y, x]; with deep supervision a list, full resolution first.
         """
         decoder, skips = self.decoder, self.encoder(channels)
-        x = skips.pop()
-        for transpconv, stage in zip(decoder.transpconvs, decoder.stages, strict=True):
-            x = stage(torch.cat((transpconv(x), skips.pop()), 1))
-        organ_head = decoder.get_submodule(f"organ_seg_layers.{len(decoder.stages) - 1}")
-        return torch.cat((decoder.seg_layers[-1](x), organ_head(x)), 1)
+        organ_heads = decoder.get_submodule("organ_seg_layers")
+        assert isinstance(organ_heads, nn.ModuleList)
+        logits = []
+        for x, head, organ_head in zip(
+            decoder.stage_features(skips), decoder.seg_layers, organ_heads, strict=True
+        ):
+            if self.deep_supervision or not skips:  # the last stage takes the last skip
+                logits.append(torch.cat((head(x), organ_head(x)), 1))
+        return logits[::-1] if self.deep_supervision else logits[0]

@@ -43,7 +43,7 @@ SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / "weights"
 
 PACKED, PICKLED = "checkpoint_final.safetensors", "checkpoint_final.pth"
 
-_CLASSES = 2
+LESION_CLASSES = 2
 _LONGEST_NOTICE = 1000
 
 
@@ -340,10 +340,11 @@ def planned_network(
     """Build the network of a plan and a variant, with torch's initial weights.
 
     With deep supervision its forward pass returns the logits of all decoder stages, otherwise one tensor;
-    with classes of organs (inference only) it returns their logits behind those of the lesion.
+    with classes of organs it returns their logits behind those of the lesion.
     """
     if organ_classes:
-        return OrganUNet(variant.stem_channels, _CLASSES, organ_classes, plan.architecture)
+        inputs = variant.stem_channels
+        return OrganUNet(inputs, LESION_CLASSES, organ_classes, plan.architecture, deep_supervision)
     if variant is InputVariant.DIFFERENCE_WEIGHTING:
-        return DifferenceWeightedUNet(_CLASSES, plan.architecture, deep_supervision)
-    return ResEncUNet(variant.stem_channels, _CLASSES, plan.architecture, deep_supervision)
+        return DifferenceWeightedUNet(LESION_CLASSES, plan.architecture, deep_supervision)
+    return ResEncUNet(variant.stem_channels, LESION_CLASSES, plan.architecture, deep_supervision)

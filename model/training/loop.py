@@ -17,13 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..network.resenc_unet import ResEncUNet
+from ..network.weights import LESION_CLASSES
 from .config import TrainingConfig
 from .distributed import World
 from .health import CollapsedFoldError, HealthCheck
 from .loader import Batch
 from .logs import EpochRecord
 from .loss import SegmentationLoss
-from .pet_ct.organ_heads import LESION_CLASSES
 from .pet_ct.organ_loss import organ_loss
 from .training_network import scales_of
 

@@ -14,7 +14,6 @@ from ..network.resenc_unet import ResEncUNet
 from ..network.weights import planned_network
 from .augment import VARIANTS
 from .config import TrainingConfig
-from .pet_ct.organ_heads import OrganHeadUNet
 
 MIRROR_AXES = (0, 1, 2)
 
@@ -56,11 +55,9 @@ def new_network(plan: Plan, config: TrainingConfig) -> ResEncUNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         variant = VARIANTS[config.variant]
-        if variant is InputVariant.PET_CT_CLICKS and config.organs > 0:
-            inputs = variant.stem_channels
-            network: ResEncUNet = OrganHeadUNet(inputs, config.organs, plan, config.deep_supervision)
-        else:
-            network = planned_network(plan, variant, config.deep_supervision)
+        has_organs = variant is InputVariant.PET_CT_CLICKS and config.organs > 0
+        organ_classes = config.organs + 1 if has_organs else 0  # with background
+        network = planned_network(plan, variant, config.deep_supervision, organ_classes)
         network.initialize()
         _silence_residual_branches(network)
     return network.train()

@@ -1,4 +1,4 @@
-"""The heads for organs: published names, logits, and their loss."""
+"""Training of the heads for organs: published names, logits, and their loss."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ def test_channels_of_the_variants() -> None:
         ("LongiSegTrainer", 2, (0,)),  # two CTs
         ("LongiSegTrainerPrimed", 3, (0,)),
         ("LongiSegTrainerTracking", 5, (0,)),
-        ("autopetTrainerInteractive_EDT2", 4, (0,)),
-        ("autoPET3_Trainer", 2, (0,)),
+        ("autopetTrainerInteractive_EDT2", 4, (0, 5, 6, 7)),
+        ("autoPET3_Trainer", 2, (0, 5)),
     ],
 )
 def test_the_meaning_of_a_stem_is_known_by_trainer_and_count(

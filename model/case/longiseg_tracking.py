@@ -15,40 +15,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from .geometry import Vector
+from .raw_lesion import RawLesion
 from .text_files import read_json
 from .voxel_checks import MAX_LESION_ID
 
 _POINTS = ("bl_point", "fu_point", "fu_point_prop")
 _EXPECTED = "LongiSeg's tracking file, {patient: {lesion id: {...}}}, or a list of {lesion id: {...}}"
-
-
-@dataclass(frozen=True, slots=True)
-class TrackingEntry:
-    """A lesion of a baseline and its counterpart in a follow-up.
-
-    Attributes:
-        lesion_id: id in the baseline.
-        baseline: name of the baseline scan.
-        followup: name of the follow-up scan.
-        followup_ids: ids in the follow-up, in rising order; () if the lesion has vanished.
-        baseline_point_xyz: its point in the baseline, voxel index of the file; None if it has none.
-        followup_point_xyz: its true or verified point in the follow-up, likewise.
-        propagated_point_xyz: its baseline point as a registration propagated it to the follow-up, likewise.
-    """
-
-    lesion_id: int
-    baseline: str
-    followup: str
-    followup_ids: tuple[int, ...]
-    baseline_point_xyz: Vector | None = None
-    followup_point_xyz: Vector | None = None
-    propagated_point_xyz: Vector | None = None
 
 
 def read_longiseg_object(path: Path, expected: str = "LongiSeg's layout") -> dict[str, Any]:
@@ -86,7 +63,7 @@ def read_tracking_tables(path: Path) -> Iterator[tuple[str, str, dict[str, Any]]
             yield where, patient, table
 
 
-def parse_tracking_entry(patient: str, key: str, table: Mapping[str, Any]) -> TrackingEntry:
+def parse_tracking_entry(patient: str, key: str, table: Mapping[str, Any]) -> RawLesion:
     """Parse one lesion of a table.
 
     Args:
@@ -106,7 +83,7 @@ def parse_tracking_entry(patient: str, key: str, table: Mapping[str, Any]) -> Tr
     if isinstance(target, dict):  # the points of the lesion that it became, as in the published loader
         followup_point = followup_point or _point("fu_point", target.get("fu_point"))
         propagated = propagated or _point("fu_point_prop", target.get("fu_point_prop"))
-    return TrackingEntry(
+    return RawLesion(
         lesion_id,
         _scan_name(patient, "BL", entry.get("img_bl")),
         _scan_name(patient, "FU", entry.get("img_fu")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 
 from ..errors import InputError
 from ..inference.options import DEVICE_PATTERN, ModelOptions
@@ -30,6 +31,18 @@ def add_model_options(group: argparse._ActionsContainer) -> None:
     )
     add("--tta", action="store_true", help="average over the mirrored views that the checkpoint allows")
     add("--deterministic", action="store_true", help="bit-for-bit the same result on the same machine")
+
+
+def add_pet_ct_weights(group: argparse._ActionsContainer) -> None:
+    """Add ``--weights`` for the networks for PET/CT to a parser or an argument group."""
+    group.add_argument(
+        "--weights",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="one or several models for PET/CT, all folds of which are averaged",
+    )
 
 
 def add_point_rounding(group: argparse._ActionsContainer) -> None:

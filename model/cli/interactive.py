@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ExitCode, InputError
 from ..inference.options import DEFAULT_FOLDS, ModelOptions
-from .arguments import add_false_alarm_rules, add_model_options, false_alarm_rules
+from .arguments import add_false_alarm_rules, add_model_options, add_pet_ct_weights, false_alarm_rules
 
 if TYPE_CHECKING:
     from ..case.suv_checks import InjectedDose
@@ -50,14 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a PET in Bq/ml: weight, injected dose, minutes from injection to scan, half-life (minutes)",
     )
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the mask, on the CT's grid")
-    add(
-        "--weights",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="one or several models for PET/CT, all folds of which are averaged",
-    )
+    add_pet_ct_weights(parser)
     add(
         "--extras",
         type=Path,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ExitCode, InputError, LongilesionError
 from ..inference.options import DEFAULT_FOLDS, ModelOptions
-from .arguments import add_false_alarm_rules, add_model_options, false_alarm_rules
+from .arguments import add_false_alarm_rules, add_model_options, add_pet_ct_weights, false_alarm_rules
 from .interactive_clicks import SCRIBBLE_STYLES, add_simulation_options, check_seed
 
 if TYPE_CHECKING:
@@ -38,14 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "tumor-lesion-segmentation",
     )
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="masks, clicks, records and tables")
-    add(
-        "--weights",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="one or several models for PET/CT, all folds of which are averaged",
-    )
+    add_pet_ct_weights(parser)
     add(
         "--clicks",
         type=Path,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import socket
-from pathlib import Path
 
 from ..errors import ExitCode, InputError, LongilesionError
-from .arguments import add_model_options
+from .arguments import add_model_options, add_pet_ct_weights
 from .interactive import pet_ct_folds, pet_ct_options
 
 log = logging.getLogger(__name__)
@@ -19,14 +18,7 @@ _HOST = "127.0.0.1"  # of this computer alone: there are no users and no encrypt
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add = parser.add_argument
-    add(
-        "--weights",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="DIR",
-        help="one or several models for PET/CT, all folds of which are averaged",
-    )
+    add_pet_ct_weights(parser)
     add("--port", type=int, default=8765, help="port on this computer; 0 takes a free one (default: 8765)")
     add("--max-sessions", type=_at_least_one, default=4, metavar="N", help="sessions at once (default: 4)")
     add(

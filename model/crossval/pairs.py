@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..case.atomic_files import shortened_name
+from ..case.raw_lesion import RawLesion
 from ..data.checks import check_cohort
-from ..data.dataset import RawLesion, RawScan, safe_name
+from ..data.dataset import RawScan, safe_name
 from ..data.formats.readers import read_cohort
 from ..data.original_files import read_sources
 from ..data.scan_survey import survey_scans

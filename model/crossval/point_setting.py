@@ -10,7 +10,7 @@ import numpy as np
 
 from ..case.case import PointSource
 from ..case.geometry import Geometry, Vector, flip_order
-from ..data.dataset import RawLesion
+from ..case.raw_lesion import RawLesion
 from ..data.prepared_grid import prepared_grid
 from ..errors import InputError
 from ..network.plan import Plan

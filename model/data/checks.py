@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..case.geometry import Geometry, Vector, flip_order
-from .dataset import Cohort, Problem, RawLesion, RawScan
+from ..case.raw_lesion import RawLesion
+from .dataset import Cohort, Problem, RawScan
 from .lesion_links import format_point, resolve_links
 from .scan_survey import ScanSurvey, SurveyedLesion
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 
 from ..case.geometry import Vector
-from .dataset import Cohort, Links, Problem, RawLesion, RawPair
+from ..case.raw_lesion import RawLesion
+from .dataset import Cohort, Links, Problem, RawPair
 from .scan_survey import ScanSurvey
 
 _Rows = Mapping[tuple[str, str, int], RawLesion]

@@ -11,9 +11,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from ..case.lesion_json import write_json
+from ..case.raw_lesion import RawLesion
 from ..case.text_files import read_json
 from ..errors import InputError
-from .dataset import Cohort, RawLesion, RawScan
+from .dataset import Cohort, RawScan
 from .store import INDEX_FILE
 
 SOURCES_FILE = "sources.json"

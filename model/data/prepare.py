@@ -110,8 +110,7 @@ def _checked(options: PrepareOptions) -> tuple[CheckedCohort, dict[str, ScanSurv
     A conflict with the folds of the output folder is raised first, except with `check_only`.
     """
     cohort = read_cohort(options.data, options.data_format)
-    for name in sorted(set(options.excluded) - set(cohort.patients)):
-        log.info("note: --exclude %s: no such patient in %s", name, options.data)
+    log_unknown_exclusions(options, cohort.patients)
     cohort = cohort.without(frozenset(options.excluded))
     if options.folds and not options.check_only:  # before anything is written
         check_folds(options.output, cohort.patients, options.folds, options.seed)
@@ -120,17 +119,32 @@ def _checked(options: PrepareOptions) -> tuple[CheckedCohort, dict[str, ScanSurv
     log_problems(checked.problems)
     write_checks(options.output, checked.problems)
     _log_usable(cohort, checked)
-    if options.is_strict and checked.faults:
-        raise InputError(
-            f"{options.data}: {len(checked.faults)} problems, listed above and in "
-            f"{options.output / CHECKS_FILE}; expected none with --strict"
-        )
+    check_strictly(options, len(checked.faults))
     if not checked.cohort.lesions:
         raise InputError(
             f"{options.data}: no lesion can be used, for the reasons above; expected lesions that a baseline "
             "and a follow-up of one patient show"
         )
     return checked, surveys
+
+
+def log_unknown_exclusions(options: PrepareOptions, patients: Iterable[str]) -> None:
+    """Log each excluded patient that the data set lacks."""
+    for name in sorted(set(options.excluded) - set(patients)):
+        log.info("note: --exclude %s: no such patient in %s", name, options.data)
+
+
+def check_strictly(options: PrepareOptions, faults: int) -> None:
+    """Check that a data set has no problem if the options want it so.
+
+    Raises:
+        InputError: it has problems, which are listed in the log and the file of checks.
+    """
+    if options.is_strict and faults:
+        raise InputError(
+            f"{options.data}: {faults} problems, listed above and in {options.output / CHECKS_FILE}; "
+            "expected none with --strict"
+        )
 
 
 def log_problems(problems: Sequence[Problem]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..case.geometry import Geometry, Vector
+from ..case.raw_lesion import RawLesion
 from ..errors import InputError
 from ..network.patches import NetworkGrid
-from .dataset import Cohort, Problem, RawLesion
+from .dataset import Cohort, Problem
 from .prepared_grid import prepared_point
 from .store import PairDocument, PreparedLesion, read_scan_document, scan_folder
 

@@ -13,20 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ..case.case import Scan, Slot
 from ..case.geometry import Array, Box, Geometry, Index, Vector
 from ..case.images import read_image
 from ..case.labelmaps import label_regions, point_on_lesion
-from ..case.lesion_json import write_json
 from ..case.plausibility import PlausibilityNote, check_extent, check_voxels
 from ..case.shear import refuse_sheared
-from ..case.text_files import read_json
 from ..case.voxel_checks import lesion_labels
 from ..errors import InputError
 from .dataset import RawScan, safe_name
 from .provenance import Stamp, stamp_of
+from .survey_cache import read_cached_survey, write_cached_survey
 from .workers import run_jobs
 
 # Drawn with replacement, the same number from every scan, so that all count alike, as in nnU-Net. It draws
@@ -109,12 +108,6 @@ class ScanSurvey(BaseModel):
         return {lesion.lesion_id: lesion for lesion in self.lesions}
 
 
-class _CachedSurvey(BaseModel):
-    version: int
-    stamp: Stamp
-    survey: ScanSurvey
-
-
 @dataclass(frozen=True, slots=True)
 class SurveyJob:
     """A scan to survey, the file that caches its survey, and the seed of its HU samples."""
@@ -141,19 +134,15 @@ def survey_scans(scans: Sequence[RawScan], folder: Path, seed: int, workers: int
 
 def survey_scan(job: SurveyJob) -> ScanSurvey:
     """Read the files of a scan, and cache the survey."""
+    stamp = _stamp(job)  # before reading: files that change meanwhile are read again next time
     survey = _survey(job.scan, job.seed)
-    cached = _CachedSurvey(version=_VERSION, stamp=_stamp(job), survey=survey)
-    write_json(job.cache_file, cached.model_dump(mode="json"), decimals=None)
+    write_cached_survey(job.cache_file, survey, _VERSION, stamp)
     return survey
 
 
 def cached_survey(job: SurveyJob) -> ScanSurvey | None:
-    """The cached survey; None if there is none of the same files."""
-    try:
-        cached = _CachedSurvey.model_validate(read_json(job.cache_file, "the survey of a scan"))
-    except (InputError, ValidationError):
-        return None
-    return cached.survey if (cached.version, cached.stamp) == (_VERSION, _stamp(job)) else None
+    """Read the cached survey; None if it is missing or its files have changed."""
+    return read_cached_survey(job.cache_file, ScanSurvey, _VERSION, _stamp(job))
 
 
 def _stamp(job: SurveyJob) -> Stamp:

@@ -140,7 +140,7 @@ class Session:
         """Take back the last click or scribble.
 
         Returns:
-            False if there is none.
+            False if no click is left.
 
         Raises:
             InputError: no images yet.

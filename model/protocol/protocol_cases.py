@@ -16,10 +16,10 @@ from ..case.input_files import path_exists
 from ..case.pet_ct_scan import PetCtFiles
 from ..case.stored_image import READ_SUFFIXES
 from ..case.task_choice import CT_FOLDER, MASK_FOLDER, PET_FOLDER
+from ..case.two_channels import CT_ENDING, PET_ENDING, case_of_channel, find_named_image
 from ..errors import InputError, one_line
 
 _SPLITS = ("Ts", "Tr", "")
-_CT, _PET = "_0000", "_0001"
 _EXPECTED = (
     "imagesTr/CASE_0000 (CT), imagesTr/CASE_0001 (PET) and labelsTr/CASE (also Ts, or neither), or folders "
     f"CASE/{CT_FOLDER}, CASE/{PET_FOLDER} and CASE/{MASK_FOLDER}"
@@ -86,24 +86,24 @@ _Found = Iterator[tuple[str, ProtocolCase | InputError]]
 
 def _channels(images: Path, labels: Path) -> _Found:
     """Cases in nnU-Net's layout."""
-    for ct in sorted(images.iterdir()):
-        suffix = next((one for one in READ_SUFFIXES if ct.name.lower().endswith(f"{_CT}{one}")), None)
-        name = "" if suffix is None else ct.name[: -len(_CT + suffix)]
-        if not name:
-            continue
+    names = {case_of_channel(file, CT_ENDING) for file in images.iterdir()}
+    for name in sorted(name for name in names if name is not None):
         try:
-            files = PetCtFiles(ct, _image(images, f"{name}{_PET}", "the PET"))
+            ct, pet = (
+                _image(images, f"{name}{CT_ENDING}", "the CT"),
+                _image(images, f"{name}{PET_ENDING}", "the PET"),
+            )
+            files = PetCtFiles(ct, pet)
             yield name, ProtocolCase(name, files, _image(labels, name, "the reference"))
         except InputError as error:
             yield name, error
 
 
 def _image(folder: Path, name: str, what: str) -> Path:
-    found = [path for suffix in READ_SUFFIXES if path_exists(path := folder / f"{name}{suffix}")]
-    if len(found) != 1:
-        seen = "is missing" if not found else f"is there {len(found)} times"
-        raise InputError(f"{folder / name}: {seen}; expected one image, {what} ({', '.join(READ_SUFFIXES)})")
-    return found[0]
+    found = find_named_image(folder, name)
+    if found is None:
+        raise InputError(f"{folder / name}: is missing; expected {what} ({', '.join(READ_SUFFIXES)})")
+    return found
 
 
 def _platform_folders(folder: Path) -> _Found:

@@ -151,7 +151,7 @@ class SessionTable:
         """Use a session for one request; it is not closed meanwhile.
 
         Raises:
-            RefusedRequestError: there is none with this token.
+            RefusedRequestError: no session has this token.
         """
         self.close_idle()
         with self._lock:

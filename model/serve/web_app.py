@@ -183,14 +183,14 @@ class SessionServer:
 
     async def _add_points(self, request: Request) -> Response:
         _check_origin(request)
-        asked = parsed_request(PointsRequest, await _body(request))
+        clicked = parsed_request(PointsRequest, await _body(request))
 
         def work(held: HeldSession) -> dict[str, Any]:
             session = held.session
-            if len(session.clicks) + len(asked.points) > self.limits.steps:
+            if len(session.clicks) + len(clicked.points) > self.limits.steps:
                 raise InputError(f"clicks: there would be more than {self.limits.steps}; expected fewer")
-            points = asked.points_zyx(session)
-            session.add_scribble(points, asked.kind)
+            points = clicked.points_zyx(session)
+            session.add_scribble(points, clicked.kind)
             return session_state(session, session.changed_box)
 
         return _json(await self._compute(request, work))

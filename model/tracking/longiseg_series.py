@@ -13,12 +13,8 @@ from typing import Literal
 
 from ..case.case import ScanFiles, Slot
 from ..case.geometry import Vector
-from ..case.longiseg_tracking import (
-    TrackingEntry,
-    parse_tracking_entry,
-    read_longiseg_object,
-    read_tracking_tables,
-)
+from ..case.longiseg_tracking import parse_tracking_entry, read_longiseg_object, read_tracking_tables
+from ..case.raw_lesion import RawLesion
 from ..case.stored_image import IMAGE_SUFFIXES
 from ..errors import InputError
 from .series_files import PatientFiles, TimePointFiles
@@ -46,7 +42,7 @@ def read_tracking_series(path: Path, followup_points: FollowupPoints) -> list[Pa
         InputError: the file or an entry cannot be used, an image is missing, a lesion has no point, or the
             order of the scans contradicts the pairs.
     """
-    entries: dict[str, list[TrackingEntry]] = {}
+    entries: dict[str, list[RawLesion]] = {}
     for where, patient, table in read_tracking_tables(path):
         for key in table:
             try:
@@ -81,7 +77,7 @@ def _listed_orders(path: Path) -> dict[str, list[str]]:
 def _patient(
     path: Path,
     patient: str,
-    entries: Sequence[TrackingEntry],
+    entries: Sequence[RawLesion],
     listed: Sequence[str] | None,
     followup_points: FollowupPoints,
 ) -> PatientFiles:
@@ -120,7 +116,7 @@ def _scan_file(path: Path, kind: str, stem: str) -> Path | None:
 
 
 def _tracked_ids(
-    where: str, entries: Sequence[TrackingEntry], order: Sequence[str]
+    where: str, entries: Sequence[RawLesion], order: Sequence[str]
 ) -> dict[tuple[str, int], int]:
     """(scan, id in it) -> id of the lesion where it is first listed, which it keeps."""
     tracked: dict[tuple[str, int], int] = {}
@@ -143,7 +139,7 @@ def _tracked_ids(
 
 
 def _points(
-    entries: Sequence[TrackingEntry], tracked: dict[tuple[str, int], int], followup_points: FollowupPoints
+    entries: Sequence[RawLesion], tracked: dict[tuple[str, int], int], followup_points: FollowupPoints
 ) -> dict[str, dict[int, Vector]]:
     """The given points by scan and lesion id."""
     points: dict[str, dict[int, Vector]] = {}
@@ -161,7 +157,7 @@ def _points(
 
 
 def _check_prompts(
-    where: str, entries: Sequence[TrackingEntry], points: dict[str, dict[int, Vector]], first: TimePointFiles
+    where: str, entries: Sequence[RawLesion], points: dict[str, dict[int, Vector]], first: TimePointFiles
 ) -> None:
     """Refuse a lesion without a point where no labelmap can hold it: it would be lost without a word."""
     placed = {lesion_id for of_scan in points.values() for lesion_id in of_scan}

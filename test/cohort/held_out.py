@@ -24,13 +24,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from model.case.geometry import Vector
+from model.case.raw_lesion import RawLesion
 from model.crossval.floor_records import floor_records
 from model.crossval.pairs import EvaluationPair, data_set_pairs
 from model.crossval.point_setting import PointSetting
 from model.crossval.predict import predict_pairs
 from model.crossval.prediction_store import new_manifest, pair_digest
 from model.crossval.scores import read_pair_records
-from model.data.dataset import RawLesion
 from model.evaluation.records import LesionRecord, read_records, write_records
 from model.floor.floors import ALL_FLOORS, Floor
 from model.network.plan import Plan, read_plan

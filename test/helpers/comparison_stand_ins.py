@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model.case.raw_lesion import RawLesion
 from model.comparison.inputs import ComparisonContext, DataSet, OutputFolder
 from model.comparison.steps import MAIN_SETTINGS, NOISE_SETTINGS, PredictStep, Step, TrainStep
 from model.comparison.variants import ROWS, Row, row_configs
@@ -18,7 +19,7 @@ from model.crossval.prediction_store import (
     records_path,
     write_prediction_manifest,
 )
-from model.data.dataset import RawLesion, RawScan
+from model.data.dataset import RawScan
 from model.evaluation.records import LesionRecord, Scope, write_records
 from model.training.config import TrainingConfig, to_plain
 

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...case.geometry import Vector
+from ...case.raw_lesion import RawLesion
 from ...case.stored_image import IMAGE_SUFFIXES
 from ...case.text_files import read_table
 from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError, one_line
-from ..dataset import Cohort, Links, Problem, RawLesion, RawScan
+from ..dataset import Cohort, Links, Problem, RawScan
 
 COLUMNS = ("lesion_id", "img_id_bl", "img_id_fu", "cog_bl", "cog_fu", "cog_propagated")
 _MISSING = {"", "nan", "none", "null", "na", "n/a", "<na>"}

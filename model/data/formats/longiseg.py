@@ -11,18 +11,13 @@ patient is the follow-up of each other one, as in the published trainers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import fields
 from pathlib import Path
 
-from ...case.longiseg_tracking import (
-    TrackingEntry,
-    parse_tracking_entry,
-    read_longiseg_object,
-    read_tracking_tables,
-)
+from ...case.longiseg_tracking import parse_tracking_entry, read_longiseg_object, read_tracking_tables
+from ...case.raw_lesion import RawLesion
 from ...case.stored_image import IMAGE_SUFFIXES
 from ...errors import InputError
-from ..dataset import Cohort, Links, Problem, RawLesion, RawPair, RawScan
+from ..dataset import Cohort, Links, Problem, RawPair, RawScan
 
 PATIENTS_FILE = "patientsTr.json"
 TRACKING_FILES = ("trackingTr.json", "tracking.json")
@@ -49,7 +44,7 @@ def read_longiseg(folder: Path) -> Cohort:
     for where, patient, table in read_tracking_tables(tracking):
         for key in table:
             try:
-                lesions.append(_lesion(parse_tracking_entry(patient, key, table), scan_ids))
+                lesions.append(_listed(parse_tracking_entry(patient, key, table), scan_ids))
             except InputError as error:
                 problems.append(Problem(tracking, f"{where}, lesion {key}: {error}", "it is left out"))
     return Cohort(name, scans, tuple(lesions), Links.EXPLICIT, problems=tuple(problems))
@@ -83,8 +78,9 @@ def _pretraining_pairs(scans: tuple[RawScan, ...]) -> Iterator[RawPair]:
             yield RawPair(baseline=scan.scan_id, followup=firsts[scan.patient_id].scan_id)
 
 
-def _lesion(entry: TrackingEntry, scan_ids: Set[str]) -> RawLesion:
-    for which, name in (("img_bl", entry.baseline), ("img_fu", entry.followup)):
+def _listed(lesion: RawLesion, scan_ids: Set[str]) -> RawLesion:
+    """A lesion whose scans are listed, too."""
+    for which, name in (("img_bl", lesion.baseline), ("img_fu", lesion.followup)):
         if name not in scan_ids:
             raise InputError(f"{which} is {name!r}; expected a scan of {PATIENTS_FILE}")
-    return RawLesion(*(getattr(entry, field.name) for field in fields(RawLesion)))
+    return lesion

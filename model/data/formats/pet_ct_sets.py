@@ -22,8 +22,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ...case.stored_image import READ_SUFFIXES
 from ...case.text_files import read_table
+from ...case.two_channels import CT_ENDING, PET_ENDING, case_of_channel, find_named_image
 from ...errors import InputError
 from ..dataset import Problem
 from ..pet_ct.studies import PetCtCohort, PetCtStudy
@@ -35,7 +35,6 @@ PET_COLUMN, _ORGANS_COLUMN = "pet", "organs"
 _COLUMNS = (*REQUIRED_COLUMNS[:3], PET_COLUMN, *REQUIRED_COLUMNS[3:])
 _EXPECTED_COLUMNS = f"columns {', '.join(_COLUMNS)}, and optionally {_ORGANS_COLUMN}"
 _EXPECTED_FOLDER = "imagesTr with <case>_0000 (CT) and <case>_0001 (PET), and labelsTr with <case>"
-_CT_ENDING, _PET_ENDING = "_0000", "_0001"
 _CHALLENGE_CASE = re.compile(r"((?:fdg|psma)_[0-9a-z]+)_.+", re.I)
 
 
@@ -56,7 +55,7 @@ def is_pet_ct_set(path: Path, data_format: str) -> bool:
         return PET_COLUMN in columns
     if data_format != "auto" or (path / PATIENTS_FILE).is_file():
         return False
-    return any(_case_of(file, _PET_ENDING) is not None for file in (path / "imagesTr").glob("*"))
+    return any(case_of_channel(file, PET_ENDING) is not None for file in (path / "imagesTr").glob("*"))
 
 
 def read_pet_ct_cohort(path: Path) -> PetCtCohort:
@@ -83,33 +82,26 @@ def _manifest_of(path: Path) -> Path | None:
 
 
 def _read_folder(folder: Path) -> PetCtCohort:
-    cases = {
-        case: file
-        for file in sorted((folder / "imagesTr").glob("*"))
-        if (case := _case_of(file, _CT_ENDING)) is not None
-    }
+    images = folder / "imagesTr"
+    names = {case_of_channel(file, CT_ENDING) for file in images.glob("*")}
     studies, problems = list[PetCtStudy](), list[Problem]()
-    for case, ct in cases.items():
-        pet = _image(folder / "imagesTr", f"{case}{_PET_ENDING}")
-        labels = _image(folder / "labelsTr", case)
-        if pet is None or labels is None:
-            missing = f"PET {case}{_PET_ENDING}" if pet is None else f"labelmap labelsTr/{case}"
-            problems.append(Problem(ct, f"has no {missing}; expected an image", "the study is left out"))
-            continue
-        organs = _image(folder / "organsTr", case)
-        studies.append(PetCtStudy(case, _patient_of(case), ct, pet, labels, organs))
+    for case in sorted(name for name in names if name is not None):
+        try:
+            studies.append(_listed_study(folder, case))
+        except InputError as error:
+            problems.append(Problem(images / f"{case}{CT_ENDING}", str(error), "the study is left out"))
     return PetCtCohort(folder.resolve().name, tuple(studies), tuple(problems))
 
 
-def _case_of(file: Path, ending: str) -> str | None:
-    """The case of a channel's image; None if the file is another one."""
-    suffix = next((one for one in READ_SUFFIXES if file.name.lower().endswith(f"{ending}{one}")), None)
-    return None if suffix is None else file.name[: -len(ending + suffix)] or None
-
-
-def _image(folder: Path, name: str) -> Path | None:
-    paths = (folder / f"{name}{suffix}" for suffix in READ_SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+def _listed_study(folder: Path, case: str) -> PetCtStudy:
+    """The files of a case; InputError if one is missing or there several times."""
+    ct, pet = (find_named_image(folder / "imagesTr", f"{case}{one}") for one in (CT_ENDING, PET_ENDING))
+    labels = find_named_image(folder / "labelsTr", case)
+    if ct is None or pet is None or labels is None:
+        missing = f"PET {case}{PET_ENDING}" if pet is None else f"labelmap labelsTr/{case}"
+        raise InputError(f"has no {missing}; expected an image")
+    organs = find_named_image(folder / "organsTr", case)
+    return PetCtStudy(case, _patient_of(case), ct, pet, labels, organs)
 
 
 def _patient_of(case: str) -> str:

@@ -26,8 +26,10 @@ from ..prepare import (
     SURVEY_FOLDER,
     PrepareOptions,
     check_planned_folds,
+    check_strictly,
     log_plan,
     log_problems,
+    log_unknown_exclusions,
     remove_index,
     write_checks,
     write_patient_folds,
@@ -73,8 +75,7 @@ def prepare_pet_ct(options: PrepareOptions) -> None:
 def _checked_studies(options: PrepareOptions) -> tuple[PetCtCohort, dict[str, StudySurvey]]:
     """The usable studies; all problems are logged before raising for any."""
     cohort = read_pet_ct_cohort(options.data)
-    for name in sorted(set(options.excluded) - set(cohort.patients)):
-        log.info("note: --exclude %s: no such patient in %s", name, options.data)
+    log_unknown_exclusions(options, cohort.patients)
     cohort = cohort.without_patients(frozenset(options.excluded))
     if options.folds and not options.check_only:  # before anything is written
         check_folds(options.output, cohort.patients, options.folds, options.seed)
@@ -95,8 +96,7 @@ def _checked_studies(options: PrepareOptions) -> tuple[PetCtCohort, dict[str, St
         len(cohort.patients),
         sum(surveys[study.scan_id].tumor_voxels > 0 for study in usable),
     )
-    if options.is_strict and faults:
-        raise InputError(f"{options.data}: {len(faults)} problems, listed above; expected none with --strict")
+    check_strictly(options, len(faults))
     if not usable:
         raise InputError(f"{options.data}: no study can be used, for the reasons above; expected one or more")
     return replace(cohort, studies=usable), surveys

@@ -13,16 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ...case.geometry import Array, Box, Index, Vector
 from ...case.labelmaps import bounding_box
-from ...case.lesion_json import write_json
-from ...case.text_files import read_json
 from ...errors import InputError
 from ..dataset import Problem, safe_name
 from ..provenance import Stamp, stamp_of
 from ..scan_survey import INTENSITIES_PER_SCAN, Fault
+from ..survey_cache import read_cached_survey, write_cached_survey
 from ..workers import run_jobs
 from .loaded_study import LoadedStudy, load_study
 from .studies import PetCtStudy
@@ -71,12 +70,6 @@ def _note(study: PetCtStudy, text: str) -> Problem:
     return Problem(study.ct, text, "the study is used", is_note=True)
 
 
-class _CachedStudySurvey(BaseModel):
-    version: int
-    stamp: Stamp
-    survey: StudySurvey
-
-
 @dataclass(frozen=True, slots=True)
 class StudySurveyJob:
     """A study to survey, the file that caches its survey, and the seed of its samples."""
@@ -107,18 +100,13 @@ def survey_study(job: StudySurveyJob) -> StudySurvey:
     """Read the files of a study, and cache the survey."""
     stamp = _stamp(job)  # before reading: files that change meanwhile are read again next time
     survey = _survey(job.study, job.seed)
-    cached = _CachedStudySurvey(version=_VERSION, stamp=stamp, survey=survey)
-    write_json(job.cache_file, cached.model_dump(mode="json"), decimals=None)
+    write_cached_survey(job.cache_file, survey, _VERSION, stamp)
     return survey
 
 
 def cached_study_survey(job: StudySurveyJob) -> StudySurvey | None:
-    """The cached survey; None if there is none of the same files."""
-    try:
-        cached = _CachedStudySurvey.model_validate(read_json(job.cache_file, "the survey of a study"))
-    except (InputError, ValidationError):
-        return None
-    return cached.survey if (cached.version, cached.stamp) == (_VERSION, _stamp(job)) else None
+    """Read the cached survey; None if it is missing or its files have changed."""
+    return read_cached_survey(job.cache_file, StudySurvey, _VERSION, _stamp(job))
 
 
 def _stamp(job: StudySurveyJob) -> Stamp:

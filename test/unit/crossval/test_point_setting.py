@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from model.case.case import PointSource
 from model.case.geometry import Geometry, Vector, flip_order
+from model.case.raw_lesion import RawLesion
 from model.crossval.pairs import EvaluationPair
 from model.crossval.point_setting import PointSetting
-from model.data.dataset import RawLesion, RawScan
+from model.data.dataset import RawScan
 from model.data.prepared_grid import prepared_grid
 from model.errors import InputError
 from model.network.plan import Plan

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.data.dataset import RawLesion
+from model.case.raw_lesion import RawLesion
 from model.data.formats.longiseg import read_longiseg
 from model.data.formats.readers import read_cohort
 from model.errors import InputError

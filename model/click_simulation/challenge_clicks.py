@@ -14,10 +14,11 @@ from functools import partial
 
 import numpy as np
 
+from ..case.connected_components import label_components
 from ..case.geometry import Array, Index
 from ..case.tumor_clicks import ClickKind, TumorClick
 from ..errors import LongilesionError
-from .click_regions import BoolArray, ClickRegion, RandomNumbers, Voxels, click_regions, component_labels
+from .click_regions import BoolArray, ClickRegion, RandomNumbers, Voxels, click_regions
 
 CHALLENGE_SEED = 42
 """Seed of the published script, for every case anew: ``numpy.random.RandomState(CHALLENGE_SEED)``."""
@@ -89,7 +90,7 @@ _Refill = Callable[[ClickRegion, RandomNumbers], Index]
 
 def _clicks_on(mask: BoolArray, count: int, rng: RandomNumbers, refill: _Refill) -> list[Index]:
     """Click on up to so many components of a mask, then round over them; none if the mask is empty."""
-    labels, number = component_labels(mask)
+    labels, number = label_components(mask)
     if not number:
         return []
     drawn = rng.choice(np.arange(1, number + 1), min(count, number), replace=False)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -19,8 +17,6 @@ Voxels = npt.NDArray[np.intp]
 
 RandomNumbers = np.random.Generator | np.random.RandomState
 """Source of random numbers; a `RandomState` draws as the published scripts do."""
-
-_CONNECTIVITY: Final = 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,26 +78,11 @@ class ClickRegion:
         return (z, y, x)
 
 
-def component_labels(mask: BoolArray) -> tuple[Array, int]:
-    """Number the components (26 neighbours) of a mask.
-
-    Args:
-        mask: booleans (z, y, x).
-
-    Returns:
-        Labels (z, y, x) from 1 on in the order of their first voxels, 0 outside; and their number.
-    """
-    labels, count = cc3d.connected_components(
-        np.ascontiguousarray(mask), connectivity=_CONNECTIVITY, return_N=True, binary_image=True
-    )
-    return labels, int(count)
-
-
 def click_regions(labels: Array, chosen: npt.ArrayLike) -> list[ClickRegion]:
     """The regions of some components.
 
     Args:
-        labels: components (z, y, x) from `component_labels`.
+        labels: components (z, y, x) from `label_components`.
         chosen: labels of those that are needed.
 
     Returns:

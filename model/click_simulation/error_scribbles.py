@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
+from ..case.connected_components import label_components
 from ..case.tumor_clicks import ClickKind, TumorClick
 from .challenge_clicks import as_clicks
-from .click_regions import BoolArray, component_labels
+from .click_regions import BoolArray
 
 _TRIMMED_SHARE = 0.1
 _SHORTEST_TRIMMED = 11  # voxels
@@ -63,7 +64,7 @@ def error_scribble(
 
 def _largest(mask: BoolArray) -> BoolArray:
     """The largest component of a mask, the first of equally large ones; empty if the mask is."""
-    labels, count = component_labels(mask)
+    labels, count = label_components(mask)
     if not count:
         return mask
     largest: BoolArray = labels == 1 + np.argmax(np.bincount(labels[mask])[1:])

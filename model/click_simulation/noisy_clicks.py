@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..case.connected_components import label_components
 from ..case.geometry import Array, FloatArray, Index
 from ..case.tumor_clicks import ClickKind, TumorClick
 from .challenge_clicks import as_clicks, hot_voxels, shifted_click
-from .click_regions import BoolArray, ClickRegion, RandomNumbers, click_regions, component_labels, voxel_depth
+from .click_regions import BoolArray, ClickRegion, RandomNumbers, click_regions, voxel_depth
 
 _INNER_WEIGHT = (0.4, 0.9)
 _BORDER_WEIGHT = (0.2, 0.6)
@@ -53,7 +54,7 @@ def noisy_clicks(
 
 
 def _inside(lesions: BoolArray, rules: NoisyRules, rng: RandomNumbers) -> list[Index]:
-    labels, number = component_labels(lesions)
+    labels, number = label_components(lesions)
     if not number:
         return []
     drawn = rng.choice(np.arange(1, number + 1), min(rules.tumor, number), replace=False)

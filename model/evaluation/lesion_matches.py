@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 
+from ..case.connected_components import label_components
 from .overlap import CONNECTIVITY
 
 MATCH_IOU = 0.1
@@ -46,8 +46,8 @@ def match_lesions(
         prediction: booleans of the same shape.
         least_iou: intersection over union of a match, above 0.
     """
-    lesions, lesion_count = _components(reference)
-    predicted, predicted_count = _components(prediction)
+    lesions, lesion_count = label_components(reference, CONNECTIVITY)
+    predicted, predicted_count = label_components(prediction, CONNECTIVITY)
     both = reference & prediction
     pairs, common = np.unique(np.stack([lesions[both], predicted[both]]), axis=1, return_counts=True)
     lesion_sizes = np.bincount(lesions[reference], minlength=lesion_count + 1)
@@ -56,10 +56,3 @@ def match_lesions(
     matched = pairs[:, common >= least_iou * union]
     found, useful = len(np.unique(matched[0])), len(np.unique(matched[1]))
     return LesionMatches(found, lesion_count - found, predicted_count - useful)
-
-
-def _components(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.int64], int]:
-    labels, count = cc3d.connected_components(
-        np.ascontiguousarray(mask), connectivity=CONNECTIVITY, return_N=True, binary_image=True
-    )
-    return labels.astype(np.int64), int(count)

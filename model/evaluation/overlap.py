@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
+
+from ..case.connected_components import label_components
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -54,9 +55,7 @@ def untouched_voxels(mask: BoolArray, other: BoolArray) -> int:
     """
     if not mask.any():
         return 0
-    labels, count = cc3d.connected_components(
-        np.ascontiguousarray(mask), connectivity=CONNECTIVITY, return_N=True, binary_image=True
-    )
+    labels, count = label_components(mask, CONNECTIVITY)
     is_alone = np.ones(count + 1, bool)
     is_alone[labels[other]] = False
     is_alone[0] = False

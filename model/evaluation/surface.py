@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from ..case.connected_components import label_components
 from ..case.geometry import FloatArray, Vector
 from ..errors import LongilesionError
 
@@ -66,7 +66,7 @@ def surface_elements(mask: BoolArray, spacing_zyx: Vector) -> SurfaceElements:
     if not mask.any():
         return SurfaceElements(np.zeros((0, 3)), np.zeros(0))
     # Components that share a cell share at least a corner, so 26 neighbours keep each cell in one piece.
-    labels = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26, binary_image=True)
+    labels, _ = label_components(mask)
     points, codes = [], []
     for label, box in enumerate(ndimage.find_objects(labels), start=1):
         code = _cell_codes(labels[box] == label)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 
 from ..case.case import LesionResult, MaskPrompt
+from ..case.connected_components import LabelArray, label_components
 from ..case.geometry import Box, Vector, voxel_at
 from .segmenter import lesion_result
 
 BoolArray = npt.NDArray[np.bool_]
-LabelArray = npt.NDArray[np.unsignedinteger]
 
 LIMIT_MM = 20.0
 """Maximum distance of a component from the point.
@@ -30,23 +29,6 @@ lesions (CPM@25, [Rokuss2025]).
 
 # Distances that differ by less are ties (rounding).
 _TIE_MM = 1e-6
-
-
-def label_components(mask: BoolArray) -> tuple[LabelArray, int]:
-    """Label the 26-connected components of a mask.
-
-    Args:
-        mask: booleans (z, y, x).
-
-    Returns:
-        Labels of the mask's shape, unsigned integers from 1 on, 0 for background; and their number.
-    """
-    if not mask.any():  # also empty arrays
-        return np.zeros(mask.shape, np.uint16), 0
-    labels, count = cc3d.connected_components(
-        np.ascontiguousarray(mask), connectivity=26, return_N=True, binary_image=True
-    )
-    return labels, int(count)
 
 
 def keep_component(

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ..case.axes import Array, Box, Index, flip_order, to_index, voxel_at
+from ..case.connected_components import label_components
 from ..case.geometry import Geometry
 from ..case.tumor_clicks import ClickKind, TumorClick
-from ..inference.components import label_components
 from .false_alarm_rules import COVER_RADIUS_MM, FalseAlarmRules
 from .place_clicks import place_clicks
 from .segment_pet_ct import TumorSegmentation

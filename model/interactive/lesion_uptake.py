@@ -15,9 +15,9 @@ import numpy.typing as npt
 from scipy.signal import oaconvolve
 
 from ..case.axes import Array, Box, Index, Vector, to_index
+from ..case.connected_components import label_components
 from ..case.geometry import Geometry
 from ..case.labelmaps import LabelRegion, label_regions
-from ..inference.components import label_components
 
 PEAK_RADIUS_MM = 10 * (3 / (4 * math.pi)) ** (1 / 3)
 """Radius of a sphere of 1 ml."""

@@ -9,8 +9,9 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import pdist
 
 from ..case.case import LesionResult, MaskPrompt
+from ..case.connected_components import label_components
 from ..case.geometry import Box, FloatArray, Vector
-from ..inference.components import BoolArray, label_components
+from ..inference.components import BoolArray
 
 
 def longest_diameter_mm(mask: BoolArray, spacing_zyx: Vector) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from ..case.boxes import box_to_corners, write_boxes
 from ..case.case import Scan, ScanFiles, Slot
 from ..case.clicks import write_clicks
+from ..case.connected_components import label_components
 from ..case.file_grid import FileGrid
 from ..case.geometry import Array, Geometry, Vector, flip_order
 from ..case.images import read_image
@@ -18,7 +19,6 @@ from ..case.labelmaps import label_boxes, lesion_masks
 from ..case.scans import ClickUnits, read_scans
 from ..case.voxel_checks import MAX_LESION_ID, lesion_labels
 from ..errors import InputError
-from ..inference.components import label_components
 from ..inference.options import ModelOptions
 from ..inference.robust import SegmenterOptions, make_segmenter
 from ..prompts.sampling import ChoiceOptions

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
+from model.case.connected_components import label_components
 from model.case.geometry import Box
-from model.inference.components import keep_component, label_components, result_at_point
+from model.inference.components import keep_component, result_at_point
 from model.inference.segmenter import lesion_result
 
 from ...helpers.tracking_phantoms import (

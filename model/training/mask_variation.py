@@ -58,7 +58,8 @@ def _dilated(lesion: _Mask, point: Index, rng: np.random.Generator) -> _Mask:
 
 def _shifted(lesion: _Mask, point: Index, rng: np.random.Generator) -> _Mask:
     reach = max(_LEAST_SHIFT, float(_depth(lesion).max()))
-    steps = np.rint(rng.uniform(-reach, reach, 3)).astype(int).tolist()
+    limits = np.asarray(lesion.shape)  # at most out of the patch
+    steps = np.clip(np.rint(rng.uniform(-reach, reach, 3)).astype(int), -limits, limits).tolist()
     moved = np.zeros_like(lesion)
     target = tuple(slice(max(s, 0), n + min(s, 0)) for s, n in zip(steps, lesion.shape, strict=True))
     source = tuple(slice(max(-s, 0), n + min(-s, 0)) for s, n in zip(steps, lesion.shape, strict=True))

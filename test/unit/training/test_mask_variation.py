@@ -68,6 +68,15 @@ def test_masks_of_one_voxel_and_of_the_whole_patch_can_be_varied(radius: float) 
         assert varied.shape == PATCH and set(np.unique(varied)) <= {0.0, 1.0}
 
 
+def test_a_mask_can_be_shifted_out_of_a_patch_thinner_than_its_lesion() -> None:
+    flat = np.ones((4, 40, 40), np.float32)
+    masks = [
+        mask_variation._shifted(flat > 0, (2, 20, 20), np.random.default_rng(seed)) for seed in range(40)
+    ]
+    assert {mask.shape for mask in masks} == {flat.shape}
+    assert any(not mask.any() for mask in masks) and any(mask.any() for mask in masks)
+
+
 def test_an_empty_mask_stays_empty() -> None:
     empty = np.zeros(PATCH, np.float32)
     assert all(not vary_mask(empty, _CENTRE, np.random.default_rng(seed)).any() for seed in range(10))

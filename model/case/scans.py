@@ -23,7 +23,7 @@ ClickUnits = Literal["voxel", "world"]
 
 
 def read_scans(
-    jobs: Sequence[tuple[str, ScanFiles]], click_units: ClickUnits = "voxel"
+    jobs: Sequence[tuple[str, ScanFiles]], click_units: ClickUnits = "voxel", *, for_network: bool = True
 ) -> tuple[list[Scan], list[str]]:
     """Read and check scans in parallel.
 
@@ -31,6 +31,7 @@ def read_scans(
         jobs: name of the time point and files of each scan.
         click_units: of the click files: ``voxel`` for voxel indices (x, y, z) of the scan's file, ``world``
             for LPS mm.
+        for_network: warn of voxels that a network does not take as they are.
 
     Returns:
         The scans in the same order, and warnings.
@@ -45,9 +46,10 @@ def read_scans(
         pending = [(time_point, files, *_start_reading(pool, files)) for time_point, files in jobs]
         scans, warnings = [], []
         for time_point, files, ct, mask in pending:
-            loaded, notes = _scan(
-                time_point, files, ct.result(), mask.result() if mask else None, click_units
-            )
+            image = ct.result()
+            if for_network:
+                warnings += hu_warnings(f"{files.slot}-{time_point}-ct", image.array)
+            loaded, notes = _scan(time_point, files, image, mask.result() if mask else None, click_units)
             scans.append(loaded)
             warnings += notes
     return scans, warnings
@@ -68,8 +70,7 @@ def _scan(
     time_point: str, files: ScanFiles, ct: Image, mask: Image | None, click_units: ClickUnits
 ) -> tuple[Scan, list[str]]:
     grid = FileGrid.of(ct.geometry)
-    warnings = hu_warnings(f"{files.slot}-{time_point}-ct", ct.array)
-    warnings += [f"{files.ct.name}: {note}" for note in ct.notes]
+    warnings = [f"{files.ct.name}: {note}" for note in ct.notes]
     if grid.shear is not None:
         warnings.append(shear_warning(f"{files.slot}-{time_point}-ct", ct.geometry))
     labelmap = None

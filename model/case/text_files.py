@@ -1,4 +1,4 @@
-"""Reading JSON documents and tables (CSV): every fault is one sentence with the file and the line.
+"""JSON documents and tables (CSV), read and written; a fault of a file is one sentence with file and line.
 
 All commands read these files here, so that nothing a file may hold surprises a parser: nesting without end,
 numbers beyond any type, keys given twice, quotes that are never closed, other encodings, gigabytes.
@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,3 +202,21 @@ def _cells(
         raise InputError(
             f"{path}: is cut, its last row has {len(row)} cells; expected {len(names)} as in the header"
         )
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Write a table as CSV: None is an empty cell, floats have six digits."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        ["" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row]
+        for row in rows
+    )
+    return text.getvalue()
+
+
+def aligned_text(rows: Sequence[Sequence[str]]) -> str:
+    """Write a table as text, with columns padded to one width."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

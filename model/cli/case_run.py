@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from ..inference.case_result import CaseResult
 from ..inference.lazy_backend import LazyBackend
 from ..inference.run_report import RunRecord, lesion_table, run_file, write_extras, write_unread_record
 from ..inference.segment_case import CaseSegmentation
+from ..measure.measurement_names import MEASUREMENT_NAMES
 from ..propagation.pair_registrations import RegistrationCache
 from ..propagation.register import DEFAULT_BACKEND
 from ..timing import Timings
@@ -123,13 +125,14 @@ class CaseRun:
         remove_stale_outputs(self.options.output_dir)
         if self.options.extras_dir is None:
             return
-        record = run_file(self.options.extras_dir)
-        try:
-            record.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{record}: cannot be replaced ({error.strerror}); expected a writable folder"
-            ) from error
+        for name in (run_file(Path()).name, *MEASUREMENT_NAMES):
+            record = self.options.extras_dir / name
+            try:
+                record.unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"{record}: cannot be replaced ({error.strerror}); expected a writable folder"
+                ) from error
 
     def _lock_folders(self) -> None:
         """Lock the output folders until the process ends: another run must not mix in its files."""
@@ -174,6 +177,7 @@ class CaseRun:
         if self.options.extras_dir is not None:
             with self.timings.stage("extras"):
                 self._write_extras(result)
+                self._write_measurements(result)
         log.info("\n%s\n", lesion_table(result.outcomes))
         for path in output_paths(self.options.output_dir, result.labelmaps):
             log.info("labelmap: %s", path)
@@ -201,6 +205,17 @@ class CaseRun:
             is_finished=is_finished,
         )
         write_extras(options.extras_dir, record, options.per_lesion, options.case.keep_probabilities)
+
+    def _write_measurements(self, result: CaseResult) -> None:
+        """Measure the lesions of a finished run into the folder of its extras."""
+        from ..report.case_measures import write_case_measurements  # after the labelmaps are safe
+
+        assert self._segmentation is not None and self.options.extras_dir is not None
+        model = self._segmentation.model
+        folds = model.manifest.folds if model is not None else ()
+        patient = self.options.input_dir.resolve().name
+        for path in write_case_measurements(self.options.extras_dir, result, patient, folds):
+            log.info("measurements: %s", path)
 
 
 def _unfinished_words(result: CaseResult) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -260,7 +261,19 @@ def run(arguments: argparse.Namespace) -> int:
     options = track_options(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     result = track_patients(options)
+    _measure(result.folders)
     if result.message is not None:
         sys.stdout.flush()
         print(result.message, file=sys.stderr, flush=True)
     return result.exit_code
+
+
+def _measure(folders: Sequence[Path]) -> None:
+    """Write the measurements of tracked patients into their folders."""
+    from ..report.measure_run import measure_patients
+    from ..report.measurement_files import measurements_table
+    from ..report.result_folders import tracked_patients
+
+    for folder in folders:
+        (patient,) = measure_patients(tracked_patients(folder), folder).measurements.patients
+        print(f"\n{measurements_table(patient)}\n")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..case.text_files import csv_text
 from .averages import means_by_patient, means_by_scan
 from .compare_runs import Comparison
 from .definitions import Definition
@@ -35,7 +34,7 @@ def metric_tables(records: Sequence[LesionRecord], definition: Definition) -> di
             for patient, count in Counter(r.patient for r in chosen).items():
                 own = [of_patients[metric].get(patient) for metric in Metric]
                 patients.append([patient, step, scope, count, *own])
-    return tables | {"per_scan": _csv(scans), "per_patient": _csv(patients)}
+    return tables | {"per_scan": csv_text(scans), "per_patient": csv_text(patients)}
 
 
 def _lesion_table(records: Iterable[LesionRecord], definition: Definition) -> str:
@@ -67,7 +66,7 @@ def _lesion_table(records: Iterable[LesionRecord], definition: Definition) -> st
                 *(definition.value(metric, record) if metric in own else None for metric in Metric),
             ]
         )
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def comparison_csv(comparison: Comparison) -> str:
@@ -77,13 +76,4 @@ def comparison_csv(comparison: Comparison) -> str:
         [e.patient, e.scan, e.scope, e.lesion, e.metric, e.this, e.other, e.difference]
         for e in comparison.lesions
     ]
-    return _csv(rows)
-
-
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        ["" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row]
-        for row in rows
-    )
-    return text.getvalue()
+    return csv_text(rows)

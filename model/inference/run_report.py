@@ -13,6 +13,7 @@ import numpy as np
 from ..case.case import LesionResult, PointSource, PromptPoint, Scan
 from ..case.images import write_image
 from ..case.lesion_json import write_json
+from ..case.text_files import aligned_text
 from ..propagation.confidence import PropagatedPoint
 from .case_result import CaseResult, LesionOutcome, LesionStatus
 from .run_facts import computing_facts, files_facts, finite_number, grid_facts, memory_facts, software_facts
@@ -68,7 +69,11 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
     if baseline is not None:
         for scan in run.result.case.baseline.scans:
             if scan.slot in baseline.labelmaps:
-                write_image(folder / _baseline_file(scan), baseline.labelmaps[scan.slot], scan.file_geometry)
+                write_image(
+                    folder / baseline_file(scan.slot, scan.time_point),
+                    baseline.labelmaps[scan.slot],
+                    scan.file_geometry,
+                )
     for lesion in (*(baseline.results if baseline is not None else ()), *run.result.lesions):
         stem = f"{lesion.prompt.followup.name}_lesion-{lesion.prompt.lesion_id:05d}"
         if per_lesion:
@@ -77,9 +82,9 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
             _write_probability(folder / "probabilities" / f"{stem}.mha", lesion)
 
 
-def _baseline_file(scan: Scan) -> Path:
+def baseline_file(slot: str, time_point: str) -> Path:
     """Where the labelmap of a segmented baseline scan lies in the folder."""
-    return Path("baseline") / f"{scan.name}.mha"
+    return Path("baseline") / f"{slot}-{time_point}.mha"
 
 
 def _write_mask(path: Path, lesion: LesionResult) -> None:
@@ -150,7 +155,7 @@ def _segmented_baseline(result: CaseResult) -> dict[str, Any] | None:
         return None
     scans = [scan for scan in result.case.baseline.scans if scan.slot in result.baseline.labelmaps]
     return {
-        "labelmaps": [str(_baseline_file(scan)) for scan in scans],
+        "labelmaps": [str(baseline_file(scan.slot, scan.time_point)) for scan in scans],
         "lesions": [
             {
                 "lesion_id": lesion.prompt.lesion_id,
@@ -247,7 +252,4 @@ def lesion_table(outcomes: Sequence[LesionOutcome]) -> str:
                 status,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return aligned_text(rows)

@@ -1,40 +1,15 @@
-"""Measurements on which the fate of a lesion is based: volume, diameter, pieces."""
+"""Measurements on which the fate of a lesion is based: volume and pieces."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import binary_erosion
 from scipy.spatial import KDTree
-from scipy.spatial.distance import pdist
 
 from ..case.case import LesionResult, MaskPrompt
 from ..case.connected_components import label_components
 from ..case.geometry import Box, FloatArray, Vector
 from ..inference.components import BoolArray
-
-
-def longest_diameter_mm(mask: BoolArray, spacing_zyx: Vector) -> float:
-    """Longest distance within an axial slice between outer corners of a mask's voxels.
-
-    Args:
-        mask: booleans (z, y, x).
-        spacing_zyx: mm.
-
-    Returns:
-        Diameter in mm; 0 for an empty mask.
-    """
-    return max((_slice_diameter_mm(plane, spacing_zyx) for plane in mask if plane.any()), default=0.0)
-
-
-def _slice_diameter_mm(plane: npt.NDArray[np.bool_], spacing_zyx: Vector) -> float:
-    """Diameter of one slice; the ends of the longest line are among the ends of the rows."""
-    rows = np.flatnonzero(plane.any(axis=1))
-    first = plane[rows].argmax(axis=1)
-    last = plane.shape[1] - plane[rows][:, ::-1].argmax(axis=1)
-    corners = [np.stack([rows + edge, ends], axis=1) for edge in (0, 1) for ends in (first, last)]
-    points = np.unique(np.concatenate(corners), axis=0) * np.asarray(spacing_zyx[1:])
-    return float(pdist(points).max())
 
 
 def lesion_volume_ml(result: LesionResult) -> float:

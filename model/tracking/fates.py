@@ -18,7 +18,8 @@ import numpy as np
 from ..case.case import LesionResult, MaskPrompt
 from ..errors import InputError
 from ..inference.combine import overlap_voxels
-from .fate_measures import lesion_volume_ml, longest_diameter_mm, piece_volumes_ml
+from ..measure.diameters import axial_diameters
+from .fate_measures import lesion_volume_ml, piece_volumes_ml
 
 
 class LesionFate(StrEnum):
@@ -46,8 +47,8 @@ class FateOptions:
             reaches 0.6, the result is doubtful.
         min_mean_probability: vanished if the mean over its voxels is lower. Off.
         min_volume_ml: vanished if smaller. 0.01 ml is a ball of 2.7 mm, two voxels of 1 x 1 x 5 mm.
-        min_diameter_mm: vanished if its longest diameter within an axial slice is shorter, measured over
-            the voxels' outer corners. Off (RECIST calls 10 mm measurable).
+        min_diameter_mm: vanished if its longest diameter within an axial slice (`measure.diameters`) is
+            shorter. Off (RECIST calls 10 mm measurable).
         hu_window: vanished if the mean HU over its voxels lies outside (lowest, highest). Off, as lesions of
             lung, liver and bone differ by more than any window.
         merged_overlap: two lesions are merged if they share at least this fraction of the smaller one's
@@ -219,7 +220,8 @@ def _vanished_reason(result: LesionResult, options: FateOptions) -> str | None:
     if options.min_volume_ml is not None and volume_ml < options.min_volume_ml:
         return f"its volume of {volume_ml:.2g} ml is below {options.min_volume_ml:g} ml"
     if options.min_diameter_mm is not None:
-        diameter_mm = longest_diameter_mm(mask, result.prompt.followup.geometry.spacing_zyx)
+        axial = axial_diameters(mask, result.prompt.followup.geometry.spacing_zyx)
+        diameter_mm = axial.long.length_mm if axial is not None else 0.0
         if diameter_mm < options.min_diameter_mm:
             return f"its longest diameter of {diameter_mm:.1f} mm is below {options.min_diameter_mm:g} mm"
     return _hu_reason(result, options.hu_window)

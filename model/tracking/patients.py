@@ -61,15 +61,17 @@ class TrackRunOptions:
 
 @dataclass(frozen=True, slots=True)
 class TrackRunResult:
-    """Failures of a run.
+    """Failures of a run, and where its results are.
 
     Attributes:
         errors: patient -> error, of patients that failed.
         failed_lesions: patient, time point and ids of lesions that failed, in words.
+        folders: of the patients that are complete.
     """
 
     errors: Mapping[str, Exception]
     failed_lesions: tuple[str, ...]
+    folders: tuple[Path, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -102,18 +104,20 @@ def track_patients(options: TrackRunOptions) -> TrackRunResult:
     folders = safe_names(files.patient for files in patients)
     errors: dict[str, Exception] = {}
     failed_lesions: list[str] = []
+    complete: list[Path] = []
     for number, files in enumerate(patients, 1):
         log.info("patient %s (%d of %d)", files.patient, number, len(patients))
         folder = options.output / folders[files.patient]
         try:
             with locked_folder(folder):
                 failed_lesions += _track_patient(files, options, registration, segmenter, folder)
+            complete.append(folder)
         except Exception as error:
             if len(patients) == 1:
                 raise
             _log_failure(files.patient, error)
             errors[files.patient] = error
-    return TrackRunResult(errors, tuple(failed_lesions))
+    return TrackRunResult(errors, tuple(failed_lesions), tuple(complete))
 
 
 def _track_patient(

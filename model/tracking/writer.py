@@ -7,6 +7,8 @@
     OUT/<patient>/<time point>/<slot>-lesion-boxes.json     the boxes, if boxes were the prompts
     OUT/<patient>/tracking.json                             fate, confidence, volume, ... of each lesion
 
+Measurements of the results are added beside the record (`report.measure_run`).
+
 Files are written atomically, each time point as soon as it is done; `tracking.json` is extended each time.
 Click and box files can be used as prompts of another run.
 """
@@ -26,6 +28,7 @@ from ..case.clicks import write_clicks
 from ..case.images import write_image
 from ..case.lesion_json import write_json
 from ..errors import InputError, OutputError
+from ..measure.measurement_names import MEASUREMENT_NAMES
 from ..propagation.pair_registrations import RegistrationRecord
 from .series import PromptKind, Series, TrackedLesion, TrackedTimePoint
 from .series_files import PatientFiles
@@ -42,7 +45,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     Names that differ by case alone, or are reserved on Windows, get file names that hold there as well.
     """
     safe: dict[str, str] = {}
-    taken: set[str] = {RECORD_NAME}
+    taken: set[str] = {RECORD_NAME, *MEASUREMENT_NAMES}
     for name in names:
         stem = shortened_name(_UNSAFE.sub("_", name).strip("._") or "unnamed")
         if _RESERVED.fullmatch(stem):
@@ -63,7 +66,7 @@ def remove_outputs(folder: Path, files: PatientFiles) -> None:
         OutputError: the folder cannot be used.
     """
     names = safe_names(point.name for point in files.time_points)
-    outputs = [folder / RECORD_NAME]
+    outputs = [folder / name for name in (RECORD_NAME, *MEASUREMENT_NAMES)]
     for point in files.time_points:
         outputs += [
             path for scan in point.scans for path in _output_paths(folder / names[point.name], scan.slot)

@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from model.case.images import read_geometry, write_image
+from model.report.measurement_files import read_measurements
 
 from ..helpers.cases_on_disk import CENTRES, SHAPE, SPACING_XYZ, CaseOnDisk, Finished, Grid, ball, body
 from ..helpers.paths import CHECKOUT
@@ -290,6 +291,10 @@ def _check_extras(run: Finished, lesion_id: int) -> None:
     probability = sitk.ReadImage(str(path))
     placed = sitk.Resample(probability, mask, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
     assert np.array_equal(sitk.GetArrayFromImage(placed) > 0.5, own)
+    measured = read_measurements(run.extras / "measurements.json").patients[0]
+    (lesion,) = (one for one in measured.lesions if one.lesion_id == lesion_id)
+    voxels = np.count_nonzero(run.labelmap() == lesion_id)
+    assert lesion.findings[1].measures is not None and lesion.findings[1].measures.voxels == voxels
 
 
 def test_folds_tta_and_overlap(case: CaseOnDisk) -> None:

@@ -20,6 +20,7 @@ from model.errors import InputError, WeightsError
 from model.inference.boost_options import Boosting
 from model.inference.options import BOOSTS, ModelOptions
 from model.prompts.sampling import Sampling
+from model.report.measurement_files import read_measurements
 from model.tracking.longiseg_series import FollowupPoints
 from model.tracking.patients import TrackRunOptions
 from model.tracking.series import DEFAULT_CONFIDENCE, ConfidenceRule, PromptKind, Topology
@@ -250,6 +251,10 @@ def test_track_a_folder(tmp_path: Path) -> None:
     assert record["source"] == "2024-02-01"
     fates = [point["lesions"][0]["fate"] for point in record["time_points"]]
     assert fates == ["persistent", "source", "persistent", "persistent"]
+    (measured,) = read_measurements(tmp_path / "out" / "P" / "measurements.json").patients
+    assert [str(point.date) for point in measured.time_points][0] == "2024-01-01"
+    volumes = [point["lesions"][0]["volume_ml"] for point in record["time_points"]]
+    assert [finding.volume_ml for finding in measured.lesions[0].findings] == pytest.approx(volumes, abs=1e-5)
 
 
 def test_track_a_tracking_file_and_a_pair_list(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Lesions on a scan → measurements: volume, diameters, shape, density."""

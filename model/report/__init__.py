@@ -1,0 +1,1 @@
+"""Measurements of patients over time, and the files that show them."""

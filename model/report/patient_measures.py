@@ -1,0 +1,115 @@
+"""From measured time points to a patient's lesions over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import date
+
+from .findings import (
+    Burden,
+    Finding,
+    FindingState,
+    FollowedLesion,
+    MeasuredPatient,
+    MeasuredTimePoint,
+    PromptFacts,
+)
+from .scan_measures import MeasuredScan, TimePointMeasures, all_ids
+
+CUT_FLAG = "check: cut by the field of view"
+
+
+def follow_patient(
+    patient: str, time_points: Sequence[TimePointMeasures], warnings: Sequence[str] = ()
+) -> MeasuredPatient:
+    """Join the measurements of a patient's time points.
+
+    Args:
+        patient: name of the patient.
+        time_points: in order of time.
+        warnings: about the patient's files.
+    """
+    lesions = tuple(
+        FollowedLesion(lesion_id, tuple(_finding(lesion_id, point) for point in time_points))
+        for lesion_id in all_ids(time_points)
+    )
+    notes = [*warnings, *_date_warnings(time_points)]
+    for point in time_points:
+        notes += [f"{point.facts.name}: {note}" for note in point.warnings]
+        notes += [f"{point.facts.name}: not measured: {point.failure}"] * (point.failure is not None)
+    if not lesions:
+        notes.append("no labelmap holds a lesion")
+    return MeasuredPatient(
+        patient,
+        tuple(_time_point(point, time_points[0].facts.date) for point in time_points),
+        lesions,
+        tuple(_burden(point.facts.name, lesions, number) for number, point in enumerate(time_points)),
+        tuple(notes),
+    )
+
+
+def _finding(lesion_id: int, point: TimePointMeasures) -> Finding:
+    name, prompt = point.facts.name, point.facts.prompts.get(lesion_id)
+    flags = [*_prompt_flags(prompt), *point.facts.flags.get(lesion_id, ())]
+    shown = [scan for scan in point.scans if lesion_id in scan.lesions]
+    if shown:
+        scan = min(shown, key=lambda one: _rank(one, lesion_id))
+        measures = scan.lesions[lesion_id]
+        flags = [CUT_FLAG] * measures.touches_border + flags
+        return Finding(name, FindingState.MEASURED, scan.facts.slot, None, measures, prompt, tuple(flags))
+    reason = point.facts.unknown.get(lesion_id)
+    if point.failure is not None:
+        reason = "the time point could not be measured"
+    state = FindingState.ABSENT if reason is None else FindingState.UNKNOWN
+    return Finding(name, state, reason=reason, prompt=prompt, flags=tuple(flags))
+
+
+def _rank(scan: MeasuredScan, lesion_id: int) -> tuple[bool, float]:
+    """Of two scans that show a lesion, the one that does not cut it, then that with more of it."""
+    measures = scan.lesions[lesion_id]
+    return measures.touches_border, -measures.volume_ml
+
+
+def _prompt_flags(prompt: PromptFacts | None) -> list[str]:
+    if prompt is None or not prompt.is_flagged:
+        return []
+    if prompt.confidence_mm is None:
+        return ["check: point propagated, its error is not known"]
+    return [f"check: point propagated, may be {prompt.confidence_mm:.0f} mm off"]
+
+
+def _time_point(point: TimePointMeasures, first: date | None) -> MeasuredTimePoint:
+    own = point.facts.date
+    days = (own - first).days if own is not None and first is not None else None
+    scans = tuple(scan.facts for scan in point.scans)
+    return MeasuredTimePoint(point.facts.name, own, days, scans, point.failure)
+
+
+def _burden(name: str, lesions: Sequence[FollowedLesion], number: int) -> Burden:
+    findings = [(lesion.lesion_id, lesion.findings[number]) for lesion in lesions]
+    states = [finding.state for _, finding in findings]
+    return Burden(
+        time_point=name,
+        measured=states.count(FindingState.MEASURED),
+        absent=states.count(FindingState.ABSENT),
+        unknown=tuple(key for key, finding in findings if finding.state is FindingState.UNKNOWN),
+        volume_ml=math.fsum(finding.volume_ml or 0.0 for _, finding in findings),
+        long_mm=math.fsum(finding.long_mm or 0.0 for _, finding in findings),
+    )
+
+
+def _date_warnings(time_points: Sequence[TimePointMeasures]) -> list[str]:
+    dates = [point.facts.date for point in time_points]
+    names = [point.facts.name for point in time_points]
+    missing = [name for name, one in zip(names, dates, strict=True) if one is None]
+    if len(missing) == len(names):
+        return ["no dates are known; growth per day is left out"] if len(names) > 1 else []
+    warnings = [f"{name}: has no date; growth per day is left out" for name in missing]
+    known = [(one, name) for one, name in zip(dates, names, strict=True) if one is not None]
+    warnings += [
+        f"{name}: has the date of {before}, {day}; growth per day between them is left out"
+        for (earlier, before), (day, name) in zip(known, known[1:], strict=False)
+        if earlier == day
+    ]
+    return warnings

@@ -1,14 +1,15 @@
 # CUDA 12.6: the newest that the platform's T4 hosts run. A plain Python 3.11 image works as well.
 ARG BASE_IMAGE=pytorch/pytorch:2.8.0-cuda12.6-cudnn9-runtime
-FROM ${BASE_IMAGE}
+# How the platform runs it: exec (a container per case) or invoke (a server); sets label and entrypoint, see the end.
+ARG API_METHOD=exec
+FROM ${BASE_IMAGE} AS application
 ARG BASE_IMAGE
 ARG TORCH_INDEX_URL=
 
 LABEL org.opencontainers.image.title="longilesion" \
       org.opencontainers.image.description="Promptable longitudinal lesion segmentation in CT" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="${BASE_IMAGE}" \
-      org.grand-challenge.api-method="exec"
+      org.opencontainers.image.base.name="${BASE_IMAGE}"
 
 # The home is /tmp also in the user database: the platform takes HOME from there.
 RUN groupadd --gid 10001 user && \
@@ -56,4 +57,14 @@ RUN test -z "$(find /opt/app ! -perm -o=r -print -quit)" || \
 
 WORKDIR /opt/app
 USER user
+
+FROM application AS exec
+LABEL org.grand-challenge.api-method="exec"
 ENTRYPOINT ["/opt/venv/bin/python", "/opt/app/process.py"]
+
+FROM application AS invoke
+LABEL org.grand-challenge.api-method="invoke"
+EXPOSE 4743
+ENTRYPOINT ["/opt/venv/bin/python", "/opt/app/process.py", "--serve"]
+
+FROM ${API_METHOD}

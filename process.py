@@ -2,16 +2,16 @@
 
 Reads the baseline and follow-up scans, masks and clicks of a case by the autoPET/CT IV interface (Task 2),
 segments every lesion in the follow-up, and writes one labelmap per follow-up scan. If the input holds a PET
-(Task 1), it segments all tumour of the PET/CT instead. `--help` lists the options, README.md the exit codes.
+(Task 1), it segments all tumour of the PET/CT instead. With `--serve` it does so at each of the platform's
+requests. `--help` lists the options, README.md the exit codes.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from model.cli.container import run
+from model.cli.container import add_arguments, run
 from model.cli.process import leave
-from model.cli.segment import add_arguments
 
 
 def main(argv: list[str] | None = None) -> int:

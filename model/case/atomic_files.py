@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,14 +66,17 @@ def atomic_write(
 
 
 def discard_unfinished_files() -> None:
-    """Delete the temporary files that are being written; called when a signal ends the process."""
+    """Delete temporary files and folders being written; called when a signal ends the process."""
     for temporary in tuple(_unfinished):
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            if temporary.is_dir():
+                shutil.rmtree(temporary, ignore_errors=True)
+            else:
+                temporary.unlink()
 
 
 def remember_temporary(path: Path) -> None:
-    """Have a file deleted if a signal ends the process."""
+    """Have a file or folder deleted if a signal ends the process."""
     _unfinished.add(path)
 
 

@@ -234,10 +234,22 @@ def write_labelmaps(
     Raises:
         OutputError: a labelmap could not be written; the others are written all the same.
     """
+    write_labelmap_files({output_path(output_dir, slot): one for slot, one in labelmaps.items()}, verify)
+
+
+def write_labelmap_files(labelmaps: Mapping[Path, tuple[Array, Geometry]], verify: bool = True) -> None:
+    """Write labelmaps in parallel.
+
+    Args:
+        labelmaps: file -> lesion ids (z, y, x) in the axes of the scan's file, and their geometry.
+        verify: read the files back and compare them.
+
+    Raises:
+        OutputError: a labelmap could not be written; the others are written all the same.
+    """
     with ThreadPoolExecutor(max_workers=len(Slot), thread_name_prefix="write") as pool:
         jobs = [
-            pool.submit(write_image, output_path(output_dir, slot), *labelmap, verify=verify)
-            for slot, labelmap in labelmaps.items()
+            pool.submit(write_image, path, *labelmap, verify=verify) for path, labelmap in labelmaps.items()
         ]
     for job in jobs:
         job.result()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 from pathlib import Path
 
 from ..errors import InputError
 from ..inference.options import DEVICE_PATTERN, ModelOptions
 from ..interactive.false_alarm_rules import LEAST_SUV, FalseAlarmRules
+from .process import NO_LOG
 
 
 def add_model_options(group: argparse._ActionsContainer) -> None:
@@ -96,6 +98,25 @@ def false_alarm_rules(arguments: argparse.Namespace) -> FalseAlarmRules:
     if arguments.min_suv is not None and not 0 < arguments.min_suv < float("inf"):
         raise InputError(f"--min-suv: is {arguments.min_suv:g}; expected a positive number")
     return FalseAlarmRules(arguments.min_suv, arguments.remove_clicked, arguments.cover_clicks)
+
+
+def add_display(parser: argparse.ArgumentParser) -> None:
+    """Add ``--quiet`` and ``--json`` to a parser."""
+    display = parser.add_mutually_exclusive_group()
+    display.add_argument("--quiet", action="store_true", help="warnings and errors only, and no bars")
+    display.add_argument(
+        "--json",
+        action="store_true",
+        help="nothing but one JSON document on stdout: exit_code, and the contents of run.json or the error",
+    )
+
+
+def log_level(arguments: argparse.Namespace) -> int:
+    """The log level of a parsed command line: that of its command, of ``--json`` or of ``--quiet``."""
+    if getattr(arguments, "json", False):
+        return NO_LOG
+    quiet = logging.WARNING if getattr(arguments, "quiet", False) else logging.INFO
+    return getattr(arguments, "log_level", quiet)
 
 
 def add_device(group: argparse._ActionsContainer, what: str = "where it computes") -> None:

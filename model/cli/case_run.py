@@ -8,25 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ..case.case import Case, CaseFiles, Slot
-from ..case.challenge import (
-    discover,
-    empty_labelmaps,
-    output_paths,
-    read_case,
-    remove_partial_outputs,
-    remove_stale_outputs,
-    require_masks,
-    write_labelmaps,
-)
+from ..case.case import Case, CaseFiles
+from ..case.case_places import CasePlaces, PairPlaces, PlatformPlaces
+from ..case.challenge import empty_labelmaps, read_case, write_labelmap_files
 from ..case.folder_lock import locked_folder
 from ..case.geometry import Array, Geometry
 from ..errors import InputError, OutputError, WeightsError
 from ..inference.case_result import CaseResult
 from ..inference.lazy_backend import LazyBackend
-from ..inference.run_report import RunRecord, lesion_table, run_file, write_extras, write_unread_record
+from ..inference.run_report import (
+    RunRecord,
+    lesion_table,
+    run_document,
+    run_file,
+    write_extras,
+    write_unread_record,
+)
 from ..inference.segment_case import CaseSegmentation
 from ..measure.measurement_names import MEASUREMENT_NAMES
 from ..propagation.pair_registrations import RegistrationCache
@@ -41,11 +40,18 @@ log = logging.getLogger(__name__)
 
 
 class CaseRun:
-    """Reads a case, segments it, and writes its outputs; what is finished can be written at any moment."""
+    """Reads a case, segments it, and writes its outputs; what is finished can be written at any moment.
 
-    def __init__(self, options: CaseRunOptions) -> None:
+    Args:
+        options: of the run.
+        model: loaded already; None loads that of the options.
+    """
+
+    def __init__(self, options: CaseRunOptions, model: LoadedModel | None = None) -> None:
         self.options = options
+        self._model = model
         self.timings = Timings()
+        self.places = _places_of(options)
         self.backend = LazyBackend(options.case.backend, options.model.registration_device)
         self._registrations = RegistrationCache(self.backend)
         self._files: CaseFiles | None = None
@@ -67,7 +73,7 @@ class CaseRun:
         try:
             result = self._segment()
             with self.timings.stage("write"):
-                write_labelmaps(_with_grids(result), self.options.output_dir)
+                write_labelmap_files(self._with_grids(result))
         except (InputError, WeightsError, OutputError):
             raise
         except Exception:
@@ -78,6 +84,12 @@ class CaseRun:
             raise
         self._report(result)
         return result
+
+    def release_folders(self) -> None:
+        """Let other runs write into the output folders; a process that ends does so by itself."""
+        with self._is_locking:
+            self._locks.close()
+            self._is_locked = False
 
     def write_unfinished(self) -> str:
         """Write the lesions that are finished; scans without any get an all-zero labelmap.
@@ -96,8 +108,8 @@ class CaseRun:
         if self._segmentation is None:
             return self._write_unread()
         result = self._segmentation.merge(is_finished=False)
-        write_labelmaps(_with_grids(result), self.options.output_dir, verify=False)
-        remove_partial_outputs(self.options.output_dir)
+        write_labelmap_files(self._with_grids(result), verify=False)
+        self.places.remove_partial()
         if self.options.extras_dir is not None:
             self._write_extras(result, is_finished=False)
         return _unfinished_words(result)
@@ -108,21 +120,22 @@ class CaseRun:
         A case without baseline masks gets none: whether it is to be refused is not known before the weights
         are loaded.
         """
-        remove_partial_outputs(self.options.output_dir)
+        self.places.remove_partial()
         self._remove_stale_files()
-        files = self._files or discover(self.options.input_dir, needs_masks=False)
+        files = self._files or self.places.find()
         is_checked = self._files is not None or all(scan.mask is not None for scan in files.baseline)
-        labelmaps = empty_labelmaps(files) if is_checked else {}
-        write_labelmaps(labelmaps, self.options.output_dir, verify=False)
+        empty = empty_labelmaps(files) if is_checked else {}
+        labelmaps = {self.places.labelmap(slot): labelmap for slot, labelmap in empty.items()}
+        write_labelmap_files(labelmaps, verify=False)
         if self.options.extras_dir is not None:
-            write_unread_record(self.options.extras_dir, output_paths(self.options.output_dir, labelmaps))
+            write_unread_record(self.options.extras_dir, list(labelmaps))
         if labelmaps:
             return "UNFINISHED: no lesion was segmented; the empty labelmaps say nothing about them"
         return "UNFINISHED: no lesion was segmented, and no labelmap was written"
 
     def _remove_stale_files(self) -> None:
         """Delete labelmaps and record of an earlier run."""
-        remove_stale_outputs(self.options.output_dir)
+        self.places.remove_stale()
         if self.options.extras_dir is None:
             return
         for name in (run_file(Path()).name, *MEASUREMENT_NAMES):
@@ -139,9 +152,9 @@ class CaseRun:
         with self._is_locking:
             if self._is_locked:
                 return
-            for folder in (self.options.output_dir, self.options.extras_dir):
-                if folder is not None:
-                    self._locks.enter_context(locked_folder(folder))
+            folders = (self.options.output_dir, self.options.extras_dir)
+            for folder in dict.fromkeys(folder for folder in folders if folder is not None):
+                self._locks.enter_context(locked_folder(folder))
             self._is_locked = True
 
     def _segment(self) -> CaseResult:
@@ -153,6 +166,8 @@ class CaseRun:
             return self._segmentation.run(loading.result)
 
     def _load_model(self) -> LoadedModel:
+        if self._model is not None:
+            return self._model
         with self.timings.stage("import torch"):
             from ..inference.load import load_model
         with self.timings.stage("load weights"):
@@ -160,10 +175,10 @@ class CaseRun:
 
     def _found(self, model: Callable[[], LoadedModel]) -> CaseFiles:
         """The files of the case; masks may be missing if the network takes none, or on request."""
-        files = discover(self.options.input_dir, needs_masks=False)
+        files = self.places.find()
         is_bare = any(scan.mask is None for scan in files.baseline)
         if is_bare and not self.options.case.segment_baseline and model().ensemble.variant.takes_mask:
-            require_masks(files, self.options.input_dir)
+            self.places.require_masks(files)
         return files
 
     def _read(self, files: CaseFiles) -> Case:
@@ -179,15 +194,25 @@ class CaseRun:
                 self._write_extras(result)
                 self._write_measurements(result)
         log.info("\n%s\n", lesion_table(result.outcomes))
-        for path in output_paths(self.options.output_dir, result.labelmaps):
+        for path in self._outputs(result):
             log.info("labelmap: %s", path)
         if self.options.extras_dir is not None:
             log.info("record:   %s", self.options.extras_dir / "run.json")
 
+    def document(self, result: CaseResult) -> dict[str, Any]:
+        """The record of the run, as it is written to run.json."""
+        return run_document(self._record(result))
+
     def _write_extras(self, result: CaseResult, is_finished: bool = True) -> None:
         options = self.options
-        assert self._segmentation is not None and options.extras_dir is not None
-        record = RunRecord(
+        assert options.extras_dir is not None
+        record = self._record(result, is_finished)
+        write_extras(options.extras_dir, record, options.per_lesion, options.case.keep_probabilities)
+
+    def _record(self, result: CaseResult, is_finished: bool = True) -> RunRecord:
+        options = self.options
+        assert self._segmentation is not None
+        return RunRecord(
             options={
                 "overlap": options.case.overlap,
                 "clicks": options.clicks,
@@ -200,11 +225,24 @@ class CaseRun:
             },
             result=result,
             model=self._segmentation.model,
-            outputs=tuple(output_paths(options.output_dir, result.labelmaps)),
+            outputs=self._outputs(result),
             seconds=self.timings.seconds,
             is_finished=is_finished,
+            baseline_name=self.places.baseline_name,
         )
-        write_extras(options.extras_dir, record, options.per_lesion, options.case.keep_probabilities)
+
+    def _outputs(self, result: CaseResult) -> tuple[Path, ...]:
+        """The labelmaps of the follow-ups and, where it lies beside them, of a segmented baseline."""
+        outputs = [self.places.labelmap(slot) for slot in result.labelmaps]
+        if self.places.baseline_name is not None and result.baseline is not None:
+            outputs.append(self.options.output_dir / self.places.baseline_name)
+        return tuple(outputs)
+
+    def _with_grids(self, result: CaseResult) -> dict[Path, tuple[Array, Geometry]]:
+        return {
+            self.places.labelmap(slot): (labelmap, result.geometry(slot))
+            for slot, labelmap in result.labelmaps.items()
+        }
 
     def _write_measurements(self, result: CaseResult) -> None:
         """Measure the lesions of a finished run into the folder of its extras."""
@@ -213,8 +251,7 @@ class CaseRun:
         assert self._segmentation is not None and self.options.extras_dir is not None
         model = self._segmentation.model
         folds = model.manifest.folds if model is not None else ()
-        patient = self.options.input_dir.resolve().name
-        for path in write_case_measurements(self.options.extras_dir, result, patient, folds):
+        for path in write_case_measurements(self.options.extras_dir, result, self.places.patient, folds):
             log.info("measurements: %s", path)
 
 
@@ -226,5 +263,7 @@ def _unfinished_words(result: CaseResult) -> str:
     return f"UNFINISHED: not segmented, and empty in the labelmaps without being vanished: lesions {names}"
 
 
-def _with_grids(result: CaseResult) -> dict[Slot, tuple[Array, Geometry]]:
-    return {slot: (labelmap, result.geometry(slot)) for slot, labelmap in result.labelmaps.items()}
+def _places_of(options: CaseRunOptions) -> CasePlaces:
+    if options.pair is not None:
+        return PairPlaces(options.pair, options.output_dir)
+    return PlatformPlaces(options.input_dir, options.output_dir)

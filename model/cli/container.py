@@ -1,4 +1,7 @@
-"""The container: the task that the input folder holds, a PET/CT or baseline and follow-up CTs."""
+"""The container: one case in its input folder, or a server for one case after the other.
+
+The task is that of the input folder: a PET/CT, or baseline and follow-up CTs.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,44 @@ from functools import partial
 
 from ..case.task_choice import holds_pet_ct
 from . import interactive, segment
-from .process import supervise_command
+from .arguments import log_level
+from .process import supervise_case, supervise_command
+
+PORT = 4743  # of the platform
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``segment``, and those of the server."""
+    segment.add_arguments(parser)
+    serving = parser.add_argument_group("server")
+    serving.add_argument(
+        "--serve",
+        action="store_true",
+        help="load the model once, and segment the case in --input at each POST /invoke; GET /health is 200 "
+        "once it is loaded",
+    )
+    serving.add_argument("--port", type=int, default=PORT, help=f"of the server (default: {PORT})")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the case of a command line parsed with the options of ``segment``; returns the exit code."""
-    if holds_pet_ct(arguments.input):
+    """Run the case of a parsed command line, or serve; returns the exit code."""
+    if arguments.serve:
+        return _serve(arguments)
+    if arguments.baseline is None and holds_pet_ct(arguments.input):
         segment.options_of(arguments)  # options that clash
-        return supervise_command(partial(interactive.run_platform_case, arguments))
+        if arguments.json:
+            arguments.parser.error("--json is of pairs of CTs; a PET/CT writes run.json into --extras DIR")
+        return supervise_command(partial(interactive.run_platform_case, arguments), log_level(arguments))
     return segment.run(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    """Serve until a signal ends the process; returns the exit code of an error."""
+    if segment.options_of(arguments).pair is not None or arguments.json:
+        arguments.parser.error(
+            "--serve reads each case from --input; --baseline and --json do not go with it"
+        )
+    from .invoke_server import InvokeServer  # light as well
+
+    server = InvokeServer(arguments)
+    return supervise_case(server.serve, server.write_unfinished, log_level(arguments))

@@ -14,6 +14,7 @@ from .arguments import add_false_alarm_rules, add_model_options, add_pet_ct_weig
 
 if TYPE_CHECKING:
     from ..case.suv_checks import InjectedDose
+    from ..interactive.load_pet_ct import PetCtModel
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +94,12 @@ def run(arguments: argparse.Namespace) -> int:
     return ExitCode.SUCCESS
 
 
-def run_platform_case(arguments: argparse.Namespace) -> int:
+def run_platform_case(arguments: argparse.Namespace, loaded: PetCtModel | None = None) -> int:
     """Segment the PET/CT of the platform's input folder; returns the exit code.
 
     Args:
         arguments: as of the command ``segment``, whose options for single lesions do not apply.
+        loaded: the model, if it is loaded already.
 
     Raises:
         LongilesionError: see `errors`; no mask is left then, not even that of another CT.
@@ -122,7 +124,7 @@ def run_platform_case(arguments: argparse.Namespace) -> int:
             extras_dir=arguments.extras,
             model=pet_ct_options(arguments),
         )
-        run_pet_ct(options)
+        run_pet_ct(options, loaded)
     return ExitCode.SUCCESS
 
 

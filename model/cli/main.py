@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The package's commands: `python -m model ...` in the checkout, `longilesion ...` when installed.
 
 Heavy libraries are imported by the command that needs them, never for `--help`.
@@ -11,6 +12,7 @@ from typing import Protocol
 
 from .. import __version__
 from . import (
+    doctor,
     evaluate,
     interactive,
     interactive_clicks,
@@ -22,9 +24,11 @@ from . import (
     serve_interactive,
     track,
     train,
-    weights_pack,
+    weights_tools,
 )
+from .arguments import log_level
 from .process import supervise_command
+from .shell_completion import offer_completion
 
 
 class _Command(Protocol):
@@ -47,10 +51,11 @@ _COMMANDS: dict[str, _Command] = {
     "measure": measure,
     "evaluate": evaluate,
     "train": train,
-    "weights": weights_pack,
+    "weights": weights_tools,
+    "doctor": doctor,
 }
 _HELP = {
-    "segment": "segment one case, as process.py does",
+    "segment": "segment the lesions of one case: two CTs as files, or the platform's folders",
     "interactive": "segment all tumour of one PET/CT, from its images and clicks",
     "interactive-clicks": "simulated clicks or a scribble for a PET/CT, from its reference",
     "interactive-eval": "score networks for PET/CT step by step with more and more clicks",
@@ -61,17 +66,20 @@ _HELP = {
     "measure": "volumes, diameters and density of lesions, and how they change",
     "evaluate": "compare predicted lesions with true ones: overlap, volumes, surfaces, detection",
     "train": "train the model, from raw images to weights",
-    "weights": "tools for model weights",
+    "weights": "list, verify, pack and import models",
+    "doctor": "whether everything that runs need is there and works: software, GPU, weights",
 }
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    arguments = _parsed(_parser(), argv)
+    parser = _parser()
+    offer_completion(parser)
+    arguments = _parsed(parser, argv)
     run = partial(_COMMANDS[arguments.command].run, arguments)
     if arguments.command == "segment":  # supervises itself: a signal must not lose finished lesions
         return run()
-    return supervise_command(run)
+    return supervise_command(run, log_level(arguments))
 
 
 def _parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:

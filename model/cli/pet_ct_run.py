@@ -55,8 +55,12 @@ class PetCtRunOptions:
     rules: FalseAlarmRules = FalseAlarmRules()
 
 
-def run_pet_ct(options: PetCtRunOptions) -> None:
+def run_pet_ct(options: PetCtRunOptions, loaded: PetCtModel | None = None) -> None:
     """Segment one PET/CT, and write its mask and, if wanted, the extras.
+
+    Args:
+        options: of the run.
+        loaded: the model, if it is loaded already; None loads that of the options.
 
     Raises:
         LongilesionError: see `errors`; neither mask nor extras are left then, not even earlier ones; a mask
@@ -70,7 +74,7 @@ def run_pet_ct(options: PetCtRunOptions) -> None:
             locks.enter_context(locked_folder(options.extras_dir))
             prepare_extras(options.extras_dir, (options.mask, *inputs))
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as pool:
-            loading = pool.submit(_load_model, options, timings)  # while the images are read
+            loading = pool.submit(lambda: loaded or _load_model(options, timings))  # while images are read
             scan = _read(options, timings)
             model = loading.result()
         with timings.stage("segment"):

@@ -29,6 +29,9 @@ from ..errors import ExitCode, InputError, LongilesionError, MemoryExhaustedErro
 
 log = logging.getLogger(__name__)
 
+NO_LOG = logging.CRITICAL + 1
+"""A log level for commands whose stdout is for machines."""
+
 _POLL_SECONDS = 0.2
 _STDERR = 2
 
@@ -87,18 +90,21 @@ class _StdoutLog(logging.StreamHandler[TextIO]):
             super().handleError(record)
 
 
-def supervise_case(work: Callable[[], int], write_unfinished: Callable[[], str]) -> int:
+def supervise_case(
+    work: Callable[[], int], write_unfinished: Callable[[], str], log_level: int = logging.INFO
+) -> int:
     """Run the segmentation of one case; an error is printed as one line on stderr.
 
     Args:
         work: the run; returns the exit code.
         write_unfinished: writes the lesions that are finished, and says which are not; called when a signal
             ends the process.
+        log_level: of the least important records that are shown on stdout.
 
     Returns:
         The exit code of the process.
     """
-    _prepare()
+    _prepare(log_level)
     worker = _Worker(work)
     if (number := _wait_for(worker)) is not None:
         _end(number, _try_to_write(write_unfinished))
@@ -107,18 +113,19 @@ def supervise_case(work: Callable[[], int], write_unfinished: Callable[[], str])
     return code
 
 
-def supervise_command(work: Callable[[], int]) -> int:
+def supervise_command(work: Callable[[], int], log_level: int = logging.INFO) -> int:
     """Run a command; an error is printed as one line on stderr.
 
     A signal ends it at once, and so does a reader of stdout that is gone; files are written atomically.
 
     Args:
         work: the command; returns the exit code.
+        log_level: of the least important records that are shown on stdout.
 
     Returns:
         The exit code of the process.
     """
-    _prepare()
+    _prepare(log_level)
     worker = _Worker(work)
     if (number := _wait_for(worker)) is not None:
         _end(number, "what was written until then is whole")
@@ -137,13 +144,20 @@ def print_error_line(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def print_document(text: str) -> None:
+    """Print a result for machines on stdout, in one piece."""
+    with suppress(OSError, ValueError):  # without a reader nothing is lost
+        print(text, flush=True)
+    _flush()
+
+
 def leave(code: int) -> NoReturn:
     """End the process at once: all is written, and unloading torch would take half a second."""
     _flush()
     os._exit(code)
 
 
-def _prepare() -> None:
+def _prepare(log_level: int = logging.INFO) -> None:
     threading.excepthook = _log_thread_error
     _open_closed_streams()
     atexit.register(_mute_libraries)
@@ -151,6 +165,9 @@ def _prepare() -> None:
         if isinstance(stream, io.TextIOWrapper):  # names of files may hold anything
             stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StdoutLog(sys.stdout)])
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _StdoutLog):
+            handler.setLevel(log_level)
     logging.captureWarnings(True)  # of libraries, which Python writes to stderr
     # Patches are cut next to the network's threads: threads that wait must not spin on the others' cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -219,7 +236,14 @@ def _try_to_write(write_unfinished: Callable[[], str]) -> str:
 
 
 def _report(error: BaseException) -> int:
-    """Print an error as one line on stderr, log the traceback of an unexpected one; its exit code."""
+    """Print an error as one line on stderr; returns its exit code."""
+    code, sentence = explain(error)
+    print_error_line(sentence)
+    return code
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code and the sentence of an error; the traceback of an unexpected one is logged."""
     if _is_out_of_memory(error):
         error = MemoryExhaustedError(
             f"out of memory outside of the network ({one_line(error)}); expected more"
@@ -236,11 +260,9 @@ def _report(error: BaseException) -> int:
         )
     if isinstance(error, LongilesionError):
         log.debug("", exc_info=error)
-        print_error_line(one_line(error))
-        return error.exit_code
+        return error.exit_code, one_line(error)
     log.error("an unexpected fault", exc_info=error)
-    print_error_line(f"an unexpected fault of the program: {type(error).__name__}: {one_line(error)}")
-    return ExitCode.FAULT
+    return ExitCode.FAULT, f"an unexpected fault of the program: {type(error).__name__}: {one_line(error)}"
 
 
 def _is_out_of_memory(error: BaseException | None) -> bool:

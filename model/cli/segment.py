@@ -1,17 +1,21 @@
-"""The command ``segment``: segment the lesions of one case, as `process.py` does."""
+"""The command ``segment``: the lesions of one case, in the platform's folders or as files."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import ExitCode
+from ..case.pair_input import PairInput
+from ..errors import ExitCode, one_line
 from ..inference.options import BOOSTS, CaseOptions, ModelOptions
-from .arguments import add_model_options, add_point_rounding, model_options
-from .process import print_error_line, supervise_case
+from .arguments import add_display, add_model_options, add_point_rounding, log_level, model_options
+from .process import print_document, print_error_line, supervise_case
+from .progress_bars import ProgressBars
 
 if TYPE_CHECKING:
     from .case_run import CaseRun
@@ -22,6 +26,8 @@ class CaseRunOptions:
     """One case from ``input_dir`` to ``output_dir``; `add_arguments` describes each option.
 
     Attributes:
+        pair: the case's files as a user names them, instead of ``input_dir``; all outputs lie in
+            ``output_dir`` then, which is ``extras_dir`` as well.
         weights_dir: folder of the model; None finds the default one.
         clicks: unit of the clicks, voxel index (x, y, z) of their scan or world position (LPS, mm).
         extras_dir: folder for run.json and the optional images; None writes neither.
@@ -38,13 +44,16 @@ class CaseRunOptions:
     per_lesion: bool = False
     model: ModelOptions = ModelOptions()
     case: CaseOptions = CaseOptions()
+    pair: PairInput | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add every option of a run."""
     parser.set_defaults(parser=parser)  # `options_of` reports options that clash through it
     defaults = CaseRunOptions()
+    _add_pair(parser)
     _add_folders(parser, defaults)
+    add_display(parser)
     add_model_options(parser)
     add_point_rounding(parser)
     add = parser.add_argument
@@ -86,16 +95,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_pair(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("two CTs as files (.mha, .mhd, .nii, .nii.gz, .nrrd)").add_argument
+    add(
+        "--baseline", type=Path, metavar="CT", help="the baseline CT; the follow-up and -o are needed with it"
+    )
+    add("--followup", type=Path, metavar="CT", help="the follow-up CT")
+    add(
+        "--baseline-mask",
+        type=Path,
+        metavar="FILE",
+        help="lesions of the baseline, label = lesion id; without it they are segmented first",
+    )
+    add("--baseline-clicks", type=Path, metavar="JSON", help="points of lesions in the baseline")
+    add("--followup-clicks", type=Path, metavar="JSON", help="points of lesions in the follow-up")
+
+
 def _add_folders(parser: argparse.ArgumentParser, defaults: CaseRunOptions) -> None:
     add = parser.add_argument
-    add("--input", type=Path, default=defaults.input_dir, metavar="DIR", help="the case (default: /input)")
+    add("--input", type=Path, metavar="DIR", help="a case in the platform's folders (default: /input)")
     add(
+        "-o",
         "--output",
         type=Path,
-        default=defaults.output_dir,
         metavar="DIR",
-        help="where the labelmaps go (default: /output)",
+        help="where the labelmaps go (default without --baseline: /output)",
     )
+    parser.set_defaults(input=defaults.input_dir, output=defaults.output_dir)
     add(
         "--weights",
         type=Path,
@@ -107,18 +133,20 @@ def _add_folders(parser: argparse.ArgumentParser, defaults: CaseRunOptions) -> N
 def options_of(arguments: argparse.Namespace) -> CaseRunOptions:
     """Build the options of a parsed command line; options that clash end the process with a message."""
     parser: argparse.ArgumentParser = arguments.parser
-    if arguments.extras is None and (arguments.per_lesion or arguments.save_probabilities):
+    pair = _pair_of(arguments)
+    extras = arguments.output if pair is not None else arguments.extras
+    if extras is None and (arguments.per_lesion or arguments.save_probabilities):
         parser.error("--per-lesion and --save-probabilities need --extras DIR")
     if arguments.extras is not None:
-        output, extras = arguments.output.resolve(), arguments.extras.resolve()
-        if extras == output or output in extras.parents:
+        output, folder = arguments.output.resolve(), arguments.extras.resolve()
+        if folder == output or output in folder.parents:
             parser.error("--extras must lie outside of --output, which holds declared outputs only")
     return CaseRunOptions(
         input_dir=arguments.input,
         output_dir=arguments.output,
         weights_dir=arguments.weights,
         clicks=arguments.clicks,
-        extras_dir=arguments.extras,
+        extras_dir=extras,
         per_lesion=arguments.per_lesion,
         model=model_options(arguments),
         case=CaseOptions(
@@ -126,40 +154,89 @@ def options_of(arguments: argparse.Namespace) -> CaseRunOptions:
             backend=arguments.backend,
             boost=arguments.boost,
             keep_probabilities=arguments.save_probabilities,
-            segment_baseline=arguments.segment_baseline,
+            segment_baseline=arguments.segment_baseline or (pair is not None and pair.baseline_mask is None),
         ),
+        pair=pair,
     )
+
+
+def _pair_of(arguments: argparse.Namespace) -> PairInput | None:
+    """The files that a user has named; None for a case in the platform's folders."""
+    parser: argparse.ArgumentParser = arguments.parser
+    defaults = CaseRunOptions()
+    others = ("baseline_mask", "baseline_clicks", "followup_clicks")
+    if arguments.baseline is None and arguments.followup is None:
+        for name in others:
+            if getattr(arguments, name) is not None:
+                parser.error(f"--{name.replace('_', '-')} needs --baseline CT and --followup CT")
+        return None
+    if arguments.baseline is None or arguments.followup is None:
+        parser.error("--baseline CT and --followup CT need each other")
+    if arguments.output is defaults.output_dir:
+        parser.error("--baseline and --followup need -o DIR, where all results go")
+    if arguments.input is not defaults.input_dir or arguments.extras is not None:
+        parser.error("--input and --extras are of a case in folders; with --baseline all results go to -o")
+    return PairInput(arguments.baseline, arguments.followup, *(getattr(arguments, name) for name in others))
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """What a run shows.
+
+    Attributes:
+        log_level: of the least important records that are shown on stdout.
+        as_json: print one JSON document on stdout at the end.
+    """
+
+    log_level: int = logging.INFO
+    as_json: bool = False
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Segment the case of a parsed command line; returns the exit code."""
-    return run_case(options_of(arguments))
+    return run_case(options_of(arguments), Display(log_level(arguments), arguments.json))
 
 
-def run_case(options: CaseRunOptions) -> int:
+def run_case(options: CaseRunOptions, display: Display | None = None) -> int:
     """Segment one case; an error is printed as one line on stderr. Returns the exit code."""
-    job = _CaseJob(options)
-    return supervise_case(job.work, job.write_unfinished)
+    display = display or Display()
+    job = _CaseJob(options, display)
+    code = supervise_case(job.work, job.write_unfinished, display.log_level)
+    if display.as_json:
+        print_document(json.dumps({"exit_code": code, **job.document}, allow_nan=False))
+    return code
 
 
 class _CaseJob:
-    """The run of a case, imported by the worker: numpy and SimpleITK must not delay signal handling."""
+    """The run of a case, imported by the worker: numpy and SimpleITK must not delay signal handling.
 
-    def __init__(self, options: CaseRunOptions) -> None:
+    ``document`` is its record once it has ended, or its error.
+    """
+
+    def __init__(self, options: CaseRunOptions, display: Display) -> None:
+        self.document: dict[str, Any] = {}
         self._options = options
+        self._bars = ProgressBars(is_shown=display.log_level <= logging.INFO)
         self._run: CaseRun | None = None
         self._is_making = Lock()
 
     def work(self) -> int:
-        failed_ids = self._the_run().execute().failed_ids
-        if failed_ids:
-            failed = ", ".join(map(str, failed_ids))
+        try:
+            with self._bars.shown():
+                result = self._the_run().execute()
+        except BaseException as error:
+            self.document = {"error": one_line(error)}
+            raise
+        self.document = self._the_run().document(result)
+        if result.failed_ids:
+            failed = ", ".join(map(str, result.failed_ids))
             print_error_line(
                 f"lesions that could not be computed and were left empty: {failed}; all others are complete"
             )
         return ExitCode.SUCCESS
 
     def write_unfinished(self) -> str:
+        self._bars.stop()  # or the terminal would lack its cursor
         return self._the_run().write_unfinished()
 
     def _the_run(self) -> CaseRun:

@@ -17,6 +17,7 @@ import numpy as np
 from ..case.case import LesionPrompt, LesionResult, Scan, Slot
 from ..case.geometry import Array
 from ..errors import one_line
+from ..progress import report_progress
 from .lesion_steps import merge_lesions, predict_lesions
 from .options import OverlapRule
 
@@ -199,6 +200,7 @@ def _of_result(result: LesionResult, axial: Mapping[Slot, Array]) -> BaselineLes
 
 
 def _log_progress(lesion: LesionResult | LesionFailure, done: int, total: int) -> None:
+    report_progress("baseline lesions", done, total)
     where = f"lesion {lesion.prompt.lesion_id} in {lesion.prompt.baseline.name} ({done}/{total})"
     if isinstance(lesion, LesionResult):
         volume_ml = int(np.count_nonzero(lesion.mask)) * lesion.prompt.baseline.geometry.voxel_volume_ml

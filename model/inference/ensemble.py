@@ -26,6 +26,7 @@ from ..network.plan import Plan
 from ..network.resample import FloatVolume
 from ..network.resenc_unet import ResEncUNet
 from ..network.weights import FoldWeights, build_network, check_fold
+from ..progress import report_progress
 from .fold_votes import FoldVotes
 from .memory import first_rung, is_narrow, is_out_of_memory, next_rung, release_memory
 from .options import ModelOptions
@@ -175,6 +176,7 @@ class Ensemble:
         for fold, network in enumerate(self._networks):
             scores = self._scores(network, channels)
             votes.add(fold, scores[:, 0])
+            report_progress("folds", fold + 1, len(self._networks))
             yield scores
 
     def _no_votes(self, channels: Tensor) -> FoldVotes:
@@ -199,6 +201,7 @@ class Ensemble:
                         sums[index] += scores
                         votes[index].add(number, torch.from_numpy(scores[:1]))
                 del network
+                report_progress("folds", number + 1, len(self.folds))
             for index, scores in sums.items():
                 if index in errors:
                     yield Prediction(index, None, errors[index])

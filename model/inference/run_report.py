@@ -33,6 +33,7 @@ class RunRecord:
         outputs: the labelmaps' files.
         seconds: wall time by stage.
         is_finished: False if the run ended before all lesions were segmented.
+        baseline_name: of the labelmap of a segmented baseline in the folder; None names it by its scan.
     """
 
     options: Mapping[str, Any]
@@ -41,6 +42,11 @@ class RunRecord:
     outputs: tuple[Path, ...]
     seconds: Mapping[str, float]
     is_finished: bool = True
+    baseline_name: str | None = None
+
+    def baseline_path(self, scan: Scan) -> Path:
+        """Where the labelmap of a segmented baseline scan lies in the folder."""
+        return Path(self.baseline_name) if self.baseline_name else baseline_file(scan.slot, scan.time_point)
 
 
 def run_file(folder: Path) -> Path:
@@ -64,15 +70,13 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
     Raises:
         OutputError: the folder cannot be written.
     """
-    write_json(run_file(folder), _document(run), decimals=None)  # grids need all of their digits
+    write_json(run_file(folder), run_document(run), decimals=None)  # grids need all of their digits
     baseline = run.result.baseline
     if baseline is not None:
         for scan in run.result.case.baseline.scans:
             if scan.slot in baseline.labelmaps:
                 write_image(
-                    folder / baseline_file(scan.slot, scan.time_point),
-                    baseline.labelmaps[scan.slot],
-                    scan.file_geometry,
+                    folder / run.baseline_path(scan), baseline.labelmaps[scan.slot], scan.file_geometry
                 )
     for lesion in (*(baseline.results if baseline is not None else ()), *run.result.lesions):
         stem = f"{lesion.prompt.followup.name}_lesion-{lesion.prompt.lesion_id:05d}"
@@ -105,7 +109,8 @@ def _write_probability(path: Path, lesion: LesionResult) -> None:
         write_image(path, values, scan.file_geometry.cropped(box))
 
 
-def _document(run: RunRecord) -> dict[str, Any]:
+def run_document(run: RunRecord) -> dict[str, Any]:
+    """The contents of run.json."""
     result = run.result
     case = result.case
     return {
@@ -125,7 +130,7 @@ def _document(run: RunRecord) -> dict[str, Any]:
             for record in result.registrations
         ],
         "lesions": [_lesion(outcome, run) for outcome in result.outcomes],
-        "segmented_baseline": _segmented_baseline(result),
+        "segmented_baseline": _segmented_baseline(run),
         "plausibility": [note.document() for note in result.notes],
         "warnings": list(result.warnings),
         "outputs": [str(path) for path in run.outputs],
@@ -149,13 +154,14 @@ def _scan(scan: Scan) -> dict[str, Any]:
     }
 
 
-def _segmented_baseline(result: CaseResult) -> dict[str, Any] | None:
+def _segmented_baseline(run: RunRecord) -> dict[str, Any] | None:
     """The lesions that were segmented in the baseline, and their labelmaps; null if there are none."""
+    result = run.result
     if result.baseline is None:
         return None
     scans = [scan for scan in result.case.baseline.scans if scan.slot in result.baseline.labelmaps]
     return {
-        "labelmaps": [str(baseline_file(scan.slot, scan.time_point)) for scan in scans],
+        "labelmaps": [str(run.baseline_path(scan)) for scan in scans],
         "lesions": [
             {
                 "lesion_id": lesion.prompt.lesion_id,

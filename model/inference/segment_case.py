@@ -16,6 +16,7 @@ from ..case.case import Case, LesionPrompt, LesionResult, Slot
 from ..case.geometry import Array
 from ..case.plausibility import PlausibilityNote, check_scan, log_notes
 from ..errors import AllLesionsFailedError, one_line
+from ..progress import report_progress
 from ..propagation.pair_plausibility import pair_notes
 from ..propagation.pair_registrations import RegistrationCache
 from ..timing import Timings
@@ -160,11 +161,13 @@ class CaseSegmentation:
 
         def keep(lesion: LesionResult | LesionFailure, done: int, total: int) -> None:
             self._keep(lesion)
+            report_progress("lesions", done, total)
             estimate = self.located.estimates.get(lesion.prompt)
             log_lesion(lesion, f"{done}/{total}", estimate, self._in_baseline(lesion.prompt))
             if on_lesion is not None:
                 on_lesion(lesion, done, total)
 
+        report_progress("lesions", 0, len(self.located.prompts))
         predict_lesions(self.located.prompts, segmenter, keep)
         for warning in self._odd_fold_warnings(self._finished.results):
             log.warning("%s", warning)

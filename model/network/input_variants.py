@@ -107,6 +107,13 @@ class PromptNetwork(StrEnum):
     TRACK = "LesionLocatorTrack"
 
 
+def family_of(trainer: str) -> Family:
+    """The family of networks that a trainer of this name trains; the longitudinal one if it is unknown."""
+    if is_pet_ct_trainer(trainer):
+        return Family.PET_CT
+    return Family.SINGLE_TIME_POINT if trainer in _PROMPT_TRAINERS else Family.LONGITUDINAL
+
+
 def longitudinal_variant(path: Path, state: dict[str, Tensor], trainer: str) -> InputVariant:
     """Identify a network of the longitudinal family by its tensors and its trainer, which must agree.
 

@@ -15,6 +15,7 @@ from .. import __version__
 from ..case.atomic_files import atomic_write
 from ..errors import WeightsError, one_line
 from .checkpoint_file import CHECKSUM_KEY, HEAT_MAP_KEY, content_sha256
+from .checksums import write_checksums
 from .plan import PLANS_FILE
 from .weights import (
     DATASET_FILE,
@@ -31,7 +32,7 @@ from .weights import (
 
 
 def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "fp32") -> list[Path]:
-    """Write each fold of a model as safetensors without optimizer state, and copy its plan.
+    """Write each fold of a model as safetensors without optimizer state, its plan, and their checksums.
 
     Args:
         source: folder of the model.
@@ -55,6 +56,8 @@ def pack_weights(source: Path, target: Path, dtype: Literal["fp32", "fp16"] = "f
         if (folder / name).is_file() and folder.resolve() != target.resolve():
             with atomic_write(target / name) as temporary:
                 shutil.copyfile(folder / name, temporary)
+    others = (target / name for name in (PLANS_FILE, DATASET_FILE))
+    write_checksums(target, [*written, *(path for path in others if path.is_file())])
     return written
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ..case.case import Scan
 from ..case.geometry import Array, FloatArray, Geometry, Vector
 from ..errors import one_line
+from ..progress import report_progress
 from .confidence import ConfidenceOptions
 from .points import Direction, refine_near
 from .register import Backend, Registration, RegistrationImage, Transform, backend
@@ -99,6 +100,7 @@ class RegistrationCache:
         self, future: Future[Registration], followup: RegistrableScan, baseline: RegistrableScan
     ) -> None:
         start = time.perf_counter()
+        report_progress("registration", 0, 1)
         try:
             fixed, moving = (
                 RegistrationImage(scan.ct, scan.geometry, scan.name) for scan in (followup, baseline)
@@ -107,6 +109,7 @@ class RegistrationCache:
         except BaseException as error:
             future.set_exception(error)
             return
+        report_progress("registration", 1, 1)
         record = RegistrationRecord(
             followup.name,
             baseline.name,

@@ -94,6 +94,14 @@ def test_inputs_json_takes_precedence(key: str, case: CaseOnDisk) -> None:
     assert any("lists secondary-baseline-ct, but" in line for line in run.record["warnings"])
 
 
+def test_stdout_for_machines_and_for_the_quiet(case: CaseOnDisk) -> None:
+    run = good(case.run("--json"))
+    document = json.loads(run.stdout)
+    assert document.pop("exit_code") == 0 and run.stderr == ""
+    assert document["lesions"] == run.record["lesions"] and document["outputs"] == run.record["outputs"]
+    assert good(case.run("--quiet")).stdout.count("\n") == len(run.record["warnings"])
+
+
 def test_step_1_segments_every_lesion(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {})
     run = good(case.run(fresh=True))

@@ -81,6 +81,7 @@ def test_the_architecture_page_lists_every_module() -> None:
         "network",
         "propagation",
         "inference",
+        "installation",
         "interactive",
         "tracking",
         "data",

@@ -21,17 +21,21 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED = {
     "errors": set(),
     "timing": set(),
+    "progress": set(),
     "extensions": {"errors"},
     "case": {"errors"},
     "prompts": {"errors", "case"},
     "click_simulation": {"errors", "case"},
     "network": {"errors", "case", ""},
-    "propagation": {"errors", "case", "extensions"},
+    "propagation": {"errors", "progress", "case", "extensions"},
     "evaluation": {"errors", "case"},
     "measure": {"errors", "case"},
-    "inference": {"errors", "timing", "extensions", "case", "prompts", "network", "propagation", ""},
+    "inference": {
+        *("errors", "timing", "progress", "extensions", "case", "prompts", "network", "propagation", "")
+    },
     "interactive": {"errors", "case", "network", "propagation", "inference"},
     "serve": {"errors", "case", "interactive"},
+    "installation": {"errors", "case", "network", "inference", ""},
     "tracking": {"errors", "case", "prompts", "measure", "propagation", "inference", ""},
     "report": {"errors", "case", "measure", "inference", "tracking", ""},
     "floor": {"errors", "case", "propagation", "inference", "evaluation"},

@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter
 
 from ...case.geometry import FloatArray, Geometry
 from ...errors import one_line
+from ...progress import report_progress
 from . import Registration, RegistrationImage
 from .affine import LinearBackend
 from .border import extrapolate_border
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 # The working spacing fits the overlap into this many voxels, so that each pair takes about the same time.
 _VOXELS = 2_500_000
+_LEVELS = 4  # that are reported: affine, convex and Adam, demons, checked
 _FINEST_MM = 1.5
 # The grid's sides are multiples of this, as the search pools voxels in steps.
 _MULTIPLE = 12
@@ -71,6 +73,7 @@ class DeformableBackend:
     def register(self, fixed: RegistrationImage, moving: RegistrationImage) -> Registration:
         """Align the baseline (moving) to the follow-up (fixed); see `Backend.register`."""
         start = LinearBackend(affine=True).register(fixed, moving)
+        report_progress("registration", 1, _LEVELS)
         if not isinstance(start.transform, LinearTransform) or not np.isfinite(start.similarity):
             return start
         try:
@@ -79,6 +82,7 @@ class DeformableBackend:
                 log.info("the scans overlap too little to be deformed; the affine registration is kept")
                 return start
             deformed = unfolded(_deformed(fixed, moving, start.transform, grid, self._device))
+            report_progress("registration", 3, _LEVELS)
             registration = accept_if_better(start, deformed, fixed, moving)
         except (RuntimeError, MemoryError) as error:  # any failure of torch or ITK with these images
             log.warning("deformable registration failed: %s", one_line(error))
@@ -122,6 +126,7 @@ def _deformed(
     )
     log.info("deformable registration at %.1f mm, %.1f million voxels", spacing_mm, pair.fixed.size / 1e6)
     field = extrapolate_border(convex_adam(pair.fixed, pair.moving, spacing_mm, _SEARCH, device), pair)
+    report_progress("registration", 2, _LEVELS)
     return FieldTransform(linear, extrapolate_border(_demons(pair, field), pair), grid)
 
 

@@ -47,8 +47,9 @@ class TrainingConfig(InteractiveSettings):
     validation_iterations: int = 50
     seed: int = 12345
     # Optimiser and loss.
+    optimizer: Literal["sgd", "adamw"] = "sgd"  # AdamW is not published; its rate is about 1e-3
     learning_rate: float = 1e-2
-    momentum: float = 0.99
+    momentum: float = 0.99  # Nesterov's; AdamW has its defaults, 0.9 and 0.999
     weight_decay: float = 3e-5
     poly_exponent: float = 0.9
     gradient_clip: float = 12.0

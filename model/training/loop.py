@@ -58,13 +58,7 @@ class Trainer:
         self.network.to(memory_format=self._format)  # type: ignore[call-overload]  # torch's types lack it
         assert config.is_complete, "settings left to the plan have to be filled in before"
         self._loss = SegmentationLoss(config.batch_dice is True, config.dice_smooth, config.entropy_hardest)
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            nesterov=config.momentum > 0,
-            weight_decay=config.weight_decay,
-        )
+        self.optimizer = _new_optimizer(self.network, config)
         precision = config.precision
         if precision == "auto":
             precision = "fp16" if world.device.type == "cuda" else "fp32"
@@ -181,6 +175,20 @@ class Trainer:
             values = (float(loss) * len(target) / count, *(float(number) for number in voxels))
             sums = [one + other for one, other in zip(sums, values, strict=True)]
         return sums
+
+
+def _new_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        nesterov=config.momentum > 0,
+        weight_decay=config.weight_decay,
+    )
 
 
 def run_epoch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +22,11 @@ ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.mark.slow
-def test_a_network_overfits_one_batch() -> None:
-    settings = config(augment=False, learning_rate=0.01, iterations=1, epochs=1, momentum=0.99)
+@pytest.mark.parametrize(
+    "optimizer", [{"learning_rate": 0.01}, {"optimizer": "adamw", "learning_rate": 3e-3}]
+)
+def test_a_network_overfits_one_batch(optimizer: dict[str, Any]) -> None:
+    settings = config(augment=False, iterations=1, epochs=1, momentum=0.99, **optimizer)
     batch = training_batches(settings)[0]
     trainer = Trainer(new_network(plan(), settings), settings, ALONE)
     dice = 0.0
@@ -87,6 +91,13 @@ def test_the_optimiser_is_the_published_one() -> None:
     (group,) = optimizer.param_groups
     names = ("lr", "momentum", "nesterov", "weight_decay", "dampening")
     assert [group[name] for name in names] == [0.01, 0.99, True, 3e-5, 0]
+
+
+def test_adamw_on_request() -> None:
+    settings = config(optimizer="adamw", learning_rate=1e-3, weight_decay=0.01)
+    optimizer = Trainer(new_network(plan(features=4), settings), settings, ALONE).optimizer
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [optimizer.param_groups[0][name] for name in ("lr", "weight_decay")] == [1e-3, 0.01]
 
 
 @pytest.mark.parametrize(("size", "step"), [(500.0, 12.0), (13.0, 12.0), (5.0, 5.0)])

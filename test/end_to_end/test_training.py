@@ -66,7 +66,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert "0 problems" in printed
     run = ("train", "run", "--data", folder / "prepared", "-o", folder / "model", "--device", "cpu")
-    _command(folder, *run, "epochs=2", "iterations=4", "validation_iterations=1", "workers=0")
+    _command(folder, *run, "epochs=2", "iterations=4", "batch_size=2", "validation_iterations=1", "workers=0")
     return folder
 
 
@@ -176,7 +176,7 @@ def test_the_trained_model_segments_a_case_and_is_evaluated(work: Path) -> None:
 def test_a_network_with_difference_weighting_is_trained_and_segments_without_masks(work: Path) -> None:
     run = ("train", "run", "--data", work / "prepared", "-o", work / "weighted", "--device", "cpu")
     options = ("--fold", "0", "--no-cross-validation", "variant=difference-weighting", "epochs=1")
-    _command(work, *run, *options, "iterations=2", "validation_iterations=1", "workers=0")
+    _command(work, *run, *options, "iterations=2", "batch_size=2", "validation_iterations=1", "workers=0")
     case, output, extras = _case(work, "p2"), work / "answers" / "p2", work / "extras"
     shutil.rmtree(case / "images" / "primary-baseline-ct-tumor-lesion-seg")
     weights = ("--weights", work / "weighted", "--folds", "0", "--device", "cpu", "--extras", extras)

@@ -156,13 +156,12 @@ class CaseOnDisk:
             "cpu",
             *arguments,
         ]
+        script = f"{driver or ''}\nimport runpy\nrunpy.run_path('process.py', run_name='__main__')"
         if not fresh:
-            script = f"{driver or ''}\nimport runpy\nrunpy.run_path('process.py', run_name='__main__')"
             (result,) = run_scripts(ScriptRun(script, options, str(self.folder.parent)))
             return Finished(result.code, result.stdout, result.stderr, output, extras)
-        assert driver is None
         done = subprocess.run(
-            [sys.executable, str(CHECKOUT / "process.py"), *options],
+            [sys.executable, *(("process.py",) if driver is None else ("-c", script)), *options],
             capture_output=True,
             text=True,
             cwd=CHECKOUT,

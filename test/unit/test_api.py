@@ -19,6 +19,7 @@ from model.case.case import Case, TimePoint, TimePointName
 from model.inference.options import CaseOptions
 from model.inference.robust import RobustOptions, function_segmenter
 from model.inference.segment_case import segment_case
+from model.propagation.register import deformable
 from test.helpers.paths import CHECKOUT, SAMPLE
 
 SHAPE, SPACING = (24, 40, 48), (2.0, 1.5, 1.0)
@@ -278,6 +279,7 @@ def test_the_page_runs(
     """All examples of docs/python_api.md, one after the other as a reader would run them."""
     monkeypatch.chdir(CHECKOUT)
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.setattr(deformable, "_VOXELS", 100_000)  # as large as those for whole bodies
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 9
     namespace: dict[str, Any] = {}

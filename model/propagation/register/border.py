@@ -39,6 +39,8 @@ def extrapolate_border(field: FloatField, pair: PairOnGrid) -> FloatField:
     weight = known.astype(np.float32)
     result = np.where(known[..., None], field, np.float32(0))
     for width_mm in _WIDTHS_MM:
+        if known.all():
+            break
         unknown, sigma = ~known, width_mm / spacing_mm
         share = _gaussian_at(unknown, weight, sigma)
         is_reached = share > _LEAST_SHARE

@@ -41,6 +41,7 @@ def test_a_scan_without_mask_and_clicks() -> None:
     assert scan.mask is None and scan.clicks == () and scan.name == "secondary-t1"
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(ORIENTATIONS),
     st.tuples(*[st.floats(0.3, 6)] * 3),

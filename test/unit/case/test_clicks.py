@@ -20,6 +20,7 @@ prefixes = st.sampled_from(["", "Lesion ", "Point ", "lesion_", "L-", "00"])
 same_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.slow
 @given(st.dictionaries(ids, st.tuples(coordinates, coordinates, coordinates), max_size=6), prefixes)
 @same_file
 def test_round_trip(tmp_path: Path, points: dict[int, tuple[float, float, float]], prefix: str) -> None:
@@ -160,6 +161,7 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
 vectors = st.tuples(coordinates, coordinates, coordinates)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(ids, vectors, max_size=5))
 @same_file
 def test_written_clicks_read_back(tmp_path: Path, points: dict[int, tuple[float, float, float]]) -> None:

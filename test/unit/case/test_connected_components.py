@@ -20,6 +20,7 @@ _RANKS = {6: 1, 18: 2, 26: 3}
 masks = st_numpy.arrays(bool, st_numpy.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=5))
 
 
+@pytest.mark.slow
 @given(masks, st.sampled_from([6, 18, 26]))
 def test_components_are_those_of_scipy(mask: npt.NDArray[np.bool_], connectivity: Connectivity) -> None:
     labels, count = label_components(mask, connectivity)

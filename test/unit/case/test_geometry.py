@@ -66,6 +66,7 @@ def test_the_axial_map_leads_to_axial_order(grid: Geometry) -> None:
         assert diagonal >= np.abs(np.diag(other)).sum() - 1e-5
 
 
+@pytest.mark.slow
 @given(geometries(), geometries())
 def test_the_sign_map_leads_to_the_axis_signs_of_the_other_grid(first: Geometry, second: Geometry) -> None:
     first, second = first.reoriented(first.axial_map()), second.reoriented(second.axial_map())
@@ -96,6 +97,7 @@ def test_same_grid_allows_rounding_only() -> None:
     assert not grid.same_grid(Geometry((10, 10, 10), (0.99, 0.9765625, 3.0), grid.origin_xyz))
 
 
+@pytest.mark.slow
 @given(shapes, st.tuples(*[st.integers(-12, 12)] * 3), shapes)
 @settings(max_examples=200)
 def test_boxes_at_and_beyond_borders(
@@ -144,6 +146,7 @@ def test_no_permutation_at_45_degrees() -> None:
     assert Geometry((4, 4, 4), (1, 1, 1), (0, 0, 0), tuple(tilt.ravel())).axial_map().is_identity
 
 
+@pytest.mark.slow
 @given(geometries(), points, st.sampled_from(ORIENTATIONS))
 @settings(deadline=None)
 def test_depth_and_clip_are_the_same_in_every_orientation(
@@ -154,6 +157,7 @@ def test_depth_and_clip_are_the_same_in_every_orientation(
     assert turned.clip(moved) == pytest.approx(axes.point(grid.clip(point), grid.shape_zyx), abs=1e-9)
 
 
+@pytest.mark.slow
 @given(geometries(), st.tuples(*[st.integers(-9, 9)] * 3), shapes)
 @settings(deadline=None)
 def test_a_cropped_grid_starts_at_its_box(
@@ -165,6 +169,7 @@ def test_a_cropped_grid_starts_at_its_box(
     assert cropped.zyx_to_world((1, 2, 3)) == pytest.approx(there, abs=1e-8)
 
 
+@pytest.mark.slow
 @given(geometries(), st.integers(0, 2))
 @settings(deadline=None)
 def test_a_rotated_or_mirrored_grid_differs(grid: Geometry, axis: int) -> None:

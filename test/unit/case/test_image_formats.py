@@ -204,6 +204,7 @@ def test_nrrd_encodings(tmp_path: Path, encoding: str) -> None:
     assert image.geometry.spacing_xyz == (0.7, 0.8, 2.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["text", "hex"])
 def test_text_is_parsed_in_parts(tmp_path: Path, encoding: str) -> None:
     """Of any length of words, and with little memory beside the voxels."""

@@ -19,6 +19,7 @@ def _stored(path: Path) -> np.ndarray:
     return array
 
 
+@pytest.mark.slow
 def test_voxels_outlive_their_image(tmp_path: Path) -> None:
     array = _stored(tmp_path / "ct.mha")
     held = [read_image(tmp_path / "ct.mha").array for _ in range(50)]  # freed memory would be taken again

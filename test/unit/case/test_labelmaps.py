@@ -27,6 +27,7 @@ def _labelmap(seed: int, shape: Index, filled: float, kind: type = np.uint16) ->
 # --- regions ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(
     st.integers(0, 2**32 - 1),
     st.tuples(*[st.integers(1, 6)] * 3),
@@ -49,6 +50,7 @@ def test_regions_of_any_number_type_and_memory_order(
     assert label_boxes(labelmap) == {lesion_id: region.box for lesion_id, region in regions.items()}
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.tuples(*[st.integers(7, 12)] * 3), st.floats(0, 1))
 @settings(deadline=None)
 def test_regions_agree_with_cc3d(seed: int, shape: Index, filled: float) -> None:

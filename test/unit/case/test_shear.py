@@ -31,6 +31,7 @@ def sheared_geometries(draw: st.DrawFn) -> Geometry:
     return Geometry(size, spacing, (11.0, -250.0, 37.5), tuple(direction.ravel().tolist()))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(sheared_geometries())
 def test_labels_come_back_voxel_by_voxel(geometry: Geometry) -> None:
@@ -42,6 +43,7 @@ def test_labels_come_back_voxel_by_voxel(geometry: Geometry) -> None:
     assert grid.axial.voxel_volume_ml == pytest.approx(geometry.voxel_volume_ml, rel=1e-9)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(sheared_geometries())
 def test_every_voxel_lies_in_its_partner(geometry: Geometry) -> None:
@@ -88,6 +90,7 @@ def test_what_was_not_scanned_is_out_of_view(geometry: Geometry) -> None:
         assert axial.depth_mm(axial.clip(index)) >= -1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", ORIENTATIONS[::5], ids=str)
 def test_a_tilted_ct_keeps_its_slices_whichever_way_it_is_stored(axes: AxisMap) -> None:
     """HU move within their slice, by the fraction of a voxel that is left of the shift."""

@@ -341,6 +341,7 @@ def test_a_baseline_lesion_whose_id_the_map_reuses_is_warned_of(
     assert "(4); they are not counted" in warning
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(6):
         write(tmp_path / f"ref/p{number}.mha", block(1))

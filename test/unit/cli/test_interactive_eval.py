@@ -23,6 +23,7 @@ def _replace_network(monkeypatch: pytest.MonkeyPatch, segment: Segment) -> None:
     monkeypatch.setattr(ProtocolNetwork, "load", lambda _self: segment)
 
 
+@pytest.mark.slow
 def test_one_case_fails_and_the_other_one_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -217,6 +217,7 @@ def test_track_writes_labelmaps_on_the_scans_grids(columns: str, tmp_path: Path)
             assert np.array_equal(image.array == lesion_id, ball.voxels(index).transpose(order))
 
 
+@pytest.mark.slow
 def test_written_clicks_as_input_give_the_same_result(tmp_path: Path) -> None:
     manifest = Patient().write(tmp_path, permuted=["t1"])
     _run(manifest, tmp_path / "first")
@@ -236,6 +237,7 @@ def test_written_clicks_as_input_give_the_same_result(tmp_path: Path) -> None:
         assert first == second
 
 
+@pytest.mark.slow
 def test_track_a_folder(tmp_path: Path) -> None:
     patient = Patient(masks=(), clicks={"t1": {1: Patient().balls[1].at(1)}})
     patient.write(tmp_path)
@@ -321,6 +323,7 @@ def test_invalid_model_or_back_end_ends_before_writing(tmp_path: Path) -> None:
 SAMPLE_INPUT = SAMPLE / "input"
 
 
+@pytest.mark.slow
 def test_two_time_points_give_the_same_result_as_a_case(tmp_path: Path) -> None:
     from model.cli.case_run import CaseRun
     from model.cli.segment import CaseRunOptions

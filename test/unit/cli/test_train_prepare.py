@@ -59,6 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return manifest_of_pairs(tmp_path_factory.mktemp("data"), {name: [BEFORE, AFTER] for name in PATIENTS})
 
 
+@pytest.mark.slow
 def test_a_data_set_is_prepared_and_read_back(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_data_set_is_prepared_and_read_back(
     assert "0 problems" in logged and "10 scans prepared, 0 were already" in logged
 
 
+@pytest.mark.slow
 def test_prepared_scans_are_kept(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +124,7 @@ def test_processes_give_the_same_data(data: Path, tmp_path: Path) -> None:
     assert (alone / "plans.json").read_bytes() == (many / "plans.json").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "difference"),
     [
@@ -145,6 +148,7 @@ def test_conflicting_folds_are_refused_before_anything_is_written(
     assert _files(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_an_added_patient_is_refused_before_scans_are_prepared(tmp_path: Path) -> None:
     folder, out = tmp_path / "data", tmp_path / "out"
     patients = {name: [BEFORE, AFTER] for name in ("a", "b")}
@@ -156,6 +160,7 @@ def test_an_added_patient_is_refused_before_scans_are_prepared(tmp_path: Path) -
     assert (out / "index.json").read_bytes() == index and len(list((out / "scans").iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_a_patient_lost_in_resampling_does_not_prevent_a_second_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,6 +181,7 @@ def test_a_patient_lost_in_resampling_does_not_prevent_a_second_run(
     assert (tmp_path / "out" / "index.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_excluded_patient_prepared_before_the_folds_is_new_to_them(tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = manifest_of_pairs(tmp_path / "data", {name: [BEFORE, AFTER] for name in "abc"})
@@ -190,6 +196,7 @@ def test_an_excluded_patient_prepared_before_the_folds_is_new_to_them(tmp_path: 
     assert [pair.patient_id for pair in read_prepared(out).pairs] == ["a", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacings", [((6, 2.4, 2.4), (2.6, 1.2, 1.1)), ((2.6, 1.2, 1.1), (6, 2.4, 2.4))])
 def test_folds_in_conflict_after_resampling_leave_no_index(
     tmp_path: Path, spacings: tuple[Vector, Vector]
@@ -209,6 +216,7 @@ def test_folds_in_conflict_after_resampling_leave_no_index(
     assert read_prepared(tmp_path / "out").pairs
 
 
+@pytest.mark.slow
 def test_an_excluded_patient_is_in_nothing_that_is_written(data: Path, tmp_path: Path) -> None:
     _run("--data", data, "-o", tmp_path, "--workers", 1, "--exclude", "LIDC-0314")
     names = [path.name for path in tmp_path.rglob("*") if "0314" in path.name]
@@ -220,6 +228,7 @@ def test_an_excluded_patient_is_in_nothing_that_is_written(data: Path, tmp_path:
     assert len(fingerprint["spacings_zyx"]) == 2 * (len(PATIENTS) - 1)
 
 
+@pytest.mark.slow
 def test_problems_are_logged_and_strict_stops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = manifest_of_pairs(tmp_path, {name: [BEFORE, AFTER] for name in ("a", "b", "c")})
     write_scan(tmp_path / "c_0_ct.nii.gz", tmp_path / "c_0_labels.nii.gz", {})
@@ -235,11 +244,13 @@ def test_problems_are_logged_and_strict_stops(tmp_path: Path, caplog: pytest.Log
     assert sum(not entry["note"] for entry in listed) == 2
 
 
+@pytest.mark.slow
 def test_only_checking_prepares_nothing(data: Path, tmp_path: Path) -> None:
     assert _run("--data", data, "-o", tmp_path, "--workers", 1, "--check") == 0
     assert not (tmp_path / "scans").exists() and not (tmp_path / "plans.json").exists()
 
 
+@pytest.mark.slow
 def test_only_checking_ignores_folds(tmp_path: Path) -> None:
     out = tmp_path / "out"
     path = manifest_of_pairs(tmp_path, {name: [BEFORE, AFTER] for name in "ab"})
@@ -275,6 +286,7 @@ def test_absent_lesions_of_the_release_keep_their_propagated_point(tmp_path: Pat
         assert gone.is_absent and gone.followup_point_zyx is None and gone.propagated_point_zyx is not None
 
 
+@pytest.mark.slow
 def test_the_plan_of_another_data_set_is_used_unchanged(data: Path, tmp_path: Path) -> None:
     weights = GOLDEN_MODEL / "plans.json"
     parser = argparse.ArgumentParser()
@@ -286,6 +298,7 @@ def test_the_plan_of_another_data_set_is_used_unchanged(data: Path, tmp_path: Pa
         _run("--data", data, "-o", tmp_path, "--plan", weights)  # and a preset
 
 
+@pytest.mark.slow
 def test_impossible_folds_are_refused_before_the_work(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="9 folds of 5 patients"):
         _run("--data", data, "-o", tmp_path, "--workers", 1, folds=9)

@@ -297,6 +297,7 @@ def test_a_table_of_others_is_not_overwritten(files: tuple[Path, Path], tmp_path
         _run("--ct", files[0], "--labels", files[1], "-o", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_bad_labelmap_does_not_stop_the_others(files: tuple[Path, Path], tmp_path: Path) -> None:
     wrong = read_image(files[1]).array.astype(np.float32)
     wrong[0, 0, 0] = 0.5
@@ -310,6 +311,7 @@ def test_a_bad_labelmap_does_not_stop_the_others(files: tuple[Path, Path], tmp_p
     assert [pair.followup for pair in pairs] == ["B_t0-synthetic-001"]
 
 
+@pytest.mark.slow
 def test_propagated_points_outside_the_scan_are_not_clicks(files: tuple[Path, Path], tmp_path: Path) -> None:
     far = ("--set", "motion.translation_mm=60,60", "--set", "events.p_vanish=0", "--set", "events.new_mean=0")
     _run("--ct", files[0], "--labels", files[1], "-o", tmp_path, *far)

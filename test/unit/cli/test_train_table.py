@@ -39,6 +39,7 @@ def test_options_that_make_no_sense(option: str, value: str, message: str) -> No
         train_table.run(_parser().parse_args([*CALL, option, value]))
 
 
+@pytest.mark.slow
 def test_pretrained_rows_need_their_data() -> None:
     with pytest.raises(
         InputError, match="--pretrain: is missing; expected prepared synthetic follow-ups for long"

@@ -118,6 +118,7 @@ def test_the_published_script_stops_at_a_background_click_inside_of_a_lesion() -
         challenge_clicks(lesions, pet, PUBLISHED, _seeded())
 
 
+@pytest.mark.slow
 @given(masks, st.integers(0, 2**32 - 1), st.integers(0, 3))
 def test_clicks_stay_in_their_class(lesions: BoolArray, seed: int, offset: int) -> None:
     pet = np.random.default_rng(seed).normal(size=lesions.shape)

@@ -30,6 +30,7 @@ def _bar() -> BoolArray:
     return bar
 
 
+@pytest.mark.slow
 @given(pairs, st.sampled_from(STYLES), st.integers(0, 99))
 def test_a_scribble_lies_on_one_error_in_one_slice(masks: BoolArray, style: ScribbleStyle, seed: int) -> None:
     reference, prediction = masks

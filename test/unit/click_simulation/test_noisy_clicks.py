@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -18,6 +19,7 @@ def _ball(radius: float) -> BoolArray:
     return ball
 
 
+@pytest.mark.slow
 @given(masks, st.integers(0, 2**32 - 1), st.integers(0, 3))
 def test_clicks_stay_in_their_class(lesions: BoolArray, seed: int, offset: int) -> None:
     pet = np.random.default_rng(seed).normal(size=lesions.shape)

@@ -113,6 +113,7 @@ def _correct(folder: Path, lesion: tuple[tuple[int, int, int], int]) -> None:
         write_image(path, labelmap({1: lesion}), GRID, verify=False)
 
 
+@pytest.mark.slow
 def test_folds_trained_before_a_labelmap_was_corrected_are_refused(work: Path) -> None:
     _finish(work, 1)
     _correct(work / "raw", ((7, 11, 12), 2))
@@ -121,6 +122,7 @@ def test_folds_trained_before_a_labelmap_was_corrected_are_refused(work: Path) -
         _open(work)
 
 
+@pytest.mark.slow
 def test_folds_of_another_pretraining_are_refused(work: Path) -> None:
     _finish(work, 0)
     _correct(work / "other", ((7, 10, 12), 3))

@@ -119,6 +119,7 @@ def test_the_csv_has_every_number() -> None:
     assert (rows[1]["dice"], rows[1]["not_run"], rows[1]["lesions"]) == ("", "0 1", "")
 
 
+@pytest.mark.slow
 def test_files_and_curves(tmp_path: Path) -> None:
     context = context_of(tmp_path)
     write_fold(context, HEADLINE, "0")

@@ -41,6 +41,7 @@ def _lines(context: ComparisonContext, section: Section, row: int = 0) -> list[R
     return [line for line in lines if line.section == section and line.row == ROWS[row].name]
 
 
+@pytest.mark.slow
 def test_a_row_of_all_folds_is_also_shown_with_the_folds_of_the_others(tmp_path: Path) -> None:
     context = context_of(tmp_path)
     for fold, common in (("0", 100), ("1", 50), ("2", 0)):
@@ -61,6 +62,7 @@ def test_a_row_of_all_folds_is_also_shown_with_the_folds_of_the_others(tmp_path:
     assert _lines(context, "noise")[0].score == whole.score  # without noise it is the same point setting
 
 
+@pytest.mark.slow
 def test_collapsed_folds_are_left_out_and_counted_in_a_section_of_their_own(tmp_path: Path) -> None:
     context = context_of(tmp_path)
     write_fold(context, PLAIN, "0")

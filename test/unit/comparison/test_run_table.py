@@ -51,6 +51,7 @@ def _run(job: TableJob, pool: Executor | None = None) -> TableRun:
     return table_run
 
 
+@pytest.mark.slow
 def test_rows_come_in_order_and_nothing_is_repeated(
     tmp_path: Path, job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -72,6 +73,7 @@ def test_rows_come_in_order_and_nothing_is_repeated(
     assert again.done == []
 
 
+@pytest.mark.slow
 def test_the_ledger_is_rebuilt_from_the_folders(tmp_path: Path, job: MakeJob) -> None:
     context = context_of(tmp_path)
     _run(job(StepRunner(context), rows=TWO_ROWS))
@@ -86,6 +88,7 @@ def test_the_ledger_is_rebuilt_from_the_folders(tmp_path: Path, job: MakeJob) ->
     assert again.done == []
 
 
+@pytest.mark.slow
 def test_the_budget_ends_a_call_and_the_next_goes_on(
     tmp_path: Path, job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -111,6 +114,7 @@ def test_without_budget_nothing_begins(tmp_path: Path, job: MakeJob) -> None:
     assert runner.done == []
 
 
+@pytest.mark.slow
 def test_a_collapsed_fold_stops_no_other(
     tmp_path: Path, job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +145,7 @@ class _CollapsingPretraining(StepRunner):
         return 10.0
 
 
+@pytest.mark.slow
 def test_a_shared_pretraining_that_collapses_is_begun_once(tmp_path: Path, job: MakeJob) -> None:
     context = replace(context_of(tmp_path), shares_pretraining=True)
     runner = _CollapsingPretraining(context)
@@ -155,6 +160,7 @@ def test_a_shared_pretraining_that_collapses_is_begun_once(tmp_path: Path, job: 
     assert again.done == []
 
 
+@pytest.mark.slow
 def test_failed_lesions_are_predicted_again_by_the_next_call(
     tmp_path: Path, job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,6 +181,7 @@ def test_failed_lesions_are_predicted_again_by_the_next_call(
     assert third.done == []
 
 
+@pytest.mark.slow
 def test_minutes_of_predictions_are_kept_and_shared_by_settings(tmp_path: Path, job: MakeJob) -> None:
     context, row = context_of(tmp_path), TWO_ROWS[1]
     _run(job(StepRunner(context), rows=TWO_ROWS))
@@ -208,6 +215,7 @@ class _SideBySide(StepRunner):
                 self.running.remove(step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_folds_run_side_by_side_unless_they_share_a_pretraining(
     tmp_path: Path, job: MakeJob, shared: bool
@@ -247,6 +255,7 @@ def test_an_error_ends_the_call_and_keeps_earlier_results(
     assert read_ledger(tmp_path / "ledger.json").training(HEADLINE, "0").state == "finished"
 
 
+@pytest.mark.slow
 def test_results_before_an_error_are_in_the_table(tmp_path: Path, job: MakeJob) -> None:
     with pytest.raises(InputError, match="is missing; expected a CT"):
         run_table(job(_FailingRow(context_of(tmp_path))))
@@ -287,6 +296,7 @@ def test_rows_can_be_chosen_and_all_are_shown(tmp_path: Path, job: MakeJob) -> N
     assert "everything was run" not in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_failed_lesions_are_in_the_table(
     tmp_path: Path, job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,6 +19,7 @@ from model.training.job import BudgetSpentError
 from ...helpers import training_phantoms as phantoms
 
 
+@pytest.mark.slow
 def test_floors_are_measured_as_networks_are(pairs: tuple[EvaluationPair, ...]) -> None:
     given, propagated = PointSetting("given"), PointSetting("propagated")
     plan = phantoms.plan((16, 16, 16), 4)

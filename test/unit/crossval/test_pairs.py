@@ -37,6 +37,7 @@ def test_lesions_of_a_data_set(pairs: tuple[EvaluationPair, ...], manifest: Path
     assert {path.parent for path in pairs[0].files} == {manifest.parent} and len(pairs[0].files) == 4
 
 
+@pytest.mark.slow
 def test_a_prepared_data_set_has_the_same_pairs(
     pairs: tuple[EvaluationPair, ...], manifest: Path, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def test_the_setting_prefers_its_kind_of_point() -> None:
     assert PointSetting("given", 4).source_of(LESION) is PointSource.GIVEN  # an imprecise click
 
 
+@pytest.mark.slow
 @given(
     point=st.tuples(st.floats(0, 31), st.floats(0, 33), st.floats(0, 29)),
     lesion_id=st.integers(1, 65535),

@@ -91,6 +91,7 @@ def _mark_propagated(monkeypatch: pytest.MonkeyPatch, ids: set[int]) -> None:
     monkeypatch.setattr(Locator, "locate", marked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("setting", "propagated"),
     [
@@ -126,6 +127,7 @@ def test_predictions_are_those_of_segment_with_boosting_of_propagated_points(
     assert set(np.unique(predicted.array)) > {0}
 
 
+@pytest.mark.slow
 def test_only_propagated_points_are_boosted(
     pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +152,7 @@ def _no_model(weights: Path, options: ModelOptions) -> None:
     raise AssertionError("the model is not needed")
 
 
+@pytest.mark.slow
 def test_cached_predictions_are_not_computed_again(
     pairs: tuple[EvaluationPair, ...],
     weights: Path,
@@ -173,6 +176,7 @@ def test_cached_predictions_are_not_computed_again(
         _predict([fewer], weights, tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_pairs_with_changed_files_are_predicted_again(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +201,7 @@ def test_pairs_with_changed_files_are_predicted_again(
     _predict([pair], weights, tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_predictions_of_an_earlier_version_are_replaced(
     pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -210,6 +215,7 @@ def test_predictions_of_an_earlier_version_are_replaced(
     assert lines[2].endswith("(1/1)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("boosting", [None, "none"])
 def test_predictions_without_or_with_other_boosting_are_replaced(
     pairs: tuple[EvaluationPair, ...],
@@ -231,6 +237,7 @@ def test_predictions_without_or_with_other_boosting_are_replaced(
     assert "with other boosting" in lines[1] and lines[2].endswith("(1/1)")
 
 
+@pytest.mark.slow
 def test_a_score_is_removed_when_a_pair_is_predicted_again(
     pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path
 ) -> None:
@@ -243,6 +250,7 @@ def test_a_score_is_removed_when_a_pair_is_predicted_again(
     assert not (tmp_path / "lesions.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_time_limit_applies_before_each_pair(
     pairs: tuple[EvaluationPair, ...],
     weights: Path,
@@ -260,6 +268,7 @@ def test_the_time_limit_applies_before_each_pair(
     assert len(_lines(caplog)) == 2 and score_predictions(pairs, tmp_path).failed == 0
 
 
+@pytest.mark.slow
 def test_predictions_of_other_weights_or_points_are_replaced(
     pairs: tuple[EvaluationPair, ...], weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,6 +283,7 @@ def test_predictions_of_other_weights_or_points_are_replaced(
     assert "MISSING prediction; its 4 lesions get the worst score" in _lines(caplog)[-1]
 
 
+@pytest.mark.slow
 def test_a_failed_lesion_is_scored_as_missing_and_predicted_again(
     pairs: tuple[EvaluationPair, ...],
     weights: Path,

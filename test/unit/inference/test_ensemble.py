@@ -82,10 +82,12 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, refuse: Callable[[Ensemble, torch
     return refused
 
 
+@pytest.mark.slow
 def test_margins_are_summed_over_the_folds(undisturbed: list[npt.NDArray[np.float32]]) -> None:
     assert _close(_margins(_ensemble()), undisturbed)
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_batch(
     monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
 ) -> None:
@@ -96,6 +98,7 @@ def test_out_of_memory_halves_the_batch(
     assert "out of memory" in ensemble.notes[0]
 
 
+@pytest.mark.slow
 def test_out_of_memory_loads_one_fold_at_a_time(
     monkeypatch: pytest.MonkeyPatch, undisturbed: list[npt.NDArray[np.float32]]
 ) -> None:
@@ -129,12 +132,14 @@ def test_out_of_memory_moves_from_a_gpu_to_the_cpu(
     assert all(step in rung for step, rung in zip(steps, refused, strict=True))
 
 
+@pytest.mark.slow
 def test_out_of_memory_on_the_last_rung(monkeypatch: pytest.MonkeyPatch) -> None:
     _refusing(monkeypatch, lambda *_: True)
     with pytest.raises(MemoryExhaustedError, match="out of memory even with cpu"):
         _margins(_ensemble())
 
 
+@pytest.mark.slow
 def test_finished_lesions_are_not_predicted_again(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter(range(100))
     _refusing(monkeypatch, lambda ensemble, _: ensemble.rung.batch == 2 and next(calls) == 2)
@@ -305,6 +310,7 @@ def test_a_prediction_that_is_not_finite_is_a_failure_of_that_lesion(resident: b
     assert isinstance(errors[1], ArithmeticError)
 
 
+@pytest.mark.slow
 def test_patches_are_encoded_just_in_time() -> None:
     cut: list[int] = []
 
@@ -318,6 +324,7 @@ def test_patches_are_encoded_just_in_time() -> None:
     assert [prediction.index for prediction in predictions] == list(range(1, 12))
 
 
+@pytest.mark.slow
 def test_out_of_memory_while_encoding_steps_down_too(undisturbed: list[npt.NDArray[np.float32]]) -> None:
     """It is not a failure of that lesion."""
     refusals = iter([True])

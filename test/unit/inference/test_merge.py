@@ -71,6 +71,7 @@ def _plain(results: list[LesionResult], rule: str) -> npt.NDArray[np.int64]:
     return labelmap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["probability", "max-id"])
 @given(lesions(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=120)

@@ -50,6 +50,7 @@ def result(case: Case, model: LoadedModel) -> CaseResult:
     return segment_case(case, model, OPTIONS)
 
 
+@pytest.mark.slow
 def test_the_result_holds_labelmaps_and_outcomes(case: Case, result: CaseResult) -> None:
     (scan,) = case.followup.scans
     assert result.case is case and set(result.labelmaps) == {Slot.PRIMARY}
@@ -70,6 +71,7 @@ def test_the_result_holds_labelmaps_and_outcomes(case: Case, result: CaseResult)
     assert result.seconds.keys() >= {"locate", "patches", "predict", "export", "merge", "total"}
 
 
+@pytest.mark.slow
 def test_the_model_may_be_loaded_late_and_probabilities_kept(
     case: Case, model: LoadedModel, result: CaseResult
 ) -> None:
@@ -79,6 +81,7 @@ def test_the_model_may_be_loaded_late_and_probabilities_kept(
     assert all(lesion.support_probability is not None for lesion in kept.lesions) and len(kept.lesions) == 2
 
 
+@pytest.mark.slow
 def test_finished_lesions_can_be_merged_at_any_moment(case: Case, model: LoadedModel) -> None:
     registrations = RegistrationCache(LazyBackend("identity"))
     segmentation = CaseSegmentation(case, OPTIONS, registrations)
@@ -96,6 +99,7 @@ def test_finished_lesions_can_be_merged_at_any_moment(case: Case, model: LoadedM
     assert statuses == [[final[0], LesionStatus.UNFINISHED], final]
 
 
+@pytest.mark.slow
 def test_the_steps_one_by_one_give_the_same_labelmap(
     case: Case, model: LoadedModel, result: CaseResult
 ) -> None:

@@ -310,6 +310,7 @@ def _sphere(shape: Index, radius: float) -> npt.NDArray[np.bool_]:
 # --- kinds of prompts ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", [(10.0, 20.0, 18.0), (0.0, 39.4, 2.0)])
 def test_point_prompt(segmenter: SingleTimePointSegmenter, point: Vector) -> None:
     prompt = _prompt(point)
@@ -580,6 +581,7 @@ def test_box_network_alone_does_not_take_points(published: Path) -> None:
     assert isinstance(result, LesionFailure) and "bbox_optimized" in str(result.error)
 
 
+@pytest.mark.slow
 def test_only_requested_networks_are_loaded(published: Path, tmp_path: Path) -> None:
     assert list(load_single_time_point(published, ModelOptions(folds=FOLDS))) == [POINT, BOX, TRACK]
     assert list(load_single_time_point(published, ModelOptions(folds=(1,)), networks=[TRACK])) == [TRACK]

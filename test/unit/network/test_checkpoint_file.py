@@ -161,6 +161,7 @@ def test_duplicate_tensors_that_differ_are_refused(tmp_path: Path, kind: str) ->
     refusal(lambda: load_fold(save_checkpoint(tmp_path / "x.pth", change)), "decoder.encoder.stem", "twin")
 
 
+@pytest.mark.slow
 def test_folds_load_in_parallel() -> None:
     """The allow-list is global in torch: a thread that ends must not reset it for another."""
     failures: list[BaseException] = []
@@ -204,6 +205,7 @@ def test_truncated_packed_weights(tmp_path: Path, part: float) -> None:
     refusal(lambda: load_fold(file), str(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "metadata",
     [

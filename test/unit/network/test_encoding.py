@@ -60,6 +60,7 @@ def _plain(shape: Index, box: Box, point: Index) -> npt.NDArray[np.float32]:
     return patch
 
 
+@pytest.mark.slow
 @given(places())
 @settings(deadline=None, max_examples=200)
 def test_a_heat_map_equals_that_of_the_whole_valid_part(place: tuple[Index, Box, Index]) -> None:

@@ -93,6 +93,7 @@ def test_nested_values_do_not_exhaust_the_stack(tmp_path: Path) -> None:
     refusal(lambda: load_fold(path), "fold_0")
 
 
+@pytest.mark.slow
 def test_a_zip_bomb(tmp_path: Path) -> None:
     good = save_checkpoint(tmp_path / "good.pth")
     bomb = tmp_path / "fold_0.pth"

@@ -44,6 +44,7 @@ def _grid(source: tuple[int, int, int], target: tuple[int, int, int]) -> Network
     return NetworkGrid(AxisMap(), source, source, one, one, target)
 
 
+@pytest.mark.slow
 @given(shapes, shapes, st.tuples(*[st.integers(-9, 20)] * 3), seeds)
 @settings(max_examples=150, deadline=None)
 def test_extract_and_paste_back(

@@ -87,6 +87,7 @@ def test_another_order_of_axes_is_kept(tmp_path: Path, document: Document) -> No
     assert read_plan(_write(tmp_path, document)).transpose_forward == (2, 0, 1)
 
 
+@pytest.mark.slow
 def test_reading_a_plan_does_not_import_torch() -> None:
     code = "import sys, model.network.plan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -40,6 +40,7 @@ def _whole(volume: Volume, shape: Index) -> Volume:
     return resampled
 
 
+@pytest.mark.slow
 @given(shapes_and_boxes(), seeds)
 @settings(deadline=None, max_examples=300)
 def test_a_resampled_box_equals_the_crop_of_the_whole_volume(
@@ -64,6 +65,7 @@ def test_voxels_outside_the_source_box_have_no_effect(case: tuple[Index, Index, 
     np.testing.assert_array_equal(_whole(volume, after)[box.slices], _whole(other, after)[box.slices])
 
 
+@pytest.mark.slow
 @given(shapes_and_boxes(), seeds)
 @settings(deadline=None, max_examples=300)
 def test_voxels_outside_the_touched_box_are_exactly_zero(case: tuple[Index, Index, Box], seed: int) -> None:

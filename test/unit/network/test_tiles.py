@@ -64,6 +64,7 @@ def extents(draw: st.DrawFn) -> tuple[Index, Index, Index, Box]:
     return shape, patch, point, Box(start, stop)  # type: ignore[return-value,arg-type]
 
 
+@pytest.mark.slow
 @given(extents())
 @settings(max_examples=200, deadline=None)
 def test_tiles_cover_an_extent(situation: tuple[Index, Index, Index, Box]) -> None:
@@ -87,6 +88,7 @@ def test_tiles_cover_an_extent(situation: tuple[Index, Index, Index, Box]) -> No
     assert len(tiles) <= 1 + np.prod(counts)
 
 
+@pytest.mark.slow
 @given(extents())
 @settings(max_examples=100, deadline=None)
 def test_tiles_of_the_sliding_window(situation: tuple[Index, Index, Index, Box]) -> None:

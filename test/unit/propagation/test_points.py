@@ -40,6 +40,7 @@ def test_a_translation_in_world_moves_voxels_by_it() -> None:
     assert there == pytest.approx(np.array([[18.0, 3.0, 1.0]]))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(geometries(), geometries(), transforms(), st.lists(st.tuples(small, small, small), max_size=4))
 def test_propagation_there_and_back_returns_to_the_origin(

@@ -109,6 +109,7 @@ def test_the_smallest_determinant_does_not_depend_on_slabs(monkeypatch: pytest.M
             assert saved_displacement.smallest_jacobian(field) == whole
 
 
+@pytest.mark.slow
 def test_scattered_pieces_of_a_small_lesion_are_placed_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = np.zeros((36, 60, 60), np.uint16)
     labels[9:11, 14:17, 14:17], labels[22:25, 40:43, 41:44] = 5, 5

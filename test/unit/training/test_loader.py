@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from model.training.loader import Step, schedule
@@ -12,6 +13,7 @@ from ...helpers.training_jobs import training_batches
 from ...helpers.training_phantoms import config
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_workers_processes_or_resuming() -> None:
     settings = config(epochs=2)
     alone = training_batches(settings)

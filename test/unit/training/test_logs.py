@@ -48,6 +48,7 @@ def test_tensorboard_and_csv_hold_the_same_figures(tmp_path: Path) -> None:
     assert (tmp_path / CURVE_FILE).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_replaces_the_epochs_that_it_repeats(tmp_path: Path) -> None:
     first = EpochLog(tmp_path, 0)
     for epoch in range(4):

@@ -42,6 +42,7 @@ def test_a_network_overfits_one_batch(optimizer: dict[str, Any]) -> None:
     assert target.any() and dice > 0.95
 
 
+@pytest.mark.slow
 def test_a_skipped_step_updates_no_weight_and_does_not_count_in_the_mean_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -86,6 +86,7 @@ def test_points_stay_in_the_image() -> None:
     assert points.min() >= 0 and (points < SHAPE).all()
 
 
+@pytest.mark.slow
 def test_points_lie_in_the_inner_half_of_the_patch_and_at_one_place_in_both_patches() -> None:
     draws = _draws(2000, which=1)
     for draw in draws:
@@ -120,6 +121,7 @@ def test_targets_of_absent_and_merged_lesions() -> None:
         assert np.array_equal(sample.channels[2].astype(bool), baseline == number)
 
 
+@pytest.mark.slow
 def test_pretraining_draws_points_inside_lesions_by_squared_depth() -> None:
     draws = _draws(4000, which=1, sampling="pretraining", shift_voxels=0)
     source = draws[0].pair

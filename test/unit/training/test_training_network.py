@@ -49,6 +49,7 @@ def test_exported_names_are_those_of_a_published_checkpoint(folder: Path, varian
     assert all(state[key].shape == value.shape for key, value in checkpoint["network_weights"].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANT_NAMES)
 @pytest.mark.parametrize("sampling", ["pairs", "pretraining"])
 def test_an_exported_fold_predicts_the_same(tmp_path: Path, variant: str, sampling: str) -> None:

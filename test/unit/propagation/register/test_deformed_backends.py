@@ -85,7 +85,8 @@ def turned(scan: RegistrationImage) -> RegistrationImage:
 
 @pytest.fixture
 def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples and steps that suffice for the phantom."""
+    """Voxels, samples and steps that suffice for the phantom."""
+    monkeypatch.setattr(bspline, "_SPACING_MM", 4.0)
     few = tuple(replace(stage, samples=5000, iterations=15) for stage in bspline._STAGES)
     monkeypatch.setattr(bspline, "_STAGES", few)
 

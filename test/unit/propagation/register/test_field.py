@@ -59,6 +59,7 @@ def inside(geometry: Geometry, count: int = 200, margin: float = 0.0) -> FloatAr
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from(FLIPS), st.sampled_from(ORDERS), st.floats(-40, 40), st.integers(0, 1000), st.floats(0, 3)

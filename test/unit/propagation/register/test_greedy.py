@@ -53,8 +53,9 @@ def scan(shift_mm: FloatArray) -> RegistrationImage:
 
 
 @pytest.fixture(autouse=True)
-def no_affine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the affine step by the identity."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large voxels, as for whole bodies, and the identity in place of the affine step."""
+    monkeypatch.setattr(greedy, "_VOXELS", 100_000)
     known = SimpleNamespace(register=lambda fixed, moving: Registration(LinearTransform.identity(), 0.1))
     monkeypatch.setattr(greedy, "LinearBackend", lambda affine: known)
 

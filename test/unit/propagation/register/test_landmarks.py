@@ -84,6 +84,7 @@ def test_one_landmark_file_per_scan(tmp_path: Path, name: str) -> None:
     assert np.allclose(found.fixed_to_moving(points), TRUTH.fixed_to_moving(points), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_one_landmark_file_for_all_scans(tmp_path: Path) -> None:
     path = tmp_path / "all.csv"
     after, before = spread(), TRUTH.fixed_to_moving(spread())

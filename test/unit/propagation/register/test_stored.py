@@ -71,6 +71,7 @@ TRANSFORMS: dict[str, Transform] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".h5", ".tfm", ".txt", ".HDF5"])
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_saved_transforms_are_read_back(tmp_path: Path, name: str, suffix: str) -> None:
@@ -162,6 +163,7 @@ def named(scan: RegistrationImage, name: str) -> RegistrationImage:
     return RegistrationImage(scan.array, scan.geometry, name)
 
 
+@pytest.mark.slow
 def test_a_folder_with_one_file_per_pair(tmp_path: Path) -> None:
     scan = phantom((30, 25, 20), 10.0)
     before, after = named(scan, "primary-week00"), named(scan, "data/week12.nii.gz")
@@ -179,6 +181,7 @@ def test_a_folder_with_one_file_per_pair(tmp_path: Path) -> None:
         chosen.register(before, after)
 
 
+@pytest.mark.slow
 def test_an_unsuitable_transform_is_reported(tmp_path: Path) -> None:
     baseline = phantom()
     truth = around(baseline.geometry, turn(6.0), (30.0, 0.0, 60.0))

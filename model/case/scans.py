@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from .clicks import read_clicks
 from .file_grid import FileGrid
 from .geometry import Geometry, flip_order
 from .images import Image, image_of, read_image
+from .machine_limits import usable_cores
 from .shear import shear_warning
 from .voxel_checks import hu_warnings, lesion_labels
 
@@ -41,7 +41,7 @@ def read_scans(
     """
     # ITK releases the interpreter's lock while it decodes, so that threads read images in parallel. One core
     # is left to the thread that imports torch meanwhile.
-    workers = max(1, (os.cpu_count() or 1) - 1)
+    workers = max(1, usable_cores() - 1)
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="read") as pool:
         pending = [(time_point, files, *_start_reading(pool, files)) for time_point, files in jobs]
         scans, warnings = [], []

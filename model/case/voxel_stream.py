@@ -18,7 +18,7 @@ from zlib_ng import zlib_ng
 from ..errors import InputError, one_line
 from .geometry import Array
 from .input_files import open_input
-from .machine_memory import memory_bytes
+from .machine_limits import memory_bytes
 from .stored_image import EXPECTED_IMAGE, Encoding, StoredImage, VoxelPart
 
 InflateError: type[Exception] = zlib_ng.error  # type: ignore[assignment]  # its stub has an instance

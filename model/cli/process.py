@@ -25,6 +25,7 @@ from typing import NoReturn, TextIO
 
 from ..case.atomic_files import discard_unfinished_files
 from ..case.library_text import write_to_stderr
+from ..case.machine_limits import limit_library_threads
 from ..errors import ExitCode, InputError, LongilesionError, MemoryExhaustedError, OutputError, one_line
 
 log = logging.getLogger(__name__)
@@ -171,6 +172,7 @@ def _prepare(log_level: int = logging.INFO) -> None:
     logging.captureWarnings(True)  # of libraries, which Python writes to stderr
     # Patches are cut next to the network's threads: threads that wait must not spin on the others' cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    limit_library_threads()
     # numexpr, which blosc2 imports, logs an INFO line on import.
     logging.getLogger("numexpr").setLevel(logging.WARNING)
 

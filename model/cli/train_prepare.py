@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from ..errors import InputError
@@ -137,9 +136,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def default_workers() -> int:
     """The number of scans to process at once, by cores and memory."""
-    from ..case.machine_memory import memory_bytes
+    from ..case.machine_limits import memory_bytes, usable_cores
 
-    return max(1, min(os.cpu_count() or 1, int(memory_bytes() * 0.8 / _BYTES_PER_WORKER)))
+    return max(1, min(usable_cores(), int(memory_bytes() * 0.8 / _BYTES_PER_WORKER)))
 
 
 def _check(arguments: argparse.Namespace) -> None:

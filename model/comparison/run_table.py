@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from ..case.atomic_files import remove_partial_files
 from ..case.folder_lock import locked_folder
+from ..case.machine_limits import usable_cores
 from ..data.workers import process_pool
 from ..errors import LongilesionError, MemoryExhaustedError, one_line
 from ..training.checkpoint import FINAL
@@ -210,4 +210,4 @@ def step_executor(jobs: int) -> Executor:
 
 def threads_per_process(jobs: int) -> int:
     """The number of torch threads for each of ``jobs`` processes."""
-    return max(1, (os.cpu_count() or 1) // jobs)
+    return max(1, usable_cores() // jobs)

@@ -8,11 +8,13 @@ import resource
 from importlib.metadata import version
 from pathlib import Path
 
+from model.case.machine_limits import usable_cores
+
 
 def describe_machine() -> dict[str, str | int]:
     return {
         "cpu": _cpu_model(),
-        "cores": os.cpu_count() or 0,
+        "cores": usable_cores(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "numpy", "scipy", "SimpleITK")},

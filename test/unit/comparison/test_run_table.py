@@ -338,5 +338,5 @@ def test_processes_have_their_share_of_the_cores_and_leave_ctrl_c_to_the_command
 
 
 def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    monkeypatch.setattr(module, "usable_cores", lambda: 5)
     assert [threads_per_process(jobs) for jobs in (1, 2, 5, 9)] == [5, 2, 1, 1]

@@ -29,7 +29,7 @@ from . import Registration, RegistrationImage, Transform
 from .itk import InverseTransform, from_field, from_itk, to_field, to_itk
 from .names import scan_keys
 from .similarity import given_registration
-from .trial_read import check_readable
+from .trial_read import check_not_virtual, check_readable
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +130,10 @@ def _check_content(path: Path) -> None:
         content = file.read()
     if path.suffix.lower() in _TEXT_SUFFIXES:
         _check_text(content)
-    elif path.suffix.lower() in _HDF5_SUFFIXES and not content.startswith(_HDF5):
-        raise InputError(f"{path}: is no HDF5 file; expected {_EXPECTED}")
+    elif path.suffix.lower() in _HDF5_SUFFIXES:
+        if not content.startswith(_HDF5):
+            raise InputError(f"{path}: is no HDF5 file; expected {_EXPECTED}")
+        check_not_virtual(content)
     _check_single(path.suffix.lower(), content)
     if path.suffix.lower() == ".xfm" and b"%ITK" not in content[:200]:
         log.warning("%s: is taken in LPS mm, as ITK reads it; MINC's own programs write RAS mm", path)

@@ -85,10 +85,7 @@ def _v1_quota(folder: str, quota: int) -> dict[str, str]:
         ("0::/", {"sys__fs__cgroup__cpu.max": "damaged"}, CORES),
         (
             "0::/a/b",
-            {
-                "sys__fs__cgroup__a__cpu.max": "300000 100000",
-                "sys__fs__cgroup__a__b__cpu.max": "max 100000",
-            },
+            {"sys__fs__cgroup__a__cpu.max": "300000 100000", "sys__fs__cgroup__a__b__cpu.max": "max 100000"},
             3,
         ),
         (CPU_V1, _v1_quota("sys__fs__cgroup__cpu__docker__abc", 400_000), 4),

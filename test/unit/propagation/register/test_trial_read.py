@@ -10,6 +10,7 @@ import SimpleITK as sitk
 from model.errors import InputError
 from model.propagation.register import stored, trial_read
 from model.propagation.register.trial_read import check_readable
+from test.helpers.linked_transforms import KINDS, linked_transform
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_what_itk_reports_is_left_to_the_caller(tmp_path: Path) -> None:
 
 
 def test_a_crash_is_an_error_of_the_file(transform: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_read, "_PROGRAM", "import os; os.abort()")
+    monkeypatch.setattr(trial_read, "_LIMITED_PROGRAM", "import os; os.abort()")
     with pytest.raises(InputError, match=r"affine\.h5: is damaged: it crashes ITK's reader \(signal 6\)"):
         stored.read_transform(transform)
 
@@ -37,7 +38,18 @@ def test_a_crash_is_an_error_of_the_file(transform: Path, monkeypatch: pytest.Mo
 def test_reading_without_end_is_an_error_of_the_file(
     transform: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_read, "_PROGRAM", "import time; time.sleep(60)")
+    monkeypatch.setattr(trial_read, "_LIMITED_PROGRAM", "import time; time.sleep(60)")
     monkeypatch.setattr(trial_read, "_SECONDS", 0.2)
     with pytest.raises(InputError, match="ITK does not come to an end with it"):
         stored.read_transform(transform)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_content_of_other_files_is_refused(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = linked_transform(tmp_path, kind)
+    monkeypatch.chdir(tmp_path)  # data beside the file are looked for in the current folder, too
+    assert sitk.ReadTransform(str(path)).GetParameters()[9:] == (7.0, 8.0, 9.0)  # ITK takes them
+    with pytest.raises(InputError, match=rf"{kind}\.h5: takes parts from other files; expected"):
+        stored.read_transform(path)

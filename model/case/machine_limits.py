@@ -1,4 +1,4 @@
-"""The memory and the cores that this process may use: the machine's, or less by a container's limits (cgroup)."""
+"""The memory and the cores that this process may use: the machine's, or less in a container (cgroup)."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _control_groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
         own = PurePosixPath(group.lstrip("/"))
         # Version 1 is mounted by the names of controllers: one, or all that share the mount.
         for mount in dict.fromkeys((controller, controllers) if is_v1 else ("",)):
-            # In a container the mount may show the group itself, whose path is that of the host: try all of it.
+            # In a container the mount may show the group itself, whose path is the host's: try all of it.
             for above in (own, *own.parents):
                 if ".." not in above.parts:
                     yield root / "sys/fs/cgroup" / mount / above, is_v1

@@ -33,7 +33,7 @@ _VIRTUAL = re.compile(
 
 
 def check_readable(name: str) -> None:
-    """Read a transform once in another process, and check that the process lives, ends and opens no other file.
+    """Read a transform once in another process, which has to live, to end and to open no other file.
 
     What ITK itself reports about the file is left to the caller, who reads it again.
 

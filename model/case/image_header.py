@@ -75,8 +75,9 @@ def read_header(path: Path) -> ImageHeader:
     """
     stored = read_stored(path)
     grid, notes = sheared_nifti_grid(stored)
+    stored = replace(stored, notes=(*stored.notes, *notes))
     if grid is None:
-        return ImageHeader(replace(stored, notes=(*stored.notes, *notes)), _grid(path, stored))
+        return ImageHeader(stored, _grid(path, stored))
     _grid(path, replace(stored, header=without_position(stored.header)))
     check_independent_axes(path, grid)
     return ImageHeader(stored, grid)

@@ -23,7 +23,8 @@ from .voxel_checks import MAX_LESION_ID
 Triple = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]
 """Three finite numbers (x, y, z) of a file."""
 
-_NEGATIVE_NUMBER = re.compile(r"\s*-[0-9]+\s*")
+# At the end of a name: numbers that are no id, whose last digits alone would be taken for one.
+_OTHER_NUMBER = re.compile(r"\s*-[0-9]+\s*|.*[0-9][.,][0-9]+\s*", re.DOTALL)
 
 Document = TypeVar("Document", bound=BaseModel)
 Value = TypeVar("Value")
@@ -96,7 +97,7 @@ def _shown(value: object) -> str:
 def _lesion_id(path: Path, name: str, noun: str) -> int:
     stripped = name.rstrip()
     digits = stripped[len(stripped.rstrip("0123456789")) :]
-    if not digits or _NEGATIVE_NUMBER.fullmatch(name):
+    if not digits or _OTHER_NUMBER.fullmatch(name):
         raise InputError(
             f"{path}: {noun} name {name!r} holds no lesion id; expected digits at its end, as in 'Lesion 7'"
         )

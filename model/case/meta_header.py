@@ -20,6 +20,7 @@ from .stored_image import (
     HeaderFault,
     StoredImage,
     VoxelPart,
+    check_names,
     check_sizes,
     check_spacing,
     finite_numbers,
@@ -213,6 +214,7 @@ def _listed(text: str, rest: bytes, sizes: tuple[int, ...]) -> list[str]:
     names = [name for name in names if name]
     if len(names) != count:
         raise HeaderFault(f"lists {len(names)} files of voxels; expected {count}")
+    check_names(names)
     return names
 
 

@@ -30,6 +30,7 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 ORTHOGONAL_COSINE = 1e-4
 # Of the smallest spacing: closer positions are one, written twice.
 _SAME_POSITION = 0.5
+_UNITS = {1: "metres", 3: "micrometres"}
 _NO_POSITION = (
     "has neither qform nor sform, so that its orientation is unknown; its axes are taken for those of LPS, "
     "as by ITK, while other programs take them for those of RAS or LAS"
@@ -50,11 +51,25 @@ def sheared_nifti_grid(stored: StoredImage) -> tuple[Geometry | None, tuple[str,
 
     Returns:
         The grid with the sheared axes, None if SimpleITK reads the grid rightly; and notes for the user, also
-        about positions that programs read differently.
+        about positions and units that programs read differently.
     """
     header = _header(stored)
     if header is None:
         return None, ()
+    grid, notes = _sheared_grid(header)
+    return grid, (*_unit_notes(header), *notes)
+
+
+def _unit_notes(header: np.void) -> tuple[str, ...]:
+    """A note about another unit than mm, which some programs convert and others do not."""
+    unit = _UNITS.get(int(header["units"]) & 7)
+    if unit is None:
+        return ()
+    return (f"the header gives lengths in {unit}; they are converted to mm, as by ITK; others may not do so",)
+
+
+def _sheared_grid(header: np.void) -> tuple[Geometry | None, tuple[str, ...]]:
+    """The grid of a sheared sform, or None, and notes about positions."""
     if header["sform"] <= 0:
         return None, () if header["qform"] > 0 else (_NO_POSITION,)
     affine = np.asarray(header["rows"], np.float64) * _MM_PER_UNIT.get(int(header["units"]) & 7, 1.0)

@@ -14,6 +14,7 @@ from .stored_image import (
     HeaderFault,
     StoredImage,
     VoxelPart,
+    check_names,
     check_sizes,
     check_spacing,
     finite_numbers,
@@ -228,6 +229,7 @@ def _parts(
         names = [line for line in (os.fsdecode(line).strip() for line in start[end:].splitlines()) if line]
         if len(names) != count:
             raise HeaderFault(f"lists {len(names)} files of voxels; expected {count}")
+        check_names(names)
     elif len(words) in (4, 5) and len(_PATTERN.findall(words[0])) == words[0].count("%") == 1:
         first, last, step = (whole_number("data file", word) for word in words[1:4])
         count = _file_count(words[4:], sizes)

@@ -25,6 +25,10 @@ _BELOW_FAT_HU = -200.0
 # Fat, water and soft tissue with an offset of 1024; and air whose sign was changed. In HU it is dense bone.
 _OFFSET_BAND = (850.0, 1250.0)
 _BRIGHT_SHARE, _BONE_CROP_MM = 0.25, 100.0
+_LARGEST_HU = 3071
+# A window that ends above this is not that of air; what lies below it is all of one value then.
+_CUT_OFF_HU, _CUT_OFF_SHARE = -900.0, 0.05
+_UNMEASURED_SHARE, _PADDING_VALUES, _PADDING_SHARE = 0.1, 2, 0.5
 _EXPECTED_HU = "a CT with air near -1000 and soft tissue near 0"
 
 # A lesion is said to lie outside if more of it does; small scans may be cut out around a lesion.
@@ -110,10 +114,11 @@ def check_voxels(name: str, ct: Array, geometry: Geometry) -> tuple[Plausibility
         geometry: its grid.
     """
     samples, _ = sampled_voxels(ct, geometry.spacing_zyx)
-    values = np.asarray(samples, np.float64).ravel()
-    values = values[np.isfinite(values) & (values > NOT_MEASURED_HU)]
+    finite = np.asarray(samples, np.float64).ravel()
+    finite = finite[np.isfinite(finite)]
+    values = finite[finite > NOT_MEASURED_HU]
     extent_mm = max(n * step for n, step in zip(geometry.shape_zyx, geometry.spacing_zyx, strict=True))
-    seen = _unlike_hu(values, ct.dtype, extent_mm > _BONE_CROP_MM)
+    seen = _unlike_hu(values, ct.dtype, extent_mm > _BONE_CROP_MM) or _far_below_air(finite)
     if seen is None:
         return ()
     return (PlausibilityNote(name, PlausibilityKind.NOT_HU, f"is hardly in HU: {seen}", _EXPECTED_HU),)
@@ -131,7 +136,7 @@ def _unlike_hu(values: npt.NDArray[np.float64], dtype: np.dtype[np.generic], is_
         return f"{span} in 8 bits, which can hold no air"
     if high - low <= 10.0:
         return f"{span}, as of an image that was scaled or normalised"
-    if low > 3071:
+    if low > _LARGEST_HU:
         return f"{span}, all above those of a CT"
     dense = values > 400.0
     in_band = dense & (values > _OFFSET_BAND[0]) & (values < _OFFSET_BAND[1])
@@ -147,9 +152,27 @@ def _unlike_hu(values: npt.NDArray[np.float64], dtype: np.dtype[np.generic], is_
             f"below {_BELOW_FAT_HU:g}, as of numbers with another zero or sign"
         )
     floor, top = (float(q) for q in np.percentile(values, [0.5, 99.5]))
-    if abs(floor) < 20.0 and np.mean(values <= floor + 0.02 * (top - floor)) >= 0.05:
+    if abs(floor) < 20.0 and np.mean(values <= floor + 0.02 * (top - floor)) >= _CUT_OFF_SHARE:
         return f"{span} with a background of {floor:g}, as of an MR, PET or windowed image"
+    if low > _CUT_OFF_HU and (cut := float(np.mean(values == low))) >= _CUT_OFF_SHARE:
+        return f"{span}, {cut:.0%} of them the lowest one, as of an image that was cut to a window"
+    if top > _LARGEST_HU:
+        return f"{span}, of which 1 in 200 is above {top:.0f}, as of numbers in another unit"
     return None
+
+
+def _far_below_air(finite: npt.NDArray[np.float64]) -> str | None:
+    """What cannot be padding among the values far below air, or None; padding has one value or two."""
+    below = finite[finite <= NOT_MEASURED_HU]
+    if below.size < _UNMEASURED_SHARE * finite.size:
+        return None
+    counts = np.sort(np.unique(below, return_counts=True)[1])
+    if counts[-_PADDING_VALUES:].sum() > _PADDING_SHARE * below.size:
+        return None
+    return (
+        f"{below.size / finite.size:.0%} of the values lie below {NOT_MEASURED_HU:g} and differ, as of "
+        "numbers whose offset was subtracted twice"
+    )
 
 
 def check_extent(name: str, geometry: Geometry) -> tuple[PlausibilityNote, ...]:

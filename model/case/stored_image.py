@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -165,6 +166,17 @@ def check_sizes(sizes: tuple[int, ...]) -> None:
         raise HeaderFault(f"has the size {shown}; expected at least one voxel along each axis")
     if max(sizes) > _LARGEST_SIZE:
         raise HeaderFault(f"has the size {'x'.join(map(str, sizes))}, which no scan has; expected less")
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Check the names of the files that a header lists, each of which has its own slices.
+
+    Raises:
+        HeaderFault: one is there twice.
+    """
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise HeaderFault(f"lists the file {twice[:80]!r} twice; expected each once")
 
 
 def check_spacing(field: str, spacing: tuple[float, ...]) -> None:

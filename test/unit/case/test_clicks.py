@@ -37,7 +37,11 @@ def test_the_lesion_id_is_the_last_digits_of_any_name(tmp_path: Path, name: str)
     path = tmp_path / "clicks.json"
     path.write_text(json.dumps({"points": [{"name": name, "point": [1, 2, 3]}]}))
     match = re.search(r"([0-9]+)\s*$", name)
-    usable = match and 0 < int(match[1]) <= 65_535 and not re.fullmatch(r"\s*-[0-9]+\s*", name)
+    usable = (
+        match
+        and 0 < int(match[1]) <= 65_535
+        and not re.fullmatch(r"(?s)\s*-[0-9]+\s*|.*[0-9][.,][0-9]+\s*", name)
+    )
     if match and usable:
         assert read_clicks(path) == {int(match[1]): (1, 2, 3)}
     else:
@@ -92,7 +96,24 @@ def test_lesion_ids_of_names(tmp_path: Path, name: str, lesion_id: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "Lesion", "-4", " -12 ", "0", "000", "65536", "9" * 400, "4b", "Lesion ٣", "²", None, 4]
+    "name",
+    [
+        "",
+        "Lesion",
+        "-4",
+        " -12 ",
+        "0",
+        "000",
+        "65536",
+        "9" * 400,
+        "4b",
+        "Lesion 1.5",
+        "2,7",
+        "Lesion ٣",
+        "²",
+        None,
+        4,
+    ],
 )
 def test_names_without_an_id(tmp_path: Path, name: object) -> None:
     _line(tmp_path / "clicks.json", {"points": [{"name": name, "point": [1, 2, 3]}]})

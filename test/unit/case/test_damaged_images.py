@@ -306,15 +306,17 @@ def test_headers_alone_tell_impossible_sizes(tmp_path: Path) -> None:
             read_geometry(tmp_path / name)
 
 
+_FIVE = "ElementDataFile = LIST\n" + "".join(f"slice{number}.raw\n" for number in range(5))
 PARTS = {
     "missing": "ElementDataFile = gone.raw\n",
     "folder": "ElementDataFile = folder\n",
     "pipe": "ElementDataFile = pipe\n",
-    "listed too few": "ElementDataFile = LIST\nslice.raw\n",
-    "listed too many": "ElementDataFile = LIST\n" + "slice.raw\n" * 7,
-    "one listed is missing": "ElementDataFile = LIST\n" + "slice.raw\n" * 5 + "gone.raw\n",
-    "one listed is short": "ElementDataFile = LIST\n" + "slice.raw\n" * 5 + "short.raw\n",
-    "one listed is long": "ElementDataFile = LIST\n" + "slice.raw\n" * 5 + "whole.raw\n",
+    "listed too few": "ElementDataFile = LIST\nslice0.raw\n",
+    "listed too many": _FIVE + "slice5.raw\nwhole.raw\n",
+    "one listed is missing": _FIVE + "gone.raw\n",
+    "one listed is short": _FIVE + "short.raw\n",
+    "one listed is long": _FIVE + "whole.raw\n",
+    "one listed twice": _FIVE + "slice0.raw\n",
     "pattern too few": "ElementDataFile = s%d.raw 1 5 1\n",
     "pattern without files": "ElementDataFile = s%d.raw 1 6 1\n",
     "pattern with two numbers": "ElementDataFile = s%d%d.raw 1 6 1\n",
@@ -329,7 +331,8 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS)
 def test_parts_in_other_files(tmp_path: Path, part: str) -> None:
     (tmp_path / "whole.raw").write_bytes(RAW)
-    (tmp_path / "slice.raw").write_bytes(RAW[:40])
+    for number in range(6):
+        (tmp_path / f"slice{number}.raw").write_bytes(RAW[:40])
     (tmp_path / "short.raw").write_bytes(RAW[:38])
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
@@ -337,6 +340,14 @@ def test_parts_in_other_files(tmp_path: Path, part: str) -> None:
     (tmp_path / "ct.mhd").write_text(META + PARTS[part])
     with pytest.raises(InputError, match=f"^{tmp_path}/.*expected"):
         read_image(tmp_path / "ct.mhd")
+
+
+def test_a_slice_that_a_nrrd_lists_twice(tmp_path: Path) -> None:
+    fields = "type: short\ndimension: 3\nsizes: 4 5 2\nspacings: 1 1 1\nendian: little\nencoding: raw\n"
+    (tmp_path / "slice.raw").write_bytes(RAW[:40])
+    (tmp_path / "ct.nhdr").write_text(f"NRRD0004\n{fields}data file: LIST\nslice.raw\nslice.raw\n")
+    with pytest.raises(InputError, match=r"ct\.nhdr: lists the file 'slice\.raw' twice; expected each once"):
+        read_image(tmp_path / "ct.nhdr")
 
 
 def _folder(path: Path) -> None:

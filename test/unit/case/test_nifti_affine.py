@@ -78,6 +78,9 @@ def test_a_nifti_in_metres_or_of_the_other_byte_order_is_read(tmp_path: Path) ->
     image.header.set_xyzt_units("meter")
     nibabel.save(image, tmp_path / "ct.nii")
     assert read_geometry(tmp_path / "ct.nii").same_grid(GRID)
+    assert any(
+        "lengths in metres; they are converted to mm" in n for n in read_image(tmp_path / "ct.nii").notes
+    )
     swapped = nibabel.Nifti1Image(VOXELS.transpose(2, 1, 0), _affine(GRID), image.header.as_byteswapped(">"))
     swapped.set_qform(None, code=0)
     swapped.header.set_xyzt_units("mm")

@@ -46,6 +46,7 @@ NOT_HU: dict[str, Callable[[Voxels], Voxels]] = {
     "inverted with offset": lambda hu: 1024 - hu.astype(np.int32),
     "MR": lambda hu: np.where(hu > -300, np.abs(_like(hu, 400, 120)), np.abs(_like(hu, 0, 6))),
     "PET": lambda hu: np.where(hu > -300, np.abs(_like(hu, 1.5, 0.8)), 0.0) ** 3,
+    "soft tissue window in HU": lambda hu: np.clip(hu, -160, 240),
     "no voxel": lambda hu: np.full(hu.shape, -2000, np.int16),
 }
 
@@ -62,9 +63,25 @@ def test_what_is_no_hu_is_told(kind: str) -> None:
         assert note.sentence.endswith("expected a CT with air near -1000 and soft tissue near 0")
 
 
+@pytest.mark.parametrize(
+    ("hu", "reason"),
+    [
+        (REAL.astype(np.int32) - 1024, "offset was subtracted twice"),
+        (REAL.astype(np.int32) * 10, "numbers in another unit"),
+        (REAL.astype(np.uint16), "another zero or sign"),  # negative ones wrapped round
+    ],
+    ids=["offset twice", "times ten", "wrapped"],
+)
+def test_numbers_of_a_real_scan_that_are_no_hu(hu: Voxels, reason: str) -> None:
+    (note,) = check_voxels("ct", hu, REAL_GRID)
+    assert reason in note.seen
+
+
 IN_HU: dict[str, Callable[[], Voxels]] = {
     "as it is": lambda: REAL,
     "padding -2000": lambda: np.where(REAL < -1005, -2000, REAL),
+    "two paddings": lambda: np.where(REAL < -1005, -2000, np.where(REAL < -990, -3024, REAL)),
+    "cut at -1000": lambda: np.clip(REAL, -1000, 400),
     "padding -3024": lambda: np.where(REAL < -995, -3024, REAL),
     "padding -32768": lambda: np.where(REAL < -995, -32_768, REAL),
     "missing": lambda: np.where(REAL < -995, np.nan, REAL),

@@ -114,9 +114,9 @@ def read_transform(path: Path) -> Transform:
     try:
         if path.name.lower().endswith(IMAGE_SUFFIXES):
             return from_field(read_vectors(path))
-        _check_content(path)
+        is_binary = _check_content(path)
         with library_path(path, path.suffix.lower()) as name, captured_library_text():
-            if path.suffix.lower() in _BINARY_SUFFIXES:
+            if is_binary:
                 check_readable(name)
             return from_itk(_read_itk(name))
     except (RuntimeError, UnicodeDecodeError) as error:  # the latter: ITK's message quotes damaged names
@@ -125,18 +125,24 @@ def read_transform(path: Path) -> Transform:
         raise InputError(f"{path}: {error}") from error
 
 
-def _check_content(path: Path) -> None:
+def _check_content(path: Path) -> bool:
+    """Check the content of a file that is no image; returns True if it is binary."""
     with open_input(path, _EXPECTED) as file:  # no folder, pipe or device
         content = file.read()
-    if path.suffix.lower() in _TEXT_SUFFIXES:
-        _check_text(content)
-    elif path.suffix.lower() in _HDF5_SUFFIXES:
-        if not content.startswith(_HDF5):
-            raise InputError(f"{path}: is no HDF5 file; expected {_EXPECTED}")
+    suffix = path.suffix.lower()
+    if content.startswith(_HDF5):  # which ITK reads under any name
+        suffix = _HDF5_SUFFIXES[0]
         check_not_virtual(content)
-    _check_single(path.suffix.lower(), content)
-    if path.suffix.lower() == ".xfm" and b"%ITK" not in content[:200]:
+    elif suffix in _HDF5_SUFFIXES:
+        raise InputError(f"{path}: is no HDF5 file; expected {_EXPECTED}")
+    elif _HDF5 in content:  # with other bytes in front, which ITK passes over
+        raise InputError(f"{path}: holds an HDF5 file; expected {_EXPECTED}")
+    elif suffix in _TEXT_SUFFIXES:
+        _check_text(content)
+    _check_single(suffix, content)
+    if suffix == ".xfm" and b"%ITK" not in content[:200]:
         log.warning("%s: is taken in LPS mm, as ITK reads it; MINC's own programs write RAS mm", path)
+    return suffix in _BINARY_SUFFIXES
 
 
 def _read_itk(name: str) -> sitk.Transform:

@@ -44,12 +44,20 @@ def test_reading_without_end_is_an_error_of_the_file(
         stored.read_transform(transform)
 
 
+@pytest.mark.parametrize("name", ["affine.h5", "affine.tfm"])  # ITK goes by the content
 @pytest.mark.parametrize("kind", KINDS)
 def test_content_of_other_files_is_refused(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = linked_transform(tmp_path, kind)
+    path = linked_transform(tmp_path, kind).rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)  # data beside the file are looked for in the current folder, too
     assert sitk.ReadTransform(str(path)).GetParameters()[9:] == (7.0, 8.0, 9.0)  # ITK takes them
-    with pytest.raises(InputError, match=rf"{kind}\.h5: takes parts from other files; expected"):
+    with pytest.raises(InputError, match=rf"{name}: takes parts from other files; expected"):
+        stored.read_transform(path)
+
+
+def test_hdf5_behind_other_bytes_is_refused(transform: Path) -> None:
+    path = transform.with_suffix(".tfm")
+    path.write_bytes(bytes(512) + transform.read_bytes())
+    with pytest.raises(InputError, match=r"affine\.tfm: holds an HDF5 file; expected"):
         stored.read_transform(path)

@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import InputError
 from .geometry import Vector
 from .raw_lesion import RawLesion
-from .text_files import read_json
+from .text_files import read_json, written_number
 from .voxel_checks import MAX_LESION_ID
 
 _POINTS = ("bl_point", "fu_point", "fu_point_prop")
@@ -96,8 +96,8 @@ def parse_tracking_entry(patient: str, key: str, table: Mapping[str, Any]) -> Ra
 
 def _lesion_id(value: Any) -> int:
     try:
-        number = int(value)
-    except (TypeError, ValueError, OverflowError):
+        number = _whole(value)
+    except ValueError:
         raise InputError(f"id {value!r} is not a number; expected 1 to {MAX_LESION_ID}") from None
     if not 0 < number <= MAX_LESION_ID:
         raise InputError(f"id {number} is out of range; expected 1 to {MAX_LESION_ID}")
@@ -106,15 +106,23 @@ def _lesion_id(value: Any) -> int:
 
 def _followup_ids(value: Any) -> tuple[int, ...]:
     values = value if isinstance(value, list) else [value]
-    return tuple(sorted({_lesion_id(entry) for entry in values if entry not in (0, "0")}))
+    return tuple(sorted({_lesion_id(entry) for entry in values if entry is False or entry not in (0, "0")}))
+
+
+def _whole(value: Any) -> int:
+    """A whole number, or the text of one; raises ValueError for anything else, such as 7.5 and true."""
+    number = written_number(value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or number != number // 1:
+        raise ValueError(f"{value!r} is not whole")
+    return int(number)
 
 
 def _scan_name(patient: str, which: str, value: Any) -> str:
     if isinstance(value, str) and value and not value.isdigit():
         return value
     try:
-        return f"{patient}_{which}_img_{int(value):02d}"
-    except (TypeError, ValueError, OverflowError):
+        return f"{patient}_{which}_img_{_whole(value):02d}"
+    except ValueError:
         raise InputError(f"img_{which.lower()} is {value!r}; expected a scan's name or number") from None
 
 
@@ -122,10 +130,11 @@ def _point(name: str, value: Any) -> Vector | None:
     """Three finite numbers (x, y, z); None for null, NaN, and lists of those."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    try:
-        numbers = [math.nan if number is None else float(number) for number in value]
-    except (TypeError, ValueError):
-        numbers = []
+    entries = value if isinstance(value, list) else []
+    is_number = all(
+        isinstance(entry, int | float | None) and not isinstance(entry, bool) for entry in entries
+    )
+    numbers = [math.nan if entry is None else float(entry) for entry in entries] if is_number else []
     if numbers and all(map(math.isnan, numbers)):
         return None
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):

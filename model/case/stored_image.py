@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .text_files import written_number
+
 IMAGE_SUFFIXES = (".mha", ".mhd", ".nii.gz", ".nii", ".nrrd")
 READ_SUFFIXES = (*IMAGE_SUFFIXES, ".nhdr", ".hdr")
 EXPECTED_IMAGE = "one 3-D image (" + ", ".join(IMAGE_SUFFIXES) + ")"
@@ -147,7 +149,7 @@ def finite_numbers(field: str, text: str) -> tuple[float, ...]:
         HeaderFault: one is no number, NaN or infinite.
     """
     try:
-        values = tuple(float(part) for part in text.split())
+        values = tuple(written_number(part) for part in text.split())
     except ValueError:
         values = (math.nan,)
     if not all(map(math.isfinite, values)):

@@ -106,6 +106,20 @@ def read_json(
         raise fault(str(error)) from error
 
 
+def written_number(text: str) -> float:
+    """Parse a number as files hold it; Python's own spellings (``1_000``, digits of other scripts) are none.
+
+    Returns:
+        The number, also NaN and infinity.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.isascii() or "_" in text:
+        raise ValueError(f"{text[:40]!r} is no number")
+    return float(text)
+
+
 def _float(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..case.text_files import TableRow, read_json, read_table
+from ..case.text_files import TableRow, read_json, read_table, written_number
 from ..case.voxel_checks import MAX_LESION_ID
 from ..errors import InputError
 from .lesion_map import LesionMap, MappedLesion, PatientLesions
@@ -170,7 +170,7 @@ def _numbers(path: Path, where: str, *values: Any) -> tuple[int, ...]:
         if _is_missing(value):
             continue
         try:
-            number = float(value)
+            number = written_number(value) if isinstance(value, str) else float(value)
             if isinstance(value, bool) or not number.is_integer():
                 raise ValueError
         except (TypeError, ValueError, OverflowError) as error:
@@ -266,7 +266,7 @@ def _centre(path: Path, line: int, column: str, text: str) -> tuple[float, ...]:
     if all(_is_missing(part) for part in parts):
         return ()
     try:
-        centre = tuple(float(part) for part in parts)
+        centre = tuple(written_number(part) for part in parts)
     except ValueError:
         centre = ()
     if len(centre) != 3 or not all(map(math.isfinite, centre)):

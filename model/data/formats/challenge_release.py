@@ -21,7 +21,7 @@ from pathlib import Path
 from ...case.geometry import Vector
 from ...case.raw_lesion import RawLesion
 from ...case.stored_image import IMAGE_SUFFIXES
-from ...case.text_files import read_table
+from ...case.text_files import read_table, written_number
 from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError, one_line
 from ..dataset import Cohort, Links, Problem, RawScan
@@ -111,7 +111,7 @@ def parse_point(cell: str) -> Vector | None:
     if all(part.lower() in _MISSING for part in parts):
         return None
     try:
-        numbers = [float(part) for part in parts]
+        numbers = [written_number(part) for part in parts]
     except ValueError:
         numbers = []
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
@@ -162,7 +162,7 @@ def _number(cells: Mapping[str, str], column: str) -> int:
     if cell.lower() in _MISSING and column != "lesion_id":
         return 0
     try:
-        value = float(cell)
+        value = written_number(cell)
     except ValueError:
         value = math.nan
     if not value.is_integer() or value < 0:

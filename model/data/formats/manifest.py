@@ -29,7 +29,7 @@ from pathlib import Path
 
 from ...case.clicks import read_clicks
 from ...case.geometry import Vector
-from ...case.text_files import read_table
+from ...case.text_files import read_table, written_number
 from ...case.voxel_checks import MAX_LESION_ID
 from ...errors import InputError
 from ..dataset import Cohort, Links, Problem, RawPair, RawScan
@@ -112,6 +112,7 @@ def _row(path: Path, cells: Mapping[str, str], index: int) -> _Row:
             raise InputError(f"{column} is empty; expected a value")
     order = cells.get("order") or str(index)
     try:
+        written_number(order)
         number = int(order)
     except ValueError:
         raise InputError(f"order is {order!r}; expected a whole number") from None

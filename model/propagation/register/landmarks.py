@@ -23,7 +23,7 @@ from scipy.interpolate import RBFInterpolator
 
 from ...case.geometry import FloatArray
 from ...case.lesion_json import Triple, read_document
-from ...case.text_files import read_table
+from ...case.text_files import read_table, written_number
 from ...errors import InputError
 from . import Registration, RegistrationImage, Transform
 from .field import coarser_grid, folding_share, invert_displacement, sample_on_grid
@@ -234,7 +234,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, str, Floa
         )
     for line, row in ((row.line, {key.lower(): cell for key, cell in row.cells.items()}) for row in rows):
         try:
-            point = np.asarray([float(row[axis]) for axis in "xyz"])
+            point = np.asarray([written_number(row[axis]) for axis in "xyz"])
         except (KeyError, ValueError):
             point = np.full(3, np.nan)
         if not np.isfinite(point).all():

@@ -254,6 +254,7 @@ DAMAGED = {
         "two byte orders",
     ),
     "twice.mha": (meta("DimSize = 4 6 5\n"), "'DimSize' twice"),
+    "spacing of Python.mha": (meta("").replace(b"1 1 2", b"1_0 1 2"), "with '1_0 1 2'; expected finite"),
     "few spacings.mha": (meta("").replace(b"1 1 2", b"1 1"), "2 numbers in the field 'ElementSpacing'"),
     "few directions.mha": (meta("TransformMatrix = 1 0 0 0 1 0 0 0\n"), "8 numbers"),
     "length.mha": (packed(STREAM, -5), "'CompressedDataSize' with -5"),

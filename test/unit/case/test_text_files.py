@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model.case import text_files
-from model.case.text_files import read_json, read_table, read_text
+from model.case.text_files import read_json, read_table, read_text, written_number
 from model.errors import InputError, WeightsError
 
 EXPECTED = "a table"
@@ -136,6 +136,18 @@ def test_faults_of_a_document(tmp_path: Path, content: bytes | str, says: str) -
 def test_missing_numbers_where_they_are_allowed(tmp_path: Path) -> None:
     value, high = read_json(stored(tmp_path, "[NaN, Infinity]"), "a document", allow_nan=True)
     assert value != value and high == float("inf")
+
+
+@pytest.mark.parametrize("text", ["", "1_0", "２", "1,5", "0x10", "1 2", "٣"])
+def test_what_is_no_written_number(text: str) -> None:
+    with pytest.raises(ValueError, match="number|float"):
+        written_number(text)
+
+
+def test_written_numbers() -> None:
+    assert [written_number(text) for text in ("7", "-0.5", "1e3", " 2 ", "+.5", "inf")] == [
+        *(7, -0.5, 1000, 2, 0.5, float("inf"))
+    ]
 
 
 def test_a_folder_and_a_pipe(tmp_path: Path) -> None:

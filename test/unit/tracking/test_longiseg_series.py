@@ -117,6 +117,15 @@ def test_test_data_and_scans_by_number(tmp_path: Path) -> None:
             {"P": {"1": _entry("a", "b", bl_point=[1, 2])}},
             r"lesion 1: bl_point is \[1, 2\]; expected \[x, y, z\]",
         ),
+        *(
+            ({"P": {"1": _entry("a", "b", bl_point=point)}}, "lesion 1: bl_point is .*; expected")
+            for point in ("123", {"1": 0, "2": 0, "3": 0}, ["1", 2, 3], [True, 2, 3])
+        ),
+        *(
+            ({"P": {"1": _entry("a", "b", merged_lesions=[other])}}, "lesion 1: id .* is not a number")
+            for other in (2.7, True, False, "1_0", "２", [2], None)
+        ),
+        ({"P": {"1": {"img_bl": 1.5}}}, "lesion 1: img_bl is 1.5; expected a scan's name or number"),
         ({"P": {"1": {"img_bl": "a"}}}, "lesion 1: img_fu is None; expected a scan's name or number"),
         ({"P": {"1": _entry("a", "a")}}, "a comes before its baseline a"),
         ({"P": {"1": _entry("a", "z")}}, r"the image z_0000\.\* is missing; expected it in imagesTr"),

@@ -6,10 +6,11 @@ Two forms are read: the platform's ``{"points": [{"name": "tumor", "point": [x, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -73,6 +74,7 @@ def read_tumor_clicks(path: Path) -> tuple[TumorClick, ...]:
     """
     document = read_json(path, f"a click JSON, {_EXAMPLE}", allow_nan=True)
     if isinstance(document, dict) and "points" not in document and set(document) & set(ClickKind):
+        _check_lists(path, document)
         lists = read_document(path, _ListsByKind, "click", _EXAMPLE)
         return (
             *(_click(ClickKind.TUMOR, point) for point in lists.tumor),
@@ -80,6 +82,13 @@ def read_tumor_clicks(path: Path) -> tuple[TumorClick, ...]:
         )
     named = read_document(path, _PointList, "click", _EXAMPLE)
     return tuple(_click(_kind(path, entry.name), entry.point) for entry in named.points)
+
+
+def _check_lists(path: Path, document: Mapping[str, Any]) -> None:
+    """Raise InputError for a list of another kind: its clicks would be left out."""
+    other = next((k for k, v in document.items() if isinstance(v, list) and k not in set(ClickKind)), None)
+    if other is not None:
+        raise InputError(f"{path}: has a list named {other[:80]!r}; expected 'tumor' and 'background'")
 
 
 def click_kind(name: str) -> ClickKind | None:

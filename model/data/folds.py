@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ..case.atomic_files import write_text
 from ..case.lesion_json import write_json
@@ -203,5 +203,9 @@ def read_folds(folder: Path) -> tuple[Fold, ...]:
     path = folder / SPLITS_FILE
     try:
         return _FOLDS.validate_python(read_json(path, "a list of train and val"))
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a list of train and val") from error
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(map(str, fault["loc"])) or "it"
+        raise InputError(
+            f"{path}: {place} cannot be used ({fault['msg']}); expected a list of train and val"
+        ) from error

@@ -8,6 +8,7 @@ from .image_files import IMAGES
 from .judge import Kind, Seed
 from .lesion_files import BOXES, CLICKS, COHORTS, LESION_MAPS, SERIES, SOCKETS
 from .model_files import CHECKPOINTS, DATA_SETS, PLANS
+from .prompt_files import DOSES, TRACKING_FILES, TUMOR_CLICKS
 from .transform_files import TRANSFORMS
 
 KINDS = {
@@ -15,6 +16,7 @@ KINDS = {
     for kind in (
         *(IMAGES, CLICKS, BOXES, SOCKETS, PLANS, DATA_SETS, CHECKPOINTS),
         *(SERIES, COHORTS, LESION_MAPS, TRANSFORMS),
+        *(TRACKING_FILES, TUMOR_CLICKS, DOSES),
     )
 }
 

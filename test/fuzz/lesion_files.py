@@ -71,7 +71,7 @@ TextChange = Callable[[Random, str], tuple[str, str]]
 Reading = tuple[Any, tuple[str, ...]]
 
 
-def _text_mutations(change: TextChange) -> Callable[[Random, Seed], Mutant]:
+def text_mutations(change: TextChange) -> Callable[[Random, Seed], Mutant]:
     def mutate(rng: Random, seed: Seed) -> Mutant:
         content = seed.files[seed.main]
         if rng.random() < 0.25:
@@ -87,7 +87,7 @@ def _text_mutations(change: TextChange) -> Callable[[Random, Seed], Mutant]:
     return mutate
 
 
-def _strict_json(path: Path, allow_nan: bool = False) -> Any:
+def strict_json(path: Path, allow_nan: bool = False) -> Any:
     """Parse JSON that every parser reads in the same way; NaN, which Python writes, becomes None."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _strict_rows(path: Path) -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=False)) for row in filled]
 
 
-def _triple(values: Any) -> tuple[float, ...]:
+def triple(values: Any) -> tuple[float, ...]:
     assert isinstance(values, list) and len(values) == 3
     assert all(type(value) in (int, float) and math.isfinite(value) for value in values)
     return tuple(map(float, values))
@@ -120,7 +120,7 @@ def _triple(values: Any) -> tuple[float, ...]:
 
 def _named_entries(path: Path, entries: str, parse: Callable[[dict[str, Any]], Any]) -> dict[int, Any]:
     found: dict[int, Any] = {}
-    for entry in _strict_json(path)[entries]:
+    for entry in strict_json(path)[entries]:
         digits = re.search(r"(\d+)\s*$", entry["name"])
         assert digits is not None
         value = parse(entry)
@@ -129,26 +129,26 @@ def _named_entries(path: Path, entries: str, parse: Callable[[dict[str, Any]], A
 
 
 def _box(entry: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    start, stop = _triple(entry["start"]), _triple(entry["stop"])
+    start, stop = triple(entry["start"]), triple(entry["stop"])
     assert all(a < b for a, b in zip(start, stop, strict=True))
     return start, stop
 
 
-def _json_seed(name: str, document: Any) -> Seed:
+def json_seed(name: str, document: Any) -> Seed:
     return Seed(name, {name: json.dumps(document, indent=1).encode()}, name)
 
 
 CLICKS = Kind(
     "clicks",
-    lambda: (_json_seed("clicks.json", _CLICKS),),
-    _text_mutations(damaged_json),
+    lambda: (json_seed("clicks.json", _CLICKS),),
+    text_mutations(damaged_json),
     lambda path: (read_clicks(path), ()),
-    lambda path: _named_entries(path, "points", lambda entry: _triple(entry["point"])),
+    lambda path: _named_entries(path, "points", lambda entry: triple(entry["point"])),
 )
 BOXES = Kind(
     "boxes",
-    lambda: (_json_seed("boxes.json", _BOXES),),
-    _text_mutations(damaged_json),
+    lambda: (json_seed("boxes.json", _BOXES),),
+    text_mutations(damaged_json),
     lambda path: (read_boxes(path), ()),
     lambda path: _named_entries(path, "boxes", _box),
 )
@@ -188,7 +188,7 @@ def _flat_sockets(path: Path, scans: list[Any]) -> Any:
 
 def _reference_sockets(path: Path) -> Any:
     listed: dict[str, Path] = {}
-    for entry in _strict_json(path):
+    for entry in strict_json(path):
         assert not {"socket", "interface"} <= entry.keys()
         socket = entry.get("socket") or entry["interface"]
         file = path.parent / socket["relative_path"]
@@ -211,7 +211,7 @@ def _reference_sockets(path: Path) -> Any:
     return _flat_sockets(path, scans)
 
 
-SOCKETS = Kind("inputs.json", _socket_seeds, _text_mutations(damaged_json), _read_sockets, _reference_sockets)
+SOCKETS = Kind("inputs.json", _socket_seeds, text_mutations(damaged_json), _read_sockets, _reference_sockets)
 
 
 def _series_seeds() -> tuple[Seed, ...]:
@@ -239,7 +239,7 @@ def _read_series(path: Path) -> Reading:
 
 
 def _reference_series(path: Path) -> Any:
-    rows = _strict_json(path) if path.suffix == ".json" else _strict_rows(path)
+    rows = strict_json(path) if path.suffix == ".json" else _strict_rows(path)
     entries: dict[Any, Any] = {}
     order: dict[str, dict[str, float]] = {}
     for row in rows:
@@ -266,7 +266,7 @@ def _reference_series(path: Path) -> Any:
 SERIES = Kind(
     "series",
     _series_seeds,
-    lambda rng, seed: _text_mutations(damaged_json if seed.main.endswith("json") else damaged_table)(
+    lambda rng, seed: text_mutations(damaged_json if seed.main.endswith("json") else damaged_table)(
         rng, seed
     ),
     _read_series,
@@ -328,7 +328,7 @@ COHORTS = Kind(
             "manifest.csv",
         ),
     ),
-    _text_mutations(damaged_table),
+    text_mutations(damaged_table),
     _read_cohort,
     _reference_cohort,
 )
@@ -342,7 +342,7 @@ def _map_seeds() -> tuple[Seed, ...]:
     }
     return (
         Seed("map.csv", {"map.csv": _PLAIN_MAP.encode()}, "map.csv"),
-        _json_seed("tracking.json", tracking),
+        json_seed("tracking.json", tracking),
     )
 
 
@@ -377,7 +377,7 @@ def _reference_map(path: Path) -> Any:
         ]
         return sorted(entries, key=lambda entry: patients.index(entry[0]))
     found = []
-    for patient, listed in _strict_json(path, allow_nan=True).items():
+    for patient, listed in strict_json(path, allow_nan=True).items():
         for pair in listed if isinstance(listed, list) else [listed]:
             for name, lesion in pair.items():
                 merged = lesion.get("merged_lesions", [name])
@@ -399,7 +399,7 @@ def _reference_map(path: Path) -> Any:
 LESION_MAPS = Kind(
     "lesion map",
     _map_seeds,
-    lambda rng, seed: _text_mutations(damaged_json if seed.main.endswith("json") else damaged_table)(
+    lambda rng, seed: text_mutations(damaged_json if seed.main.endswith("json") else damaged_table)(
         rng, seed
     ),
     _read_map,

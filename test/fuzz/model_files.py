@@ -21,7 +21,7 @@ from model.network.weights import WeightsManifest, load_fold
 
 from ..helpers.paths import GOLDEN_MODEL
 from .judge import Files, Kind, Mutant, Seed
-from .lesion_files import Reading, _strict_json, _text_mutations
+from .lesion_files import Reading, strict_json, text_mutations
 from .mutations import VALUES, damaged_bytes, damaged_json
 
 _WEIGHTS = frozenset({int(ExitCode.WEIGHTS)})
@@ -46,7 +46,7 @@ def _read_plan(path: Path) -> Reading:
 
 def _reference_plan(path: Path) -> Any:
     """The values of a plan where nnU-Net has them."""
-    plans = _strict_json(path)
+    plans = strict_json(path)
     settings: dict[str, Any] = {}
     name: Any = "3d_fullres"
     while name is not None:
@@ -101,7 +101,7 @@ def _floats(values: Any) -> list[float]:
     return [_float(value) for value in values]
 
 
-PLANS = Kind("plans.json", _plan_seeds, _text_mutations(damaged_json), _read_plan, _reference_plan, _WEIGHTS)
+PLANS = Kind("plans.json", _plan_seeds, text_mutations(damaged_json), _read_plan, _reference_plan, _WEIGHTS)
 
 
 def _data_set_seeds() -> tuple[Seed, ...]:
@@ -115,7 +115,7 @@ def _read_data_set(path: Path) -> Reading:
 
 
 def _reference_data_set(path: Path) -> Any:
-    notice = _strict_json(path).get("notice")
+    notice = strict_json(path).get("notice")
     assert notice is None or isinstance(notice, str)
     return " ".join(notice.split()) if notice and notice.isprintable() and notice.strip() else None
 
@@ -123,7 +123,7 @@ def _reference_data_set(path: Path) -> Any:
 DATA_SETS = Kind(
     "dataset.json",
     _data_set_seeds,
-    _text_mutations(damaged_json),
+    text_mutations(damaged_json),
     _read_data_set,
     _reference_data_set,
     _WEIGHTS,

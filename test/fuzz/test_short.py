@@ -13,7 +13,7 @@ from .judge import judge, same, write_files
 from .kinds import KINDS, seeds_of
 
 # Checkpoints take ten times as long as other kinds, and HDF5 transforms start a process each.
-_FEWER = {"checkpoints": 40, "transforms": 60}
+_FEWER = {"checkpoints": 40, "transforms": 60, "tracking files": 80, "clicks for PET/CT": 80, "doses": 80}
 _READ = [pytest.param(name, marks=pytest.mark.slow) if name == "transforms" else name for name in KINDS]
 _EXAMPLES = {name: _FEWER.get(name, 200) for name in KINDS}
 _QUIET = settings(

@@ -64,6 +64,7 @@ def test_a_file_with_scribbles_is_read_point_by_point(tmp_path: Path) -> None:
         ({"points": [{"name": "tumor", "point": [float("nan"), 2, 3]}]}, "three finite numbers"),
         ({"tumor": [[1, 2, 3, 4]]}, "not 4"),
         ({"tumor": 5}, "tumor"),
+        ({"tumor": [[1, 2, 3]], "Background": [[4, 5, 6]]}, "a list named 'Background'"),
         ({"clicks": []}, "points"),
         ([], "points"),
     ],

@@ -52,7 +52,7 @@ def _reference_tracking(path: Path) -> Any:
                 points = [_point(entry.get(name)) for name in _POINTS]
                 if ids and int(key) not in ids and str(ids[0]) in table:
                     target = table[str(ids[0])]
-                    points[1:] = [mine or _point(target.get(n)) for n, mine in zip(_POINTS[1:], points[1:])]
+                    points[1:] = [points[n] or _point(target.get(_POINTS[n])) for n in (1, 2)]
                 lesions.append((patient, _id(key), ids, tuple(points)))
     return lesions
 

@@ -35,7 +35,17 @@ def usable_cores(root: Path = Path("/")) -> int:
         The number of cores of the process's affinity, or the least quota of its control groups (version 1
         or 2), rounded up; at least 1.
     """
-    return min([_affine_cores(), *(max(1, math.ceil(quota)) for quota in _cpu_quotas(root))])
+    quota = cpu_quota(root)
+    return _affine_cores() if quota is None else min(_affine_cores(), max(1, math.ceil(quota)))
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """The cores that the process's control groups allow on average; None without a limit.
+
+    Args:
+        root: folder that holds ``proc`` and ``sys``.
+    """
+    return min(_cpu_quotas(root), default=None)
 
 
 def limit_library_threads(root: Path = Path("/")) -> None:
@@ -87,7 +97,7 @@ def _control_groups(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except (OSError, ValueError):
-        lines = []
+        lines = ["0::/", f"1:{controller}:/"]
     for line in lines:  # number:controllers:path, with neither number nor controllers in version 2
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ..case.machine_memory import memory_bytes
+from ..case.machine_limits import cpu_quota, memory_bytes
 from .condition import Condition, broken, doubtful, works
 
 _ROOT = Path("/")
@@ -39,7 +39,7 @@ def processor_condition(root: Path = _ROOT) -> Condition:
     name = fields.get("model name") or platform.processor() or platform.machine()
     flags = set((fields.get("flags") or fields.get("Features") or "").split())
     known = [words for flag, words in _INSTRUCTIONS.items() if flag in flags]
-    share = _cpu_share(root)
+    share = cpu_quota(root)
     cores = len(os.sched_getaffinity(0))
     limit = f", limited to {share:g} by the container" if share is not None and share < cores else ""
     found = f"{name}: {cores} cores{limit}; {', '.join(known) or 'no vector instructions known'}"
@@ -55,18 +55,6 @@ def _processor_fields(root: Path) -> dict[str, str]:
         pairs = (line.partition(":") for line in first.splitlines())
         return {name.strip(): value.strip() for name, _, value in pairs}
     return {}
-
-
-def _cpu_share(root: Path) -> float | None:
-    """Cores that the container's control group allows on average; None without a limit."""
-    with suppress(OSError, ValueError, ZeroDivisionError):
-        quota, period = (root / "sys/fs/cgroup/cpu.max").read_text().split()
-        return int(quota) / int(period)
-    with suppress(OSError, ValueError, ZeroDivisionError):
-        folder = root / "sys/fs/cgroup/cpu"
-        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        return int(quota) / int(period) if int(quota) > 0 else None
-    return None
 
 
 def memory_condition(root: Path = _ROOT) -> Condition:

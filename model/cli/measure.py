@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ..errors import InputError
 
 if TYPE_CHECKING:
     from ..report.labelmap_sources import PatientSource
+    from ..report.patient_measures import ResponseOptions
 
 _DESCRIPTION = """\
 Measure the lesions of labelmaps on their CTs: volume, longest axial diameter and its perpendicular, longest
@@ -67,6 +69,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --case: folder of run.json, to tell lesions that have vanished from those that failed",
     )
     add("--series", type=Path, metavar="FILE|DIR", help="time points with masks, as `track` takes them")
+    add(
+        "--facts",
+        type=Path,
+        metavar="CSV",
+        help="lesion, and any of patient, organ, node, target, type (yes or no for node and target): without "
+        "it the largest five lesions are the targets",
+    )
+    add(
+        "--volume-response",
+        type=float,
+        nargs=2,
+        metavar=("PR", "PD"),
+        help="percent of the volume against baseline and nadir for PR and PD by volume (default: -65 73)",
+    )
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
 
 
@@ -82,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..report.measure_run import measure_patients
     from ..report.measurement_files import measurements_table
 
-    result = measure_patients(sources, arguments.output)
+    result = measure_patients(sources, arguments.output, _response_options(arguments))
     for patient in result.measurements.patients:
         print(f"\n{measurements_table(patient)}")
     print()
@@ -92,6 +108,24 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
         print(result.message, file=sys.stderr, flush=True)
     return result.exit_code
+
+
+def _response_options(arguments: argparse.Namespace) -> ResponseOptions:
+    from ..report.lesion_facts import FactsTable, read_lesion_facts
+    from ..report.patient_measures import ResponseOptions
+    from ..report.response_criteria import VOLUMETRIC
+
+    facts = read_lesion_facts(arguments.facts) if arguments.facts is not None else FactsTable()
+    volumetric = VOLUMETRIC
+    if arguments.volume_response is not None:
+        partial, progression = arguments.volume_response
+        if not -100 <= partial < 0 < progression < float("inf"):
+            raise InputError(
+                f"--volume-response: is {partial:g} {progression:g}; expected a decrease such as -65 and an "
+                "increase such as 73"
+            )
+        volumetric = replace(VOLUMETRIC, partial_percent=partial, progression_percent=progression)
+    return ResponseOptions(facts, volumetric)
 
 
 def _sources(arguments: argparse.Namespace) -> list[PatientSource]:

@@ -15,7 +15,7 @@ from ..measure.measurement_names import JSON_NAME
 from .findings import FORMAT, MeasuredPatient, Measurements
 from .labelmap_sources import PatientSource
 from .measurement_files import write_measurements
-from .patient_measures import follow_patient
+from .patient_measures import ResponseOptions, follow_patient
 from .scan_measures import measure_time_point
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,15 @@ class MeasureResult:
         return f"time points that could not be measured: {'; '.join(self.failures)}; all others are complete"
 
 
-def measure_patients(sources: Sequence[PatientSource], output: Path) -> MeasureResult:
+def measure_patients(
+    sources: Sequence[PatientSource], output: Path, options: ResponseOptions | None = None
+) -> MeasureResult:
     """Measure the lesions of patients and write their files; a time point's failure leaves the others whole.
 
     Args:
         sources: the patients' files.
         output: folder for the files.
+        options: what the response is judged by; None for the defaults.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -66,7 +69,7 @@ def measure_patients(sources: Sequence[PatientSource], output: Path) -> MeasureR
                 if measured.failure is not None:
                     failures.append(f"{source.patient} at {one.facts.name} ({measured.failure})")
                     exit_code = exit_code or measured.exit_code
-            patients.append(follow_patient(source.patient, points, source.warnings))
+            patients.append(follow_patient(source.patient, points, source.warnings, options))
             for warning in patients[-1].warnings:
                 log.warning("%s: %s", source.patient, warning)
         measurements = Measurements(FORMAT, __version__, tuple(patients))

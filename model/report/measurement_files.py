@@ -14,11 +14,25 @@ from ..case.text_files import aligned_text, csv_text, read_json
 from ..errors import InputError
 from ..measure.lesion_measures import HU_PERCENTILES, LesionMeasures
 from ..measure.measurement_names import MEASUREMENT_NAMES
-from .findings import FORMAT, Burden, Finding, FindingState, MeasuredPatient, MeasuredTimePoint, Measurements
+from .findings import (
+    FORMAT,
+    Burden,
+    Finding,
+    FindingState,
+    MeasuredPatient,
+    MeasuredTimePoint,
+    Measurements,
+    Response,
+)
 
 _DOCUMENT: TypeAdapter[Measurements] = TypeAdapter(Measurements)
 
 _KEYS = ("patient", "time_point", "date", "days")
+_CHANGE = (
+    *("since", "days", "volume_ml", "volume_percent", "long_mm", "long_percent", "ml_per_day"),
+    *("doubling_days", "repeatability_percent", "is_within_repeatability"),
+)
+_CHANGES = [f"{reference}_{name}" for reference in ("baseline", "nadir") for name in _CHANGE]
 _MEASURES = (
     *("volume_ml", "long_mm", "short_mm", "slice", "longest_3d_mm"),
     *("hu_mean", "hu_std", "hu_min", "hu_max", *(f"hu_p{name}" for name in HU_PERCENTILES)),
@@ -65,14 +79,21 @@ def read_measurements(path: Path) -> Measurements:
 
 
 def _lesion_rows(patients: Sequence[MeasuredPatient]) -> Iterator[Sequence[Any]]:
-    yield (*_KEYS, "lesion", "scan", "state", "reason", *_MEASURES, "flags")
+    yield (*_KEYS, "lesion", "role", "organ", "scan", "state", "reason", *_MEASURES, *_CHANGES, "flags")
     for patient in patients:
         for lesion in patient.lesions:
             for point, finding in zip(patient.time_points, lesion.findings, strict=True):
                 yield (
                     *(patient.patient, point.name, point.date, point.days),
-                    *(lesion.lesion_id, finding.scan, finding.state, finding.reason),
-                    *_measure_cells(finding),
+                    *(
+                        lesion.lesion_id,
+                        lesion.role,
+                        lesion.organ,
+                        finding.scan,
+                        finding.state,
+                        finding.reason,
+                    ),
+                    *(*_measure_cells(finding), *_change_cells(finding)),
                     "; ".join(finding.flags),
                 )
 
@@ -91,6 +112,14 @@ def _measure_cells(finding: Finding) -> list[Any]:
     ]
 
 
+def _change_cells(finding: Finding) -> list[Any]:
+    cells: list[Any] = []
+    for change in (finding.from_baseline, finding.from_nadir):
+        values = [getattr(change, name) for name in _CHANGE] if change is not None else [None] * len(_CHANGE)
+        cells += values
+    return cells
+
+
 def _density_cells(measures: LesionMeasures) -> list[float | None]:
     hu = measures.density
     if hu is None:
@@ -99,15 +128,30 @@ def _density_cells(measures: LesionMeasures) -> list[float | None]:
 
 
 def _burden_rows(patients: Sequence[MeasuredPatient]) -> Iterator[Sequence[Any]]:
-    yield (*_KEYS, "measured", "absent", "unknown", "volume_ml", "long_mm", "failure")
+    names = [name for criteria in ("recist", "irecist", "volumetric") for name in _response_names(criteria)]
+    yield (*_KEYS, "measured", "absent", "unknown", "volume_ml", "long_mm", "failure", *names)
     for patient in patients:
-        for point, burden in zip(patient.time_points, patient.burden, strict=True):
+        for number, (point, burden) in enumerate(zip(patient.time_points, patient.burden, strict=True)):
             known = point.failure is None
+            responses = [course.responses[number] for course in patient.courses]
             yield (
                 *(patient.patient, point.name, point.date, point.days),
                 *(burden.measured, burden.absent, len(burden.unknown)),
                 *(burden.volume_ml if known else None, burden.long_mm if known else None, point.failure),
+                *(cell for response in responses for cell in _response_cells(response)),
+                *([None] * len(names) if not responses else []),
             )
+
+
+def _response_names(criteria: str) -> list[str]:
+    return [f"{criteria}{part}" for part in ("", "_sum", "_baseline_percent", "_nadir_percent", "_reason")]
+
+
+def _response_cells(response: Response) -> list[Any]:
+    return [
+        *(response.overall, response.sum, response.baseline_percent, response.nadir_percent),
+        response.reason,
+    ]
 
 
 def measurements_table(patient: MeasuredPatient) -> str:
@@ -123,7 +167,24 @@ def measurements_table(patient: MeasuredPatient) -> str:
         rows.append([str(lesion.lesion_id), *map(_cell, lesion.findings), "; ".join(sorted(flags))])
     total = [_total(one, point) for one, point in zip(patient.burden, patient.time_points, strict=True)]
     rows.append(["all", *total, "* without the lesions that are unknown" if "*" in "".join(total) else ""])
-    return f"{patient.patient}: volume, longest axial diameter x perpendicular\n{aligned_text(rows)}"
+    title = f"{patient.patient}: volume, longest axial diameter x perpendicular"
+    return "\n".join([title, aligned_text(rows), *_response_lines(patient)])
+
+
+def _response_lines(patient: MeasuredPatient) -> Iterator[str]:
+    for course in patient.courses:
+        yield ""
+        targets = ", ".join(map(str, course.targets)) or "none"
+        yield f"{course.criteria}, target lesions {targets} ({'; '.join(course.notes)})"
+        rows = [
+            [f"  {one.time_point}", str(one.overall or "-"), _sum(one.sum, course.unit), one.reason]
+            for one in course.responses
+        ]
+        yield aligned_text(rows)
+
+
+def _sum(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.1f} {unit}"
 
 
 def _total(burden: Burden, point: MeasuredTimePoint) -> str:

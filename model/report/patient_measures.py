@@ -3,38 +3,75 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 
+from .changes import with_changes
 from .findings import (
     Burden,
     Finding,
     FindingState,
     FollowedLesion,
+    LesionRole,
     MeasuredPatient,
     MeasuredTimePoint,
     PromptFacts,
 )
+from .immune_response import immune_course
+from .lesion_facts import FactsTable, LesionFacts
+from .response import response_course
+from .response_criteria import IRECIST, RECIST, VOLUMETRIC, SizeCriteria
 from .scan_measures import MeasuredScan, TimePointMeasures, all_ids
+from .target_lesions import TargetChoice, choose_targets
 
 CUT_FLAG = "check: cut by the field of view"
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseOptions:
+    """What the response is judged by.
+
+    Attributes:
+        facts: of lesions, from a reader.
+        volumetric: criteria by volume.
+    """
+
+    facts: FactsTable = FactsTable()
+    volumetric: SizeCriteria = VOLUMETRIC
+
+
 def follow_patient(
-    patient: str, time_points: Sequence[TimePointMeasures], warnings: Sequence[str] = ()
+    patient: str,
+    time_points: Sequence[TimePointMeasures],
+    warnings: Sequence[str] = (),
+    options: ResponseOptions | None = None,
 ) -> MeasuredPatient:
-    """Join the measurements of a patient's time points.
+    """Join the measurements of a patient's time points, with changes and responses.
 
     Args:
         patient: name of the patient.
-        time_points: in order of time.
+        time_points: in order of time, the first is the baseline.
         warnings: about the patient's files.
+        options: what the response is judged by; None for the defaults.
     """
-    lesions = tuple(
+    options = options or ResponseOptions()
+    facts = options.facts.of_patient(patient)
+    points = tuple(_time_point(point, time_points[0].facts.date) for point in time_points)
+    found = [
         FollowedLesion(lesion_id, tuple(_finding(lesion_id, point) for point in time_points))
         for lesion_id in all_ids(time_points)
+    ]
+    slices = {scan.slot: scan.slice_mm for scan in points[0].scans}
+    choice = choose_targets(found, facts, slices, RECIST)
+    lesions = tuple(_with_facts(with_changes(one, points), choice, facts) for one in found)
+    recist = response_course(lesions, choice, facts, RECIST)
+    courses = (
+        recist,
+        immune_course(recist, [point.date for point in points][: len(recist.responses)], IRECIST),
+        response_course(lesions, choice, facts, options.volumetric),
     )
-    notes = [*warnings, *_date_warnings(time_points)]
+    notes = [*warnings, *_date_warnings(time_points), *_fact_warnings(facts, lesions)]
     for point in time_points:
         notes += [f"{point.facts.name}: {note}" for note in point.warnings]
         notes += [f"{point.facts.name}: not measured: {point.failure}"] * (point.failure is not None)
@@ -42,11 +79,29 @@ def follow_patient(
         notes.append("no labelmap holds a lesion")
     return MeasuredPatient(
         patient,
-        tuple(_time_point(point, time_points[0].facts.date) for point in time_points),
+        points,
         lesions,
         tuple(_burden(point.facts.name, lesions, number) for number, point in enumerate(time_points)),
+        courses if lesions and len(points) > 1 else (),
         tuple(notes),
     )
+
+
+def _with_facts(
+    lesion: FollowedLesion, choice: TargetChoice, facts: Mapping[int, LesionFacts]
+) -> FollowedLesion:
+    own = facts.get(lesion.lesion_id) or LesionFacts()
+    state = lesion.findings[0].state
+    role = LesionRole.NEW if state is FindingState.ABSENT else LesionRole.UNKNOWN
+    if state is FindingState.MEASURED:
+        role = LesionRole.TARGET if lesion.lesion_id in choice.targets else LesionRole.NON_TARGET
+    return replace(lesion, role=role, organ=own.organ, is_node=own.is_node, kind=own.kind)
+
+
+def _fact_warnings(facts: Mapping[int, LesionFacts], lesions: Sequence[FollowedLesion]) -> list[str]:
+    shown = {lesion.lesion_id for lesion in lesions}
+    missing = ", ".join(str(key) for key in sorted(facts) if key not in shown)
+    return [f"facts are given of lesions that no time point shows: {missing}"] if missing else []
 
 
 def _finding(lesion_id: int, point: TimePointMeasures) -> Finding:
@@ -57,7 +112,10 @@ def _finding(lesion_id: int, point: TimePointMeasures) -> Finding:
         scan = min(shown, key=lambda one: _rank(one, lesion_id))
         measures = scan.lesions[lesion_id]
         flags = [CUT_FLAG] * measures.touches_border + flags
-        return Finding(name, FindingState.MEASURED, scan.facts.slot, None, measures, prompt, tuple(flags))
+        mass = next((one for one in scan.masses if lesion_id in one.ids), None)
+        return Finding(
+            name, FindingState.MEASURED, scan.facts.slot, None, measures, prompt, tuple(flags), mass
+        )
     reason = point.facts.unknown.get(lesion_id)
     if point.failure is not None:
         reason = "the time point could not be measured"

@@ -116,6 +116,11 @@ def _tracked_time_point(folder: Path, point: _TrackedTimePoint) -> TimePointSour
             for lesion in point.lesions
             if lesion.merged_with
         },
+        frozenset(
+            tuple(sorted({lesion.lesion_id, *lesion.merged_with}))
+            for lesion in point.lesions
+            if lesion.merged_with
+        ),
     )
     scans = []
     for slot, scan in point.scans.items():

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ..case.case import Scan, ScanFiles, Slot
 from ..case.geometry import Array
+from ..case.labelmaps import bounding_box
 from ..case.scans import read_scans
 from ..errors import ExitCode, LongilesionError, one_line
+from ..measure.diameters import axial_diameters
 from ..measure.lesion_measures import LesionMeasures, measure_lesions
-from .findings import PromptFacts, ScanFacts
+from .findings import MergedMass, PromptFacts, ScanFacts
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredScan:
-    """A scan, and the measurements of its lesions by id."""
+    """A scan, the measurements of its lesions by id, and those of merged lesions together."""
 
     facts: ScanFacts
     lesions: Mapping[int, LesionMeasures]
+    masses: tuple[MergedMass, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class TimePointFacts:
         unknown: lesion id -> why nothing is known of the lesion if it has no voxel.
         prompts: lesion id -> the point at which it was segmented.
         flags: lesion id -> what to check.
+        merged: ids of lesions that have merged with each other.
     """
 
     name: str
@@ -40,6 +46,7 @@ class TimePointFacts:
     unknown: Mapping[int, str] = field(default_factory=dict)
     prompts: Mapping[int, PromptFacts] = field(default_factory=dict)
     flags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    merged: frozenset[tuple[int, ...]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +78,15 @@ class TimePointSource:
     failure: str | None = None
 
 
-def measured_scan(scan: Scan, labelmaps: Iterable[Array]) -> MeasuredScan:
+def measured_scan(
+    scan: Scan, labelmaps: Iterable[Array], merged: Iterable[tuple[int, ...]] = ()
+) -> MeasuredScan:
     """Measure the lesions of a scan in memory.
 
     Args:
         scan: the CT.
         labelmaps: lesion ids (z, y, x) on the scan's axial grid; labelmaps share no id.
+        merged: ids of lesions that have merged with each other.
     """
     grid = scan.file_geometry
     facts = ScanFacts(
@@ -87,9 +97,23 @@ def measured_scan(scan: Scan, labelmaps: Iterable[Array]) -> MeasuredScan:
         slice_mm=scan.geometry.spacing_zyx[0],
     )
     lesions: dict[int, LesionMeasures] = {}
+    masses: list[MergedMass] = []
     for labelmap in labelmaps:
         lesions |= measure_lesions(scan, labelmap)
-    return MeasuredScan(facts, lesions)
+        masses += _masses(scan, labelmap, merged)
+    return MeasuredScan(facts, lesions, tuple(masses))
+
+
+def _masses(scan: Scan, labelmap: Array, merged: Iterable[tuple[int, ...]]) -> Iterator[MergedMass]:
+    """Both diameters of merged lesions as one, where a labelmap holds more than one of them."""
+    for ids in merged:
+        mask = np.isin(labelmap, ids)
+        box = bounding_box(mask)
+        if box is None or len(np.unique(labelmap[box.slices][mask[box.slices]])) < 2:
+            continue
+        axial = axial_diameters(mask[box.slices], scan.geometry.spacing_zyx)
+        assert axial is not None  # the box holds voxels
+        yield MergedMass(ids, axial.long.length_mm, axial.short.length_mm)
 
 
 def measure_time_point(source: TimePointSource) -> TimePointMeasures:
@@ -102,7 +126,7 @@ def measure_time_point(source: TimePointSource) -> TimePointMeasures:
             jobs = [(source.facts.name, ScanFiles(one.slot, one.ct, path)) for path in one.labelmaps]
             scans, notes = read_scans(jobs, for_network=False)
             masks = (scan.mask for scan in scans if scan.mask is not None)
-            measured.append(measured_scan(scans[0], masks))
+            measured.append(measured_scan(scans[0], masks, source.facts.merged))
             warnings += notes
     except LongilesionError as error:
         return TimePointMeasures(source.facts, (), one_line(error), error.exit_code)

@@ -28,6 +28,13 @@ def test_two_scans_with_dates(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr()
     assert "P1: volume" in shown.out and "followup-1 (day 60)" in shown.out
     assert str(tmp_path / "out" / "lesions.csv") in shown.out and shown.err == ""
+    assert "PD " in shown.out and "no facts of the lesions are given" in shown.out
+    facts = tmp_path / "facts.csv"
+    facts.write_text("lesion,organ,target\n1,lung,no\n")
+    assert _run(*words, "--facts", str(facts), "--volume-response", "-50", "90") == 0
+    assert "RECIST 1.1, target lesions none" in capsys.readouterr().out
+    with pytest.raises(InputError, match="--volume-response: is 50 90"):
+        _run(*words, "--volume-response", "50", "90")
     (tmp_path / "b-labels.nii.gz").write_bytes(b"no image")
     assert _run(*words) == 2
     assert capsys.readouterr().err.startswith("time points that could not be measured: patient at followup-1")

@@ -64,6 +64,15 @@ def test_lesions_over_time(tmp_path: Path) -> None:
     assert [burden.volume_ml for burden in patient.burden] == pytest.approx([0.576, 1.064, 1.944])
     assert [(one.measured, one.absent) for one in patient.burden] == [(2, 1), (2, 1), (2, 1)]
     assert patient.time_points[0].scans[0].slice_mm == 2.0
+    assert [lesion.role for lesion in patient.lesions] == ["target", "non-target", "new"]
+    change = grown.findings[2].from_baseline
+    assert change is not None and (change.since, change.days) == ("baseline", 120)
+    assert change.volume_percent == pytest.approx(237.5)
+    recist, immune, volumes = patient.courses
+    assert (recist.targets, recist.others) == ((1,), (2,))
+    assert [one.overall for one in recist.responses] == [None, "SD", "PD"]
+    assert [one.overall for one in immune.responses] == [None, "iSD", "iUPD"]
+    assert volumes.responses[2].sum == pytest.approx(1.728)
 
 
 def test_tables_are_views_of_the_document(tmp_path: Path) -> None:
@@ -81,10 +90,16 @@ def test_tables_are_views_of_the_document(tmp_path: Path) -> None:
     assert len(rows) == 9 and float(rows[1]["volume_ml"]) == 1.0 and rows[1]["hu_mean"] == "40"
     gone = next(row for row in rows if (row["lesion"], row["time_point"]) == ("2", "followup-2"))
     assert (gone["volume_ml"], gone["long_mm"], gone["hu_mean"]) == ("0", "0", "")
+    assert rows[2]["baseline_volume_percent"] == "237.5" and rows[0]["nadir_days"] == ""
     assert [row["volume_ml"] for row in _rows(patients)] == ["0.576", "1.064", "1.944"]
+    assert [row["recist"] for row in _rows(patients)] == ["", "SD", "PD"]
+    assert "new lesions 3" in _rows(patients)[2]["irecist_reason"]
     table = measurements_table(_patient(result)).splitlines()
     assert table[2].split("  ")[0] == "1" and "1.00 ml, 13.5 x" in table[2]
-    assert table[-1].startswith("all") and "cut by the field of view" in table[4]
+    assert table[5].startswith("all") and "cut by the field of view" in table[4]
+    assert [line.split(",")[0] for line in table if "target lesions" in line and "sum" not in line] == [
+        *("RECIST 1.1", "iRECIST", "volumetric")
+    ]
 
 
 def test_the_published_schema_is_that_of_the_document(tmp_path: Path) -> None:
@@ -111,7 +126,7 @@ def test_a_time_point_that_cannot_be_read_leaves_the_others_whole(tmp_path: Path
     assert patient.burden[1].unknown == (1, 2, 3)
     rows = _rows(result.paths[2])
     assert rows[1]["volume_ml"] == "" and rows[2]["volume_ml"] == "1.944"
-    assert "unknown" in measurements_table(patient).splitlines()[-1]
+    assert "unknown" in measurements_table(patient).splitlines()[5]
 
 
 def test_no_lesion_at_all(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_tracked_lesions(tmp_path: Path) -> None:
     )
     assert (vanished.state, vanished.volume_ml) == ("absent", 0.0)
     assert (failed.state, failed.volume_ml, failed.reason) == ("unknown", None, "failed: out of memory")
+    assert merged.mass is None  # the labelmap does not show lesion 4
     assert patient.burden[1].unknown == (3,)
     assert patient.burden[1].volume_ml == pytest.approx(0.512)
 

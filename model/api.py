@@ -179,6 +179,7 @@ def track(
     Args:
         model: as for `segment`.
         scans: one scan per time point, the earliest first; their ``time_point`` names stay if they differ.
+            Of a single scan the lesions are segmented, the scan being its own baseline.
         topology: ``star``, ``chain``, ``recentre`` or ``recentre-mask``, see docs/tracking.md.
         source: index of the scan to start from; None takes the first with a mask, otherwise with a click.
         backend: registration back end, a name or ``module:function``.
@@ -189,15 +190,15 @@ def track(
         One segmentation per scan, in the order of ``scans``.
 
     Raises:
-        InputError: fewer than two scans, no lesion in any of them, or an option that does not exist.
+        InputError: no scan, no lesion in any of them, or an option that does not exist.
         MemoryExhaustedError: out of memory after every smaller way of computing.
     """
     from .propagation.register import backend as load_backend
     from .tracking.series import make_series
     from .tracking.tracker import track_series
 
-    if len(scans) < 2:
-        raise InputError(f"scans: has {len(scans)} of them; expected two or more")
+    if not scans:
+        raise InputError("scans: is empty; expected one scan or more")
     names = [scan.time_point if isinstance(scan, Scan) else "" for scan in scans]
     if len(set(names)) < len(names):
         names = [str(index) for index in range(len(scans))]

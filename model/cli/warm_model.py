@@ -17,9 +17,8 @@ from ..inference.memory import release_memory
 from ..interactive.load_pet_ct import PetCtModel, load_pet_ct_model
 from ..network.checkpoint_file import read_checkpoint
 from ..network.input_variants import Family, family_of
-from ..network.model_facts import named_folds
 from ..network.resample import FloatVolume
-from ..network.weights import find_weights, inspect_weights
+from ..network.weights import available_folds, find_weights, inspect_weights
 from . import interactive
 from .case_run import CaseRun
 from .segment import CaseRunOptions, options_of
@@ -46,7 +45,7 @@ def load_warm_model(arguments: argparse.Namespace) -> WarmModel:
         LongilesionError: the model cannot be used.
     """
     folder = find_weights(arguments.weights)
-    first = inspect_weights(folder, named_folds(folder)[:1]).files[0]
+    first = inspect_weights(folder, available_folds(folder)[:1]).files[0]
     if family_of(read_checkpoint(first).trainer_name) is Family.PET_CT:
         model = load_pet_ct_model(
             folder, interactive.pet_ct_options(arguments), interactive.pet_ct_folds(arguments)

@@ -88,12 +88,11 @@ def network_condition(places: ExaminedPlaces) -> Condition:
     from ..inference.memory import choose_device
     from ..network.checkpoint_file import read_checkpoint
     from ..network.input_variants import family_of
-    from ..network.model_facts import named_folds
     from ..network.plan import read_training_plan
-    from ..network.weights import build_network, find_weights, inspect_weights, load_fold
+    from ..network.weights import available_folds, build_network, find_weights, inspect_weights, load_fold
 
     folder = find_weights(places.weights_dir)
-    manifest = inspect_weights(folder, named_folds(folder)[:1])
+    manifest = inspect_weights(folder, available_folds(folder)[:1])
     raw = read_checkpoint(manifest.files[0])
     plan, _ = read_training_plan(manifest.plan_file, raw.configuration)
     fold = load_fold(manifest.files[0], family_of(raw.trainer_name))

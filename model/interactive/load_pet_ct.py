@@ -16,7 +16,7 @@ from ..network.plan import PetCtPlan, read_pet_ct_plan
 from ..network.weights import (
     FoldWeights,
     WeightsManifest,
-    available_folds,
+    ensemble_folds,
     find_weights,
     inspect_weights,
     load_folds,
@@ -58,7 +58,8 @@ def load_pet_ct_model(
     Args:
         folders: of one or several models, in the layout of nnU-Net or packed; their plans must be equal.
         options: device, precision, mirroring and batch; its folds are not used.
-        folds: numbers of the folds to load from each folder; None loads all.
+        folds: numbers of the folds to load from each folder; None loads all, and `fold_all` only
+            where there are no others.
         organs: predict organs, too.
 
     Raises:
@@ -72,7 +73,7 @@ def load_pet_ct_model(
         raise WeightsError("no model was given; expected at least one folder")
     roots = [find_weights(Path(folder)) for folder in folders]
     manifests = tuple(
-        inspect_weights(root, available_folds(root) if folds is None else folds) for root in roots
+        inspect_weights(root, ensemble_folds(root) if folds is None else folds) for root in roots
     )
     if any(not manifest.folds for manifest in manifests):
         raise WeightsError("no folds were chosen; expected at least one")

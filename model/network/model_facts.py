@@ -14,7 +14,15 @@ from .checkpoint_file import RawCheckpoint, read_checkpoint
 from .checksums import CHECKSUM_FILE, read_checksums
 from .input_variants import Family, family_of
 from .plan import PLANS_FILE, Plan, read_settings, read_training_plan
-from .weights import DATASET_FILE, WeightsManifest, check_fold, inspect_weights, load_fold, sha256
+from .weights import (
+    DATASET_FILE,
+    WeightsManifest,
+    available_folds,
+    check_fold,
+    inspect_weights,
+    load_fold,
+    sha256,
+)
 
 LICENCE_NAMES = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "MODEL_CARD", "README")
 """How names of files begin that say what a model may be used for; in capital letters."""
@@ -102,27 +110,13 @@ def find_models(root: Path) -> list[Path]:
     return sorted({path.parent for pattern in patterns for path in root.glob(pattern) if path.is_file()})
 
 
-def named_folds(folder: Path) -> tuple[int | str, ...]:
-    """Folds of a model's folder: numbers in rising order, then "all".
-
-    Raises:
-        WeightsError: there are none.
-    """
-    names = [path.name[5:] for path in folder.glob("fold_*") if path.is_dir()]
-    folds: list[int | str] = [*sorted(int(name) for name in names if name.isdecimal())]
-    folds += ["all"] if "all" in names else []
-    if not folds:
-        raise WeightsError(f"{folder}: holds no folds; expected fold_0 ... fold_4, or fold_all")
-    return tuple(folds)
-
-
 def describe_model(folder: Path) -> ModelFacts:
     """Describe a model; only its first fold is read.
 
     Raises:
         WeightsError: its plan or first fold cannot be used, or a fold has no file.
     """
-    manifest = inspect_weights(folder, named_folds(folder))
+    manifest = inspect_weights(folder, available_folds(folder))
     raw = read_checkpoint(manifest.files[0])
     family, plan = family_of(raw.trainer_name), _plan(manifest, raw)
     first = load_fold(manifest.files[0], family, organs=True)
@@ -157,7 +151,7 @@ def verify_model(folder: Path) -> Iterator[CheckedFile]:
     Raises:
         WeightsError: there are no folds, a fold has no file, or the recorded checksums cannot be read.
     """
-    manifest = inspect_weights(folder, named_folds(folder))
+    manifest = inspect_weights(folder, available_folds(folder))
     sums = dict(read_checksums(folder) or {})
     try:
         raw = read_checkpoint(manifest.files[0])

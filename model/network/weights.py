@@ -43,6 +43,9 @@ SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "resources" / "weights"
 
 PACKED, PICKLED = "checkpoint_final.safetensors", "checkpoint_final.pth"
 
+FOLD_OF_ALL = "all"
+"""Name of the fold of a network trained on all patients, in `fold_all`."""
+
 LESION_CLASSES = 2
 _LONGEST_NOTICE = 1000
 
@@ -175,7 +178,7 @@ def find_prompt_network(root: Path, network: PromptNetwork) -> Path | None:
 
 
 def inspect_weights(folder: Path, folds: Sequence[int | str]) -> WeightsManifest:
-    """Find the file of each fold; folds are numbers, or "all" for a network trained on all patients.
+    """Find the file of each fold; folds are numbers, or `FOLD_OF_ALL`.
 
     Raises:
         WeightsError: a fold is missing.
@@ -192,19 +195,39 @@ def fold_file(folder: Path, fold: int | str, names: Sequence[str] = (PACKED, PIC
     for name in names:
         if (folder / f"fold_{fold}" / name).is_file():
             return folder / f"fold_{fold}" / name
-    raise WeightsError(f"{folder / f'fold_{fold}'}: the fold is missing; expected {' or '.join(names)} in it")
+    held = ", ".join(f"fold_{other}" for other in _folds_in(folder)) or "no fold"
+    raise WeightsError(
+        f"{folder / f'fold_{fold}'}: the fold is missing; expected {' or '.join(names)} in it "
+        f"(the model holds {held})"
+    )
 
 
-def available_folds(folder: Path) -> tuple[int, ...]:
-    """Numbers of the folds in a model's folder, in rising order.
+def available_folds(folder: Path) -> tuple[int | str, ...]:
+    """Every fold in a model's folder: numbers in rising order, then "all" if there is `fold_all`.
 
     Raises:
         WeightsError: there are none.
     """
-    folds = sorted(int(path.name[5:]) for path in folder.glob("fold_*") if path.name[5:].isdecimal())
+    folds = _folds_in(folder)
     if not folds:
-        raise WeightsError(f"{folder}: holds no folds; expected fold_0 ... fold_4")
-    return tuple(folds)
+        raise WeightsError(f"{folder}: holds no folds; expected fold_0 ... fold_4, or fold_all")
+    return folds
+
+
+def ensemble_folds(folder: Path) -> tuple[int | str, ...]:
+    """The folds that are averaged by default: all numbers, or "all" in a folder without any.
+
+    Raises:
+        WeightsError: there are no folds.
+    """
+    folds = available_folds(folder)
+    return tuple(fold for fold in folds if fold != FOLD_OF_ALL) or folds
+
+
+def _folds_in(folder: Path) -> tuple[int | str, ...]:
+    names = [path.name.removeprefix("fold_") for path in folder.glob("fold_*") if path.is_dir()]
+    numbers = sorted(int(name) for name in names if name.isdecimal())
+    return (*numbers, FOLD_OF_ALL) if FOLD_OF_ALL in names else tuple(numbers)
 
 
 def load_plan(manifest: WeightsManifest) -> Plan:

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 from ..case.atomic_files import TEMPORARY_PREFIX, forget_temporary, remember_temporary
 from ..errors import OutputError, WeightsError
 from .checksums import write_checksums
-from .model_facts import LICENCE_NAMES, licence_files, named_folds, verify_model
+from .model_facts import LICENCE_NAMES, licence_files, verify_model
 from .plan import PLANS_FILE
-from .weights import DATASET_FILE, PACKED, PICKLED
+from .weights import DATASET_FILE, PACKED, PICKLED, available_folds
 from .weights_archive import ArchivedFile, archived_files
 
 _FOLD = re.compile(r"fold_([0-9]{1,3}|all)")
@@ -110,7 +110,7 @@ def _gather_licences(staging: Path, root: Path) -> None:
 
 def _model_files(model: Path) -> list[Path]:
     names = [PLANS_FILE, DATASET_FILE, *(path.name for path in licence_files(model))]
-    for fold in named_folds(model):
+    for fold in available_folds(model):
         names += [f"fold_{fold}/{name}" for name in (PACKED, PICKLED)]
     return [model / name for name in names if (model / name).is_file()]
 

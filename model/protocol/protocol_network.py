@@ -11,7 +11,7 @@ from ..case.tumor_clicks import TumorClick
 from ..data.provenance import file_digest
 from ..inference.options import ModelOptions
 from ..interactive.false_alarm_rules import FalseAlarmRules
-from ..network.weights import available_folds, find_weights, inspect_weights
+from ..network.weights import ensemble_folds, find_weights, inspect_weights
 from .loaded_case import BoolArray, LoadedCase
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class ProtocolNetwork:
 
     Attributes:
         weights: folder of each model.
-        folds: of each model; None for all.
+        folds: of each model; None for those of `ensemble_folds`.
         model: device, precision and mirroring.
         rules: against false alarms, applied to the mask of each step.
     """
 
     weights: tuple[Path, ...]
-    folds: tuple[int, ...] | None = None
+    folds: tuple[int | str, ...] | None = None
     model: ModelOptions = ModelOptions()
     rules: FalseAlarmRules = FalseAlarmRules()
 
@@ -48,7 +48,7 @@ class ProtocolNetwork:
         """
         roots: Sequence[Path] = [find_weights(folder) for folder in self.weights]
         manifests = [
-            inspect_weights(root, available_folds(root) if self.folds is None else self.folds)
+            inspect_weights(root, ensemble_folds(root) if self.folds is None else self.folds)
             for root in roots
         ]
         return {

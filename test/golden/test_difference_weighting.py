@@ -224,8 +224,12 @@ def test_unclicked_lesions_and_a_series() -> None:
     assert segmented.lesions.keys() == ids
     assert all(lesion.point_source == "propagated" for lesion in segmented.lesions.values())
     assert all(lesion.volume_ml for lesion in segmented.lesions.values())
-    _, tracked = ll.track(model, [baseline, followup], backend="identity")
-    assert tracked.lesions.keys() == ids and tracked.labelmap.any()
+    clicked = ll.read_scan(ct, clicks=folder / "primary-baseline-lesion-clicks.json")
+    source, tracked = ll.track(model, [clicked, followup], backend="identity")
+    assert source.lesions.keys() == tracked.lesions.keys() == ids and tracked.labelmap.any()
+    assert source.labelmap.any() and all(one.status == "source" for one in source.lesions.values())
+    (alone,) = ll.track(model, [clicked])
+    assert np.array_equal(alone.labelmap, source.labelmap)
 
 
 def _compare(run: str, extras: Path, allowed: int | None) -> None:

@@ -230,6 +230,22 @@ def test_lesions_are_tracked_forward_and_backward() -> None:
     assert tracked[0].lesions[7].point_source == "propagated" and tracked[1].lesions[7].point_source == "mask"
 
 
+def test_a_single_scan_is_its_own_baseline() -> None:
+    requests: list[ll.SegmentRequest] = []
+
+    def segmenter(request: ll.SegmentRequest) -> Any:
+        requests.append(request)
+        return _bright(request)
+
+    (alone,) = ll.track(segmenter, [CLICKED])
+    assert np.array_equal(alone.labelmap > 0, LESION > 0) and alone.baseline is None
+    (lesion,) = alone.lesions.values()
+    assert (lesion.status, lesion.point_source, lesion.baseline_volume_ml) == ("source", "given", None)
+    for request in requests:
+        assert request.baseline_image is not None and np.array_equal(request.baseline_image, request.image)
+        assert request.baseline_point_zyx == request.point_zyx
+
+
 def test_labelmaps_are_compared() -> None:
     _, shifted = _hu((12, 20, 25))
     evaluation = ll.evaluate(LESION * 7, shifted * 7, spacing_zyx=SPACING)
@@ -249,7 +265,8 @@ def test_labelmaps_are_compared() -> None:
         (lambda: ll.load_model(precision=cast(Any, "fp8")), "precision: is 'fp8'"),
         (lambda: ll.load_model(device="gpu"), "device: is 'gpu'"),
         (lambda: _registered(BASELINE).points([(1, 2), (3,)]), "points_zyx: is no array of numbers"),
-        (lambda: ll.track(_bright, [BASELINE]), "scans: has 1"),
+        (lambda: ll.track(_bright, []), "scans: is empty"),
+        (lambda: ll.track(_bright, [BARE]), "no lesion"),
         (lambda: ll.track(_bright, [BASELINE, BARE], topology="ring"), "topology: is 'ring'; expected"),
         (lambda: ll.track(_bright, [BASELINE, BARE], source=5), "source: is 5"),
         (lambda: _registered(BASELINE).points([1, 2, 3]), "points_zyx: has the shape"),

@@ -86,6 +86,9 @@ def test_chosen_folds_and_several_models(tmp_path: Path) -> None:
     assert len(_loaded(PET_CT_MODEL, other).ensemble.folds) == 6
     refusal(lambda: _loaded(other, folds=[0]), "fold_0")
     refusal(lambda: _loaded(other, folds=[]), "no folds")
+    for fold in other.glob("fold_*"):
+        fold.rename(other / "fold_all") if fold.name == "fold_1" else shutil.rmtree(fold)
+    assert [fold.path.parent.name for fold in _loaded(other).ensemble.folds] == ["fold_all"]
     refusal(lambda: _loaded(), "no model")
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from model.network.checksums import CHECKSUM_FILE, read_checksums, write_checksums
 from model.network.input_variants import Family
-from model.network.model_facts import describe_model, find_models, named_folds, verify_model
+from model.network.model_facts import describe_model, find_models, verify_model
 from model.network.pack import pack_weights
+from model.network.weights import available_folds
 from test.helpers.golden_pet_ct import PET_CT_MODEL
 
 from ...helpers.checkpoints import FOLD, MODEL, refusal, save_checkpoint, small_model
@@ -48,7 +49,7 @@ def test_models_are_found_below_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_folds(tmp_path: Path) -> None:
-    refusal(lambda: named_folds(tmp_path), "holds no folds")
+    refusal(lambda: available_folds(tmp_path), "holds no folds")
 
 
 def test_checksums_are_those_of_the_system(tmp_path: Path) -> None:

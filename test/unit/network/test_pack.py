@@ -105,6 +105,14 @@ def test_weights_beyond_the_range_of_half_precision_are_refused(tmp_path: Path) 
     assert not list((tmp_path / "p").rglob("*.safetensors"))
 
 
+def test_the_fold_of_all_patients_is_packed(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "m")
+    (model / "fold_1").rename(model / "fold_all")
+    written = pack_weights(model, tmp_path / "packed")
+    assert [file.parent.name for file in written] == ["fold_0", "fold_all"]
+    assert inspect_weights(tmp_path / "packed", ("all",)).files == (written[1],)
+
+
 def test_packing_a_model_without_folds(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     shutil.copyfile(MODEL / "plans.json", tmp_path / "m" / "plans.json")

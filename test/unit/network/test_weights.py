@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from model.network.weights import (
     DATASET_FILE,
     SHIPPED_WEIGHTS,
     WeightsManifest,
+    available_folds,
     build_network,
+    ensemble_folds,
     find_weights,
     inspect_weights,
     load_fold,
@@ -89,7 +92,10 @@ def test_the_fold_of_all_patients_is_taken_by_name(tmp_path: Path) -> None:
     (model / "fold_0").rename(model / "fold_all")
     (file,) = inspect_weights(model, ("all",)).files
     assert file.parent == model / "fold_all"
-    refusal(lambda: inspect_weights(model, (0,)), str(model / "fold_0"), "missing")
+    refusal(lambda: inspect_weights(model, (0,)), str(model / "fold_0"), "missing", "holds fold_1, fold_all")
+    assert available_folds(model) == (1, "all") and ensemble_folds(model) == (1,)
+    shutil.rmtree(model / "fold_1")
+    assert available_folds(model) == ensemble_folds(model) == ("all",)
 
 
 def test_a_missing_fold(tmp_path: Path) -> None:

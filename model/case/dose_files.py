@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from ..errors import InputError, one_line
+from .dicom_dose import is_dicom, read_dicom_dose
 from .suv_checks import MOST_HALF_LIVES, InjectedDose
 from .text_files import read_json
 
@@ -30,12 +31,18 @@ class _DoseDocument(BaseModel):
 
 
 def read_dose(path: Path) -> InjectedDose:
-    """Read a JSON file with the patient's weight, dose and times (docs/interactive.md).
+    """Read the patient's weight, dose and times from a JSON file or from DICOM (docs/interactive.md).
+
+    Args:
+        path: JSON, an image of the PET's DICOM series, or the folder of the series.
 
     Raises:
         InputError: malformed, a value is missing, unknown or impossible, or the scan begins before the
             injection.
+        LongilesionError: DICOM, and the package pydicom is not installed.
     """
+    if is_dicom(path):
+        return read_dicom_dose(path)
     document = read_json(path, f"a dose JSON, {_EXAMPLE}")
     try:
         dose = _DoseDocument.model_validate(document)

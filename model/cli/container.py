@@ -17,8 +17,9 @@ PORT = 4743  # of the platform
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``segment``, and those of the server."""
+    """Add the options of both tasks, and those of the server."""
     segment.add_arguments(parser)
+    interactive.add_pet_ct_options(parser.add_argument_group("of a PET/CT alone"))
     serving = parser.add_argument_group("server")
     serving.add_argument(
         "--serve",
@@ -38,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             arguments.parser.error("--json is of pairs of CTs; a PET/CT writes run.json into --extras DIR")
         return supervise_command(partial(interactive.run_platform_case, arguments), log_level(arguments))
+    if given := interactive.given_pet_ct_options(arguments):
+        arguments.parser.error(f"{', '.join(given)}: of a PET/CT alone, but this is a case of CTs")
     return segment.run(arguments)
 
 

@@ -13,8 +13,11 @@ from ..inference.options import DEFAULT_FOLDS, ModelOptions
 from .arguments import add_false_alarm_rules, add_model_options, add_pet_ct_weights, false_alarm_rules
 
 if TYPE_CHECKING:
+    from ..case.pet_ct_scan import PetCtFiles
+    from ..case.scans import ClickUnits
     from ..case.suv_checks import InjectedDose
     from ..interactive.load_pet_ct import PetCtModel
+    from .pet_ct_run import PetCtRunOptions
 
 log = logging.getLogger(__name__)
 
@@ -36,20 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="voxel",
         help="units of the points: voxel index (x, y, z) of the CT, or world (LPS mm)",
     )
-    dose = parser.add_mutually_exclusive_group()
-    dose.add_argument(
-        "--dose",
-        type=Path,
-        metavar="JSON",
-        help="of a PET in Bq/ml: weight_kg, dose_mbq, half_life_minutes, and minutes or injected and scanned",
-    )
-    dose.add_argument(
-        "--activity",
-        type=float,
-        nargs=4,
-        metavar=("KG", "MBQ", "MINUTES", "HALF_LIFE"),
-        help="of a PET in Bq/ml: weight, injected dose, minutes from injection to scan, half-life (minutes)",
-    )
     add("-o", "--output", type=Path, required=True, metavar="FILE", help="the mask, on the CT's grid")
     add_pet_ct_weights(parser)
     add(
@@ -58,13 +47,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write run.json, the lesions with their uptake as labelmap and table, and the probability",
     )
-    add(
+    add_pet_ct_options(parser)
+    add_model_options(parser)
+
+
+def add_pet_ct_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options of a PET/CT to a parser or an argument group."""
+    dose = parser.add_mutually_exclusive_group()
+    dose.add_argument(
+        "--dose",
+        type=Path,
+        metavar="FILE",
+        help="of a PET in Bq/ml: a JSON with weight_kg, dose_mbq, half_life_minutes, and minutes or injected "
+        "and scanned; or an image of its DICOM series, or the folder of that",
+    )
+    dose.add_argument(
+        "--activity",
+        type=float,
+        nargs=4,
+        metavar=("KG", "MBQ", "MINUTES", "HALF_LIFE"),
+        help="of a PET in Bq/ml: weight, injected dose, minutes from injection to scan, half-life (minutes)",
+    )
+    parser.add_argument(
         "--organs",
         action="store_true",
         help="labels of organs into --extras; needs networks with heads for them",
     )
     add_false_alarm_rules(parser)
-    add_model_options(parser)
+
+
+def given_pet_ct_options(arguments: argparse.Namespace) -> list[str]:
+    """The names of the options of `add_pet_ct_options` that a command line gives."""
+    names = ("dose", "activity", "organs", "min_suv", "remove_clicked", "cover_clicks")
+    values = {name: getattr(arguments, name) for name in names}
+    return [f"--{name.replace('_', '-')}" for name, value in values.items() if value not in (None, False)]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,24 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         LongilesionError: see `errors`; no mask is left then, not even an earlier one.
     """
-    if arguments.organs and arguments.extras is None:
-        raise InputError("--organs: has nowhere to write to; expected --extras DIR with it")
     from ..case.pet_ct_scan import PetCtFiles
-    from .pet_ct_run import PetCtRunOptions, run_pet_ct
+    from .pet_ct_run import run_pet_ct
 
-    options = PetCtRunOptions(
-        files=PetCtFiles(arguments.ct, arguments.pet, arguments.clicks),
-        mask=arguments.output,
-        weights=arguments.weights,
-        folds=pet_ct_folds(arguments),
-        click_units=arguments.click_units,
-        dose=_dose(arguments),
-        extras_dir=arguments.extras,
-        organs=arguments.organs,
-        model=pet_ct_options(arguments),
-        rules=false_alarm_rules(arguments),
-    )
-    run_pet_ct(options)
+    files = PetCtFiles(arguments.ct, arguments.pet, arguments.clicks)
+    run_pet_ct(_run_options(arguments, files, arguments.output, arguments.weights, arguments.click_units))
     return ExitCode.SUCCESS
 
 
@@ -98,7 +101,8 @@ def run_platform_case(arguments: argparse.Namespace, loaded: PetCtModel | None =
     """Segment the PET/CT of the platform's input folder; returns the exit code.
 
     Args:
-        arguments: as of the command ``segment``, whose options for single lesions do not apply.
+        arguments: as of the command ``segment``, whose options for single lesions do not apply, with those of
+            `add_pet_ct_options`.
         loaded: the model, if it is loaded already.
 
     Raises:
@@ -108,24 +112,41 @@ def run_platform_case(arguments: argparse.Namespace, loaded: PetCtModel | None =
     from ..case.pet_ct_outputs import platform_mask, remove_stale_masks
     from ..case.pet_ct_scan import find_pet_ct
     from ..network.weights import find_weights
-    from .pet_ct_run import PetCtRunOptions, run_pet_ct
+    from .pet_ct_run import run_pet_ct
 
     with locked_folder(arguments.output):
         remove_stale_masks(arguments.output)
         files = find_pet_ct(arguments.input)
         if files.clicks is None:
             log.warning("lesion-clicks.json: is missing; read as an empty list")
-        options = PetCtRunOptions(
-            files=files,
-            mask=platform_mask(arguments.output, files.ct),
-            weights=[find_weights(arguments.weights)],
-            folds=pet_ct_folds(arguments),
-            click_units=arguments.clicks,
-            extras_dir=arguments.extras,
-            model=pet_ct_options(arguments),
-        )
-        run_pet_ct(options, loaded)
+        mask, weights = platform_mask(arguments.output, files.ct), [find_weights(arguments.weights)]
+        run_pet_ct(_run_options(arguments, files, mask, weights, arguments.clicks), loaded)
     return ExitCode.SUCCESS
+
+
+def _run_options(
+    arguments: argparse.Namespace,
+    files: PetCtFiles,
+    mask: Path,
+    weights: Sequence[Path],
+    click_units: ClickUnits,
+) -> PetCtRunOptions:
+    from .pet_ct_run import PetCtRunOptions
+
+    if arguments.organs and arguments.extras is None:
+        raise InputError("--organs: has nowhere to write to; expected --extras DIR with it")
+    return PetCtRunOptions(
+        files=files,
+        mask=mask,
+        weights=weights,
+        folds=pet_ct_folds(arguments),
+        click_units=click_units,
+        dose=_dose(arguments),
+        extras_dir=arguments.extras,
+        organs=arguments.organs,
+        model=pet_ct_options(arguments),
+        rules=false_alarm_rules(arguments),
+    )
 
 
 def _dose(arguments: argparse.Namespace) -> InjectedDose | None:

@@ -7,7 +7,7 @@ import logging
 import socket
 
 from ..errors import ExitCode, InputError, LongilesionError
-from .arguments import add_model_options, add_pet_ct_weights
+from .arguments import add_false_alarm_rules, add_model_options, add_pet_ct_weights, false_alarm_rules
 from .interactive import pet_ct_folds, pet_ct_options
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of each session, for predictions of tiles (default: 4096)",
     )
+    add_false_alarm_rules(parser)
     add_model_options(parser)
 
 
@@ -70,9 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
         idle_seconds=60.0 * arguments.idle_minutes,
         upload_bytes=arguments.max_upload_mib << 20,
     )
+    rules = false_alarm_rules(arguments)
     with _listening(arguments.port) as listener:
         model = load_pet_ct_model(arguments.weights, pet_ct_options(arguments), pet_ct_folds(arguments))
-        app = SessionServer(model, limits, arguments.memory_mib).app()
+        app = SessionServer(model, limits, arguments.memory_mib, rules).app()
         log.info(
             "open http://%s:%d in a browser on this computer; Ctrl-C ends", _HOST, listener.getsockname()[1]
         )

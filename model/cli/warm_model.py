@@ -48,10 +48,15 @@ def load_warm_model(arguments: argparse.Namespace) -> WarmModel:
     first = inspect_weights(folder, available_folds(folder)[:1]).files[0]
     if family_of(read_checkpoint(first).trainer_name) is Family.PET_CT:
         model = load_pet_ct_model(
-            folder, interactive.pet_ct_options(arguments), interactive.pet_ct_folds(arguments)
+            folder,
+            interactive.pet_ct_options(arguments),
+            interactive.pet_ct_folds(arguments),
+            arguments.organs,
         )
         touch_gpu(model.ensemble)
         return WarmPetCt(arguments, model)
+    if given := interactive.given_pet_ct_options(arguments):
+        raise InputError(f"{', '.join(given)}: of PET/CT alone; {folder} holds networks for pairs of CTs")
     options = options_of(arguments)
     pair_model = load_model(options.weights_dir, options.model)
     LazyBackend(options.case.backend, options.model.registration_device).load()

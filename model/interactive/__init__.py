@@ -9,13 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..case.dose_files import read_dose
+    from ..case.suv_checks import InjectedDose
     from ..inference.options import ModelOptions
+    from .false_alarm_rules import FalseAlarmRules
     from .load_pet_ct import load_pet_ct_model
     from .session import Session
 
-__all__ = ["ModelOptions", "Session", "load_pet_ct_model"]
+__all__ = ["FalseAlarmRules", "InjectedDose", "ModelOptions", "Session", "load_pet_ct_model", "read_dose"]
 
-_MODULES = {"ModelOptions": "..inference.options", "Session": ".session", "load_pet_ct_model": ".load_pet_ct"}
+_MODULES = {
+    "FalseAlarmRules": ".false_alarm_rules",
+    "InjectedDose": "..case.suv_checks",
+    "ModelOptions": "..inference.options",
+    "Session": ".session",
+    "load_pet_ct_model": ".load_pet_ct",
+    "read_dose": "..case.dose_files",
+}
 
 
 def __getattr__(name: str) -> Any:

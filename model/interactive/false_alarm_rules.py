@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from ..errors import InputError
 
 LEAST_SUV = 1.5
 """SUV of the first rule unless another one is given."""
@@ -23,6 +26,10 @@ class FalseAlarmRules:
     min_suv: float | None = None
     remove_clicked: bool = False
     cover_clicks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min_suv is not None and not 0 < self.min_suv < math.inf:
+            raise InputError(f"min_suv: is {self.min_suv:g}; expected a positive number")
 
     @property
     def are_off(self) -> bool:

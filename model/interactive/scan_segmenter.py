@@ -14,8 +14,10 @@ from ..case.tumor_clicks import TumorClick
 from ..network.pet_ct import click_voxels, margin_on_scan, network_images, pet_ct_grid
 from ..network.resample import FloatVolume
 from ..network.tiles import enclosing_box
+from .false_alarm_rules import FalseAlarmRules
+from .false_alarms import apply_rules
 from .load_pet_ct import PetCtModel
-from .place_clicks import usable_clicks
+from .place_clicks import place_clicks, usable_clicks
 from .segment_pet_ct import TumorSegmentation
 from .window_predictor import WindowPredictor
 
@@ -26,7 +28,7 @@ class ScanSegmenter:
     """All tumour of one PET/CT, kept up to date while clicks come and go.
 
     Images are normalised and resampled once. After each `update` the result equals that of `segment_pet_ct`
-    for the same clicks, bit for bit.
+    for the same clicks, bit for bit, after the rules against false alarms that are on.
 
     Args:
         model: from `load_pet_ct_model`.
@@ -34,6 +36,7 @@ class ScanSegmenter:
         pet: SUV on the same grid.
         geometry: of the axial scan.
         memory_bytes: as for `WindowPredictor`.
+        rules: against false alarms.
 
     Attributes:
         mask: booleans (z, y, x) of the axial scan, read-only; every change makes a new array.
@@ -42,9 +45,16 @@ class ScanSegmenter:
     """
 
     def __init__(
-        self, model: PetCtModel, ct: Array, pet: Array, geometry: Geometry, memory_bytes: int
+        self,
+        model: PetCtModel,
+        ct: Array,
+        pet: Array,
+        geometry: Geometry,
+        memory_bytes: int,
+        rules: FalseAlarmRules,
     ) -> None:
         self._model, self._geometry = model, geometry
+        self._rules, self._pet = rules, None if rules.are_off else pet
         self._grid = pet_ct_grid(ct, pet, geometry.spacing_zyx, model.plan)
         log.info("network grid %s, cropped from %s", self._grid.shape, ct.shape)
         images = network_images(ct, pet, self._grid, model.plan)
@@ -53,7 +63,8 @@ class ScanSegmenter:
         self._box = back.box(self._grid.box, self._grid.axes.triple(self._grid.axial_shape_zyx))
         self._margin: FloatVolume = np.zeros(self._box.shape_zyx, np.float32)
         self._stale: Box | None = None
-        self.mask: npt.NDArray[np.bool_] = np.zeros(self._grid.axial_shape_zyx, bool)
+        self._found: npt.NDArray[np.bool_] = np.zeros(self._grid.axial_shape_zyx, bool)  # by the network
+        self.mask = self._found
         self.clicks: tuple[TumorClick, ...] = ()
         self.warnings: tuple[str, ...] = ()
 
@@ -86,6 +97,10 @@ class ScanSegmenter:
             self._stale = region if self._stale is None else enclosing_box([self._stale, region])
         changed = self._export(self._stale) if self._stale is not None else None
         self._stale = None
+        if self._pet is None:
+            self.mask = self._found
+        else:
+            changed = self._apply_rules(self._pet, clicks, notes)
         for note in notes:
             if note not in self.warnings:
                 log.warning("%s", note)
@@ -97,13 +112,23 @@ class ScanSegmenter:
         box, margin = margin_on_scan(self._window.margin, self._grid, region)
         if box.is_empty:
             return None
-        mask, found = self.mask.copy(), margin > 0  # a tie is background
+        mask, found = self._found.copy(), margin > 0  # a tie is background
         differs = bounding_box(mask[box.slices] != found)
         mask[box.slices] = found
         mask.flags.writeable = False
-        self.mask = mask
+        self._found = mask
         self._margin[box.relative_to(self._box).slices] = margin
         return differs.shifted(box.start_zyx) if differs is not None else None
+
+    def _apply_rules(self, pet: Array, clicks: Sequence[TumorClick], notes: list[str]) -> Box | None:
+        """Make the mask from the network's; adds to the notes, and returns the box of what changed."""
+        placed, _ = place_clicks(clicks, self._geometry)
+        mask, said = apply_rules(self._found, pet, self._geometry, placed, self._rules)
+        notes += said
+        changed = bounding_box(mask != self.mask)
+        mask.flags.writeable = False
+        self.mask = mask
+        return changed
 
     def result(self) -> TumorSegmentation:
         """A copy of the present result, as `segment_pet_ct` returns it."""

@@ -19,6 +19,7 @@ from ..case.suv_checks import InjectedDose
 from ..case.tumor_clicks import ClickKind, TumorClick, click_kind
 from ..case.voxel_checks import checked_grid, checked_triple, checked_voxels
 from ..errors import InputError
+from .false_alarm_rules import FalseAlarmRules
 from .load_pet_ct import PetCtModel
 from .scan_segmenter import ScanSegmenter
 
@@ -38,12 +39,19 @@ class Session:
         model: from `load_pet_ct_model`.
         memory_mib: for predictions of tiles that are kept, 4 bytes per voxel of a patch: those of the present
             clicks first, then earlier ones for `undo`. With less, clicks take longer, up to a whole run.
+        rules: against false alarms, applied to the mask after each change; all off by default.
 
     Raises:
         InputError: an argument of another type.
     """
 
-    def __init__(self, model: PetCtModel, *, memory_mib: float = DEFAULT_MEMORY_MIB) -> None:
+    def __init__(
+        self,
+        model: PetCtModel,
+        *,
+        memory_mib: float = DEFAULT_MEMORY_MIB,
+        rules: FalseAlarmRules | None = None,
+    ) -> None:
         if not isinstance(model, PetCtModel):
             raise InputError(
                 f"model: is a {type(model).__name__}; expected one for PET/CT, from load_pet_ct_model"
@@ -52,6 +60,7 @@ class Session:
             raise InputError(f"memory_mib: is {memory_mib}; expected 0 or more")
         self._model = model
         self._memory_bytes = int(memory_mib * (1 << 20))
+        self._rules = rules or FalseAlarmRules()
         self._segmenter: ScanSegmenter | None = None
         self._grid: FileGrid | None = None
         self._scan_warnings: tuple[str, ...] = ()
@@ -96,7 +105,9 @@ class Session:
         Raises:
             LongilesionError: as `segment_pet_ct`; the session is as before then.
         """
-        segmenter = ScanSegmenter(self._model, scan.ct, scan.pet, scan.geometry, self._memory_bytes)
+        segmenter = ScanSegmenter(
+            self._model, scan.ct, scan.pet, scan.geometry, self._memory_bytes, self._rules
+        )
         self._changed = segmenter.update(scan.clicks)
         self._segmenter, self._grid, self._scan_warnings = segmenter, scan.file_grid, scan.warnings
         self._steps = tuple((click,) for click in scan.clicks)

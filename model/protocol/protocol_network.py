@@ -79,16 +79,14 @@ class _NetworkSegment:
         self._segmenter: ScanSegmenter | None = None
 
     def __call__(self, case: LoadedCase, clicks: tuple[TumorClick, ...]) -> BoolArray:
-        from ..interactive.false_alarms import with_rules
         from ..interactive.scan_segmenter import ScanSegmenter
 
         if self._segmenter is None or self._case is not case:
             scan = case.scan
             self._segmenter = None  # frees the images of the case before
-            self._segmenter = ScanSegmenter(self._model, scan.ct, scan.pet, scan.geometry, _MEMORY_BYTES)
+            self._segmenter = ScanSegmenter(
+                self._model, scan.ct, scan.pet, scan.geometry, _MEMORY_BYTES, self._rules
+            )
             self._case = case
         self._segmenter.update(clicks)
-        if self._rules.are_off:
-            return self._segmenter.mask
-        result, scan = self._segmenter.result(), case.scan
-        return with_rules(result, scan.pet, scan.geometry, clicks, self._rules).mask
+        return self._segmenter.mask

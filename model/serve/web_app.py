@@ -25,6 +25,7 @@ from starlette.routing import BaseRoute, Route
 
 from ..case.pet_ct_scan import PetCtFiles, read_pet_ct
 from ..errors import ExitCode, InputError, LongilesionError, MemoryExhaustedError, one_line
+from ..interactive.false_alarm_rules import FalseAlarmRules
 from ..interactive.load_pet_ct import PetCtModel
 from ..interactive.session import DEFAULT_MEMORY_MIB, Session
 from .messages import ImagesRequest, PointsRequest, click_list, parsed_request, session_state
@@ -74,11 +75,18 @@ class SessionServer:
         model: from `load_pet_ct_model`.
         limits: of sessions and uploads.
         memory_mib: of each session, as for `Session`.
+        rules: of each session, as for `Session`.
     """
 
-    def __init__(self, model: PetCtModel, limits: ServerLimits, memory_mib: int = DEFAULT_MEMORY_MIB) -> None:
+    def __init__(
+        self,
+        model: PetCtModel,
+        limits: ServerLimits,
+        memory_mib: int = DEFAULT_MEMORY_MIB,
+        rules: FalseAlarmRules | None = None,
+    ) -> None:
         self.limits = limits
-        self.table = SessionTable(lambda: Session(model, memory_mib=memory_mib), limits)
+        self.table = SessionTable(lambda: Session(model, memory_mib=memory_mib, rules=rules), limits)
         self._computing = threading.Lock()
 
     def app(self) -> Starlette:

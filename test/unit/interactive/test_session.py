@@ -18,11 +18,13 @@ import model as ll
 from model.case.axes import to_index
 from model.case.geometry import Box, Geometry
 from model.errors import InputError, LongilesionError
+from model.interactive.false_alarm_rules import FalseAlarmRules
+from model.interactive.false_alarms import with_rules
 from model.interactive.load_pet_ct import PetCtModel
 from model.interactive.segment_pet_ct import segment_pet_ct
 from model.interactive.session import Session
 from test.helpers.paths import CHECKOUT
-from test.helpers.tiny_pet_ct import TINY_SHAPE, TINY_SPACING, tiny_pet_ct, tiny_pet_ct_model
+from test.helpers.tiny_pet_ct import TINY_GEOMETRY, TINY_SHAPE, TINY_SPACING, tiny_pet_ct, tiny_pet_ct_model
 
 CT, PET = tiny_pet_ct()
 MODEL = tiny_pet_ct_model()
@@ -101,6 +103,34 @@ def test_only_tiles_with_the_mark_are_predicted_and_undo_predicts_none() -> None
     session.undo()
     assert session.predicted_tiles == (0, 12) and np.array_equal(session.mask, first)
     assert not np.array_equal(changed, first) and not session.undo()
+
+
+def test_rules_against_false_alarms_hold_after_each_change() -> None:
+    rules = FalseAlarmRules(min_suv=15, remove_clicked=True, cover_clicks=True)
+    session = Session(MODEL, rules=rules).set_images(CT, PET, spacing_zyx=TINY_SPACING)
+    plain = _session()
+    seen, differs = set[str](), list[bool]()
+    steps = [((2, 3, 4), "background"), ((13, 11, 9), "tumor"), ((0, 0, 0), "tumor"), None, None]
+    for step in steps:
+        before = session.mask
+        for one in (session, plain):
+            if step is None:
+                one.undo()
+            else:
+                one.add_click(*step)
+        wanted = with_rules(
+            segment_pet_ct(MODEL, CT, PET, TINY_GEOMETRY, session.clicks),
+            PET,
+            TINY_GEOMETRY,
+            session.clicks,
+            rules,
+        )
+        np.testing.assert_array_equal(session.mask, wanted.mask)
+        assert session.warnings == wanted.warnings
+        _check_box(session.changed_box, before, session.mask)
+        seen |= {text.split()[-1] for text in session.warnings}
+        differs.append(bool((session.mask != plain.mask).any()))
+    assert {"removed", "added"} <= seen and any(differs)
 
 
 def test_a_mask_is_read_only_and_later_clicks_leave_it() -> None:
@@ -194,7 +224,8 @@ def test_after_a_step_down_all_tiles_are_computed_in_the_same_way() -> None:
 
 def test_the_session_is_part_of_the_public_api() -> None:
     assert ll.interactive.Session is Session
-    assert set(dir(ll.interactive)) == {"ModelOptions", "Session", "load_pet_ct_model"}
+    options = {"FalseAlarmRules", "InjectedDose", "ModelOptions"}
+    assert set(dir(ll.interactive)) == {"Session", "load_pet_ct_model", "read_dose"} | options
     assert all(getattr(ll.interactive, name) is not None for name in dir(ll.interactive))
     with pytest.raises(AttributeError, match="no attribute 'Sesion'"):
         _ = ll.interactive.Sesion

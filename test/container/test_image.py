@@ -110,9 +110,12 @@ def test_packages_of_tests_and_training_stay_out(versions: dict[str, str]) -> No
 
 
 def test_application_folder_holds_only_what_is_allowed(image: str) -> None:
-    listing = docker("run", "--rm", "--network", "none", "--entrypoint", "ls", image, "-A", "/opt/app").stdout
+    folders = ("/opt/app", "/opt/app/model/serve")
+    listing = docker("run", "--rm", "--network", "none", "--entrypoint", "ls", image, "-A", *folders).stdout
+    top, server = listing.split(f"{folders[1]}:")
     texts = {"LICENSE", "requirements.txt", "requirements.lock", "requirements-torch.txt"}
-    assert set(listing.split()) == {"model", "process.py", "resources"} | texts
+    assert set(top.split()) == {f"{folders[0]}:", "model", "process.py", "resources"} | texts
+    assert "web_app.py" in server and "page" not in server.split()  # the viewer is no part of the image
 
 
 def test_help_is_printed(image: str) -> None:

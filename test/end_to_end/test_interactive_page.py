@@ -1,6 +1,7 @@
 """The page of interactive sessions in headless Chromium: images, clicks, scribble, undo, downloads.
 
-Needs the package playwright and a Chromium (on Debian ``apt-get install chromium``); is skipped without them.
+Needs a Chromium (on Debian ``apt-get install chromium``, or the one that LONGILESION_CHROMIUM names); is
+skipped without one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
+from playwright import sync_api as playwright
 
 from model.case.tumor_clicks import ClickKind, read_tumor_clicks
 from model.interactive.segment_pet_ct import segment_pet_ct
@@ -22,7 +24,6 @@ from model.serve.session_table import ServerLimits
 from test.helpers.session_server import RunningServer, running_server
 from test.helpers.tiny_pet_ct import TINY_GEOMETRY, TINY_SHAPE, TINY_SPACING, tiny_pet_ct, tiny_pet_ct_model
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the page is not tested: no playwright here")
 CHROMIUM = os.environ.get("LONGILESION_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 pytestmark = [

@@ -5,6 +5,8 @@ const byId = (id) => document.getElementById(id);
 const viewer = new niivue.Niivue({
   backColor: [0.07, 0.07, 0.07, 1],
   dragMode: niivue.DRAG_MODE.none,
+  crosshairGap: 10, // the clicked voxel stays visible
+  isRadiologicalConvention: true, // the patient's right is on the left, as radiologists see it
   isResizeCanvas: true,
   loadingText: "",
   show3Dcrosshair: true,

@@ -83,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("PR", "PD"),
         help="percent of the volume against baseline and nadir for PR and PD by volume (default: -65 73)",
     )
+    add("--sdtm", metavar="STUDY", help="also write the SDTM domains TU, TR and RS of this study, as CSV")
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
 
 
@@ -93,16 +94,22 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: options or files cannot be used.
         OutputError: the output folder cannot be written.
     """
+    if arguments.sdtm is not None and not arguments.sdtm.strip():
+        raise InputError("--sdtm: is empty; expected the identifier of the study")
     sources = _sources(arguments)
 
     from ..report.measure_run import measure_patients
     from ..report.measurement_files import measurements_table
+    from ..report.sdtm import write_sdtm
 
     result = measure_patients(sources, arguments.output, _response_options(arguments))
     for patient in result.measurements.patients:
         print(f"\n{measurements_table(patient)}")
     print()
-    for path in result.paths:
+    paths = list(result.paths)
+    if arguments.sdtm is not None:
+        paths += write_sdtm(arguments.output, result.measurements, arguments.sdtm)
+    for path in paths:
         print(path)
     if result.message is not None:
         sys.stdout.flush()

@@ -31,7 +31,8 @@ def test_two_scans_with_dates(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "PD " in shown.out and "no facts of the lesions are given" in shown.out
     facts = tmp_path / "facts.csv"
     facts.write_text("lesion,organ,target\n1,lung,no\n")
-    assert _run(*words, "--facts", str(facts), "--volume-response", "-50", "90") == 0
+    assert _run(*words, "--facts", str(facts), "--volume-response", "-50", "90", "--sdtm", "S1") == 0
+    assert (tmp_path / "out" / "rs.csv").read_text().startswith("STUDYID,DOMAIN,USUBJID,RSSEQ")
     assert "RECIST 1.1, target lesions none" in capsys.readouterr().out
     with pytest.raises(InputError, match="--volume-response: is 50 90"):
         _run(*words, "--volume-response", "50", "90")
@@ -48,6 +49,7 @@ def test_two_scans_with_dates(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (("--track", "a", "--extras", "b"), "--extras: is given with --track"),
         (("--track", "a", "--dates", "2024-01-01"), "--dates: are given with --track"),
         (("--scan", "a"), "--labelmap: 0 for 1 of --scan"),
+        (("--track", "a", "--sdtm", " "), "--sdtm: is empty"),
         (("--track", "/nowhere"), "/nowhere: holds no tracking.json"),
         (("--case", "/nowhere", "b"), "/nowhere: the input folder is missing"),
     ],

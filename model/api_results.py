@@ -67,7 +67,7 @@ class Segmentation:
             among the warnings.
         name: of the time point.
         baseline: of `segment` only, the lesions that were segmented in the baseline because it has no mask of
-            them, on the baseline's grid; None if there are none.
+            them, on the baseline's grid, or None.
     """
 
     labelmap: Array = field(repr=False)
@@ -129,7 +129,7 @@ class PairRegistration:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Why the transform is a fall-back, and the like."""
+        """Reason for a fall-back, and other remarks."""
         return self._registration.warnings
 
     def points(

@@ -1,4 +1,4 @@
-"""The outside of a patient on a coarse grid: which places are air that reaches the edge of the field of view.
+"""Coarse map of the outside of a patient: air that reaches the edge of the field of view.
 
 It is made for warnings: the couch counts as body, and so does every air that is enclosed in its slice, as in
 lungs, airways and bowel. Lung that is cut by the edge of a scan is denser than air.
@@ -36,14 +36,14 @@ def sampled_voxels(ct: Array, spacing_zyx: Vector, step_mm: float = STEP_MM) -> 
         The samples (z, y, x), a view; and n along each axis (z, y, x).
     """
     sides = zip(spacing_zyx, ct.shape, strict=True)
-    # At least eight samples along each side, whatever the spacing is said to be.
+    # At least eight samples along each side, whatever the header's spacing.
     nz, ny, nx = (max(1, min(round(step_mm / spacing), size // 8)) for spacing, size in sides)
     return ct[nz // 2 :: nz, ny // 2 :: ny, nx // 2 :: nx], (nz, ny, nx)
 
 
 @dataclass(frozen=True, eq=False)
 class BodyMap:
-    """What is surely outside of the patient.
+    """Places that are certainly outside the patient.
 
     Attributes:
         outside: booleans (z, y, x) of cells: air, as all around the cell, that reaches the edge in its slice.

@@ -229,7 +229,7 @@ class TimePoint:
     scans: tuple[Scan, ...]
 
     def scan(self, slot: Slot) -> Scan | None:
-        """The scan in a slot, None if there is none."""
+        """The scan in a slot, or None."""
         return next((scan for scan in self.scans if scan.slot == slot), None)
 
 

@@ -1,4 +1,4 @@
-"""Files that hold what turns activity in Bq/ml into SUV: weight, injected dose, and the times."""
+"""Files with the values that convert Bq/ml to SUV: weight, injected dose, and times."""
 
 from __future__ import annotations
 

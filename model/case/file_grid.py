@@ -17,7 +17,7 @@ _DECIMALS = 6
 
 @dataclass(frozen=True, eq=False)
 class FileGrid:
-    """Leads from the grid of a file to that of its scan in memory, and back.
+    """Maps the grid of a file to that of its scan in memory, and back.
 
     Attributes:
         geometry: grid of the file.
@@ -31,7 +31,7 @@ class FileGrid:
 
     @classmethod
     def of(cls, geometry: Geometry) -> FileGrid:
-        """Find the way for the grid of a file.
+        """Make the map for the grid of a file.
 
         Args:
             geometry: with independent axes (`shear.check_independent_axes`).

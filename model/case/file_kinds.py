@@ -1,4 +1,4 @@
-"""Kinds of files that are taken for images by mistake, recognised by their first bytes."""
+"""Kinds of files that are often mistaken for images, recognised by their first bytes."""
 
 from __future__ import annotations
 

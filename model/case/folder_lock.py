@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold the lock of a folder, which is created, while the block runs.
 
-    Some network file systems have no such locks; then the block runs without one, and the log says so.
+    Some network file systems have no such locks; the block then runs without one, with a line in the log.
 
     Args:
         folder: the output folder.

@@ -61,7 +61,7 @@ _COMPONENT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What a header says: the promised voxels, and the grid on which they lie."""
+    """The content of a header: type and number of the voxels, and their grid."""
 
     stored: StoredImage
     geometry: Geometry
@@ -147,7 +147,7 @@ def _header_of(path: Path) -> Path | None:
 
 def _grid(path: Path, stored: StoredImage) -> Geometry:
     """Let ITK read the grid, and compare what it reads with our own reading."""
-    if stored.suffix != ".nrrd":  # there ITK tells the axes of space from others
+    if stored.suffix != ".nrrd":  # there ITK distinguishes the axes of space from others
         _checked_size(path, stored.sizes if stored.channels == 1 else stored.sizes[1:])
     reader = sitk.ImageFileReader()
     with plain_folder() as folder, captured_library_text():

@@ -26,7 +26,7 @@ _KINDS = {
 
 
 def is_regular_file(path: Path) -> bool:
-    """True if a path names a regular file that exists; False for names that no file system takes, too."""
+    """True if a path is an existing regular file; False also for names that no file system accepts."""
     try:
         return path.is_file()
     except OSError:
@@ -34,7 +34,7 @@ def is_regular_file(path: Path) -> bool:
 
 
 def path_exists(path: Path) -> bool:
-    """True if anything is there; False for names that no file system takes, too."""
+    """True if a path exists; False also for names that no file system accepts."""
     try:
         return path.exists()
     except OSError:
@@ -43,7 +43,7 @@ def path_exists(path: Path) -> bool:
 
 @contextlib.contextmanager
 def open_input(path: Path, expected: str) -> Iterator[BinaryIO]:
-    """Open a regular file for reading; a pipe or a device is never waited for.
+    """Open a regular file for reading, without waiting for pipes or devices.
 
     Args:
         path: the file.

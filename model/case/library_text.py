@@ -1,4 +1,4 @@
-"""What libraries write to stderr is kept in the debug log: stderr is for sentences to the user.
+"""Keep what libraries write to stderr in the debug log: stderr is reserved for sentences to the user.
 
 ITK, MetaIO, vnl, zlib and HDF5 write to file descriptor 2 directly, past Python. It is replaced for the time
 of a call into them, for the whole process: calls may run in several threads and within each other.

@@ -73,7 +73,7 @@ _PATTERN = re.compile(r"%0?[0-9]*[diu]")
 
 
 def is_meta_image(start: bytes) -> bool:
-    """Tell a MetaImage by the first bytes of its file: at most `HEADER_BYTES`, at least the header.
+    """Recognise a MetaImage by the first bytes of its file: at most `HEADER_BYTES`, at least the header.
 
     As MetaIO, it takes any text for the lines in front of the field ``NDims``.
     """
@@ -244,7 +244,7 @@ def _grid_header(fields: dict[str, str]) -> bytes:
 
 
 def _axis_note(fields: dict[str, str]) -> tuple[str, ...]:
-    """A note about axes that are not of length one, by which ITK does not scale the spacing but positions."""
+    """A note about axes that are not of length one: ITK scales positions by them, but not the spacing."""
     name = next((name for name in _DIRECTIONS if name in fields), None)
     if name is None:
         return ()

@@ -24,7 +24,7 @@ _HEADER = np.dtype(
 )
 _CODES_START, _CODES_STOP = 252, 256  # those of qform and sform
 _SCANNER = 1  # code of a position in the scanner; larger ones are those of other scans or of an atlas
-_MM_PER_UNIT = {1: 1e3, 3: 1e-3}  # metres and microns; everything else is mm, as SimpleITK has it
+_MM_PER_UNIT = {1: 1e3, 3: 1e-3}  # metres and microns; everything else is mm, as in SimpleITK
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 # SimpleITK refuses less than this; what is finer is rounding of 32-bit numbers.
 ORTHOGONAL_COSINE = 1e-4

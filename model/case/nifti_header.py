@@ -68,7 +68,7 @@ _OTHER_TYPES = {
 
 
 def is_nifti(start: bytes) -> bool:
-    """Tell a NIfTI file, of either version, by its first bytes (at least 348)."""
+    """Recognise a NIfTI file, of either version, by its first bytes (at least 348)."""
     if len(start) < 4:
         return False
     sizes = (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big"))
@@ -155,7 +155,7 @@ def _sizes(header: np.void) -> tuple[int, ...]:
     if not 1 <= dimension <= 7:
         raise HeaderFault(f"has {dimension} dimensions; expected three")
     sizes = tuple(int(size) for size in header["dim"][1 : 1 + dimension])
-    # A further axis of zero is none, as ITK has it.
+    # ITK ignores further axes of size zero.
     sizes = sizes[:3] + tuple(size or 1 for size in sizes[3:])
     check_sizes(sizes)
     while len(sizes) > 3 and sizes[-1] == 1:

@@ -109,7 +109,7 @@ _PATTERN = re.compile(r"%0?[0-9]*[dux]")
 
 
 def is_nrrd(start: bytes) -> bool:
-    """Tell a NRRD file by its first bytes."""
+    """Recognise a NRRD file by its first bytes."""
     return start.startswith(b"NRRD00")
 
 

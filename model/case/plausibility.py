@@ -1,4 +1,4 @@
-"""Warnings about implausible scans, never fatal: its numbers, its grid, its mask and its clicks."""
+"""Warnings about implausible scans, never fatal: values, grids, masks and clicks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CUT_OFF_HU, _CUT_OFF_SHARE = -900.0, 0.05
 _UNMEASURED_SHARE, _PADDING_VALUES, _PADDING_SHARE = 0.1, 2, 0.5
 _EXPECTED_HU = "a CT with air near -1000 and soft tissue near 0"
 
-# A lesion is said to lie outside if more of it does; small scans may be cut out around a lesion.
+# A lesion counts as outside if a larger share of it is; small scans may be cropped around a lesion.
 _OUTSIDE_SHARE = 0.5
 _LARGE_SHARE = 0.4
 _SMALL_SCAN_MM = 150.0
@@ -104,7 +104,7 @@ def check_scan(scan: Scan, regions: Mapping[int, LabelRegion]) -> tuple[Plausibi
 
 
 def check_voxels(name: str, ct: Array, geometry: Geometry) -> tuple[PlausibilityNote, ...]:
-    """Check the voxels of a scan to be in HU.
+    """Check that the voxels of a scan look like HU.
 
     Crops of soft tissue, contrast medium or lung alone pass, and so does padding far below air.
 
@@ -125,7 +125,7 @@ def check_voxels(name: str, ct: Array, geometry: Geometry) -> tuple[Plausibility
 
 
 def _unlike_hu(values: npt.NDArray[np.float64], dtype: np.dtype[np.generic], is_large: bool) -> str | None:
-    """What cannot be HU in the values of a scan (without padding), or None; large scans are not all bone."""
+    """Describe why a scan (without padding) cannot be in HU, or None; large scans are not all bone."""
     if not values.size:
         return f"has no voxel above {NOT_MEASURED_HU:g}"
     low, high = float(values.min()), float(values.max())
@@ -176,7 +176,7 @@ def _far_below_air(finite: npt.NDArray[np.float64]) -> str | None:
 
 
 def check_extent(name: str, geometry: Geometry) -> tuple[PlausibilityNote, ...]:
-    """Check the spacing and the extent of a scan to be in mm.
+    """Check that spacing and extent of a scan look like mm.
 
     Args:
         name: the scan's.

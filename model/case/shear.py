@@ -233,12 +233,12 @@ def _slice_axis_last(geometry: Geometry) -> Index:
 def _columns(
     shears: tuple[float, float, float], rows: npt.NDArray[np.intp], numbers: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.intp]:
-    """Voxels by which each row (first axis) of each slice (second axis) is shifted along itself."""
+    """Shift of each row (first axis) of each slice (second axis) along itself, in voxels."""
     return _rounded(shears[0] * rows[:, None] + shears[1] * numbers)
 
 
 def _rows(shears: tuple[float, float, float], numbers: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Rows by which each slice is shifted."""
+    """Shift of each slice, in rows."""
     return _rounded(shears[2] * numbers)
 
 

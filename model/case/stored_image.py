@@ -1,4 +1,4 @@
-"""What the header of an image file promises about its voxels: how many, of which type, and where they are."""
+"""The voxels that an image file's header promises: their number, type and place in the file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class VoxelPart:
         start: bytes before the (encoded) voxels; None: they are the last ones of the file.
         lines: lines after ``start`` that are skipped, too.
         skip: bytes after those lines that are skipped, too.
-        length: bytes of the encoded voxels if the header says so.
+        length: bytes of the encoded voxels if the header states it.
     """
 
     path: Path
@@ -67,7 +67,7 @@ class StoredImage:
         dtype: type and byte order of a number in the file, before any rescaling.
         encoding: of every part.
         parts: where the numbers are, in order.
-        channels: values per voxel, if the header tells them from other axes.
+        channels: values per voxel, if the header distinguishes them from other axes.
         lead: decoded bytes in front of the numbers of every part.
         header: the fields that determine the grid, as a file of its own for ITK.
         suffix: by which ITK knows the format of ``header``.
@@ -128,7 +128,7 @@ def whole_number(field: str, text: str) -> int:
     """Parse a whole number of a header.
 
     Raises:
-        HeaderFault: it is none, or has more digits than any real one.
+        HeaderFault: it is not a number, or has more digits than any real one.
     """
     stripped = text.strip()
     digits = stripped.removeprefix("-").removeprefix("+")
@@ -161,7 +161,7 @@ def check_sizes(sizes: tuple[int, ...]) -> None:
     """Check the sizes of an image's axes.
 
     Raises:
-        HeaderFault: there is none, or one is not positive or larger than the libraries count.
+        HeaderFault: the sizes are missing, not positive, or too large for the libraries.
     """
     if not sizes or min(sizes) < 1:
         shown = "x".join(map(str, sizes)) or "none"

@@ -14,7 +14,7 @@ from .geometry import Array
 
 # Nine tenths of a body lie below SUV 5, and those of a crop around the hottest organs below 100; in Bq/ml
 # they are at thousands. Where the body is less than a tenth of the positive voxels, the hottest hundredth
-# tells: it is beyond 1000 in Bq/ml only.
+# decides: only in Bq/ml it exceeds 1000.
 _LARGEST_SUV = {90.0: 200.0, 99.0: 1000.0}
 # Reconstructions leave small negative values; air in a CT is near -1000.
 _LOWEST_SUV = -200.0
@@ -25,7 +25,7 @@ MOST_HALF_LIVES = 20
 
 @dataclass(frozen=True, slots=True)
 class InjectedDose:
-    """What turns activity into SUV by body weight.
+    """The values that convert activity to SUV by body weight.
 
     Attributes:
         weight_kg: of the patient.
@@ -82,7 +82,7 @@ def converted_activity(path: Path, pet: Array, dose: InjectedDose) -> npt.NDArra
 
 
 def _activity_sign(values: Array) -> str | None:
-    """What looks like activity in Bq/ml in finite values, None for SUV; large images are sampled."""
+    """Describe why finite values look like activity in Bq/ml; None for SUV. Large images are sampled."""
     sample = values.reshape(-1)[:: max(1, values.size // _SAMPLED_VOXELS)]
     positive = sample[sample > 0]
     for percentile, largest in _LARGEST_SUV.items():

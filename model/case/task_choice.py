@@ -1,4 +1,4 @@
-"""Which task an input folder holds: a PET/CT, or baseline and follow-up CTs. Light, for the entrypoint."""
+"""Recognise the task of an input folder: PET/CT, or baseline and follow-up CTs. Light, for the entrypoint."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def hu_warnings(name: str, ct: Array) -> list[str]:
 
 
 def lesion_labels(name: Path | str, labels: Array, warn: Callable[[str], None] = log.warning) -> Array:
-    """Check the voxels of an image to be lesion ids, and convert floats to integers.
+    """Check that the voxels of an image are lesion ids, and convert floats to integers.
 
     Args:
         name: the file's or argument's, with which errors begin.
@@ -93,7 +93,7 @@ def _rounded(name: Path | str, labels: Array, warn: Callable[[str], None]) -> Ar
 
 
 def checked_voxels(name: str, values: npt.ArrayLike) -> Array:
-    """Check an array to hold the voxels of one image.
+    """Check that an array contains the voxels of one image.
 
     Args:
         name: the argument's, with which errors begin.
@@ -148,7 +148,7 @@ def checked_grid(
 
 
 def checked_triple(name: str, values: Sequence[float], expected: str) -> Vector:
-    """Check three numbers to be finite.
+    """Check that three numbers are finite.
 
     Args:
         name: the argument's, with which errors begin.

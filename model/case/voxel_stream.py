@@ -109,7 +109,7 @@ def _truncated(path: Path, found: int, promised: int) -> InputError:
 
 
 def _seek(file: BinaryIO, part: VoxelPart, length: int) -> None:
-    """Go to the first byte of a part, of which so many bytes are needed."""
+    """Go to the first byte of a part that has at least this number of bytes."""
     if part.start is None:
         file.seek(-length, os.SEEK_END)
     else:
@@ -136,7 +136,7 @@ def _fill_raw(file: BinaryIO, part: VoxelPart, view: memoryview) -> None:
         done += count
     if done < len(view):
         raise _truncated(part.path, done, len(view))
-    if file.read(1):  # even a blank one: the voxels may begin elsewhere than the header says
+    if file.read(1):  # even a blank one: the voxels may begin elsewhere than the header states
         raise _surplus(part.path, len(view))
 
 
@@ -159,7 +159,7 @@ def _fill_inflated(file: BinaryIO, part: VoxelPart, stored: StoredImage, view: m
 
 
 def _inflated(file: BinaryIO, part: VoxelPart, encoding: Encoding, most: int) -> Iterator[bytes]:
-    """Yield the blocks of a compressed stream, at most so many bytes, and check it up to the end of the file.
+    """Yield the blocks of a compressed stream up to a number of bytes, and check it up to the file's end.
 
     Raises:
         InputError: it is truncated or corrupt, unpacks to more, or is followed by other bytes.

@@ -29,10 +29,14 @@ def add_model_options(group: argparse._ActionsContainer) -> None:
         type=fold_list,
         default=defaults.folds,
         metavar="0,1,2,3,4|all",
-        help="folds of the ensemble",
+        help="folds of the ensemble (default: 0,1,2,3,4, for PET/CT all of each model)",
     )
-    add("--tta", action="store_true", help="average over the mirrored views that the checkpoint allows")
-    add("--deterministic", action="store_true", help="bit-for-bit the same result on the same machine")
+    add(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: average over the mirrored views that the checkpoint allows",
+    )
+    add("--deterministic", action="store_true", help="reproduce results bit for bit on the same machine")
 
 
 def add_pet_ct_weights(group: argparse._ActionsContainer) -> None:
@@ -43,7 +47,7 @@ def add_pet_ct_weights(group: argparse._ActionsContainer) -> None:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="one or several models for PET/CT, all folds of which are averaged",
+        help="one or more models for PET/CT; the folds of all of them are averaged",
     )
 
 
@@ -53,8 +57,8 @@ def add_point_rounding(group: argparse._ActionsContainer) -> None:
         "--point-rounding",
         choices=("truncate", "round"),
         default=ModelOptions().point_rounding,
-        help="network voxel of a point: truncate as the networks were trained and published (default), or "
-        "round to the nearest",
+        help="how a point is mapped to a voxel of the network grid: truncate, as in training and in the "
+        "published networks (default), or round to the nearest",
     )
 
 
@@ -79,13 +83,14 @@ def add_false_alarm_rules(group: argparse._ActionsContainer) -> None:
         nargs="?",
         const=LEAST_SUV,
         metavar="SUV",
-        help=f"remove components that nowhere reach this SUV (default: off; without a number {LEAST_SUV})",
+        help=f"remove components whose maximum is below this SUV (off by default; {LEAST_SUV} if no number "
+        "follows)",
     )
-    add("--remove-clicked", action="store_true", help="remove components in which a background click lies")
+    add("--remove-clicked", action="store_true", help="remove components that contain a background click")
     add(
         "--cover-clicks",
         action="store_true",
-        help="add a ball of 5 mm around each tumor click outside of the mask",
+        help="add a ball of 5 mm radius around each tumor click outside the mask",
     )
 
 

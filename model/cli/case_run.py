@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class CaseRun:
-    """Reads a case, segments it, and writes its outputs; what is finished can be written at any moment.
+    """Reads a case, segments it, and writes its outputs; finished lesions can be written at any time.
 
     Args:
         options: of the run.
@@ -94,8 +94,8 @@ class CaseRun:
     def write_unfinished(self) -> str:
         """Write the lesions that are finished; scans without any get an all-zero labelmap.
 
-        The interface wants a labelmap of every follow-up scan. That lesions without voxels have not been
-        looked at is said by the exit code, the sentence returned, and ``finished`` in run.json.
+        The interface requires a labelmap of every follow-up scan. The exit code, the returned sentence, and
+        ``finished`` in run.json show that lesions without voxels have not been segmented.
 
         Returns:
             A sentence that names the lesions that are not finished.
@@ -115,10 +115,9 @@ class CaseRun:
         return _unfinished_words(result)
 
     def _write_unread(self) -> str:
-        """Write empty labelmaps before the case is read; returns a sentence that says so.
+        """Write empty labelmaps before the case is read; returns a sentence about that.
 
-        A case without baseline masks gets none: whether it is to be refused is not known before the weights
-        are loaded.
+        A case without baseline masks gets no labelmaps: only the loaded weights decide whether it is refused.
         """
         self.places.remove_partial()
         self._remove_stale_files()

@@ -68,10 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--floor",
         type=Path,
         metavar="CASE|DIR",
-        help="the input that the prediction was made from, a case folder of the interface or a folder of "
-        "them: shows beside the prediction the baseline mask pasted at the follow-up point, the baseline "
-        "mask warped by registration, and region growing at the point, with paired differences. Its "
-        "baseline masks are used unless --baseline is given",
+        help="input folder of the predicted case, or a folder of such folders: also scores what needs no "
+        "network (the baseline mask pasted at the follow-up point, the mask warped by registration, region "
+        "growing at the point), with paired differences. Its baseline masks are used unless --baseline is "
+        "given",
     )
     parser.add_argument(
         "--backend", metavar="NAME", help="registration for --floor, as for `propagate` (default: deformable)"

@@ -25,8 +25,14 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add = parser.add_argument
-    add("--ct", type=Path, required=True, metavar="FILE", help="the CT, in HU")
-    add("--pet", type=Path, required=True, metavar="FILE", help="the PET, in SUV")
+    add("--ct", type=Path, required=True, metavar="FILE", help="CT, in HU")
+    add(
+        "--pet",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="PET, in SUV; in Bq/ml with --dose or --activity",
+    )
     add(
         "--clicks",
         type=Path,
@@ -39,13 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="voxel",
         help="units of the points: voxel index (x, y, z) of the CT, or world (LPS mm)",
     )
-    add("-o", "--output", type=Path, required=True, metavar="FILE", help="the mask, on the CT's grid")
+    add("-o", "--output", type=Path, required=True, metavar="FILE", help="mask to write, on the CT's grid")
     add_pet_ct_weights(parser)
     add(
         "--extras",
         type=Path,
         metavar="DIR",
-        help="write run.json, the lesions with their uptake as labelmap and table, and the probability",
+        help="folder for run.json, the lesions and their uptake (labelmap and table), and the probability "
+        "map",
     )
     add_pet_ct_options(parser)
     add_model_options(parser)
@@ -58,20 +65,21 @@ def add_pet_ct_options(parser: argparse._ActionsContainer) -> None:
         "--dose",
         type=Path,
         metavar="FILE",
-        help="of a PET in Bq/ml: a JSON with weight_kg, dose_mbq, half_life_minutes, and minutes or injected "
-        "and scanned; or an image of its DICOM series, or the folder of that",
+        help="for a PET in Bq/ml: a JSON file with weight_kg, dose_mbq, half_life_minutes, and either "
+        "minutes or injected and scanned; or an image of its DICOM series, or the folder of the series",
     )
     dose.add_argument(
         "--activity",
         type=float,
         nargs=4,
         metavar=("KG", "MBQ", "MINUTES", "HALF_LIFE"),
-        help="of a PET in Bq/ml: weight, injected dose, minutes from injection to scan, half-life (minutes)",
+        help="for a PET in Bq/ml: body weight, injected dose, minutes from injection to scan, and half-life "
+        "in minutes",
     )
     parser.add_argument(
         "--organs",
         action="store_true",
-        help="labels of organs into --extras; needs networks with heads for them",
+        help="also write a labelmap of organs to --extras; the networks must have a head for organs",
     )
     add_false_alarm_rules(parser)
 
@@ -150,7 +158,7 @@ def _run_options(
 
 
 def _dose(arguments: argparse.Namespace) -> InjectedDose | None:
-    """What turns Bq/ml into SUV, from a file or from the command line."""
+    """The values that convert Bq/ml to SUV, from a file or from the command line."""
     from ..case.dose_files import read_dose
     from ..case.suv_checks import InjectedDose
 
@@ -160,7 +168,7 @@ def _dose(arguments: argparse.Namespace) -> InjectedDose | None:
 
 
 def pet_ct_folds(arguments: argparse.Namespace) -> Sequence[int | str] | None:
-    """The folds of each model; the default of `segment` is five, here it is all that are there."""
+    """The folds of each model; the default of `segment` is five, here all available ones."""
     return None if arguments.folds is DEFAULT_FOLDS else arguments.folds
 
 

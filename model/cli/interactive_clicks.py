@@ -11,9 +11,9 @@ CHALLENGE_SEED = 42
 SCRIBBLE_STYLES = ("centerline", "random", "boundary")
 
 _DESCRIPTION = """\
-Simulates ten clicks in tumour and ten in background from the reference of a PET/CT and its PET, as autoPET/CT
-IV does (Task 1), or from the reference and a segmentation a scribble on its largest error, as autoPET V does,
-and writes them in the platform's form.
+Writes simulated prompts as a click file of the platform: by default ten clicks in tumour and ten in
+background, drawn from a reference and its PET as in autoPET/CT IV (Task 1); with --scribble, a scribble on
+the largest error of a segmentation, as in autoPET V.
 """
 
 
@@ -21,11 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.description = _DESCRIPTION
     add = parser.add_argument
-    add("--labels", type=Path, required=True, metavar="FILE", help="the reference; voxels above 0 are tumour")
-    add("--pet", type=Path, metavar="FILE", help="the PET, on the same grid; for clicks")
-    add("--prediction", type=Path, metavar="FILE", help="the segmentation, on the same grid; for a scribble")
-    add("--scribble", choices=SCRIBBLE_STYLES, help="style of the scribble (default: clicks)")
-    add("-o", "--output", type=Path, required=True, metavar="JSON", help="the click file")
+    add("--labels", type=Path, required=True, metavar="FILE", help="reference; voxels above 0 are tumour")
+    add("--pet", type=Path, metavar="FILE", help="PET on the same grid, for clicks")
+    add("--prediction", type=Path, metavar="FILE", help="segmentation on the same grid, for a scribble")
+    add("--scribble", choices=SCRIBBLE_STYLES, help="style of the scribble (default: simulate clicks)")
+    add("-o", "--output", type=Path, required=True, metavar="JSON", help="click file to write")
     add_simulation_options(parser)
 
 
@@ -36,12 +36,13 @@ def add_simulation_options(group: argparse._ActionsContainer) -> None:
         type=int,
         default=CHALLENGE_SEED,
         metavar="S",
-        help=f"of simulated clicks (default: {CHALLENGE_SEED}, as in the challenge)",
+        help=f"seed of simulated clicks (default: {CHALLENGE_SEED}, as in the challenge)",
     )
     group.add_argument(
         "--published-clicks",
         action="store_true",
-        help="simulate clicks exactly as the challenge's script, with its deviations from its own rule",
+        help="simulate clicks exactly as the challenge's script does, including where it deviates from its "
+        "rule",
     )
 
 

@@ -21,7 +21,7 @@ _DESCRIPTION = """\
 Runs the challenge's loop over the cases of a folder: all tumour is segmented with 0 to 10 clicks in tumour
 and as many in background, simulated from the reference or given (autoPET/CT IV, Task 1), or with 0 to 5
 scribbles on the errors of the step before (autoPET V). Each step is scored by Dice, DMM, FPvol and FNvol.
-A run that was stopped goes on where it ended. The rules are in docs/interactive_evaluation.md.
+An interrupted run resumes when the command is repeated. docs/interactive_evaluation.md has the rules.
 """
 
 
@@ -37,14 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="imagesTr/CASE_0000 (CT) and _0001 (PET) with labelsTr/CASE, or folders CASE/images/ct, pet and "
         "tumor-lesion-segmentation",
     )
-    add("-o", "--output", type=Path, required=True, metavar="DIR", help="masks, clicks, records and tables")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for masks, clicks, records and tables",
+    )
     add_pet_ct_weights(parser)
     add(
         "--clicks",
         type=Path,
         metavar="DIR",
-        help="given clicks, CASE.json or CASE_clicks.json, of which each step takes the first of both kinds "
-        "(default: simulated)",
+        help="folder of click files, CASE.json or CASE_clicks.json; step N uses the first N clicks of each "
+        "kind (default: clicks are simulated)",
     )
     add(
         "--steps",
@@ -55,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--scribbles",
         choices=("in-turn", *SCRIBBLE_STYLES),
-        help="scribbles in place of clicks: along the middle of an error, a random line on it, along its "
-        "boundary, or all three in turn, a case each",
+        help="prompt with scribbles instead of clicks: along the centerline of an error, along a random line "
+        "across it, along its boundary, or with the three styles in turn, one per case",
     )
     add_simulation_options(parser)
     add_false_alarm_rules(parser)

@@ -56,18 +56,18 @@ _COMMANDS: dict[str, _Command] = {
 }
 _HELP = {
     "segment": "segment the lesions of one case: two CTs as files, or the platform's folders",
-    "interactive": "segment all tumour of one PET/CT, from its images and clicks",
-    "interactive-clicks": "simulated clicks or a scribble for a PET/CT, from its reference",
+    "interactive": "segment all tumour in one PET/CT, from its images and clicks",
+    "interactive-clicks": "simulate clicks or a scribble for a PET/CT from its reference",
     "interactive-eval": "score networks for PET/CT step by step with more and more clicks",
-    "serve-interactive": "click into a PET/CT in the browser, on this computer",
+    "serve-interactive": "segment PET/CT interactively in a browser on this computer",
     "track": "track the lesions of patients over any number of time points",
-    "propagate": "points, boxes and masks of lesions from one scan to another, by registration",
-    "prompts": "clicks or boxes out of a lesion mask",
-    "measure": "volumes, diameters and density of lesions, and how they change",
+    "propagate": "propagate points, boxes and masks of lesions to another scan by registration",
+    "prompts": "write clicks or boxes for the lesions of a mask",
+    "measure": "measure volumes, diameters and density of lesions, and their changes",
     "evaluate": "compare predicted lesions with true ones: overlap, volumes, surfaces, detection",
-    "train": "train the model, from raw images to weights",
+    "train": "prepare data, and train and compare models",
     "weights": "list, verify, pack and import models",
-    "doctor": "whether everything that runs need is there and works: software, GPU, weights",
+    "doctor": "check that software, GPU, memory, folders and weights are ready to run",
 }
 
 

@@ -23,7 +23,8 @@ def add_point_options(group: argparse.ArgumentParser | argparse._ArgumentGroup, 
     add(
         "--sample",
         choices=SAMPLINGS,
-        help=f"take several points from a mask in this way (default: the voxel deepest inside); {usage}",
+        help="sample several points of a mask by this method (default: only the voxel deepest inside); "
+        f"{usage}",
     )
     add("--samples", type=int, default=27, metavar="N", help="maximum number of points (default: 27)")
     add(
@@ -37,8 +38,8 @@ def add_point_options(group: argparse.ArgumentParser | argparse._ArgumentGroup, 
         "--sample-probability",
         type=float,
         metavar="P",
-        help="keep only points of --sample to which the model gives at least this probability of lesion "
-        "without a prompt, most probable first",
+        help="keep only points of --sample where the model, without a prompt, predicts at least this "
+        "probability of lesion; the most probable come first",
     )
 
 

@@ -98,7 +98,7 @@ def supervise_case(
 
     Args:
         work: the run; returns the exit code.
-        write_unfinished: writes the lesions that are finished, and says which are not; called when a signal
+        write_unfinished: writes finished lesions and returns a sentence on the others; called when a signal
             ends the process.
         log_level: of the least important records that are shown on stdout.
 
@@ -228,7 +228,7 @@ def _raise_signal(number: int, _frame: FrameType | None) -> None:
 
 
 def _try_to_write(write_unfinished: Callable[[], str]) -> str:
-    """Write what is finished; returns the sentence that says what is not."""
+    """Write what is finished; returns a sentence on what is not."""
     try:
         return write_unfinished()
     except Exception as error:  # nothing can be saved; the process ends all the same

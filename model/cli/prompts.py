@@ -19,7 +19,7 @@ POINT_RULES = ("deepest", "centre", "uniform", "weighted", "border", "challenge"
 _DESCRIPTION = """\
 Write clicks (the platform's JSON) or boxes for all lesions of a mask, as voxel indices x, y, z of its grid or
 in LPS mm. --simulate N writes N variants that imitate users: OUT.json becomes OUT-001.json to OUT-NNN.json;
-the same seed gives the same files, and the first files do not depend on N.
+the same seed gives the same files, whatever N is.
 """
 
 
@@ -29,11 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mask", type=Path, required=True, metavar="FILE", help="a labelmap, label = lesion id (1 to 65535)"
     )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.json", help="file to write")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="OUT.json", help="the file to write"
-    )
-    parser.add_argument(
-        "--type", choices=("point", "box"), default="point", help="what is written (default: point)"
+        "--type", choices=("point", "box"), default="point", help="kind of prompt (default: point)"
     )
     parser.add_argument(
         "--instances",
@@ -54,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--units", choices=("voxel", "world"), default="voxel", help="units of the file (default: voxel)"
     )
     parser.add_argument("--simulate", type=int, metavar="N", help="write N simulated variants")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of random numbers (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
     parser.add_argument(
         "--perturb",
         type=int,
@@ -63,15 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: 0, simulated boxes 5)",
     )
     group = parser.add_argument_group("several points of each lesion")
-    add_point_options(group, "the best is written, with --simulate the best N, a file each")
+    add_point_options(group, "the best one is written; with --simulate N the best N, one per file")
     group.add_argument(
-        "--scan", type=Path, metavar="FILE", help="the mask's CT, needed to filter by HU or probability"
+        "--scan", type=Path, metavar="FILE", help="CT of the mask, required to filter by HU or probability"
     )
     group.add_argument(
         "--weights",
         type=Path,
         metavar="DIR",
-        help="the longitudinal model of --sample-probability (default: the available one)",
+        help="longitudinal model for --sample-probability (default: that of `segment`)",
     )
     add_device(group)
 

@@ -15,7 +15,7 @@ Points are written in the click JSON format of the input, with further keys that
 confidence_mm (estimated error in mm, null if the mapping tears there), source ("propagated"), in_view (the
 point lies in the target's field of view) and is_flagged (out of view, confidence_mm beyond --flag-mm, or the
 registration is only a fall-back). Boxes are written as box JSON with the same keys, which refer to their
-centres; they may reach outside of the target. A mask is written as a labelmap on the target's grid with the
+centres; they may extend beyond the target. A mask is written as a labelmap on the target's grid with the
 same ids; a voxel claimed by two lesions is assigned to the smaller one.
 """
 
@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="SCAN",
-        help="the CT on which the lesions are known",
+        help="CT on which the lesions are known",
     )
-    add("--to", dest="target", type=Path, required=True, metavar="SCAN", help="the CT to propagate them to")
+    add("--to", dest="target", type=Path, required=True, metavar="SCAN", help="CT to propagate them to")
     add("--points", type=Path, metavar="CLICKS.json", help="points of the lesions, in the platform's format")
     add("--boxes", type=Path, metavar="BOXES.json", help="boxes of the lesions, see below")
     add(
@@ -79,21 +79,21 @@ def _add_registration(group: argparse._ArgumentGroup) -> None:
         "--time",
         choices=("forward", "backward"),
         default="forward",
-        help="forward: --to is the follow-up, the fixed scan of the registration (default); backward: --from "
-        "is. It matters for files of transforms and landmarks, which have a direction",
+        help="which scan is the follow-up, i.e. the fixed scan of the registration: --to (forward, "
+        "default) or --from (backward). Transform and landmark files depend on it",
     )
     add_device(group, "device of back ends that use torch")
     add(
         "--save-transform",
         type=Path,
         metavar="FILE",
-        help="save the transform (fixed to moving) for --backend transform:FILE",
+        help="write the transform (fixed to moving), which --backend transform:FILE reads",
     )
     add(
         "--no-reverse",
         action="store_true",
-        help="do not register in the opposite direction as well, which doubles the time; confidence_mm is "
-        "then without inverse consistency",
+        help="skip the registration in the opposite direction, which takes half of the time; confidence_mm "
+        "then lacks inverse consistency",
     )
     add(
         "--flag-mm",

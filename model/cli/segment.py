@@ -73,25 +73,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         metavar="NAME",
         help="how scans are registered to find lesions without a follow-up click: rigid, affine, deformable, "
-        "greedy, bspline, identity, or your own MODULE:FUNCTION (default: that of all commands)",
+        "greedy, bspline, identity, or your own MODULE:FUNCTION (default: deformable)",
     )
     add(
         "--boost",
         choices=BOOSTS,
         default=defaults.case.boost,
-        help="predict each lesion whose follow-up point was propagated more than once "
+        help="predict a lesion with a propagated follow-up point from several views and combine them "
         f"(default: {defaults.case.boost})",
     )
     add(
         "--segment-baseline",
         action="store_true",
-        help="segment baseline lesions that have no mask first, at their clicks, and give them to the "
-        "network as its mask; the case then needs no masks (networks that take none do the former always)",
+        help="first segment clicked baseline lesions without a mask in the baseline, and pass the result "
+        "to the network as their mask; the case then needs no masks (a network that takes no mask always "
+        "does so)",
     )
-    add("--extras", type=Path, metavar="DIR", help="write run.json, and the images of the next two options")
-    add("--per-lesion", action="store_true", help="one mask per lesion into --extras")
     add(
-        "--save-probabilities", action="store_true", help="each lesion's patch of probabilities into --extras"
+        "--extras",
+        type=Path,
+        metavar="DIR",
+        help="folder for run.json and the images of the next two options",
+    )
+    add("--per-lesion", action="store_true", help="also write one mask per lesion to --extras")
+    add(
+        "--save-probabilities",
+        action="store_true",
+        help="also write each lesion's patch of probabilities to --extras",
     )
 
 
@@ -113,20 +121,25 @@ def _add_pair(parser: argparse.ArgumentParser) -> None:
 
 def _add_folders(parser: argparse.ArgumentParser, defaults: CaseRunOptions) -> None:
     add = parser.add_argument
-    add("--input", type=Path, metavar="DIR", help="a case in the platform's folders (default: /input)")
+    add(
+        "--input",
+        type=Path,
+        metavar="DIR",
+        help="folder of a case in the platform's layout (default: /input)",
+    )
     add(
         "-o",
         "--output",
         type=Path,
         metavar="DIR",
-        help="where the labelmaps go (default without --baseline: /output)",
+        help="folder for the labelmaps (default without --baseline: /output)",
     )
     parser.set_defaults(input=defaults.input_dir, output=defaults.output_dir)
     add(
         "--weights",
         type=Path,
         metavar="DIR",
-        help="the model (default: /opt/ml/model if it holds one, else resources/weights)",
+        help="model folder (default: /opt/ml/model if it holds a model, otherwise resources/weights)",
     )
 
 

@@ -20,27 +20,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_pet_ct_weights(parser)
     add("--port", type=int, default=8765, help="port on this computer; 0 takes a free one (default: 8765)")
-    add("--max-sessions", type=_at_least_one, default=4, metavar="N", help="sessions at once (default: 4)")
+    add(
+        "--max-sessions",
+        type=_at_least_one,
+        default=4,
+        metavar="N",
+        help="maximum number of open sessions (default: 4)",
+    )
     add(
         "--idle-minutes",
         type=_at_least_one,
         default=60,
         metavar="N",
-        help="after so long without a request a session is closed and its data deleted (default: 60)",
+        help="close a session and delete its data after this long without a request (default: 60)",
     )
     add(
         "--max-upload-mib",
         type=_at_least_one,
         default=1024,
         metavar="N",
-        help="size of an image file (default: 1024)",
+        help="maximum size of an uploaded image file (default: 1024)",
     )
     add(
         "--memory-mib",
         type=int,
         default=4096,
         metavar="N",
-        help="of each session, for predictions of tiles (default: 4096)",
+        help="memory that each session may use to cache predictions of tiles (default: 4096)",
     )
     add_false_alarm_rules(parser)
     add_model_options(parser)

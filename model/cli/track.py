@@ -26,9 +26,10 @@ CONFIDENCES = ("there-and-back", "spread")
 FOLLOWUP_POINTS = ("verified", "propagated", "none")
 
 _DESCRIPTION = """\
-Each lesion of the source time point (given by a mask, clicks or boxes) is located at all other time points by
-registration and segmented there. A lesion that is first clicked, boxed or labelled at another time point is
-tracked from there on, away from the source. Clicks and boxes given at a time point are used as they are.
+Tracks each lesion of the source time point (given by a mask, clicks or boxes): locates it at all other time
+points by registration and segments it there. A lesion that is first clicked, boxed or labelled at another
+time point is tracked from there on, away from the source. Clicks and boxes of a time point replace propagated
+ones.
 """
 
 
@@ -51,19 +52,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="OUT",
-        help="folder; gets a sub-folder per patient",
+        help="output folder; each patient gets a sub-folder",
     )
     add(
         "--source",
         metavar="TIMEPOINT",
-        help="where to start (default: the earliest time point with a mask, otherwise with clicks or boxes)",
+        help="time point to start from (default: the earliest one with a mask, otherwise with clicks or "
+        "boxes)",
     )
     add(
         "--topology",
         choices=TOPOLOGIES,
         default="star",
         help="star: from the source to each time point (default); chain: from each to the next; recentre: "
-        "like chain, from the middle of each result; recentre-mask: and its mask is the next one's context",
+        "like chain, from the middle of each result; recentre-mask: also with its mask as the next context",
     )
     add(
         "--previous-mask",
@@ -80,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--followup-points",
         choices=FOLLOWUP_POINTS,
         default=FOLLOWUP_POINTS[0],
-        help="which points of follow-ups in LongiSeg's tracking files and the viewer's exports are used as "
-        "they are: verified ones (default), propagated ones, or none, so that all are propagated here",
+        help="follow-up points to take from LongiSeg's tracking files and LongiTrack's exports: verified "
+        "ones (default), propagated ones, or none, which propagates all of them here",
     )
     _add_segmenter(parser.add_argument_group("segmenter"))
     _add_prompts(parser.add_argument_group("registration and prompts"))
@@ -96,12 +98,7 @@ def _add_segmenter(group: argparse._ArgumentGroup) -> None:
         metavar="NAME|module:function",
         help="longitudinal (default), single (LesionLocator's layout), or your own function",
     )
-    add(
-        "--weights",
-        type=Path,
-        metavar="DIR",
-        help="the model (default: the longitudinal model that is available)",
-    )
+    add("--weights", type=Path, metavar="DIR", help="model folder (default: that of `segment`)")
     add_model_options(group)
     add_point_rounding(group)
     add(
@@ -110,30 +107,42 @@ def _add_segmenter(group: argparse._ArgumentGroup) -> None:
         default=DEFAULT_BOOST,
         help="segment each lesion with a propagated point from several views (default: %(default)s)",
     )
-    add("--boost-mm", type=float, default=5.0, metavar="MM", help="reach of perturbed points (default: 5)")
+    add(
+        "--boost-mm",
+        type=float,
+        default=5.0,
+        metavar="MM",
+        help="maximum shift of perturbed points (default: 5)",
+    )
     add("--boost-count", type=int, default=2, metavar="N", help="perturbed points per lesion (default: 2)")
-    add("--seed", type=int, default=0, metavar="S", help="of random numbers (default: 0)")
+    add("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
 
 
 def _add_prompts(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--backend", metavar="NAME", help="registration back end: a name, or your own module:function")
+    add("--backend", metavar="NAME", help="registration method, as for `propagate` (default: deformable)")
     add(
         "--confidence",
         choices=CONFIDENCES,
         default=CONFIDENCES[0],
-        help="estimate the error of a propagated point by a second registration in the other direction too, "
-        f"which takes as long again, or only by the spread of points near it (default: {CONFIDENCES[0]})",
+        help="how to estimate the error of propagated points: there-and-back also registers in the opposite "
+        f"direction, which doubles the time; spread does not (default: {CONFIDENCES[0]})",
     )
-    add("--flag-mm", type=float, default=10.0, metavar="MM", help="flag points beyond this (default: 10)")
+    add(
+        "--flag-mm",
+        type=float,
+        default=10.0,
+        metavar="MM",
+        help="flag points with a larger estimated error (default: 10)",
+    )
     add(
         "--prompt",
         choices=("point", "box", "mask"),
         default="mask",
-        help="what is propagated beside the point, for segmenters that take it; with point, scans whose "
-        "lesions all have clicks are not registered (default: mask)",
+        help="prompt to propagate for segmenters that use it: the point alone, also a box, or also box and "
+        "mask (default). With point, scans whose lesions all have clicks are not registered",
     )
-    add_point_options(group, "the first is the prompt, --boost click-majority uses all")
+    add_point_options(group, "the first one is the prompt; --boost click-majority uses all of them")
 
 
 def _add_results(group: argparse._ArgumentGroup) -> None:
@@ -144,17 +153,36 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
         default=True,
         help="keep only the component at the point (default: yes)",
     )
-    add("--component-mm", type=float, default=20.0, metavar="MM", help="its reach (default: 20)")
+    add(
+        "--component-mm",
+        type=float,
+        default=20.0,
+        metavar="MM",
+        help="if no component is at the point, keep the nearest within this distance (default: 20)",
+    )
     add(
         "--overlap",
         choices=("probability", "max-id"),
         default="probability",
-        help="which lesion gets a voxel of several: the most probable one, or the one with the highest id",
+        help="assign a voxel claimed by several lesions to the more probable one (default), or to the "
+        "highest id",
     )
-    vanished = "a lesion has vanished if"
-    add("--min-probability", type=float, default=0.6, metavar="P", help=f"{vanished} no voxel reaches this")
-    add("--min-mean-probability", type=float, metavar="P", help=f"{vanished} its mean is lower")
-    add("--min-volume-ml", type=float, default=0.01, metavar="ML", help=f"{vanished} it is smaller")
+    vanished = "count a lesion as vanished if"
+    add(
+        "--min-probability",
+        type=float,
+        default=0.6,
+        metavar="P",
+        help=f"{vanished} no voxel reaches this probability (default: 0.6)",
+    )
+    add("--min-mean-probability", type=float, metavar="P", help=f"{vanished} its mean probability is lower")
+    add(
+        "--min-volume-ml",
+        type=float,
+        default=0.01,
+        metavar="ML",
+        help=f"{vanished} it is smaller (default: 0.01)",
+    )
     add("--min-diameter-mm", type=float, metavar="MM", help=f"{vanished} its axial diameter is shorter")
     add(
         "--hu-window",

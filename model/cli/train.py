@@ -28,15 +28,15 @@ _STEPS: dict[str, _Step] = {
 }
 _HELP = {
     "prepare": "check, plan, preprocess and split a data set",
-    "synthesize": "make follow-ups of labelled scans",
-    "run": "train networks, fold after fold, into a model folder",
-    "table": "the rows of [Kirchhoff2025]'s Table 1 on your own data, within a budget of minutes",
+    "synthesize": "make synthetic follow-ups of labelled scans",
+    "run": "train and cross-validate the folds of a model",
+    "table": "train and compare published variants on your own data, within a time budget",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``train``."""
-    parser.description = "Train the longitudinal model, from raw images to weights."
+    parser.description = "Prepare data, and train and compare models."
     steps = parser.add_subparsers(dest="step", required=True)
     for name, module in _STEPS.items():
         module.add_arguments(steps.add_parser(name, help=_HELP[name]))

@@ -13,11 +13,11 @@ FORMATS = ("auto", "challenge", "longiseg", "manifest", "pet-ct")
 _BYTES_PER_WORKER = 3 * 2**30
 
 _DESCRIPTION = """\
-Reads the challenge's release, LongiSeg's layout or a manifest (CSV: patient, timepoint, image, labels), or
-PET/CT in nnU-Net's layout or a manifest with a column pet, lists all problems, and leaves out what cannot be
-used. Plans a network as nnU-Net does, resamples all scans as
-inference does, and splits the patients into folds. Finished scans are kept: the same command continues an
-interrupted run.
+Prepares a data set for training: checks it and lists all problems, plans a network by nnU-Net's rules,
+resamples all scans as inference does, and splits the patients into folds. Scans and lesions that cannot be
+used are left out. It reads the challenge's release, LongiSeg's layout, a manifest (CSV with the columns
+patient, timepoint, image, labels), and PET/CT in nnU-Net's layout or from a manifest with a column pet.
+Finished scans are kept: repeat the command to continue an interrupted run.
 """
 
 
@@ -25,7 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``train prepare``."""
     parser.description = _DESCRIPTION
     parser.add_argument(
-        "--data", "--manifest", dest="data", type=Path, required=True, metavar="DIR|CSV", help="the data set"
+        "--data",
+        "--manifest",
+        dest="data",
+        type=Path,
+        required=True,
+        metavar="DIR|CSV",
+        help="folder or manifest of the data set",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the prepared data set"
@@ -44,18 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="PATIENT",
-        help="patients to leave out of everything: scans, fingerprint, folds",
+        help="patients to leave out of scans, fingerprint and folds",
     )
     parser.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="scans processed at once (default: as many as cores and memory allow)",
+        help="number of scans processed in parallel (default: as many as cores and memory allow)",
     )
     _add_plan(parser.add_argument_group("plan"))
     group = parser.add_argument_group("folds")
     group.add_argument(
-        "--folds", type=int, default=5, metavar="K", help="number of folds (default: 5); 0 draws none"
+        "--folds", type=int, default=5, metavar="K", help="number of folds (default: 5); 0: no folds"
     )
     group.add_argument("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
 

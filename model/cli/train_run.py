@@ -22,15 +22,13 @@ log = logging.getLogger(__name__)
 HELP = "train networks, fold after fold, into a model folder"
 
 _PRESETS = ("scratch", "pretraining", "finetuning")
-_PRETRAIN_PREFIX = "pretrain."
-
 _DESCRIPTION = """\
-Trains folds one after the other into a model folder for --weights. Interrupted folds resume, finished ones
-are skipped. Then each fold is validated on its held-out patients, on their original files: cross_validation
-in the model folder holds predictions and tables. Settings are key=value, those of --pretrain begin with
-pretrain., e.g. epochs=200 batch_size=4 pretrain.epochs=500.
-On several GPUs: torchrun --nproc-per-node N -m model train run ..., where N divides the batch sizes of both
-stages. The best model of [Kirchhoff2025]: --pretrain SYNTHETIC --data REAL.
+Trains the folds one after the other and writes a model folder for --weights. Interrupted folds resume,
+finished ones are skipped. Each fold then predicts its held-out patients on their original files; predictions
+and tables go to cross_validation in the model folder. Settings are key=value, those of the pretraining
+pretrain.key=value, e.g. epochs=200 batch_size=4 pretrain.epochs=500. On several GPUs: torchrun
+--nproc-per-node N -m model train run ..., where N divides the batch sizes of both stages. The best model of
+[Kirchhoff2025]: --pretrain SYNTHETIC --data REAL.
 """
 
 
@@ -66,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(a tenth of the learning rate; default with --pretrain or --initial)",
     )
     add_device(parser)
-    parser.add_argument("--restart", action="store_true", help="begin anew, even if a fold is finished")
+    parser.add_argument(
+        "--restart", action="store_true", help="train from the start, even if a fold is finished"
+    )
     parser.add_argument(
         "--no-cross-validation",
         action="store_true",
@@ -117,28 +117,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _configs(arguments: argparse.Namespace) -> tuple[TrainingConfig, TrainingConfig]:
     """The settings of the folds and of their pretraining."""
-    from ..training.config import PRESETS, SETTINGS_OF_BOTH_STAGES, with_overrides
+    from ..training.config import PRESETS, with_stage_overrides
 
     has_initial_weights = arguments.pretrain is not None or arguments.initial is not None
     preset = arguments.preset or ("finetuning" if has_initial_weights else "scratch")
-    texts: list[str] = arguments.overrides
-    first = [text.removeprefix(_PRETRAIN_PREFIX) for text in texts if text.startswith(_PRETRAIN_PREFIX)]
-    own = [text for text in texts if not text.startswith(_PRETRAIN_PREFIX)]
-    first_keys = {text.partition("=")[0].strip() for text in first}
-    shared_keys = SETTINGS_OF_BOTH_STAGES - first_keys
-    shared = [text for text in own if text.partition("=")[0].strip() in shared_keys]
-    config = with_overrides(PRESETS[preset], own)
-    return config, with_overrides(PRESETS["pretraining"], [*shared, *first])
+    return with_stage_overrides(PRESETS[preset], PRESETS["pretraining"], arguments.overrides)
 
 
 def _print_settings(
     arguments: argparse.Namespace, config: TrainingConfig, pretraining: TrainingConfig
 ) -> None:
-    from ..training.config import setting_lines
+    from ..training.config import PRETRAINING_PREFIX, setting_lines
 
     stages = [("", config)]
     if arguments.pretrain is not None:
-        stages.append((_PRETRAIN_PREFIX, pretraining))
+        stages.append((PRETRAINING_PREFIX, pretraining))
     for prefix, settings in stages:
         for line in setting_lines(_with_plan(settings, arguments.data)):
             print(f"{prefix}{line}")

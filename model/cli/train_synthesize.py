@@ -9,11 +9,11 @@ from ..errors import InputError
 
 _DESCRIPTION = """\
 Makes synthetic follow-ups of one scan (--ct, --labels) or of all scans of a manifest (--manifest): lesions
-grow, shrink, vanish, merge, split and appear, and the patient is scanned again (moved, deformed, with other
-noise). Each follow-up has a CT, a labelmap (lesions keep their ids), the true displacement to the baseline in
-LPS mm and a record of everything drawn and measured; manifest.csv and lesions.csv list them. The same seed
-gives the same files with any number of workers, and a larger --count only adds further ones. Finished
-follow-ups are kept if the command is run again.
+grow, shrink, vanish, merge, split and appear; the patient is moved and deformed, and the noise is new. Each
+follow-up has a CT, a labelmap (lesions keep their ids), the true displacement to the baseline in LPS mm and a
+record of everything drawn and measured; manifest.csv and lesions.csv list them. The same seed gives the same
+files with any number of workers, and a larger --count only adds further ones. Repeated runs keep finished
+follow-ups.
 """
 
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--manifest",
         type=Path,
         metavar="CSV",
-        help="a data set instead of one scan: patient,timepoint,image,labels[,order], one row per scan",
+        help="table of many scans, one per row, instead of --ct: patient,timepoint,image,labels[,order]",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")

@@ -15,14 +15,13 @@ HELP = "train and compare the variants of [Kirchhoff2025]'s Table 1 on your own 
 _ROW_NAMES = [row.name for row in ALL_ROWS]
 _DESCRIPTION = """\
 Trains the variants of [Kirchhoff2025]'s Table 1 and of LongiSeg 2.0 one after the other, predicts the
-held-out patients of each fold, and writes table.md and table.csv. Compared are networks with and without
-lesion mask, baseline CT and pretraining, and with what needs no network; temporal difference weighting and
-early fusion; heat maps of unit peak and unit volume; propagated, given and noisy follow-up points; and, with
---test, the ensemble and its single folds. The row longitudinal-pretrained has all folds, the others have
-folds 0 and 1. Run the same command again to continue where the budget ended: finished steps are never
-repeated, and missing ones show as "not run". Settings are key=value and pretrain.key=value, as in
-`train run`, and apply to all rows. The defaults are those of the preset two-cores, for data of
-`train prepare --preset tiny --spacing 3 2 2 --patch 24 48 48`.
+held-out patients of each fold, and writes table.md and table.csv. The table compares networks with and
+without lesion mask, baseline CT and pretraining, and with methods that need no network; difference weighting
+and early fusion; heat maps of unit peak and unit volume; propagated, given and noisy follow-up points; and,
+with --test, the ensemble and its single folds. Only the row longitudinal-pretrained has all folds, the others
+have folds 0 and 1. Repeat the command to continue where the budget ended: finished steps are kept, missing
+ones show as "not run". Settings are key=value and pretrain.key=value, as in `train run`, for all rows. The
+default preset, two-cores, is for data of `train prepare --preset tiny --spacing 3 2 2 --patch 24 48 48`.
 """
 
 
@@ -42,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test",
         type=Path,
         metavar="DIR|CSV",
-        help="a data set as `train prepare` reads it, of patients who are in neither of the others",
+        help="data set in any format of `train prepare`, of patients who are in neither --data nor "
+        "--pretrain",
     )
     add("-o", "--output", type=Path, required=True, metavar="DIR", help="folder of runs, ledger and table")
     add(
@@ -50,15 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         required=True,
         metavar="N",
-        help="wall time of this call; 0 only writes the table. Epochs and scans that have begun are finished",
+        help="wall time of this call; epochs and scans in progress are finished. 0 only writes the table",
     )
     add(
         "--jobs",
         type=int,
         default=1,
         metavar="N",
-        help="folds that are trained or predicted with at the same time, each in a process with its share of "
-        "the cores (default: 1)",
+        help="number of folds to train or predict with in parallel, each in a process with its share of the "
+        "cores (default: 1)",
     )
     add(
         "--rows",

@@ -1,4 +1,4 @@
-"""The command ``weights``: what models are there, whether they are whole, convert and import them."""
+"""The command ``weights``: list, verify, convert and import models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # brings torch
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their options."""
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="the models in folders: network, folds, licence, notice")
+    listing = actions.add_parser(
+        "list", help="describe the models in folders: network, folds, licence, notice"
+    )
     listing.add_argument(
         "folders",
         type=Path,
@@ -26,22 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model, or a folder of models (default: the mounted and the shipped one)",
     )
     verify = actions.add_parser(
-        "verify", help="read every file of a model: its checksum, its values, and that it fits the plan"
+        "verify", help="check every file of a model: checksum, values, and fit to the plan"
     )
-    verify.add_argument("source", type=Path, nargs="?", metavar="DIR", help="default: that of segment")
+    verify.add_argument(
+        "source", type=Path, nargs="?", metavar="DIR", help="model folder (default: that of `segment`)"
+    )
     for action in (listing, verify):
         action.add_argument("--json", action="store_true", help="print one JSON document")
     pack = actions.add_parser(
         "pack", help="strip optimizer state and write safetensors, which load faster and run no code"
     )
-    pack.add_argument("source", type=Path, metavar="SRC", help="a model in the published layout")
-    pack.add_argument("target", type=Path, metavar="DST", help="where the packed model goes")
+    pack.add_argument("source", type=Path, metavar="SRC", help="model folder in the published layout")
+    pack.add_argument("target", type=Path, metavar="DST", help="folder to write the packed model to")
     pack.add_argument("--dtype", choices=("fp32", "fp16"), default="fp32", help="number type (default: fp32)")
     importing = actions.add_parser(
         "import", help="unpack the models of a downloaded archive after checking all of their files"
     )
     importing.add_argument("source", type=Path, metavar="ARCHIVE", help="ZIP, TAR or TAR.GZ")
-    importing.add_argument("target", type=Path, metavar="DST", help="the model's folder, which is made")
+    importing.add_argument("target", type=Path, metavar="DST", help="folder to create for the model")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -89,7 +89,7 @@ _Refill = Callable[[ClickRegion, RandomNumbers], Index]
 
 
 def _clicks_on(mask: BoolArray, count: int, rng: RandomNumbers, refill: _Refill) -> list[Index]:
-    """Click on up to so many components of a mask, then round over them; none if the mask is empty."""
+    """Click on components of a mask in turn, up to a number of clicks; no click if the mask is empty."""
     labels, number = label_components(mask)
     if not number:
         return []

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..crossval.pairs import EvaluationPair, data_set_pairs, evaluation_pairs
 from ..data.provenance import digest
 from ..errors import InputError
 from ..network.plan import Plan
 from ..training.checkpoint import FINAL
+from ..training.data_source import ScanPair
 from ..training.fold_provenance import provenance_difference
 from ..training.leakage import excluded_patients, overlap_line
 from ..training.prepared_data import PreparedData, open_prepared
@@ -120,7 +121,7 @@ def open_context(
         InputError: a setting is wrong, a data set that ``rows`` need is missing, data sets do not fit each
             other, a test patient is not unseen, or an existing fold was trained on other data.
     """
-    folder, configs = OutputFolder(output), {row.name: row_configs(row, overrides) for row in ROWS}
+    configs = {row.name: row_configs(row, overrides) for row in ROWS}
     needing = ", ".join(row.name for row in rows if row.is_pretrained)
     if needing and pretraining is None:
         raise InputError(
@@ -130,19 +131,15 @@ def open_context(
     real = open_prepared(data, False)
     if not real.splits:
         raise InputError(f"{data}: has no folds; expected those of 'train prepare --folds K'")
-    pairs = evaluation_pairs(data)
     first = open_prepared(pretraining, False) if pretraining is not None else None
     if first is not None:
         check_plans(real, first)
-    tested = None
+    pairs, tested = evaluation_pairs(data), None
     if test is not None:
         tested = data_set_pairs(test, surveys=output / "test_survey")
-        check_unseen(tested, [real, *([first] if first is not None else [])])
-    _check_existing_folds(folder, configs, real, first)
-    if needing and first is not None:
-        _log_exclusions(real, first)
-    return ComparisonContext(
-        folder=folder,
+        check_unseen(tested, [real] if first is None else [real, first])
+    context = ComparisonContext(
+        folder=OutputFolder(output),
         configs=configs,
         device=device,
         plan=real.plan,
@@ -153,50 +150,53 @@ def open_context(
         tested=tested,
         shares_pretraining=first is not None and not patient_overlap(real, first),
     )
+    _check_existing_folds(context, real, first)
+    if needing and first is not None:
+        _log_exclusions(real, first)
+    return context
 
 
 def _log_exclusions(data: PreparedData, pretraining: PreparedData) -> None:
-    overlap = patient_overlap(data, pretraining)
-    if not overlap:
+    if not (overlap := patient_overlap(data, pretraining)):
         log.info(overlap_line({}, {}))
-        return
-    for fold, split in enumerate(data.splits):
+    for fold, split in enumerate(data.splits if overlap else ()):
         log.info("fold %d: %s", fold, overlap_line(overlap, excluded_patients(overlap, split.validation)))
 
 
 def _check_existing_folds(
-    folder: OutputFolder,
-    configs: Mapping[str, RowConfigs],
-    data: PreparedData,
-    pretraining: PreparedData | None,
+    context: ComparisonContext, data: PreparedData, pretraining: PreparedData | None
 ) -> None:
     """Raise InputError if an existing fold, or its pretraining, had other data or initial weights."""
-    for row in (row for row in ROWS if folder.model(row).is_dir()):
-        for fold in row.fold_names(len(data.splits)):
-            job = EnsembleJob(data, folder.model(row), configs[row.name].training)
+    for row in (row for row in ROWS if context.folder.model(row).is_dir()):
+        configs = context.configs[row.name]
+        for fold in row.fold_names(context.fold_count):
+            job = EnsembleJob(data, context.folder.model(row), configs.training)
             if row.is_pretrained and pretraining is not None:
-                first = configs[row.name].pretraining
-                job = replace(job, pretraining=pretraining, pretraining_config=first)
+                job = replace(job, pretraining=pretraining, pretraining_config=configs.pretraining)
             elif row.is_pretrained:  # whatever it was trained on, the fold began with these weights
-                job = replace(job, initial=folder.pretraining(row, fold) / FINAL)
+                job = replace(job, initial=context.folder.pretraining(row, fold) / FINAL)
             for stage in fold_stages(job, fold):
                 if (difference := provenance_difference(stage)) is not None:
                     raise InputError(f"{stage.folder}: {difference}; expected the same, or another -o")
 
 
 def _evaluated_set(path: Path, pairs: Sequence[EvaluationPair], folds: str = "") -> DataSet:
-    lesions = sorted(
-        (p.patient_id, p.name, one.lesion_id, one.followup_ids) for p in pairs for one in p.lesions
-    )
-    patients = {pair.patient_id for pair in pairs}
-    return DataSet(path, len(patients), len(pairs), len(lesions), digest([[*lesions, folds]])[:16])
+    lesions = [(p.patient_id, p.name, one.lesion_id, one.followup_ids) for p in pairs for one in p.lesions]
+    return _data_set(path, pairs, lesions, folds)
 
 
 def _pretraining_set(data: PreparedData) -> DataSet:
-    lesions = sorted(
+    lesions = [
         (pair.patient_id, pair.baseline.scan_id, pair.followup.scan_id, lesion.lesion_id)
         for pair in data.pairs
         for lesion in pair.lesions
-    )
-    patients = {pair.patient_id for pair in data.pairs}
-    return DataSet(data.folder, len(patients), len(data.pairs), len(lesions), digest([lesions])[:16])
+    ]
+    return _data_set(data.folder, data.pairs, lesions)
+
+
+def _data_set(
+    path: Path, pairs: Sequence[EvaluationPair | ScanPair], lesions: Sequence[Any], *folds: str
+) -> DataSet:
+    patients = len({pair.patient_id for pair in pairs})
+    identity = digest([[*sorted(lesions), *folds]])[:16]
+    return DataSet(path, patients, len(pairs), len(lesions), identity)

@@ -88,14 +88,14 @@ class Ledger(_Entry):
     )
 
     def training(self, row: Row, fold: str) -> TrainingEntry:
-        """The entry of a fold; "not run" if there is none."""
+        """The entry of a fold, or "not run"."""
         entries = (entry for entry in self.trainings if (entry.row, entry.fold) == (row.name, fold))
         return next(entries, TrainingEntry(row=row.name, fold=fold))
 
     def prediction(
         self, row: Row, patients: Patients, setting: str, folds: tuple[str, ...]
     ) -> PredictionEntry:
-        """The entry of predictions at a point setting (by its name); "not run" if there is none."""
+        """The entry of predictions at a point setting (by its name), or "not run"."""
         missing = PredictionEntry(row=row.name, patients=patients, setting=setting, folds=folds)
         return next((entry for entry in self.predictions if entry.key == missing.key), missing)
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from ..case.atomic_files import atomic_write, write_text
 from ..crossval.scores import Score
@@ -44,65 +44,92 @@ def write_report(table: Table, folder: Path) -> None:
     _draw_noise_curves(noise_curves(table), folder / "noise.png")
 
 
-_SCORES = (
-    *("Dice ↑", "95 % interval", "FNvol ↓ (voxels)", "FPvol ↓ (voxels)", "FNvol ↓ (ml)", "FPvol ↓ (ml)"),
-    *("lesions", "patients"),
-)
+# Column -> field of `Score`, decimals, factor.
+_NUMBERS = {
+    "FNvol ↓ (voxels)": ("fn_voxels", 0, 1),
+    "FPvol ↓ (voxels)": ("fp_voxels", 0, 1),
+    "FNvol ↓ (ml)": ("fn_ml", 2, 1),
+    "FPvol ↓ (ml)": ("fp_ml", 2, 1),
+    "lesions": ("lesions", 0, 1),
+    "patients": ("patients", 0, 1),
+    "recall": ("recall", 2, 100),
+    "precision": ("precision", 2, 100),
+    "NSD 2 mm": ("nsd", 2, 100),
+    "failed": ("failed", 0, 1),
+    "log-slope": ("log_slope", 2, 1),
+    "false ml: mean": ("false_ml", 2, 1),
+    "median": ("false_ml_median", 2, 1),
+}
+_SCORES = ("Dice ↑", "95 % interval", *[*_NUMBERS][:6])
 _FULL = ("Setting", "folds", *_SCORES)
 _TIMED = (*_FULL, "minutes trained")
 _BY_POINTS = ("Setting", "folds", "points", *_SCORES)
-_MORE = ("Setting", "folds", "recall", "precision", "NSD 2 mm", "failed")
+_MORE = ("Setting", "folds", *[*_NUMBERS][6:10])
 _CHANGES = (
     *("Setting", "folds", "log-slope", "its 95 % interval", "vanished, left empty", "present, drawn"),
     *("false ml: mean", "median"),
 )
 
-_COLLAPSED = "As above, but collapsed folds count as empty predictions. Above they are left out."
-_PAIRED = (
-    "Paired by lesion, averaged as above, on the folds that both have; p by Wilcoxon's signed-rank test over "
-    "patients, for one comparison alone."
-)
-_FLOOR = "Difference in Dice to each floor, paired in the same way, with its 95 % interval."
-_CHANGED = (
-    "Log-slope of drawn on true change in volume, over the lesions that were drawn: 1 follows the change, 0 "
-    "ignores it. Lesions that have vanished should be left empty, present ones drawn; false ml is the volume "
-    "drawn for a vanished lesion."
-)
-_POINTS = (
-    "A propagated point comes from a registration of both scans, a given one is the true one. A lesion "
-    "without one of them is predicted at the other."
-)
-_NOISE = (
-    "The propagated point is shifted along each axis by a whole number of voxels of the network's grid, "
-    "uniform from -n to n."
-)
-_TEST = "On patients who are in no fold and no pretraining."
+# Title -> section, columns, text.
+_SECTIONS: dict[str, tuple[Section | Literal["paired", "floors"], Sequence[str], str]] = {
+    "Rows": ("rows", _TIMED, ""),
+    "Rows against each other": (
+        "paired",
+        (),
+        "Paired by lesion, averaged as above, on the folds that both have; p by Wilcoxon's signed-rank test "
+        "over patients, for one comparison alone.",
+    ),
+    "Rows less the floor": (
+        "floors",
+        (),
+        "Difference in Dice to each floor, paired in the same way, with its 95 % interval.",
+    ),
+    "What happened to lesions": (
+        "rows",
+        _CHANGES,
+        "Log-slope of drawn on true change in volume, over the lesions that were drawn: 1 follows the "
+        "change, 0 ignores it. Lesions that have vanished should be left empty, present ones drawn; false ml "
+        "is the volume drawn for a vanished lesion.",
+    ),
+    "Rows with collapsed folds": (
+        "collapsed",
+        _FULL,
+        "As above, but collapsed folds count as empty predictions. Above they are left out.",
+    ),
+    "More of the same rows": ("rows", _MORE, ""),
+    "Single folds": ("folds", _TIMED, ""),
+    "Propagated against given points": (
+        "points",
+        _BY_POINTS,
+        "A propagated point comes from a registration of both scans, a given one is the true one. A lesion "
+        "without one of them is predicted at the other.",
+    ),
+    "Noise of the follow-up point": (
+        "noise",
+        _BY_POINTS,
+        "The propagated point is shifted along each axis by a whole number of voxels of the network's grid, "
+        "uniform from -n to n.",
+    ),
+    "Ensemble against single folds": (
+        "ensemble",
+        ("Setting", "points", *_SCORES),
+        "On patients who are in no fold and no pretraining.",
+    ),
+}
 
 
 def table_markdown(table: Table) -> str:
     """All sections that have lines."""
-    floors = {row.name for row in FLOOR_ROWS}
-    paired = [_paired_cells(line) for line in table.paired if line.other not in floors]
-    beside = _beside_floors([line for line in table.paired if line.other in floors])
-    rows, collapsed, folds, points, noise, ensemble = (
-        [_cells(line) for line in table.section(section)]
-        for section in ("rows", "collapsed", "folds", "points", "noise", "ensemble")
-    )
-    parts = [*table.heading]
-    for title, text, lines, columns in (
-        ("Rows", "", rows, _TIMED),
-        ("Rows against each other", _PAIRED, paired, (*paired[0],) if paired else ()),
-        ("Rows less the floor", _FLOOR, beside, (*beside[0],) if beside else ()),
-        ("What happened to lesions", _CHANGED, rows, _CHANGES),
-        ("Rows with collapsed folds", _COLLAPSED, collapsed, _FULL),
-        ("More of the same rows", "", rows, _MORE),
-        ("Single folds", "", folds, _TIMED),
-        ("Propagated against given points", _POINTS, points, _BY_POINTS),
-        ("Noise of the follow-up point", _NOISE, noise, _BY_POINTS),
-        ("Ensemble against single folds", _TEST, ensemble, ("Setting", "points", *_SCORES)),
-    ):
-        if lines:
-            parts += [f"## {title}", *([text] if text else []), _grid(lines, columns)]
+    floors, parts = {row.name for row in FLOOR_ROWS}, [*table.heading]
+    for title, (section, columns, text) in _SECTIONS.items():
+        if section == "paired":
+            cells = [_paired_cells(line) for line in table.paired if line.other not in floors]
+        elif section == "floors":
+            cells = _beside_floors([line for line in table.paired if line.other in floors])
+        else:
+            cells = [_cells(line) for line in table.section(section)]
+        if cells:
+            parts += [f"## {title}", *([text] if text else []), _grid(cells, columns or [*cells[0]])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -117,55 +144,35 @@ def _grid(lines: Iterable[Mapping[str, str]], columns: Sequence[str]) -> str:
 
 def _cells(line: ResultLine) -> dict[str, str]:
     """All columns of a line."""
-    score = line.score
+    score = asdict(line.score) if line.score is not None else {}
 
-    def number(name: str, decimals: int = 0, scale: float = 1) -> str:
-        value = None if score is None else getattr(score, name)
-        return _MISSING if value is None else f"{scale * value:.{decimals}f}"
+    def number(name: str, decimals: int, factor: float) -> str:
+        value = score.get(name)
+        return _MISSING if value is None else f"{factor * value:.{decimals}f}"
+
+    def interval(name: str, factor: float) -> str:
+        ends = [number(f"{name}_{end}", 2, factor) for end in ("low", "high")]
+        return _MISSING if _MISSING in ends else " to ".join(ends)
 
     without_score = "collapsed" if line.collapsed and not line.not_run else _NOT_RUN
     pretraining = f"{line.pretraining_minutes:.0f} + " if line.pretraining_minutes else ""
-
-    def interval(name: str, scale: float = 1) -> str:
-        low, high = number(f"{name}_low", 2, scale), number(f"{name}_high", 2, scale)
-        return _MISSING if _MISSING in (low, high) else f"{low} to {high}"
-
-    def share(name: str, of: str) -> str:
-        return _MISSING if score is None else f"{getattr(score, name)} of {getattr(score, of)}"
-
-    return {
+    return {name: number(*form) for name, form in _NUMBERS.items()} | {
         "Setting": line.title,
         "folds": folds_text(line),
         "points": line.setting,
-        "Dice ↑": without_score if score is None else number("dice", 2, 100),
+        "Dice ↑": number("dice", 2, 100) if score else without_score,
         "95 % interval": interval("dice", 100),
-        "FNvol ↓ (voxels)": number("fn_voxels"),
-        "FPvol ↓ (voxels)": number("fp_voxels"),
-        "FNvol ↓ (ml)": number("fn_ml", 2),
-        "FPvol ↓ (ml)": number("fp_ml", 2),
-        "lesions": number("lesions"),
-        "patients": number("patients"),
-        "recall": number("recall", 2, 100),
-        "precision": number("precision", 2, 100),
-        "NSD 2 mm": number("nsd", 2, 100),
-        "log-slope": number("log_slope", 2),
-        "its 95 % interval": interval("log_slope"),
-        "vanished, left empty": share("vanished_found", "vanished"),
-        "present, drawn": share("present_drawn", "present"),
-        "false ml: mean": number("false_ml", 2),
-        "median": number("false_ml_median", 2),
-        "failed": number("failed"),
+        "its 95 % interval": interval("log_slope", 1),
+        "vanished, left empty": f"{score['vanished_found']} of {score['vanished']}" if score else _MISSING,
+        "present, drawn": f"{score['present_drawn']} of {score['present']}" if score else _MISSING,
         "minutes trained": _MISSING if line.minutes is None else f"{pretraining}{line.minutes:.0f}",
     }
 
 
 def folds_text(line: ResultLine) -> str:
     """The folds of a line in words, e.g. "0-4" or "0, 2 (1 collapsed; 3, 4 not run)"."""
-    missing = "; ".join(
-        f"{_fold_range(names)} {state}"
-        for names, state in ((line.collapsed, "collapsed"), (line.not_run, _NOT_RUN))
-        if names
-    )
+    states = ((line.collapsed, "collapsed"), (line.not_run, _NOT_RUN))
+    missing = "; ".join(f"{_fold_range(names)} {state}" for names, state in states if names)
     if not line.folds:
         return missing or _MISSING
     return _fold_range(line.folds) + (f" ({missing})" if missing else "")
@@ -180,22 +187,20 @@ def _fold_range(names: Sequence[str]) -> str:
 
 def _paired_cells(line: PairedLine) -> dict[str, str]:
     """All columns of a paired line; differences in percent points."""
-    mean = interval = better = patients = _MISSING
-    if (dice := line.dice) is not None:
-        mean, low, high = (
-            _MISSING if value is None else f"{100 * value:+.2f}" for value in (dice.mean, dice.low, dice.high)
-        )
-        interval = _MISSING if dice.low is None else f"{low} to {high}"
-        better, patients = f"{line.better}, {line.worse}", str(dice.patients)
+    dice, mean, interval = line.dice, _MISSING, _MISSING
+    if dice is not None and dice.mean is not None:
+        mean = f"{100 * dice.mean:+.2f}"
+    if dice is not None and dice.low is not None and dice.high is not None:
+        interval = f"{100 * dice.low:+.2f} to {100 * dice.high:+.2f}"
     return {
         "Setting": line.title,
         "less": line.other_title,
         "folds": _fold_range(line.folds) if line.folds else _NOT_RUN,
         "Dice": mean,
         "95 % interval": interval,
-        "lesions better, worse": better,
+        "lesions better, worse": _MISSING if dice is None else f"{line.better}, {line.worse}",
         "p": _MISSING if line.p_patients is None else f"{line.p_patients:.3f}",
-        "patients": patients,
+        "patients": _MISSING if dice is None else str(dice.patients),
     }
 
 
@@ -229,22 +234,16 @@ def _csv(
 ) -> str:
     """The fields of each line, followed by those of its ``part``."""
     own = [field.name for field in fields(kind) if field.name != part]
-    numbers = [field.name for field in fields(part_kind)]
-    text = io.StringIO()
+    names = [prefix + field.name for field in fields(part_kind)]
+    header, text = ["question" if name == "setting" else name for name in own], io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    header = ["question" if name == "setting" else name for name in own]
-    writer.writerow([*header, *(prefix + name for name in numbers)])
+    writer.writerow([*header, *names])
     for line in lines:
         values = asdict(line)
-        of_part = values[part] or dict.fromkeys(numbers)
-        writer.writerow(map(_csv_cell, (*(values[n] for n in own), *(of_part[n] for n in numbers))))
+        numbers = values[part].values() if values[part] is not None else [None] * len(names)
+        cells = (*(values[name] for name in own), *numbers)
+        writer.writerow(" ".join(cell) if isinstance(cell, tuple) else cell for cell in cells)
     return text.getvalue()
-
-
-def _csv_cell(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return " ".join(value)
-    return "" if value is None else str(value)
 
 
 def noise_curves(table: Table) -> dict[str, list[tuple[int, float]]]:

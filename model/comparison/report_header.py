@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 
-from ..training.config import TrainingConfig
+from ..training.config import TrainingConfig, to_plain
 from .inputs import ComparisonContext, DataSet
 from .ledger import Ledger, PredictionEntry, TrainingEntry
 from .variants import FEW_FOLDS, HEADLINE, PRESET, ROWS
+
+_ALWAYS_SHOWN = ("epochs", "iterations", "batch_size", "learning_rate")
+_RULES = (
+    "Scores by `evaluate --definition longitudinal`: merged lesions are one; means over the lesions of a "
+    "scan, then over scans. Dice in percent, with its 95 % interval over patients. Points are propagated "
+    "unless stated otherwise.",
+    "The floors need no network: the baseline mask pasted at the follow-up point, or warped by the "
+    "registration, and the region grown at the point (`evaluate --floor`).",
+    "Minutes trained: pretraining + training, summed over the folds of the line, from their logs.",
+)
 
 
 def report_header(
@@ -22,10 +32,16 @@ def report_header(
         ledger: the state of all runs.
         steps_left: the number of steps that the budget did not reach.
     """
+    few = f"0-{min(FEW_FOLDS, context.fold_count) - 1}"
+    folds = (
+        "Each fold predicts its own held-out patients, on their original images. "
+        f"{HEADLINE.title} and the floors have all {context.fold_count} folds, the other rows have folds "
+        f"{few}; the former are shown on these as well, for comparison."
+    )
     return (
         "# Held-out patients, in the form of [Kirchhoff2025]'s Table 1",
         _bullets(_facts(context, overrides)),
-        _bullets(_rules(context)),
+        _bullets((folds, *_RULES)),
         _bullets(_state(ledger, steps_left)),
     )
 
@@ -35,7 +51,6 @@ def _bullets(lines: Iterable[str]) -> str:
 
 
 def _facts(context: ComparisonContext, overrides: Sequence[str]) -> Iterator[str]:
-    headline, plan = context.configs[HEADLINE.name], context.plan
     yield f"Data: {_described(context.data)}, {context.fold_count} folds."
     if context.pretraining is not None:
         each = "for each fold without its held-out patients"
@@ -43,7 +58,7 @@ def _facts(context: ComparisonContext, overrides: Sequence[str]) -> Iterator[str
         yield f"Pretraining: {_described(context.pretraining)}; {folds}."
     if context.test is not None:
         yield f"Test: {_described(context.test)}; none of these patients and scans is in the data above."
-    given = f", with {' '.join(overrides)}" if overrides else ""
+    given, plan = f", with {' '.join(overrides)}" if overrides else "", context.plan
     spacing, patch, features = (
         " x ".join(f"{number:g}" for number in numbers)
         for numbers in (plan.spacing_zyx, plan.patch_size_zyx, plan.architecture.features_per_stage)
@@ -53,6 +68,7 @@ def _facts(context: ComparisonContext, overrides: Sequence[str]) -> Iterator[str
         f"{features} features."
     )
     scratch = next(row for row in ROWS if not row.is_pretrained)
+    headline = context.configs[HEADLINE.name]
     yield f"From scratch: `{_settings(context.configs[scratch.name].training)}`."
     yield f"Fine-tuning: `{_settings(headline.training)}`."
     if headline.pretraining is not None:
@@ -70,33 +86,12 @@ def _counted(number: int, noun: str) -> str:
 
 def _settings(config: TrainingConfig) -> str:
     """Settings other than the defaults, as key=value, without those in which rows differ."""
-    default, always = TrainingConfig(), ("epochs", "iterations", "batch_size", "learning_rate")
-    values = {field.name: getattr(config, field.name) for field in fields(config)}
-    shown = {
-        name: str(value).lower() if isinstance(value, bool) else value
-        for name, value in values.items()
-        if name not in ("variant", "heat_map") and (name in always or value != getattr(default, name))
-    }
-    return " ".join(f"{name}={value}" for name, value in shown.items())
-
-
-def _rules(context: ComparisonContext) -> Iterator[str]:
-    few = f"0-{min(FEW_FOLDS, context.fold_count) - 1}"
-    yield (
-        "Each fold predicts its own held-out patients, on their original images. "
-        f"{HEADLINE.title} and the floors have all {context.fold_count} folds, the other rows have folds "
-        f"{few}; the former are shown on these as well, for comparison."
+    defaults = asdict(TrainingConfig())
+    return " ".join(
+        f"{name}={str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in to_plain(config).items()
+        if name not in ("variant", "heat_map") and (name in _ALWAYS_SHOWN or value != defaults[name])
     )
-    yield (
-        "Scores by `evaluate --definition longitudinal`: merged lesions are one; means over the lesions of a "
-        "scan, then over scans. Dice in percent, with its 95 % interval over patients. Points are "
-        "propagated unless stated otherwise."
-    )
-    yield (
-        "The floors need no network: the baseline mask pasted at the follow-up point, or warped by the "
-        "registration, and the region grown at the point (`evaluate --floor`)."
-    )
-    yield "Minutes trained: pretraining + training, summed over the folds of the line, from their logs."
 
 
 def _state(ledger: Ledger, steps_left: int) -> Iterator[str]:
@@ -105,9 +100,7 @@ def _state(ledger: Ledger, steps_left: int) -> Iterator[str]:
     yield f"{minutes:.0f} minutes by the clock, in {calls}: {left if steps_left else 'everything was run'}."
     # A collapsed pretraining of all folds has the same line for each of them.
     yield from dict.fromkeys(line for entry in ledger.trainings if (line := training_line(entry)))
-    for entry in ledger.predictions:
-        if entry.failed:
-            yield _failed_line(entry)
+    yield from (_failed_line(entry) for entry in ledger.predictions if entry.failed)
 
 
 def training_line(entry: TrainingEntry) -> str:

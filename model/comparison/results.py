@@ -46,7 +46,7 @@ class ResultLine:
 class PairedLine:
     """The Dice of a row less that of the ``other`` one, on the ``folds`` that both have.
 
-    ``dice`` is None if there are none. ``better`` and ``worse`` count lesions; ``p_patients`` is that of a
+    ``dice`` is None without common folds. ``better`` and ``worse`` count lesions; ``p_patients`` is that of a
     two-sided Wilcoxon signed-rank test over patients.
     """
 
@@ -74,8 +74,7 @@ class Results:
         for row, folds in self._comparable(ALL_ROWS):
             yield self._line("rows", row, PROPAGATED, folds)
         for row, folds in self._comparable(ROWS):
-            line = self._line("collapsed", row, PROPAGATED, folds)
-            if line.collapsed:
+            if (line := self._line("collapsed", row, PROPAGATED, folds)).collapsed:
                 yield self._with_collapsed(line, row)
         for row in ROWS:
             for fold in row.fold_names(self.context.fold_count):
@@ -88,8 +87,9 @@ class Results:
                 yield self._line("noise", row, setting, folds)
         names = HEADLINE.fold_names(self.context.fold_count)
         sound = tuple(f for f in names if self.ledger.training(HEADLINE, f).state != "collapsed")
+        networks = [*((fold,) for fold in names), *((sound,) if len(sound) > 1 else ())]
         for setting in MAIN_SETTINGS:
-            for network in (*((fold,) for fold in names), *((sound,) if len(sound) > 1 else ())):
+            for network in networks:
                 yield self._line("ensemble", HEADLINE, setting, network, "test")
             for row in FLOOR_ROWS:
                 yield self._line("ensemble", row, setting, ALL_PATIENTS, "test")
@@ -104,18 +104,26 @@ class Results:
         pairs = [(rows[name], rows[other], rows[name].fold_names(count)) for name, other in PAIRED_ROWS]
         pairs += [(row, floor, names) for row, names in self._comparable(ROWS) for floor in FLOOR_ROWS]
         for row, other, names in pairs:
-            folds = tuple(fold for fold in names if self._is_sound(row, fold) and self._is_sound(other, fold))
-            paired = PairedLine(row.name, row.title, other.name, other.title, PROPAGATED.name, folds)
-            yield self._compared(paired, row, other) if folds else paired
+            folds = tuple(f for f in names if self._is_predicted(row, f) and self._is_predicted(other, f))
+            line = PairedLine(row.name, row.title, other.name, other.title, PROPAGATED.name, folds)
+            if folds:
+                records, others = (self._held_out(one, folds) for one in (row, other))
+                dice = lesion_dice(compare_runs(records, others, Path(other.name), DEFINITION))
+                line = replace(
+                    line,
+                    better=dice.better,
+                    worse=dice.worse,
+                    p_patients=dice.p_patients,
+                    dice=dice.difference,
+                )
+            yield line
 
     def _comparable(self, rows: Sequence[Row]) -> Iterator[tuple[Row, tuple[str, ...]]]:
         """Each row with its folds; rows with more folds than others also with the folds of the others."""
         few = min((row.fold_names(self.context.fold_count) for row in rows), key=len)
         for row in rows:
-            folds = row.fold_names(self.context.fold_count)
-            yield row, folds
-            if folds != few:
-                yield row, few
+            for folds in dict.fromkeys((row.fold_names(self.context.fold_count), few)):
+                yield row, folds
 
     def _line(
         self,
@@ -130,15 +138,20 @@ class Results:
         collapsed = tuple(entry.fold for entry in trainings if entry.state == "collapsed")
         networks = [names] if patients == "test" else [(fold,) for fold in names]
         entries = [self.ledger.prediction(row, patients, setting.name, folds) for folds in networks]
-        finished = [e.folds for e in entries if e.state == "finished" and not {*e.folds} & {*collapsed}]
-        folds = tuple(fold for network in finished for fold in network)
+        finished = [e for e in entries if e.state == "finished" and not {*e.folds} & {*collapsed}]
+        folds = tuple(fold for entry in finished for fold in entry.folds)
         not_run = tuple(fold for fold in names if fold not in (*folds, *collapsed))
-        network_title = f"Ensemble of {len(names)}" if len(names) > 1 else f"Fold {names[0]}"
-        title = network_title if patients == "test" and row.floor is None else row.title
+        title = row.title
+        if patients == "test" and row.floor is None:
+            title = f"Ensemble of {len(names)}" if len(names) > 1 else f"Fold {names[0]}"
         line = ResultLine(section, row.name, title, setting.name, folds, not_run, collapsed)
-        if folds:
-            line = replace(line, score=score_of(self._records(row, patients, setting.name, finished)))
-        if not folds or patients == "test" or row.floor is not None:
+        if not folds:
+            return line
+        score = finished[0].score
+        if len(finished) > 1:
+            score = score_of(self._records(row, patients, setting.name, [entry.folds for entry in finished]))
+        line = replace(line, score=score)
+        if patients == "test" or row.floor is not None:
             return line
         counted = [entry for entry in trainings if entry.fold in folds]
         pretraining = [entry.pretraining_minutes for entry in counted]
@@ -154,33 +167,20 @@ class Results:
 
         Its score is None if no other row has predictions yet.
         """
-        records = self._held_out_records(row, line.setting, line.folds)
+        records = self._held_out(row, line.folds)
         for fold in line.collapsed:
-            entries = (
-                (one, self.ledger.prediction(one, "held-out", line.setting, (fold,))) for one in ALL_ROWS
-            )
-            other = next((one for one, entry in entries if entry.state == "finished"), None)
-            if other is None:
+            if (other := next((one for one in ALL_ROWS if self._is_predicted(one, fold)), None)) is None:
                 return replace(line, score=None)
-            records += empty_predictions(self._held_out_records(other, line.setting, (fold,)))
+            records += empty_predictions(self._held_out(other, (fold,)))
         return replace(line, score=score_of(records))
 
-    def _compared(self, line: PairedLine, row: Row, other: Row) -> PairedLine:
-        records, others = (self._held_out_records(one, line.setting, line.folds) for one in (row, other))
-        dice = lesion_dice(compare_runs(records, others, Path(other.name), DEFINITION))
-        return replace(
-            line, dice=dice.difference, better=dice.better, worse=dice.worse, p_patients=dice.p_patients
-        )
+    def _is_predicted(self, row: Row, fold: str) -> bool:
+        if self.ledger.training(row, fold).state == "collapsed":
+            return False
+        return self.ledger.prediction(row, "held-out", PROPAGATED.name, (fold,)).state == "finished"
 
-    def _is_sound(self, row: Row, fold: str) -> bool:
-        is_collapsed = self.ledger.training(row, fold).state == "collapsed"
-        return self._is_predicted(row, PROPAGATED.name, fold) and not is_collapsed
-
-    def _is_predicted(self, row: Row, setting: str, fold: str) -> bool:
-        return self.ledger.prediction(row, "held-out", setting, (fold,)).state == "finished"
-
-    def _held_out_records(self, row: Row, setting: str, folds: Sequence[str]) -> list[LesionRecord]:
-        return self._records(row, "held-out", setting, [(fold,) for fold in folds])
+    def _held_out(self, row: Row, folds: Sequence[str]) -> list[LesionRecord]:
+        return self._records(row, "held-out", PROPAGATED.name, [(fold,) for fold in folds])
 
     def _records(
         self, row: Row, patients: Patients, setting: str, networks: Sequence[tuple[str, ...]]

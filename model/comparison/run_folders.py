@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import math
 from pathlib import Path
 
-from ..case.text_files import read_json
 from ..crossval.point_setting import PointSetting
 from ..crossval.prediction_store import read_prediction_manifest
 from ..crossval.scores import Score, score_of, score_predictions
@@ -15,11 +11,11 @@ from ..errors import InputError
 from ..evaluation.records import RECORDS_NAME, LesionRecord, read_records
 from ..training.checkpoint import FINAL
 from ..training.config import TrainingConfig, first_difference
-from ..training.job import CONFIG_FILE, HEALTH_FILE, saved_config
-from ..training.logs import LOG_FILE
+from ..training.job import CONFIG_FILE, collapse_reason, saved_config
+from ..training.logs import LOG_FILE, read_epochs
 from ..training.stages import SHARED
 from .inputs import ComparisonContext
-from .ledger import Ledger, PredictionEntry, State, TrainingEntry
+from .ledger import Ledger, State, TrainingEntry
 from .steps import PredictStep, Step, all_steps, without_collapsed
 from .variants import ALL_ROWS, ROWS, Row
 
@@ -27,7 +23,7 @@ from .variants import ALL_ROWS, ROWS, Row
 def refreshed(
     context: ComparisonContext, ledger: Ledger, step: Step | None = None, minutes: float = 0.0
 ) -> Ledger:
-    """Read the trainings again, and the predictions of a step, or all predictions if it is None.
+    """Read the trainings of a step's row and its predictions again, or those of all steps if it is None.
 
     Predictions that are complete but not scored yet are scored. ``minutes``, which the step took, are added
     to those in the ledger; minutes of calls and other predictions stay as they are.
@@ -36,19 +32,23 @@ def refreshed(
         InputError: a fold was trained with other settings, or predictions cannot be scored.
         OutputError: a score cannot be written.
     """
-    names = ((row, fold) for row in ROWS for fold in row.fold_names(context.fold_count))
-    trainings = tuple(training_entry(context, row, fold) for row, fold in names)
-    trained = ledger.model_copy(update={"trainings": trainings})
+    rows = ROWS if step is None else (step.row,) if step.row.floor is None else ()
+    trainings = {} if step is None else {(entry.row, entry.fold): entry for entry in ledger.trainings}
+    for row in rows:
+        for fold in row.fold_names(context.fold_count):
+            trainings[row.name, fold] = training_entry(context, row, fold)
+    ledger = ledger.model_copy(update={"trainings": (*trainings.values(),)})
     steps = all_steps(ALL_ROWS, context.fold_count, has_test=True) if step is None else (step,)
-    chosen = (without_collapsed(one, trained) for one in steps)
-    new = {
-        entry.key: entry
-        for one in chosen
-        if isinstance(one, PredictStep)
-        for entry in _prediction_entries(context, ledger, one, minutes)
-    }
-    kept = (entry for entry in ledger.predictions if step is not None and entry.key not in new)
-    return trained.model_copy(update={"predictions": (*kept, *new.values())})
+    predictions = {} if step is None else {entry.key: entry for entry in ledger.predictions}
+    for one in (without_collapsed(one, ledger) for one in steps):
+        if isinstance(one, PredictStep):
+            more = minutes / len(one.settings)
+            for setting, before in zip(one.settings, one.entries(ledger), strict=True):
+                state, score, failed = _read_predictions(context, one, setting)
+                spent = (before.minutes or 0.0) + more if before.minutes is not None or more else None
+                update = {"state": state, "minutes": spent, "score": score, "failed": failed}
+                predictions[before.key] = before.model_copy(update=update)
+    return ledger.model_copy(update={"predictions": (*predictions.values(),)})
 
 
 def training_entry(context: ComparisonContext, row: Row, fold: str) -> TrainingEntry:
@@ -91,58 +91,20 @@ def _read_stage(row: Row, fold: str, folder: Path, config: TrainingConfig) -> Tr
             f"{folder / CONFIG_FILE}: was trained with {name}={getattr(saved, name)}, not "
             f"{getattr(config, name)}; expected the row's settings, or another -o"
         )
-    seconds = _epoch_seconds(folder / LOG_FILE)
+    # Of a repeated epoch, the last line counts.
+    epochs = {e.epoch: e.training_seconds + e.validation_seconds for e in read_epochs(folder / LOG_FILE)}
     is_finished = (folder / FINAL).is_file()
-    reason = None if is_finished else _collapse_reason(folder / HEALTH_FILE)
-    state: State = "finished" if is_finished else "begun" if seconds else "not run"
+    reason = None if is_finished else collapse_reason(folder)
+    state: State = "finished" if is_finished else "collapsed" if reason else "begun" if epochs else "not run"
     return TrainingEntry(
         row=row.name,
         fold=fold,
-        state="collapsed" if reason is not None else state,
-        epochs=len(seconds),
+        state=state,
+        epochs=len(epochs),
         of_epochs=config.epochs,
-        minutes=sum(seconds.values()) / 60,
+        minutes=sum(epochs.values()) / 60,
         reason=reason,
     )
-
-
-def _epoch_seconds(path: Path) -> dict[int, float]:
-    """Seconds of each epoch in a log; of a repeated epoch, the last line counts."""
-    seconds: dict[int, float] = {}
-    with (
-        contextlib.suppress(OSError, UnicodeDecodeError, csv.Error),
-        path.open(newline="", encoding="utf-8") as file,
-    ):
-        for row in csv.DictReader(file):
-            with contextlib.suppress(KeyError, TypeError, ValueError):  # a line cut short by a stopped run
-                spent = float(row["training_seconds"]) + float(row["validation_seconds"])
-                if math.isfinite(spent):
-                    seconds[int(row["epoch"])] = spent
-    return seconds
-
-
-def _collapse_reason(path: Path) -> str | None:
-    """The reason why a stage collapsed; None if it did not."""
-    try:
-        document = read_json(path, "the state of a fold")
-    except InputError:
-        return None
-    if not isinstance(document, dict) or document.get("state") != "collapsed":
-        return None
-    return str(document.get("reason") or "no reason was recorded")
-
-
-def _prediction_entries(
-    context: ComparisonContext, ledger: Ledger, step: PredictStep, minutes: float
-) -> list[PredictionEntry]:
-    """The entries of a step that took ``minutes`` more than the ledger knows."""
-    entries, more = [], minutes / len(step.settings)
-    for setting, before in zip(step.settings, step.entries(ledger), strict=True):
-        known = (before.minutes or 0.0) + more if before.minutes is not None or more else None
-        state, score, failed = _read_predictions(context, step, setting)
-        update = {"state": state, "minutes": known, "score": score, "failed": failed}
-        entries.append(before.model_copy(update=update))
-    return entries
 
 
 def _read_predictions(
@@ -153,22 +115,23 @@ def _read_predictions(
     Only predictions by the present weights, for the present points and files, count. Without a test set,
     predictions for test patients count as complete if they were scored.
     """
-    folder, finals = step.output(context, setting), [context.folder.final(step.row, f) for f in step.folds]
-    stored, pairs = read_prediction_manifest(folder), step.pairs(context)
-    is_trained = step.row.floor is not None or all(final.is_file() for final in finals)
+    folder, pairs = step.output(context, setting), step.pairs(context)
+    is_trained = step.row.floor is not None or all(
+        context.folder.final(step.row, fold).is_file() for fold in step.folds
+    )
+    stored = read_prediction_manifest(folder)
     if stored is None or not is_trained or not stored.matches(step.manifest(context, setting)):
         return "not run", None, ()
     records = _scored_records(folder)
     if not (records if pairs is None else all(stored.is_predicted(pair, folder) for pair in pairs)):
         return "begun", None, ()
-    is_scored = pairs is None or {one.scan for one in records} == {pair.name for pair in pairs}
-    if pairs is None or is_scored:
+    if pairs is None or {one.scan for one in records} == {pair.name for pair in pairs}:
         return "finished", score_of(records), stored.failures
     return "finished", score_predictions(pairs, folder), stored.failures
 
 
 def _scored_records(folder: Path) -> tuple[LesionRecord, ...]:
-    """The records of scored predictions; () if there are none, or only those of another version."""
+    """The records of scored predictions; () if they are missing or of another version."""
     try:
         return read_records(folder / RECORDS_NAME)
     except InputError:

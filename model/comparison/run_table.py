@@ -1,4 +1,4 @@
-"""Run a comparison as far as the budget goes, and write the table; called again, it continues."""
+"""Run a comparison within a budget and write the table; a repeated call continues."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TableJob:
 
 
 def run_table(job: TableJob) -> Table:
-    """Run what is left, as far as the budget goes, and write ledger and table.
+    """Run the unfinished steps within the budget, and write ledger and table.
 
     The budget ends a training after its epoch, and predictions after a pair of scans; the next call continues
     them. Collapsed folds and failed lesions appear in the table; failed lesions are predicted again by the
@@ -101,7 +101,7 @@ class TableRun:
         return steps_left(steps, self.ledger)
 
     def run_steps(self, pool: Executor) -> None:
-        """Run what can be run. After an error no step begins, and running ones are waited for.
+        """Run all steps that can begin. After an error no further step begins, and running ones are awaited.
 
         Raises:
             MemoryExhaustedError: a process was killed.
@@ -119,7 +119,7 @@ class TableRun:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 step = running.pop(future)
                 try:
-                    self._finish(step, _minutes(step, future))
+                    self._finish(step, future)
                 except LongilesionError as error:
                     log.info("%s: failed: %s", step, one_line(error))
                     failure = failure or error
@@ -131,7 +131,7 @@ class TableRun:
         log.info(todo or "all steps are done")
 
     def write_table(self) -> Table:
-        """Write ledger and table from what the run folders hold."""
+        """Write ledger and table from the contents of the run folders."""
         self.ledger = refreshed(self._context, self.ledger)
         self._save()
         left = len(self.steps_left(ALL_ROWS))  # also of rows that this call does not work on
@@ -168,7 +168,14 @@ class TableRun:
         is_running = any(isinstance(one, TrainStep) and one.row is step.row for one in running)
         return not is_running or (self._context.folder.pretraining(step.row, SHARED) / FINAL).is_file()
 
-    def _finish(self, step: Step, minutes: float) -> None:
+    def _finish(self, step: Step, future: Future[float]) -> None:
+        try:
+            minutes = future.result()
+        except BrokenProcessPool as error:
+            raise MemoryExhaustedError(
+                f"{step}: its process was killed, probably for lack of memory; expected fewer --jobs, or "
+                "more memory (the same command continues)"
+            ) from error
         self.ledger = refreshed(self._context, self.ledger, step, minutes)
         self._save()
         self._ended += 1
@@ -189,16 +196,6 @@ def _summary(step: Step, ledger: Ledger, minutes: float) -> str:
         text += f"; {len(failed)} lesions could NOT BE PREDICTED, are scored as missed, and are predicted "
         text += f"again by the next call: {'; '.join(failed)}"
     return text
-
-
-def _minutes(step: Step, future: Future[float]) -> float:
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        raise MemoryExhaustedError(
-            f"{step}: its process was killed, probably for lack of memory; expected fewer --jobs, or more "
-            "memory (the same command continues)"
-        ) from error
 
 
 def step_executor(jobs: int) -> Executor:

@@ -25,8 +25,8 @@ from .variants import HEADLINE, Row
 
 PROPAGATED = PointSetting("propagated")
 MAIN_SETTINGS = (PROPAGATED, PointSetting("given"))
-# The point shifts along each axis by a whole number of voxels of the network's grid, up to so many.
 ALL_PATIENTS = ("all",)  # in place of a fold: a floor draws all test patients alike
+# Largest shift of the point along each axis, in voxels of the network's grid.
 NOISE_SETTINGS = tuple(PointSetting("propagated", noise) for noise in (0, 2, 4, 6, 8))
 
 
@@ -51,16 +51,14 @@ class PredictStep:
     settings: tuple[PointSetting, ...]
 
     def __str__(self) -> str:
-        ensemble = f"the ensemble of {len(self.folds)} folds"
-        folds = f"fold {self.folds[0]}" if len(self.folds) == 1 else ensemble
+        count, settings = len(self.folds), ", ".join(setting.name for setting in self.settings)
+        folds = f"fold {self.folds[0]}" if count == 1 else f"the ensemble of {count} folds"
         patients = "its held-out patients" if self.patients == "held-out" else "the test patients"
-        settings = ", ".join(setting.name for setting in self.settings)
         return f"{self.row.name}: predictions of {folds} for {patients} ({settings})"
 
     def pairs(self, context: ComparisonContext) -> tuple[EvaluationPair, ...] | None:
         """The pairs of scans to predict; None for test patients if there is no test set."""
-        is_test = self.patients == "test"
-        return context.tested if is_test else context.held_out[int(self.folds[0])]
+        return context.tested if self.patients == "test" else context.held_out[int(self.folds[0])]
 
     def output(self, context: ComparisonContext, setting: PointSetting) -> Path:
         """The folder of the predictions at one of the point settings."""
@@ -125,7 +123,7 @@ RunStep = Callable[[Step, ComparisonContext, float], float]
 
 
 def run_step(step: Step, context: ComparisonContext, until: float) -> float:
-    """Carry out a step, or what is left of it; the folders show how far it got, and whether it collapsed.
+    """Run a step, or its unfinished part; the folders show how far it got, and whether it collapsed.
 
     Args:
         step: what to train or predict.

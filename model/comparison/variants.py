@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
 from ..floor.floors import ALL_FLOORS, Floor
-from ..training.config import PRESETS, SETTINGS_OF_BOTH_STAGES, TrainingConfig, with_overrides
+from ..training.config import (
+    PRESETS,
+    PRETRAINING_PREFIX,
+    TrainingConfig,
+    setting_key,
+    with_overrides,
+    with_stage_overrides,
+)
 
 FEW_FOLDS = 2  # rows other than the headline have folds 0 and 1
 
@@ -55,13 +62,7 @@ ROWS: tuple[Row, ...] = (
 HEADLINE = ROWS[0]
 # Every table begins with what needs no network. A registration does not depend on the noise of points.
 FLOOR_ROWS = tuple(
-    Row(
-        f"floor-{floor}",
-        f"Floor: {floor.in_words}",
-        has_all_folds=True,
-        has_noise=floor is not Floor.WARPED,
-        floor=floor,
-    )
+    Row(f"floor-{floor}", f"Floor: {floor.in_words}", (), False, True, floor is not Floor.WARPED, floor)
     for floor in ALL_FLOORS
 )
 ALL_ROWS = (*FLOOR_ROWS, *ROWS)
@@ -85,17 +86,10 @@ PRESET = "two-cores"  # for data of `train prepare --preset tiny --spacing 3 2 2
 # In so few steps, a Dice of the whole batch, and drawing patients with one large tumour as often as those
 # with many small lesions, would leave small lesions unlearned. Points shift by one voxel: as many mm as four
 # voxels of the published networks. Checkpoints are small; a stopped call loses one epoch at most.
-_SMALL = [
-    "iterations=100",
-    "validation_iterations=5",
-    "batch_size=2",
-    "batch_dice=false",
-    "draw=pairs",
-    "shift_voxels=1",
-    "precision=bf16",
-    "workers=1",
-    "checkpoint_every=1",
-]
+_SMALL = (
+    *("iterations=100", "validation_iterations=5", "batch_size=2", "batch_dice=false", "draw=pairs"),
+    *("shift_voxels=1", "precision=bf16", "workers=1", "checkpoint_every=1"),
+)
 _PRESET_SETTINGS = {
     "scratch": ("epochs=15", "learning_rate=0.01", *_SMALL),
     "finetuning": ("epochs=15", "learning_rate=0.005", *_SMALL),
@@ -111,37 +105,24 @@ class RowConfigs:
     pretraining: TrainingConfig | None
 
 
-def row_configs(row: Row, overrides: Iterable[str] = ()) -> RowConfigs:
+def row_configs(row: Row, overrides: Sequence[str] = ()) -> RowConfigs:
     """Settings of a row: the preset, what sets the row apart, and the user's overrides.
 
     Args:
         row: the variant.
-        overrides: key=value for all rows, pretrain.key=value for pretraining only; settings of network,
-            prompts and machine apply to both stages, as in `train run`.
+        overrides: key=value and pretrain.key=value, as in `train run`, for all rows.
 
     Raises:
         InputError: a setting is unknown, malformed, or one in which the rows differ.
     """
-    given = tuple(overrides)
-    of_pretraining = tuple(text.removeprefix("pretrain.") for text in given if text.startswith("pretrain."))
-    of_training = tuple(text for text in given if not text.startswith("pretrain."))
-    for key in map(_key, (*of_training, *of_pretraining)):
+    for key in (setting_key(text.removeprefix(PRETRAINING_PREFIX)) for text in overrides):
         if key in ("variant", "heat_map", "sampling"):
             raise InputError(f"{key}: is set by the rows; expected another setting")
-    training = _config("finetuning" if row.is_pretrained else "scratch", row, of_training)
-    # Built for every row, so that a wrong setting fails at once and not when a pretrained row is reached.
-    shared = SETTINGS_OF_BOTH_STAGES - set(map(_key, of_pretraining))
-    kept = tuple(text for text in of_training if _key(text) in shared)
-    pretraining = _config("pretraining", row, (*kept, *of_pretraining))
+    stages = ("finetuning" if row.is_pretrained else "scratch", "pretraining")
+    training, pretraining = (
+        with_overrides(with_overrides(PRESETS[stage], _PRESET_SETTINGS[stage]), row.settings)
+        for stage in stages
+    )
+    # Both stages for every row, so that a wrong setting fails at once, not when a pretrained row is reached.
+    training, pretraining = with_stage_overrides(training, pretraining, overrides)
     return RowConfigs(training, pretraining if row.is_pretrained else None)
-
-
-def _config(stage: str, row: Row, overrides: tuple[str, ...]) -> TrainingConfig:
-    config = PRESETS[stage]
-    for settings in (_PRESET_SETTINGS[stage], row.settings, overrides):
-        config = with_overrides(config, settings)
-    return config
-
-
-def _key(text: str) -> str:
-    return text.partition("=")[0].strip()

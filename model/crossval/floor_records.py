@@ -1,4 +1,4 @@
-"""Measure what the floors draw for pairs of scans, at the points that networks are evaluated at."""
+"""Measure the floors for pairs of scans, at the points that networks are evaluated at."""
 
 from __future__ import annotations
 

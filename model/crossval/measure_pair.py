@@ -29,7 +29,7 @@ def measure_pair(
         pair: the pair with its lesions.
         baseline: the loaded baseline, for the lesions' volumes.
         reference: from `reference_of`.
-        prediction: on the grid of the reference; None if there is none.
+        prediction: on the grid of the reference, or None.
         failed: lesions without a prediction. A group of joined lesions counts as missing if one of it failed.
     """
     groups = _groups(pair, reference, prediction)

@@ -185,7 +185,7 @@ def records_path(folder: Path, pair: EvaluationPair) -> Path:
 
 
 def read_prediction_manifest(folder: Path) -> PredictionManifest | None:
-    """Read the manifest of a folder; None if there is none or it is invalid."""
+    """Read the manifest of a folder; None if it is missing or invalid."""
     try:
         return PredictionManifest.model_validate(
             read_json(folder / PREDICTIONS_FILE, "the manifest of predictions")

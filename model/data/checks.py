@@ -1,4 +1,4 @@
-"""Checks of a data set: all problems at once, and what is left without the parts that cannot be used."""
+"""Checks of a data set: lists all problems at once and leaves out the parts that cannot be used."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _broken_scans(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> Iterator
 
 
 def _doubts(cohort: Cohort, surveys: Mapping[str, ScanSurvey]) -> Iterator[Problem]:
-    """Notes on scans that are hardly in HU, or whose grid is hardly in mm."""
+    """Notes on scans whose values do not look like HU, or whose spacing does not look like mm."""
     for scan in cohort.scans:
         for doubt in surveys[scan.scan_id].doubts:
             yield Problem(scan.image, doubt, "it is used as it is", is_note=True)

@@ -81,7 +81,7 @@ class RawPair:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong with a data set, and what is done about it.
+    """A problem of a data set, and its consequence.
 
     Attributes:
         file: the file at fault.
@@ -130,7 +130,7 @@ class Cohort:
         return {scan.scan_id: scan for scan in self.scans}
 
     def scan(self, scan_id: str) -> RawScan:
-        """Return a scan by its id; KeyError if there is none."""
+        """Return a scan by its id; KeyError if it is unknown."""
         return self._by_id[scan_id]
 
     def without(self, patients: frozenset[str]) -> Cohort:
@@ -139,7 +139,7 @@ class Cohort:
         return self.with_scans(kept)
 
     def with_scans(self, scans: tuple[RawScan, ...]) -> Cohort:
-        """Return the data set with these scans alone, and the lesions and pairs between them."""
+        """Return the data set with only these scans, and the lesions and pairs between them."""
         ids = {scan.scan_id for scan in scans}
         return replace(
             self,

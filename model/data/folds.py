@@ -54,7 +54,7 @@ class FoldsDocument(BaseModel):
 
 
 _FOLDS = TypeAdapter(tuple[Fold, ...])
-# At most so many patients are named in one line.
+# Largest number of patients named in one line.
 _NAMED = 5
 
 

@@ -57,7 +57,7 @@ class VanishedCounts:
 
 
 def vanished_counts(records: Iterable[LesionRecord]) -> VanishedCounts | None:
-    """Count the lesions of the baseline; None if there are none."""
+    """Count the lesions of the baseline; None without such lesions."""
     existed = [record for record in records if record.existed]
     if not existed:
         return None

@@ -124,7 +124,7 @@ def compare_runs(
 
 
 def signed_rank_p(differences: Sequence[float]) -> float | None:
-    """Two-sided p of Wilcoxon's signed-rank test; 1 if all differences are 0, None if there are none."""
+    """Two-sided p of Wilcoxon's signed-rank test; 1 if all differences are 0, None without differences."""
     if not differences:
         return None
     if not np.any(differences):

@@ -33,7 +33,7 @@ _EXPECTED = (
 _PLAIN_COLUMNS = {"baseline_id", "followup_ids"}
 _CHALLENGE_COLUMNS = {"lesion_id", "cog_fu"}
 _LONGEST_HEADER = 65536  # bytes
-_LARGEST_WHOLE = 2.0**53  # up to which a float tells whole numbers apart
+_LARGEST_WHOLE = 2.0**53  # largest float up to which all whole numbers are exact
 _MISSING = {"", "nan", "none", "null", "na", "n/a", "<na>"}
 
 

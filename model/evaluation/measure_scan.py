@@ -126,7 +126,7 @@ def measure_scan(
 def _box(
     reference: Labelmap, reference_ids: Iterable[int], prediction: Labelmap, ids: Iterable[int]
 ) -> Slices:
-    """Bound the labels in both maps; an empty box if there are none."""
+    """Bound the labels in both maps, or an empty box."""
     boxes = [reference.boxes[i] for i in reference_ids if i in reference.boxes]
     boxes += [prediction.boxes[i] for i in ids if i in prediction.boxes]
     if not boxes:

@@ -64,5 +64,5 @@ def untouched_voxels(mask: BoolArray, other: BoolArray) -> int:
 
 
 def dice(reference: int, prediction: int, common: int) -> float:
-    """Compute Dice from voxel counts, of which at least one mask's is above zero."""
+    """Compute Dice from voxel counts; at least one of the masks is not empty."""
     return 2 * common / (reference + prediction)

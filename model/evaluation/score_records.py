@@ -122,7 +122,7 @@ def _curves(
         for (patient, scan, *_), of_step in by_lesion.items():
             values = [step_value(definition, metric, of_step[step]) for step in steps]
             counted = [value for value in values if value is not None]
-            # A lesion that is left out at a step has no curve, hence no area.
+            # A lesion that is left out at a step has neither curve nor area.
             area = trapezoid(counted) if len(counted) == len(values) else None
             areas.append(LesionValue(patient, scan, area))
         yield MetricScore(metric, average(areas, definition.order))

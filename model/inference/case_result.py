@@ -40,7 +40,7 @@ class LesionOutcome:
         volume_followup_ml: volume (ml) in the labelmap, after overlaps are resolved; None if not predicted.
         message: why the lesion has no voxels; None otherwise.
         result: mask and probabilities of the lesion, before overlaps are resolved; None if not predicted.
-        odd_fold: the fold that disagrees wildly with all others on the lesion; None if there is none.
+        odd_fold: the fold that disagrees strongly with all others on the lesion, or None.
     """
 
     lesion_id: int
@@ -67,8 +67,8 @@ class CaseResult:
         notes: doubts about scans and pairs of scans; their sentences are among the warnings.
         registrations: of the pairs of scans that were registered.
         seconds: wall time by stage, and ``total``.
-        baseline: lesions that were segmented in the baseline, because it has no mask of them; None if there
-            are none.
+        baseline: lesions that were segmented in the baseline, because it has no mask of them, or
+            None.
     """
 
     case: Case

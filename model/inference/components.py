@@ -97,7 +97,7 @@ def result_at_point(
 
 
 def _component_at(labels: LabelArray, spacing_zyx: Vector, point_zyx: Vector, limit_mm: float) -> int:
-    """Label of the component that contains the point or is nearest to it; 0 if there is none."""
+    """Label of the component that contains the point or is nearest to it, or 0."""
     voxel = voxel_at(point_zyx)
     if all(0 <= i < n for i, n in zip(voxel, labels.shape, strict=True)) and labels[voxel]:
         return int(labels[voxel])

@@ -6,8 +6,8 @@ lies at the other. If only one of them were moved, the patches would be shifted 
 The counterpart is the baseline point, moved by the same way as the follow-up point: by the difference of both
 follow-up points as the registration maps them to the baseline, otherwise by the same offset in mm. It is used
 if it lies inside the baseline lesion. If not, the baseline point stays: then the follow-up point was beside
-its lesion and is moved onto it, and the lesion's place in the baseline is known better than the registration
-says. A lesion without a baseline mask has no such limit but the scan.
+its lesion and is moved onto it, and the known place in the baseline is more accurate than the registration.
+Without a baseline mask only the scan limits the counterpart.
 
 If the follow-up point is moved to the middle of a result (its deepest voxel), its counterpart is the middle
 of the baseline lesion, unless that lies more than 10 mm from where the above leads: a middle belongs to a

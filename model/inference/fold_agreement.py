@@ -1,4 +1,4 @@
-"""Agreement of an ensemble's folds on a lesion: a fold that disagrees wildly with the others is named.
+"""Agreement of an ensemble's folds on a lesion: detects a fold that disagrees strongly with the others.
 
 The sum of the folds outvotes a damaged fold, or one of another training, without a word. Here each fold's own
 mask is compared with the majority of the others. It takes one comparison and one byte per voxel and fold, and
@@ -43,7 +43,7 @@ class OddFold:
 
 
 def odd_fold(result: LesionResult) -> OddFold | None:
-    """Find the fold that disagrees wildly with all others on a lesion; None if there is none."""
+    """Find the fold that disagrees strongly with all others on a lesion, or None."""
     counts = result.fold_votes
     if counts is None:
         return None

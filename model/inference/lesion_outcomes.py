@@ -1,4 +1,4 @@
-"""What became of a predicted lesion: its outcome, the reason for an empty one, and its line in the log."""
+"""The outcome of a predicted lesion, the reason for an empty one, and its line in the log."""
 
 from __future__ import annotations
 

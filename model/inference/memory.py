@@ -160,7 +160,7 @@ def choose_precision(requested: str, device: str) -> Precision:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for the errors by which Python, torch, cuDNN and the CPU allocator report a lack of memory."""
+    """True for errors with which Python, torch, cuDNN and the CPU allocator report a lack of memory."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()

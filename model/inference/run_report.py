@@ -87,7 +87,7 @@ def write_extras(folder: Path, run: RunRecord, per_lesion: bool, probabilities: 
 
 
 def baseline_file(slot: str, time_point: str) -> Path:
-    """Where the labelmap of a segmented baseline scan lies in the folder."""
+    """Path of the labelmap of a segmented baseline scan in the folder."""
     return Path("baseline") / f"{slot}-{time_point}.mha"
 
 
@@ -155,7 +155,7 @@ def _scan(scan: Scan) -> dict[str, Any]:
 
 
 def _segmented_baseline(run: RunRecord) -> dict[str, Any] | None:
-    """The lesions that were segmented in the baseline, and their labelmaps; null if there are none."""
+    """The lesions that were segmented in the baseline, and their labelmaps; null without such lesions."""
     result = run.result
     if result.baseline is None:
         return None

@@ -83,7 +83,7 @@ def segment_case(
 
 
 class CaseSegmentation:
-    """Segmentation of one case in steps; what is finished can be merged at any moment.
+    """Segmentation of one case in steps; finished lesions can be merged at any time.
 
     `merge` may be called from another thread while `run` works, e.g. when a signal ends the process.
 
@@ -228,7 +228,7 @@ class CaseSegmentation:
         )
 
     def _odd_fold_warnings(self, results: Sequence[LesionResult]) -> list[str]:
-        """A warning for each fold that disagrees wildly with all others on some lesions."""
+        """A warning for each fold that disagrees strongly with all others on some lesions."""
         if self.baseline is not None:
             results = [*self.baseline.results, *results]
         odd = [(result.prompt.lesion_id, odd_fold(result)) for result in results]
@@ -290,7 +290,7 @@ class CaseSegmentation:
         if segmented is not None:
             return segmented.volume_ml
         scan = self.case.baseline.scan(prompt.baseline.slot)
-        if scan is None or scan.mask is None:  # as given: a segmented mask tells of no other lesions
+        if scan is None or scan.mask is None:  # as given: a segmented mask has no other lesions
             return None
         label = self._locator.labels[prompt.baseline.name].get(prompt.lesion_id)
         return label.voxels * prompt.baseline.geometry.voxel_volume_ml if label is not None else 0.0

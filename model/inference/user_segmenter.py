@@ -56,7 +56,7 @@ class SegmentRequest:
 
     @property
     def box(self) -> Box | None:
-        """Box prompt in voxels of the image, half-open; None if there is none."""
+        """Box prompt in voxels of the image, half-open, or None."""
         return self.prompt.followup_box
 
     @property

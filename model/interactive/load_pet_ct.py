@@ -105,7 +105,7 @@ def _common_plan(manifests: Sequence[WeightsManifest]) -> PetCtPlan:
 
 
 def _with_common_mirrors(weights: list[FoldWeights]) -> tuple[list[FoldWeights], list[str]]:
-    """Hold all folds to the mirroring axes that all of them allow."""
+    """Restrict all folds to the mirroring axes that all of them allow."""
     common = tuple(
         axis for axis in weights[0].mirror_axes if all(axis in fold.mirror_axes for fold in weights)
     )

@@ -1,4 +1,4 @@
-"""Clicks on a scan: those outside are moved to its border or dropped, and what is unusual gives a warning."""
+"""Clicks on a scan: those outside are moved to its border or dropped; unusual ones give a warning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_TRAINED = 10
 def usable_clicks(
     clicks: Iterable[TumorClick], geometry: Geometry, grid: PetCtGrid, takes_clicks: bool
 ) -> tuple[tuple[TumorClick, ...], list[str]]:
-    """Place clicks on a scan, and find what the user should know about them.
+    """Place clicks on a scan, and collect warnings about them.
 
     Args:
         clicks: voxel indices (z, y, x) on the axial scan.
@@ -62,7 +62,7 @@ def place_clicks(
 
 
 def unusual_counts(clicks: Sequence[TumorClick]) -> list[str]:
-    """A sentence for each kind of which there are more clicks than in training, as in scribbles."""
+    """A sentence for each kind that has more clicks than in training, e.g. in scribbles."""
     counts = {kind: sum(click.kind is kind for click in clicks) for kind in ClickKind}
     return [
         f"{count} {kind} clicks: the published networks were trained with up to {_MOST_TRAINED} of each "

@@ -85,7 +85,7 @@ class ScanSegmenter:
             clicks: all of them, voxel indices (z, y, x) on the axial scan.
 
         Returns:
-            The box (z, y, x) of the axial scan around all voxels whose mask changed; None if there are none.
+            The box (z, y, x) of the axial scan around all voxels whose mask changed, or None.
 
         Raises:
             LongilesionError: as `segment_pet_ct`.

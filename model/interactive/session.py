@@ -207,7 +207,7 @@ class Session:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know of model, images and present clicks."""
+        """Warnings about model, images and current clicks."""
         segmenter, _ = self._state()
         return (*self._model.warnings, *self._scan_warnings, *segmenter.warnings)
 

@@ -122,7 +122,7 @@ def _check_tensors(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse a zip that would unpack to more than it is, by its directory alone: torch compresses nothing."""
+    """Refuse a zip that would unpack to more than its own size, by its directory: torch does not compress."""
     if not zipfile.is_zipfile(path):
         return  # torch's old format
     with zipfile.ZipFile(path) as archive:

@@ -18,7 +18,7 @@ from .resenc_unet import ResEncUNet
 BLOCK = "skip_diff_weighting."
 """Prefix of the block's tensors, `norm_<stage>.weight` and `.bias`, each [features of the stage]."""
 
-# The block's own, whatever the plan says of the norms of the backbone.
+# The block's own, independent of the backbone's norms in the plan.
 _EPS = 1e-5
 
 

@@ -267,7 +267,7 @@ def _nearest_voxels(indices: npt.NDArray[np.int64], grid: NetworkGrid) -> Prompt
 
 
 def _prompt_map(box: Box, voxels: npt.NDArray[np.bool_], grid: NetworkGrid) -> PromptMap | None:
-    """Crop a map over a box to the bounding box of its true voxels in the image; None if there are none."""
+    """Crop a map over a box to the bounding box of its true voxels in the image, or None."""
     inside = box.intersection(grid.whole)
     if inside.is_empty:
         return None

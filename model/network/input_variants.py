@@ -281,7 +281,7 @@ def prompt_unet_state(path: Path, raw: RawCheckpoint) -> dict[str, Tensor]:
 
 
 def is_pet_ct_trainer(trainer: str) -> bool:
-    """True if a trainer of this name trains networks for PET/CT, of which not all can be used."""
+    """True if a trainer of this name trains networks for PET/CT, whether or not they can be used here."""
     return trainer.startswith((_CLICK_TRAINERS, _AUTOMATIC_TRAINERS))
 
 

@@ -1,4 +1,4 @@
-"""What a `plans.json` may hold: the fields that are read, their limits, and what is refused."""
+"""Schema of a `plans.json`: the fields that are read, their limits, and what is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RESAMPLING = "resample_data_or_seg_to_shape"
 
 
 def _number(value: Any) -> Any:
-    """Refuse what only looks like a number: text and truth values."""
+    """Refuse values that only look like numbers: text and booleans."""
     if isinstance(value, str | bool):
         raise ValueError(f"is {value!r}, expected a number")
     return value

@@ -113,7 +113,7 @@ def touched_box(shape_in: Sequence[int], shape_out: Sequence[int], box_in: Box) 
         box_in: box of input voxels.
 
     Returns:
-        Box of output voxels, empty if there are none.
+        Box of output voxels; may be empty.
     """
     bounds = []
     for n_in, n_out, start, stop in zip(shape_in, shape_out, box_in.start_zyx, box_in.stop_zyx, strict=True):

@@ -118,7 +118,7 @@ def linear_reach(shape_in: Sequence[int], shape_out: Sequence[int], coarse: int 
         box: box of input voxels.
 
     Returns:
-        Box of output voxels, empty if there are none.
+        Box of output voxels; may be empty.
     """
     bounds = []
     samples = _linear_samples(shape_in, shape_out, coarse, Box.of_shape(shape_out))

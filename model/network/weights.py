@@ -93,9 +93,9 @@ class WeightsManifest:
 
     @property
     def notice(self) -> str | None:
-        """Notice for all users of the model, from its `dataset.json`; None if there is none.
+        """Notice for all users of the model, from its `dataset.json`, or None.
 
-        The file is not needed for inference: if it is damaged, the notice says so.
+        The file is not needed for inference: if it is damaged, the notice reports that.
         """
         path = self.folder / DATASET_FILE
         if not path_exists(path):
@@ -187,10 +187,10 @@ def inspect_weights(folder: Path, folds: Sequence[int | str]) -> WeightsManifest
 
 
 def fold_file(folder: Path, fold: int | str, names: Sequence[str] = (PACKED, PICKLED)) -> Path:
-    """The first existing file of a fold, by default the packed one if there is one.
+    """The first existing file of a fold, by default the packed one if it exists.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: no file exists.
     """
     for name in names:
         if (folder / f"fold_{fold}" / name).is_file():
@@ -203,10 +203,10 @@ def fold_file(folder: Path, fold: int | str, names: Sequence[str] = (PACKED, PIC
 
 
 def available_folds(folder: Path) -> tuple[int | str, ...]:
-    """Every fold in a model's folder: numbers in rising order, then "all" if there is `fold_all`.
+    """Every fold in a model's folder: numbers in ascending order, then "all" if there is `fold_all`.
 
     Raises:
-        WeightsError: there are none.
+        WeightsError: there is no fold.
     """
     folds = _folds_in(folder)
     if not folds:
@@ -240,7 +240,7 @@ def load_fold(path: Path, family: Family | None = Family.LONGITUDINAL, organs: b
 
     Args:
         path: the checkpoint.
-        family: the expected family of networks; None takes PET/CT if the trainer's name says so, otherwise
+        family: the expected family of networks; None takes PET/CT if the trainer's name shows it, otherwise
             the longitudinal one.
         organs: keep the heads for organs of a network for PET/CT, if it has any.
 

@@ -1,4 +1,4 @@
-"""Doubts about pairs of scans, by what their registration measured anyway."""
+"""Doubts about pairs of scans, from measurements of their registration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pair_notes(records: Iterable[RegistrationRecord]) -> tuple[PlausibilityNote,
     """Find the pairs that hardly overlap, or look like other patients or other parts of the body.
 
     Args:
-        records: of registrations; one that compared nothing says so itself.
+        records: of registrations; one without a comparison has its own warning.
 
     Returns:
         At most one note per pair, whichever scan was the fixed one.

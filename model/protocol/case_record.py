@@ -1,4 +1,4 @@
-"""The record of a case on disk, step by step, so that a run that was stopped goes on where it ended.
+"""The record of a case on disk, step by step, so that an interrupted run can resume.
 
 ::
 

@@ -41,7 +41,7 @@ class ProtocolNetwork:
     rules: FalseAlarmRules = FalseAlarmRules()
 
     def settings(self) -> dict[str, Any]:
-        """What decides about the predictions, as JSON holds it: hashes of the weights, precision, mirroring.
+        """Everything that determines the predictions, for JSON: hashes of the weights, precision, mirroring.
 
         Raises:
             WeightsError: a model or a fold is missing.

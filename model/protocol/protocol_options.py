@@ -10,7 +10,7 @@ from ..click_simulation.error_scribbles import ScribbleStyle
 
 
 class ProtocolPrompt(StrEnum):
-    """What the network is prompted with in each step."""
+    """The kind of prompt in each step."""
 
     CLICKS = "clicks"  # autoPET/CT IV: as many clicks in tumour as in background
     SCRIBBLES = "scribbles"  # autoPET V: one scribble more on the largest error of the step before

@@ -47,7 +47,7 @@ def case_style(options: ProtocolOptions, number: int) -> ScribbleStyle | None:
 def case_prompts(
     case: LoadedCase, options: ProtocolOptions, style: ScribbleStyle | None
 ) -> tuple[Prompts, list[str]]:
-    """The prompts of a case, and what the user should know about them.
+    """The prompts of a case, and warnings about them.
 
     Args:
         case: scan and reference.

@@ -31,7 +31,7 @@ LARGEST = {StepMetric.DICE: 1.0, StepMetric.DMM: 1.0}
 
 
 class StepRecord(BaseModel):
-    """What was counted at one step; all scores derive from it.
+    """The counts of one step, from which all scores are derived.
 
     Attributes:
         step: number of clicks of each kind, or of scribbles.

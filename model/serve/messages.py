@@ -23,7 +23,7 @@ class _Request(BaseModel):
 
 
 class ImagesRequest(_Request):
-    """Segment the uploaded images; of a PET in Bq/ml with what turns it into SUV."""
+    """Request to segment the uploaded images; ``activity`` converts a PET in Bq/ml to SUV."""
 
     activity: Annotated[list[float], Field(min_length=4, max_length=4)] | None = None
 

@@ -270,7 +270,7 @@ async def _receive(request: Request, path: Path, most_bytes: int) -> int:
 
 
 def _check_origin(request: Request) -> None:
-    """Refuse what pages of other sites let a browser send.
+    """Refuse requests that pages of other sites make a browser send.
 
     Raises:
         RefusedRequestError: the request comes from such a page.

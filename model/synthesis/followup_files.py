@@ -41,7 +41,7 @@ def followup_timepoint(source: SourceScan, number: int) -> str:
 def write_followup(
     folder: Path, followup: Followup, lesions: Sequence[SyntheticLesion], geometry: Geometry
 ) -> dict[str, dict[str, int]]:
-    """Write all files but the record; returns their sizes in bytes, by which later runs check them.
+    """Write all files but the record; returns their sizes in bytes, which later runs check.
 
     The propagated points are written as clicks; those outside the scan are left out.
 

@@ -19,7 +19,7 @@ _SHARES = (0.35, 0.75)  # below: fluid; below: grown or moved; above: as it is
 
 
 def redraw_gas(canvas: Canvas, seed: int) -> int:
-    """Redraw the pockets of gas of a scan, each for itself, away from lesions.
+    """Redraw the pockets of gas of a scan independently, away from lesions.
 
     Args:
         canvas: the scan to edit, in place.

@@ -1,4 +1,4 @@
-"""Tissue that a new lesion may lie in: where it is, and of which kind."""
+"""Places for new lesions: the location and kind of the tissue around them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def find_host_tissue(ct: Array, spacing_zyx: Vector, axial: AxisMap) -> HostTiss
 
 
 def _kinds(hu: Volume, solid: Mask, lung: Mask) -> dict[TissueKind, Mask]:
-    """Tell the kinds of tissue apart by the mean HU of blocks (z, y, x)."""
+    """Classify tissue by the mean HU of blocks (z, y, x)."""
     body = ndimage.binary_erosion(solid | lung, border_value=1)
     soft = body & solid & (hu > _MUSCLE_HU[0]) & (hu < _MUSCLE_HU[1])
     organ = ndimage.binary_erosion(soft, iterations=_ORGAN_BLOCKS, border_value=1)

@@ -133,7 +133,7 @@ def _ids(path: Path) -> set[int]:
 
 
 def _source(scan: RawScan, patient_ids: frozenset[int], pair: RawPair | None) -> SourceScan:
-    """Convert a scan of a manifest; ``pair`` is the pair of which it is the follow-up, if any."""
+    """Convert a scan of a manifest; ``pair`` is the pair whose follow-up it is, if any."""
     links = "; ".join(f"{key}>{'+'.join(map(str, ids))}" for key, ids in pair.renamed) if pair else ""
     before = f"{scan.patient_id}_"
     return SourceScan(

@@ -1,1 +1,1 @@
-"""Following lesions over time points: whatever calls a segmenter again and again."""
+"""Tracking of lesions over time points."""

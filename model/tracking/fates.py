@@ -206,7 +206,7 @@ def _listed(lesion_ids: Sequence[int]) -> str:
 
 
 def _vanished_reason(result: LesionResult, options: FateOptions) -> str | None:
-    """The first criterion by which a lesion has vanished; None if there is none."""
+    """The first criterion that makes a lesion count as vanished, or None."""
     mask = result.mask
     if not mask.any():
         return "no voxel was found"

@@ -85,7 +85,7 @@ def advance(
         states = tuple(
             _state(lesion, contexts[lesion.scan.slot], choose) for lesion in _largest_first(usable)
         )
-        # Whether a lesion that could not be predicted at first was there is not known; it counts as seen.
+        # A lesion that could not be predicted at first may have been there; it counts as seen.
         is_seen = any(
             is_first if lesion.result is None else bool(lesion.result.mask.any()) for lesion in in_scans
         )

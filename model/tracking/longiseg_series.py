@@ -26,7 +26,7 @@ _TRACKING_NAMES = ("trackingTr.json", "trackingTs.json", "tracking.json")
 
 
 def find_tracking_file(folder: Path) -> Path | None:
-    """Find LongiSeg's tracking file in a folder that holds its images, too; None if there is none."""
+    """Find LongiSeg's tracking file in a folder that also holds the images; None if it has none."""
     files = (folder / name for name in _TRACKING_NAMES)
     return next((file for file in files if file.is_file() and _subfolders(file, "images")), None)
 
@@ -35,7 +35,7 @@ def read_tracking_series(path: Path, followup_points: FollowupPoints) -> list[Pa
     """Read the patients of a tracking file, with their time points in order; nothing is decoded.
 
     Each scan is a time point, named like the scan. A lesion has its baseline point where it is first listed,
-    and in later scans the points that ``followup_points`` says. The labelmap of a patient's first scan is the
+    and in later scans those that ``followup_points`` selects. The labelmap of a patient's first scan is the
     mask; those of later scans are not read.
 
     Raises:
@@ -159,7 +159,7 @@ def _points(
 def _check_prompts(
     where: str, entries: Sequence[RawLesion], points: dict[str, dict[int, Vector]], first: TimePointFiles
 ) -> None:
-    """Refuse a lesion without a point where no labelmap can hold it: it would be lost without a word."""
+    """Refuse a lesion without a point where no labelmap can hold it: it would be lost silently."""
     placed = {lesion_id for of_scan in points.values() for lesion_id in of_scan}
     linked = {(entry.followup, number) for entry in entries for number in entry.followup_ids}
     has_mask = any(scan.mask is not None for scan in first.scans)

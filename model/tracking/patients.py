@@ -81,7 +81,7 @@ class TrackRunResult:
 
     @property
     def message(self) -> str | None:
-        """One line that names all failures; None if there are none."""
+        """One line that names all failures, or None."""
         parts = []
         if self.failed_lesions:
             parts.append(f"lesions that could not be tracked: {'; '.join(self.failed_lesions)}")

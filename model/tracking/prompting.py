@@ -239,7 +239,7 @@ class PromptBuilder:
         errors: tuple[str, ...],
         pairs: PairRegistrations,
     ) -> PromptedLesion:
-        """Prompt at a propagated point; a re-centred one is held to the chain."""
+        """Prompt at a propagated point; a re-centred one is checked against the chain."""
         lesion_id, scan = result.request.lesion_id, result.request.target
         chain = self._chain_of(history, scan)
         if chain is None:
@@ -265,7 +265,7 @@ class PromptBuilder:
         return replace(state.chain, context_point=self._context_point(history, scan, is_given=True))
 
     def _context_point(self, history: LesionHistory, scan: Scan, is_given: bool) -> PromptPoint:
-        """The baseline point: it moves along with re-centring, which says nothing of a given point."""
+        """The baseline point: it moves along with re-centred points, but not with given ones."""
         context = history.context_state(scan, self._options)
         if is_given and context.chain is not None:
             return context.chain.context_point

@@ -1,4 +1,4 @@
-"""Re-centring, held to the chain: what a lesion's point would be if it had never been re-centred.
+"""Re-centring, checked against the chain: the point that a lesion would have without re-centring.
 
 A re-centred point is the middle of what was segmented. Whether that is the lesion, re-centring cannot know:
 if a little more of a neighbour is drawn at each time point, the points drift away from the lesion, each step
@@ -44,7 +44,7 @@ class ChainPoint:
 
 @dataclass(frozen=True, eq=False)
 class HeldPoint:
-    """A re-centred point after propagation, held to the chain.
+    """A re-centred point after propagation, checked against the chain.
 
     Attributes:
         transferred: the point to use, with the error of both rules.
@@ -72,7 +72,7 @@ def radius_of(mask: MaskPrompt | None, geometry: Geometry) -> float:
 
 
 def hold_to_chain(transferred: TransferredPoint, chain: ChainPoint, pairs: PairRegistrations) -> HeldPoint:
-    """Hold a re-centred point that was propagated to the chain's point, which is propagated as well.
+    """Check a propagated re-centred point against the chain's point, which is propagated as well.
 
     Args:
         transferred: result for the re-centred point, with a point.

@@ -257,7 +257,7 @@ class TrackedTimePoint:
         return self.time_point.name
 
     def lesion(self, lesion_id: int, slot: Slot | None = Slot.PRIMARY) -> TrackedLesion:
-        """Find a lesion by id and slot; raises StopIteration if there is none."""
+        """Find a lesion by id and slot; raises StopIteration if it is unknown."""
         return next(lesion for lesion in self.lesions if (lesion.lesion_id, lesion.slot) == (lesion_id, slot))
 
 
@@ -269,5 +269,5 @@ class SeriesResult:
     time_points: tuple[TrackedTimePoint, ...]
 
     def at(self, name: str) -> TrackedTimePoint:
-        """Find a time point by name; raises StopIteration if there is none."""
+        """Find a time point by name; raises StopIteration if it is unknown."""
         return next(point for point in self.time_points if point.name == name)

@@ -181,6 +181,8 @@ SETTINGS_OF_BOTH_STAGES = frozenset(
     }
 )
 
+PRETRAINING_PREFIX = "pretrain."
+
 PRESETS: dict[str, TrainingConfig] = {
     "scratch": TrainingConfig(),
     "pretraining": TrainingConfig(sampling="pretraining"),
@@ -210,6 +212,33 @@ def with_overrides(config: TrainingConfig, overrides: Iterable[str]) -> Training
         values[key] = _parsed(key, value.strip(), kinds[key])
     defaults = DEFAULTS_OF_VARIANT.get(values.get("variant", ""), {})
     return replace(config, **{**defaults, **values})
+
+
+def with_stage_overrides(
+    training: TrainingConfig, pretraining: TrainingConfig, overrides: Iterable[str]
+) -> tuple[TrainingConfig, TrainingConfig]:
+    """Apply settings to both stages of a fold.
+
+    Args:
+        training: settings of the fold itself.
+        pretraining: settings of its pretraining.
+        overrides: ``key=value`` for the fold, and for its pretraining too if the key is one of
+            `SETTINGS_OF_BOTH_STAGES`; ``pretrain.key=value`` for the pretraining alone, which then decides.
+
+    Raises:
+        InputError: as `with_overrides`.
+    """
+    texts = tuple(overrides)
+    own = [text for text in texts if not text.startswith(PRETRAINING_PREFIX)]
+    first = [text.removeprefix(PRETRAINING_PREFIX) for text in texts if text.startswith(PRETRAINING_PREFIX)]
+    shared = SETTINGS_OF_BOTH_STAGES - set(map(setting_key, first))
+    first += [text for text in own if setting_key(text) in shared]
+    return with_overrides(training, own), with_overrides(pretraining, first)
+
+
+def setting_key(text: str) -> str:
+    """Return the key of ``key=value``."""
+    return text.partition("=")[0].strip()
 
 
 def with_plan_defaults(config: TrainingConfig, plan_file: Path, configuration: str) -> TrainingConfig:

@@ -16,7 +16,7 @@ _MAX_SKIPPED_STEPS = 10
 
 
 class CollapsedFoldError(LongilesionError):
-    """A fold does not learn, or no longer; its figures say nothing about the method."""
+    """A fold does not learn, or no longer; its figures are meaningless."""
 
     exit_code = ExitCode.COLLAPSED
 
@@ -86,7 +86,7 @@ class HealthCheck:
 
         Args:
             epoch: number of the last epoch, from 0.
-            best: best moving average of the validation Dice; None if there is none.
+            best: best moving average of the validation Dice, or None.
         """
         is_warm = epoch >= self._config.warmup_epochs
         if is_warm and best is not None and best < self._config.health_floor:

@@ -27,7 +27,7 @@ _AUTOPET_STEM = "221"
 def load_initial(
     network: ResEncUNet, path: Path, channels: Sequence[int], with_heads: bool
 ) -> tuple[str, ...]:
-    """Copy a checkpoint's weights into a network; parameters that it lacks keep their fresh values.
+    """Copy a checkpoint's weights into a network; parameters that it lacks keep their initial values.
 
     Input channels of the stem are matched by meaning, see `input_variants.stem_meaning`. A difference
     weighting block that the checkpoint lacks begins without an effect of its own: scale 1, offset 0. Of the
@@ -49,7 +49,7 @@ def load_initial(
         fault = "is a folder" if path.is_dir() else "is missing"
         raise WeightsError(f"{path}: {fault}; expected a checkpoint, .pth or .safetensors")
     (saved, saved_channels), fresh = _read_state(path), network.state_dict()
-    # A block of which a part is missing is as wrong as any other layer.
+    # A block that lacks a part is as wrong as any other incomplete layer.
     has_block = any(name.startswith(BLOCK) for name in saved)
     optional = _HEADS if has_block else (*_HEADS, BLOCK)
     missing = [name for name in fresh if not name.startswith(optional) and name not in saved]

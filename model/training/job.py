@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..case.text_files import read_json
 from ..data.provenance import digest
@@ -95,15 +96,29 @@ def data_digest(
 
 def trained_data_digest(folder: Path) -> str | None:
     """Read the `data_digest` that a fold was trained on from its folder; None if it is not recorded."""
+    recorded = _health(folder).get("data")
+    return None if recorded is None else str(recorded)
+
+
+def collapse_reason(folder: Path) -> str | None:
+    """Read from a fold's folder why it collapsed; None if it did not."""
+    health = _health(folder)
+    return (
+        str(health.get("reason") or "no reason was recorded") if health.get("state") == "collapsed" else None
+    )
+
+
+def _health(folder: Path) -> dict[str, Any]:
+    """The record of a fold's health; empty if it is missing or unreadable."""
     try:
-        recorded = read_json(folder / HEALTH_FILE, "the record of a fold")["data"]
-    except (InputError, KeyError, TypeError):
-        return None
-    return str(recorded)
+        document = read_json(folder / HEALTH_FILE, "the record of a fold")
+    except InputError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def saved_config(folder: Path) -> TrainingConfig | None:
-    """Read the settings that a fold was begun with from its folder; None if they are not recorded."""
+    """Read the settings that a fold was started with from its folder; None if they are not recorded."""
     try:
         return from_plain(read_json(folder / CONFIG_FILE, "the settings of a fold"))
     except (ValueError, TypeError, InputError):

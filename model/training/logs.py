@@ -62,7 +62,7 @@ class EpochLog:
         self._folder = folder
         path = folder / LOG_FILE
         with atomic_write(path) as temporary:
-            self.records = _read(path, first_epoch)
+            self.records = read_epochs(path, first_epoch)
             _write(temporary, self.records)
         self._board: Any = None
         with self._board_errors():
@@ -127,19 +127,25 @@ class EpochLog:
             figure.savefig(temporary, dpi=120, format="png")
 
 
-def _read(path: Path, first_epoch: int) -> list[EpochRecord]:
-    """The complete rows of a log before an epoch; none if there is no log."""
-    if first_epoch == 0 or not path.is_file():
+def read_epochs(path: Path, before: float = math.inf) -> list[EpochRecord]:
+    """Read the complete rows of a log; none if there is no log.
+
+    Args:
+        path: a fold's `log.csv`.
+        before: rows of this epoch and later ones are left out.
+    """
+    if not path.is_file():
         return []
     names, records = [field.name for field in fields(EpochRecord)], []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         for row in csv.DictReader(file):
             try:
                 values: dict[str, Any] = {name: float(row[name]) for name in names}
-            except (KeyError, TypeError, ValueError):
+                values["epoch"] = int(values["epoch"])
+            except (KeyError, TypeError, ValueError, OverflowError):
                 continue  # truncated when the run was stopped
-            if math.isfinite(values["epoch"]) and values["epoch"] < first_epoch:
-                records.append(EpochRecord(**(values | {"epoch": int(values["epoch"])})))
+            if values["epoch"] < before:
+                records.append(EpochRecord(**values))
     return records
 
 

@@ -1,4 +1,4 @@
-"""Vary the baseline mask of training samples, so that the network cannot take it for the follow-up's.
+"""Vary the baseline mask of training samples, so that the network cannot simply copy it.
 
 In synthetic follow-ups the baseline mask, moved to the follow-up point, is already close to the target. A
 network trained on it alone learns to redraw the mask, whatever the follow-up shows. A mask that is missing,

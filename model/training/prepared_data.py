@@ -114,7 +114,7 @@ def _lesion_pair(pair: PreparedPair, lesion: PreparedLesion, with_tables: bool) 
 
 
 def _table(scan: PreparedScan, ids: Sequence[int]) -> LesionVoxels | None:
-    """The voxels of all parts of a lesion; None if there are none."""
+    """The voxels of all parts of a lesion, or None."""
     tables = [table for lesion_id in ids if len((table := scan.voxels(lesion_id)).weights)]
     if not tables:
         return None

@@ -178,7 +178,7 @@ def _drawn_points(
 
 
 def _drawn_voxel(table: LesionVoxels | None, rng: np.random.Generator) -> Vector | None:
-    """A voxel of the lesion, deep ones more often; None if there is none to draw."""
+    """Draw a voxel of the lesion, deep ones more often; None if the lesion has no voxel."""
     return None if table is None or table.is_empty else _weighted_voxel(table, rng)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from model.case.raw_lesion import RawLesion
@@ -22,6 +22,7 @@ from model.crossval.prediction_store import (
 from model.data.dataset import RawScan
 from model.evaluation.records import LesionRecord, Scope, write_records
 from model.training.config import TrainingConfig, to_plain
+from model.training.logs import EpochRecord
 
 from .training_phantoms import plan
 
@@ -67,9 +68,10 @@ def write_stage(folder: Path, config: TrainingConfig, epochs: int, state: str = 
     (folder.parent / "plans.json").touch()
     (folder / "config.json").write_text(json.dumps(to_plain(config)))
     with (folder / "log.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["epoch", "training_seconds", "validation_seconds"])
-        writer.writerows([n, 60 * MINUTES_PER_EPOCH - 10, 10] for n in range(epochs))
+        writer = csv.DictWriter(file, [field.name for field in fields(EpochRecord)], restval=0)
+        writer.writeheader()
+        seconds = {"training_seconds": 60 * MINUTES_PER_EPOCH - 10, "validation_seconds": 10}
+        writer.writerows({"epoch": n, **seconds} for n in range(epochs))
     if state == "finished":
         (folder / "checkpoint_final.pth").write_bytes(b"weights")
     if state == "collapsed":

@@ -194,7 +194,7 @@ def _scans(table: Path, rows: Sequence[_Row], images: Mapping[str, Path]) -> Ite
 
 
 def _scan_id(patient: str, which: str, number: int) -> str:
-    """The scan's name, as LongiSeg has it."""
+    """The scan's name, as in LongiSeg."""
     return f"{patient}_{which}_img_{number:02d}"
 
 

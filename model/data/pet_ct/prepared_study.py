@@ -27,7 +27,7 @@ from .studies import PetCtCohort, PetCtStudy
 PET_FILE, ORGANS_FILE = "pet.b2nd", "organs.b2nd"
 TUMOR_LABEL = 1
 UNKNOWN_ORGAN = 255
-"""Value of voxels of which no organ label is known."""
+"""Value of voxels without a known organ label."""
 
 
 class PreparedStudy(PreparedScan):

@@ -55,7 +55,7 @@ class StudySurvey(BaseModel):
     notes: tuple[str, ...] = ()
 
     def problems(self, study: PetCtStudy) -> list[Problem]:
-        """What is wrong with the study, the fault first."""
+        """The problems of the study, the fault first."""
         found = []
         if self.fault is not None:
             found.append(Problem(self.fault.file, self.fault.text, "the study is left out"))

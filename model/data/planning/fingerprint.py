@@ -53,13 +53,13 @@ class Fingerprint(BaseModel):
 
     @property
     def median_spacing_zyx(self) -> Vector:
-        """Median spacing of the scans, mm, each axis by itself."""
+        """Median spacing of the scans per axis, mm."""
         z, y, x = np.median(np.asarray(self.spacings_zyx), 0).tolist()
         return (z, y, x)
 
     @property
     def median_shape_zyx(self) -> Vector:
-        """Median shape of the scans in voxels, each axis by itself."""
+        """Median shape of the scans per axis, in voxels."""
         z, y, x = np.median(np.asarray(self.shapes_zyx), 0).tolist()
         return (z, y, x)
 

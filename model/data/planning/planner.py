@@ -53,11 +53,11 @@ class Preset:
     planner: str
 
     def features(self, stages: int) -> tuple[int, ...]:
-        """Feature maps of each stage of a network with so many stages."""
+        """Feature maps of each stage of a network with this number of stages."""
         return tuple(min(self.max_features, self.base_features * 2**stage) for stage in range(stages))
 
     def blocks_of(self, stages: int) -> tuple[int, ...]:
-        """Residual blocks of each encoder stage of a network with so many stages."""
+        """Residual blocks of each encoder stage of a network with this number of stages."""
         return tuple(self.blocks[min(stage, len(self.blocks) - 1)] for stage in range(stages))
 
 

@@ -32,7 +32,7 @@ from .names import scan_keys
 from .similarity import given_registration
 
 _MIN_RIGID, _MIN_SPLINE = 3, 4
-# A cloud of points thinner than this share of its length lies on a line or in a plane, outside of which a
+# Points that spread less than this share of their extent lie on a line or in a plane, outside of which a
 # spline is undetermined.
 _FLAT = 0.02
 _FOLDING_GRID_MM = 20.0

@@ -21,7 +21,7 @@ _PATCH, _REACH = 4, 4
 _NOISE_HU = 40.0
 # A shift whose correlation is lower by less than this matches as well.
 _TOLERANCE = 0.02
-# Cubes of which less is in both scans are not compared.
+# Cubes with a smaller share inside both scans are not compared.
 _LEAST_SEEN = 0.4
 _CHUNK = 64
 _FAR = 1e6

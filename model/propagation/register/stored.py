@@ -154,7 +154,7 @@ def _read_itk(name: str) -> sitk.Transform:
 
 
 def _check_single(suffix: str, content: bytes) -> None:
-    """Check that a file holds one transform: of several, SimpleITK takes the first one without a word.
+    """Check that a file holds a single transform: of several, SimpleITK silently takes the first.
 
     Raises:
         ValueError: there are several, and no composition of them.

@@ -64,7 +64,7 @@ class ClickSamples:
         return Sample(np.stack([*images, *maps]), tumor.astype(np.uint8), organs)
 
     def _drawn_patch(self, study: StudySource, rng: np.random.Generator) -> Box:
-        """A patch round a voxel of tumour, or anywhere in the image; a small image is centred in it."""
+        """A patch around a voxel of tumour, or anywhere in the image; a small image is centred in it."""
         voxels = study.tumor_voxels
         shows_tumor = len(voxels) > 0 and rng.random() < self._config.foreground_fraction
         centre = voxels[int(rng.integers(len(voxels)))].tolist() if shows_tumor else None

@@ -14,7 +14,7 @@ from ..interactive_settings import InteractiveSettings
 def draw_misalignment(
     transform: SpatialTransform, settings: InteractiveSettings, rng: np.random.Generator
 ) -> tuple[SpatialTransform, Index]:
-    """Draw how the CT lies against the PET: turned, then shifted in the plane.
+    """Draw a misalignment of the CT against the PET: rotated, then shifted in the plane.
 
     The CT goes through the misalignment first and the sample's transform afterwards. Both are one transform
     here, so that it is interpolated once.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +41,8 @@ def test_options_that_make_no_sense(option: str, value: str, message: str) -> No
 
 
 @pytest.mark.slow
-def test_pretrained_rows_need_their_data() -> None:
+def test_pretrained_rows_need_their_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # the output folder is relative
     with pytest.raises(
         InputError, match="--pretrain: is missing; expected prepared synthetic follow-ups for long"
     ):

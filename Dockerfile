@@ -9,7 +9,8 @@ ARG TORCH_INDEX_URL=
 LABEL org.opencontainers.image.title="longilesion" \
       org.opencontainers.image.description="Promptable longitudinal lesion segmentation in CT" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.base.name="${BASE_IMAGE}"
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      org.grand-challenge.api-method="exec"
 
 # The home is /tmp also in the user database: the platform takes HOME from there.
 RUN groupadd --gid 10001 user && \
@@ -59,7 +60,6 @@ WORKDIR /opt/app
 USER user
 
 FROM application AS exec
-LABEL org.grand-challenge.api-method="exec"
 ENTRYPOINT ["/opt/venv/bin/python", "/opt/app/process.py"]
 
 FROM application AS invoke

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -27,6 +28,8 @@ from ..inference.run_report import (
     write_unread_record,
 )
 from ..inference.segment_case import CaseSegmentation
+from ..inference.time_budget import Clock, TimeBudget
+from ..inference.timed_backend import TimedBackend
 from ..measure.measurement_names import MEASUREMENT_NAMES
 from ..propagation.pair_registrations import RegistrationCache
 from ..propagation.register import DEFAULT_BACKEND
@@ -38,6 +41,9 @@ if TYPE_CHECKING:  # torch is imported while the images are read, not before
 
 log = logging.getLogger(__name__)
 
+# Labelmaps are compressed, written, and read back; scans are only read.
+_WRITING_TIMES_READING = 1.5
+
 
 class CaseRun:
     """Reads a case, segments it, and writes its outputs; finished lesions can be written at any time.
@@ -45,15 +51,22 @@ class CaseRun:
     Args:
         options: of the run.
         model: loaded already; None loads that of the options.
+        clock: tells the time for the budget of the options.
     """
 
-    def __init__(self, options: CaseRunOptions, model: LoadedModel | None = None) -> None:
+    def __init__(
+        self, options: CaseRunOptions, model: LoadedModel | None = None, clock: Clock = time.monotonic
+    ) -> None:
         self.options = options
+        self._budget = TimeBudget(options.time_budget, clock) if options.time_budget is not None else None
+        self._output_lock = Lock()
+        self._is_writing, self.is_closed = False, False
         self._model = model
         self.timings = Timings()
         self.places = _places_of(options)
         self.backend = LazyBackend(options.case.backend, options.model.registration_device)
-        self._registrations = RegistrationCache(self.backend)
+        timed = self._budget and TimedBackend(self.backend, options.case.backend, self._budget)
+        self._registrations = RegistrationCache(timed or self.backend)
         self._files: CaseFiles | None = None
         self._segmentation: CaseSegmentation | None = None
         self._is_locking, self._locks = Lock(), ExitStack()
@@ -72,11 +85,14 @@ class CaseRun:
             self.backend.load()  # an unknown name is reported before any work is done
         try:
             result = self._segment()
+            self._begin_writing()
             with self.timings.stage("write"):
                 write_labelmap_files(self._with_grids(result))
         except (InputError, WeightsError, OutputError):
             raise
         except Exception:
+            if self.is_closed:
+                raise
             try:
                 self.write_unfinished()  # whatever went wrong, finished lesions are kept
             except Exception:  # the first error is the one to report
@@ -84,6 +100,44 @@ class CaseRun:
             raise
         self._report(result)
         return result
+
+    @property
+    def is_late(self) -> bool:
+        """True once the time is spent; never before the case is read, or while its results are written."""
+        is_open = self._segmentation is not None and not (self._is_writing or self.is_closed)
+        return is_open and self._budget is not None and self._budget.left <= 0
+
+    def _begin_writing(self) -> None:
+        """Write from here on, unless another thread already does so because the run is late."""
+        with self._output_lock:
+            if self.is_closed:
+                raise OutputError("the run is late and its results were written; they are not replaced")
+            self._is_writing = True
+
+    def finish_in_time(self) -> dict[str, Any]:
+        """Write what is finished, and of the other lesions the baseline mask at their point.
+
+        To be called from another thread while `execute` works, whose results are dropped from then on.
+
+        Returns:
+            The record of the run.
+
+        Raises:
+            OutputError: an output cannot be written or does not read back.
+        """
+        with self._output_lock:
+            if self._is_writing:
+                raise OutputError("the results are being written; expected to wait for them")
+            self.is_closed = True
+        assert self._segmentation is not None and self._budget is not None
+        from .late_case import finish_late  # brings torch
+
+        self._segmentation, result = finish_late(self._segmentation, self._budget)
+        is_finished = not result.unfinished_ids
+        write_labelmap_files(self._with_grids(result))
+        self.places.remove_partial()
+        self._report(result, is_finished)
+        return run_document(self._record(result, is_finished))
 
     def release_folders(self) -> None:
         """Let other runs write into the output folders; a process that ends does so by itself."""
@@ -161,8 +215,11 @@ class CaseRun:
             loading = pool.submit(self._load_model)  # while the case is read and its lesions are located
             self._files = self._found(loading.result)
             case = self._read(self._files)
-            self._segmentation = CaseSegmentation(case, self.options.case, self._registrations, self.timings)
-            return self._segmentation.run(loading.result)
+            segmentation = CaseSegmentation(
+                case, self.options.case, self._registrations, self.timings, self._budget
+            )
+            self._segmentation = segmentation
+            return segmentation.run(loading.result)
 
     def _load_model(self) -> LoadedModel:
         if self._model is not None:
@@ -183,14 +240,16 @@ class CaseRun:
     def _read(self, files: CaseFiles) -> Case:
         with self.timings.stage("read"):
             case = read_case(files, self.options.clicks)
+        if self._budget is not None:
+            self._budget.keep_for_writing(_WRITING_TIMES_READING * self.timings.seconds["read"])
         for warning in case.warnings:
             log.warning("%s", warning)
         return case
 
-    def _report(self, result: CaseResult) -> None:
+    def _report(self, result: CaseResult, is_finished: bool = True) -> None:
         if self.options.extras_dir is not None:
             with self.timings.stage("extras"):
-                self._write_extras(result)
+                self._write_extras(result, is_finished)
                 self._write_measurements(result)
         log.info("\n%s\n", lesion_table(result.outcomes))
         for path in self._outputs(result):
@@ -221,6 +280,7 @@ class CaseRun:
                 "tta": options.model.tta,
                 "point_rounding": options.model.point_rounding,
                 "deterministic": options.model.deterministic,
+                "time_budget": options.time_budget,
             },
             result=result,
             model=self._segmentation.model,

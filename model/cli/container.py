@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _serve(arguments)
     if arguments.baseline is None and holds_pet_ct(arguments.input):
         segment.options_of(arguments)  # options that clash
-        if arguments.json:
-            arguments.parser.error("--json is of pairs of CTs; a PET/CT writes run.json into --extras DIR")
+        if arguments.json or arguments.time_budget:
+            arguments.parser.error("--json and --time-budget are of pairs of CTs, not of a PET/CT")
         return supervise_command(partial(interactive.run_platform_case, arguments), log_level(arguments))
     if given := interactive.given_pet_ct_options(arguments):
         arguments.parser.error(f"{', '.join(given)}: of a PET/CT alone, but this is a case of CTs")
@@ -46,11 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends the process; returns the exit code of an error."""
-    if segment.options_of(arguments).pair is not None or arguments.json:
-        arguments.parser.error(
-            "--serve reads each case from --input; --baseline and --json do not go with it"
-        )
+    if segment.options_of(arguments).pair is not None or arguments.json or arguments.time_budget:
+        arguments.parser.error("--baseline, --json and --time-budget do not go with --serve")
     from .invoke_server import InvokeServer  # light as well
 
     server = InvokeServer(arguments)
-    return supervise_case(server.serve, server.write_unfinished, log_level(arguments))
+    code = supervise_case(server.serve, server.write_unfinished, log_level(arguments))
+    assert code is not None  # it is never late
+    return code

@@ -92,8 +92,11 @@ class _StdoutLog(logging.StreamHandler[TextIO]):
 
 
 def supervise_case(
-    work: Callable[[], int], write_unfinished: Callable[[], str], log_level: int = logging.INFO
-) -> int:
+    work: Callable[[], int],
+    write_unfinished: Callable[[], str],
+    log_level: int = logging.INFO,
+    is_late: Callable[[], bool] = lambda: False,
+) -> int | None:
     """Run the segmentation of one case; an error is printed as one line on stderr.
 
     Args:
@@ -101,14 +104,17 @@ def supervise_case(
         write_unfinished: writes finished lesions and returns a sentence on the others; called when a signal
             ends the process.
         log_level: of the least important records that are shown on stdout.
+        is_late: tells, while the run works, whether its time is spent.
 
     Returns:
-        The exit code of the process.
+        The exit code of the process; None if the run is late, and still works.
     """
     _prepare(log_level)
     worker = _Worker(work)
-    if (number := _wait_for(worker)) is not None:
+    if (number := _wait_for(worker, is_late)) is not None:
         _end(number, _try_to_write(write_unfinished))
+    if worker.is_alive():
+        return None
     code = worker.code if worker.error is None else _report(worker.error)
     _flush()
     return code
@@ -200,12 +206,12 @@ def _open_closed_streams() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
-def _wait_for(worker: Thread) -> int | None:
-    """Start a thread and wait for it; returns the number of the signal that interrupts it, else None."""
+def _wait_for(worker: Thread, is_late: Callable[[], bool] = lambda: False) -> int | None:
+    """Start a thread and wait until it ends or is late; the number of an interrupting signal, else None."""
     before = {number: signal.signal(number, _raise_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         worker.start()
-        while worker.is_alive():
+        while worker.is_alive() and not is_late():
             worker.join(_POLL_SECONDS)
     except _SignalReceived as received:
         return received.number

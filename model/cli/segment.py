@@ -14,7 +14,7 @@ from ..case.pair_input import PairInput
 from ..errors import ExitCode, one_line
 from ..inference.options import BOOSTS, CaseOptions, ModelOptions
 from .arguments import add_display, add_model_options, add_point_rounding, log_level, model_options
-from .process import print_document, print_error_line, supervise_case
+from .process import leave, print_document, print_error_line, supervise_case
 from .progress_bars import ProgressBars
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class CaseRunOptions:
         per_lesion: write one mask per lesion into ``extras_dir``.
         model: how the network is computed.
         case: how the case is segmented; kept probabilities are written into ``extras_dir``.
+        time_budget: seconds that the run may take; None takes what is needed.
     """
 
     input_dir: Path = Path("/input")
@@ -45,6 +46,7 @@ class CaseRunOptions:
     model: ModelOptions = ModelOptions()
     case: CaseOptions = CaseOptions()
     pair: PairInput | None = None
+    time_budget: float | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +92,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "does so)",
     )
     add(
+        "--time-budget",
+        type=_seconds,
+        metavar="SECONDS",
+        help="finish within this time, with complete outputs: fewer folds, then a cheaper registration, then "
+        "propagated baseline masks, each with a warning",
+    )
+    add(
         "--extras",
         type=Path,
         metavar="DIR",
@@ -101,6 +110,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write each lesion's patch of probabilities to --extras",
     )
+
+
+def _seconds(text: str) -> float:
+    """The type of ``--time-budget``."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds")
+    return seconds
 
 
 def _add_pair(parser: argparse.ArgumentParser) -> None:
@@ -170,6 +190,7 @@ def options_of(arguments: argparse.Namespace) -> CaseRunOptions:
             segment_baseline=arguments.segment_baseline or (pair is not None and pair.baseline_mask is None),
         ),
         pair=pair,
+        time_budget=arguments.time_budget,
     )
 
 
@@ -214,9 +235,15 @@ def run_case(options: CaseRunOptions, display: Display | None = None) -> int:
     """Segment one case; an error is printed as one line on stderr. Returns the exit code."""
     display = display or Display()
     job = _CaseJob(options, display)
-    code = supervise_case(job.work, job.write_unfinished, display.log_level)
+    code = supervise_case(job.work, job.write_unfinished, display.log_level, job.is_late)
+    is_late = code is None
+    if code is None:  # the computation goes on in its thread, and is not waited for
+        code = supervise_case(job.finish_in_time, job.write_unfinished, display.log_level)
+        code = ExitCode.FAULT if code is None else code
     if display.as_json:
         print_document(json.dumps({"exit_code": code, **job.document}, allow_nan=False))
+    if is_late:
+        leave(code)
     return code
 
 
@@ -238,14 +265,33 @@ class _CaseJob:
             with self._bars.shown():
                 result = self._the_run().execute()
         except BaseException as error:
-            self.document = {"error": one_line(error)}
+            self._keep({"error": one_line(error)})
             raise
-        self.document = self._the_run().document(result)
+        self._keep(self._the_run().document(result))
         if result.failed_ids:
             failed = ", ".join(map(str, result.failed_ids))
             print_error_line(
                 f"lesions that could not be computed and were left empty: {failed}; all others are complete"
             )
+        return ExitCode.SUCCESS
+
+    def _keep(self, document: dict[str, Any]) -> None:
+        """Keep the record of the run, unless it was late."""
+        if self._run is None or not self._run.is_closed:
+            self.document = document
+
+    def is_late(self) -> bool:
+        """True once the time is spent, unless the results are being written already."""
+        return self._run is not None and self._run.is_late
+
+    def finish_in_time(self) -> int:
+        """Write what is finished, and propagated masks of the other lesions."""
+        self._bars.stop()
+        try:
+            self.document = self._the_run().finish_in_time()
+        except BaseException as error:
+            self.document = {"error": one_line(error)}
+            raise
         return ExitCode.SUCCESS
 
     def write_unfinished(self) -> str:

@@ -29,6 +29,13 @@ class Boosting(StrEnum):
 TWO_ROUND_METHODS = (Boosting.REPROMPT, Boosting.ADDITIVE, Boosting.MERGED)
 
 
+def passes_of(method: Boosting) -> int:
+    """How often a method predicts each lesion, with its default options."""
+    options = BoostOptions(method)
+    further = {Boosting.PERTURBED: options.count, Boosting.CLICKS: options.count, Boosting.ROTATED: 3}
+    return 2 if method in TWO_ROUND_METHODS else 1 + further.get(method, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class BoostOptions:
     """Options of boosting.

@@ -23,6 +23,7 @@ class LesionStatus(StrEnum):
     OUT_OF_VIEW = "out-of-view"
     FAILED = "failed"
     UNFINISHED = "unfinished"  # the run ended before its turn
+    PROPAGATED = "propagated"  # not predicted: the time was spent, its baseline mask lies at its point
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,8 @@ class LesionOutcome:
             None without a prompt, or if neither is known.
         volume_followup_ml: volume (ml) in the labelmap, after overlaps are resolved; None if not predicted.
         message: why the lesion has no voxels; None otherwise.
-        result: mask and probabilities of the lesion, before overlaps are resolved; None if not predicted.
+        result: mask and probabilities of the lesion, before overlaps are resolved; None if not predicted. A
+            propagated lesion has its moved baseline mask.
         odd_fold: the fold that disagrees strongly with all others on the lesion, or None.
     """
 

@@ -31,6 +31,7 @@ from .fold_votes import FoldVotes
 from .memory import first_rung, is_narrow, is_out_of_memory, next_rung, release_memory
 from .options import ModelOptions
 from .prediction import Encode, Prediction, checked_prediction, encode_all, in_batches
+from .time_budget import FoldPace
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Ensemble:
         rung: the present way of computing.
         notes: events that a user should know of, such as steps down the memory ladder.
         forwards: number of forward passes so far.
+        pace: chooses the number of folds of each batch by the time left; None takes all. While the folds are
+            loaded one at a time, all are taken.
 
     Raises:
         WeightsError: there is no fold, or one does not fit the plan.
@@ -68,6 +71,7 @@ class Ensemble:
         self.folds = tuple(folds)
         self.notes: list[str] = []
         self.forwards = 0
+        self.pace: FoldPace | None = None
         self._fills_batches = fills_batches
         self._channels = list(folds[0].variant.channels)
         self._score_shape = (1 + folds[0].organ_classes, *plan.patch_size_zyx)
@@ -142,21 +146,31 @@ class Ensemble:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="patches") as pool:
             # The patches of the next batch are cut while one is computed.
             upcoming = pool.submit(encode_all, batches[0], encode)
+            patches = len(waiting)
             for following in (*batches[1:], []):
                 prepared, failed = upcoming.result()
                 upcoming = pool.submit(encode_all, following, encode)
                 yield from failed
+                patches -= len(prepared) + len(failed)
                 if prepared:
-                    yield from self._predict_batch(prepared)
+                    yield from self._predict_batch(prepared, patches)
 
-    def _predict_batch(self, prepared: list[tuple[int, FloatVolume]]) -> Iterator[Prediction]:
+    def _predict_batch(
+        self, prepared: list[tuple[int, FloatVolume]], waiting: int = 0
+    ) -> Iterator[Prediction]:
+        """Predict one batch with the folds; ``waiting`` patches come after it."""
         try:
             channels = self._to_device([values for _, values in prepared])
-            votes = self._no_votes(channels)
-            total = sum(self._scores_by_fold(channels, votes))
-            assert isinstance(total, Tensor)
+            votes, used = self._no_votes(channels), 0
+            total: Tensor | None = None
+            for scores_of_fold in self._scores_by_fold(channels, votes, waiting):
+                total, used = scores_of_fold if total is None else total + scores_of_fold, used + 1
+            assert total is not None
+            if used < len(self._networks):  # as if the other folds were like these
+                total = total * (len(self._networks) / used)
             scores = total.cpu().numpy()
-            counts = [votes.counts(position) for position in range(len(prepared))]
+            is_voted = used == len(self._networks)
+            counts = [votes.counts(position) if is_voted else None for position in range(len(prepared))]
         except Exception as error:
             if is_out_of_memory(error):
                 raise
@@ -166,18 +180,33 @@ class Ensemble:
                 yield Prediction(prepared[0][0], None, error)
                 return
             for single in prepared:
-                yield from self._predict_batch([single])
+                yield from self._predict_batch([single], waiting)
             return
         for (index, _), one, count in zip(prepared, scores, counts, strict=False):
             yield checked_prediction(index, one, count)
 
-    def _scores_by_fold(self, channels: Tensor, votes: FoldVotes) -> Iterator[Tensor]:
-        """Scores of a batch by one fold after the other, each counted as a vote."""
+    def _scores_by_fold(self, channels: Tensor, votes: FoldVotes, waiting: int) -> Iterator[Tensor]:
+        """Scores of a batch by one fold after the other, each counted as a vote; at least by one."""
+        pace, batch, folds = self.pace, len(channels), len(self._networks)
         for fold, network in enumerate(self._networks):
+            if fold and pace is not None and not pace.allows(fold, batch, waiting, folds):
+                break
+            if pace is not None:
+                pace.begin_fold()
             scores = self._scores(network, channels)
+            if pace is not None:
+                self._finish_computing()
+                pace.end_fold(batch)
             votes.add(fold, scores[:, 0])
-            report_progress("folds", fold + 1, len(self._networks))
+            report_progress("folds", fold + 1, folds)
             yield scores
+        if pace is not None:
+            pace.end_batch(batch)
+
+    def _finish_computing(self) -> None:
+        """Wait for the GPU, which computes on while Python goes ahead."""
+        if self.rung.device != "cpu":
+            torch.cuda.synchronize(self.rung.device)
 
     def _no_votes(self, channels: Tensor) -> FoldVotes:
         return FoldVotes((len(channels), *channels.shape[2:]), len(self.folds), self.rung.device)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from ..case.case import Case, LesionPrompt, LesionResult, Slot
+from ..case.case import Case, LesionPrompt, LesionResult, PointSource, Slot
 from ..case.geometry import Array
 from ..case.plausibility import PlausibilityNote, check_scan, log_notes
 from ..errors import AllLesionsFailedError, one_line
@@ -36,11 +36,12 @@ from .lesion_steps import OnLesion, PredictedLesions, merge_lesions, predict_les
 from .locate import LocatedLesions, Locator
 from .merge import label_dtype
 from .options import CaseOptions
+from .time_budget import FoldPace, TimeBudget
 
 if TYPE_CHECKING:  # torch is imported with the model, while the images are read
     from .load import LoadedModel
     from .robust import RobustSegmenter
-    from .segmenter import LesionFailure
+    from .segmenter import LesionFailure, LesionSegmenter
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class CaseSegmentation:
         options: how lesions are located, segmented and merged.
         registrations: cache with the registration back end.
         timings: stopwatch to use; None starts one.
+        budget: of the time; None takes what is needed.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class CaseSegmentation:
         options: CaseOptions,
         registrations: RegistrationCache,
         timings: Timings | None = None,
+        budget: TimeBudget | None = None,
     ) -> None:
         self.case = case
         self.options = options
@@ -109,7 +112,10 @@ class CaseSegmentation:
         self.located = LocatedLesions((), (), ())
         self.notes: tuple[PlausibilityNote, ...] = ()
         self.baseline: BaselineLesions | None = None
+        self.budget = budget
         self._mask_warnings: tuple[str, ...] = ()
+        self._stood_in: dict[int, str] = {}  # by the identity of the prompt, why
+        self._is_closed = False
         with self.timings.stage("locate"):
             self._locator = Locator(case, registrations)
             self._dtype = label_dtype(self._locator.lesion_ids())
@@ -155,12 +161,14 @@ class CaseSegmentation:
         else:
             self.model = model
             model.ensemble.notes.clear()  # those of earlier cases
+            model.ensemble.pace = self._pace()
             segmenter = case_segmenter(model, self.options, self.timings)
 
         self._segment_baseline(segmenter)
 
         def keep(lesion: LesionResult | LesionFailure, done: int, total: int) -> None:
-            self._keep(lesion)
+            if not self._keep(lesion):
+                return
             report_progress("lesions", done, total)
             estimate = self.located.estimates.get(lesion.prompt)
             log_lesion(lesion, f"{done}/{total}", estimate, self._in_baseline(lesion.prompt))
@@ -175,6 +183,39 @@ class CaseSegmentation:
         reasons += [lesion.reason for lesion in self.located.failures]
         if reasons and not self._finished.results:
             raise AllLesionsFailedError(f"none of the {len(reasons)} lesions could be computed: {reasons[0]}")
+
+    def _pace(self) -> FoldPace | None:
+        """The pace of the folds within the time; None without a budget."""
+        if self.budget is None:
+            return None
+        from .boost_options import Boosting, passes_of
+
+        passes = passes_of(Boosting(self.options.boost))
+        propagated = [p.followup_point.source is PointSource.PROPAGATED for p in self.located.prompts]
+        takes_mask = self.model is None or self.model.ensemble.variant.takes_mask
+        before = self.options.segment_baseline or not takes_mask
+        first = len(baseline_prompts(self.located.prompts)) if before else 0
+        return FoldPace(self.budget, first + sum(passes if is_one else 1 for is_one in propagated))
+
+    def stand_in(self, segmenter: LesionSegmenter, reason: str) -> None:
+        """Take the lesions that are not done from another segmenter; what `run` finishes later is dropped.
+
+        May be called from another thread while `run` works. A lesion that the segmenter does not find stays
+        unfinished.
+
+        Args:
+            segmenter: that needs no network.
+            reason: for their outcomes.
+        """
+        with self._lock:
+            self._is_closed = True
+            prompts, finished = self.located.prompts, self._finished
+        done = {id(result.prompt) for result in finished.results}
+        done |= {id(failure.prompt) for failure in finished.failures}
+        for lesion in segmenter.segment([prompt for prompt in prompts if id(prompt) not in done]):
+            if isinstance(lesion, LesionResult) and lesion.mask.any():
+                self._stood_in[id(lesion.prompt)] = reason
+                self._finished = replace(self._finished, results=(*self._finished.results, lesion))
 
     def _segment_baseline(self, segmenter: RobustSegmenter) -> None:
         """Segment baseline lesions without a mask if the network takes no masks, or on request."""
@@ -192,7 +233,11 @@ class CaseSegmentation:
         if takes_mask:
             completed = with_segmented_masks(self.located.prompts, self.baseline)
             estimates = {completed[prompt]: value for prompt, value in self.located.estimates.items()}
-            self.located = replace(self.located, prompts=tuple(completed.values()), estimates=estimates)
+            with self._lock:
+                if not self._is_closed:
+                    self.located = replace(
+                        self.located, prompts=tuple(completed.values()), estimates=estimates
+                    )
 
     def merge(self, is_finished: bool = True) -> CaseResult:
         """Merge the lesions predicted so far.
@@ -210,6 +255,7 @@ class CaseSegmentation:
             warnings += (*self.model.warnings, *self.model.ensemble.notes)
         warnings += tuple(self._odd_fold_warnings(finished.results))
         warnings += self._mask_warnings if self.baseline is None else self.baseline.warnings
+        warnings += tuple(self.budget.notes) if self.budget is not None else ()
         missing = LesionStatus.FAILED if is_finished else LesionStatus.UNFINISHED
         outcomes = [*self._prompted_outcomes(labelmaps, finished, missing), *self._unprompted_outcomes()]
         if not is_finished:
@@ -236,13 +282,17 @@ class CaseSegmentation:
         names = [fold.path.parent.name for fold in folds]
         return odd_fold_warnings(odd, names)
 
-    def _keep(self, lesion: LesionResult | LesionFailure) -> None:
+    def _keep(self, lesion: LesionResult | LesionFailure) -> bool:
+        """Keep a finished lesion; False if the time was spent before it."""
         with self._lock:
             before = self._finished
+            if self._is_closed:
+                return False
             if isinstance(lesion, LesionResult):
                 self._finished = replace(before, results=(*before.results, lesion))
             else:
                 self._finished = replace(before, failures=(*before.failures, lesion))
+            return True
 
     def _prompted_outcomes(
         self, labelmaps: Mapping[Slot, Array], finished: PredictedLesions, missing: LesionStatus
@@ -267,6 +317,8 @@ class CaseSegmentation:
             if result is not None:
                 labelmap = axial[prompt.followup.slot]
                 outcome = outcome_with_result(outcome, result, labelmap, self._in_baseline(prompt))
+            if (reason := self._stood_in.get(id(prompt))) is not None:
+                outcome = replace(outcome, status=LesionStatus.PROPAGATED, message=reason)
             outcomes.append(outcome)
         return outcomes
 

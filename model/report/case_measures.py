@@ -8,11 +8,11 @@ from pathlib import Path
 
 from .. import __version__
 from ..case.case import PointSource, Scan, TimePointName
-from ..inference.case_result import CaseResult, LesionOutcome
+from ..inference.case_result import CaseResult, LesionOutcome, LesionStatus
 from .findings import FORMAT, Measurements, PromptFacts
 from .measurement_files import write_measurements
 from .patient_measures import follow_patient
-from .result_folders import odd_fold_flags, unjudged
+from .result_folders import NOT_PREDICTED_FLAGS, odd_fold_flags, unjudged
 from .scan_measures import MeasuredScan, TimePointFacts, TimePointMeasures, measured_scan
 
 
@@ -60,6 +60,8 @@ def _followup_facts(outcomes: Sequence[LesionOutcome], folds: Sequence[int | str
             prompts[outcome.lesion_id] = _prompt(outcome)
         if outcome.odd_fold is not None and outcome.odd_fold.position < len(folds):
             flags[outcome.lesion_id] = odd_fold_flags(folds[outcome.odd_fold.position])
+        if outcome.status is LesionStatus.PROPAGATED:
+            flags[outcome.lesion_id] = NOT_PREDICTED_FLAGS
     return TimePointFacts(
         TimePointName.FOLLOWUP,
         unknown=unjudged((one.lesion_id, one.status, one.message or "") for one in outcomes),

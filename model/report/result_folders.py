@@ -194,8 +194,17 @@ def _run_facts(lesions: Iterable[_RunLesion]) -> TimePointFacts:
             lesion.lesion_id: odd_fold_flags(lesion.odd_fold.fold)
             for lesion in lesions
             if lesion.odd_fold is not None
+        }
+        | {
+            lesion.lesion_id: NOT_PREDICTED_FLAGS
+            for lesion in lesions
+            if lesion.status == LesionStatus.PROPAGATED
         },
     )
+
+
+NOT_PREDICTED_FLAGS = ("check: not predicted in time, measured on its baseline mask at its point",)
+"""Flags of a lesion that a run with a time budget has not predicted."""
 
 
 def merged_flags(others: Sequence[int]) -> tuple[str, ...]:

@@ -93,6 +93,8 @@ def test_a_pair_of_files() -> None:
         (("--baseline-mask", "m.mha"), "--baseline-mask needs --baseline CT and --followup CT"),
         (("--followup-clicks", "c.json"), "--followup-clicks needs"),
         (("--per-lesion",), "need --extras DIR"),
+        (("--time-budget", "0"), "'0' is no positive number of seconds"),
+        (("--time-budget", "soon"), "no positive number of seconds"),
         (("--output", "o", "--extras", "o/x"), "must lie outside of --output"),
     ],
 )

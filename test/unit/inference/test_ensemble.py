@@ -19,9 +19,11 @@ from model.inference import ensemble as module
 from model.inference.ensemble import Ensemble
 from model.inference.memory import Rung
 from model.inference.options import ModelOptions
+from model.inference.time_budget import FoldPace, TimeBudget
 from model.network.input_variants import InputVariant
 from model.network.resenc_unet import ResEncUNet
 from model.network.weights import FoldWeights, build_network, inspect_weights, load_folds, load_plan
+from test.helpers.clocks import HandClock
 from test.helpers.paths import GOLDEN_DIFFERENCE, GOLDEN_MODEL
 
 # The golden model: the shipped one may change.
@@ -51,6 +53,27 @@ def _margins(ensemble: Ensemble) -> list[npt.NDArray[np.float32]]:
     margins = [found[index] for index in range(len(PATCHES))]
     assert all(margin is not None for margin in margins)
     return [margin for margin in margins if margin is not None]
+
+
+def test_fewer_folds_within_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folds of 10 s for three patches: the first patch gets both, later ones what is left."""
+    clock, computed = HandClock(), Ensemble._scores
+
+    def slow(ensemble: Ensemble, network: ResEncUNet, channels: torch.Tensor) -> torch.Tensor:
+        clock.now += 10
+        return computed(ensemble, network, channels)
+
+    monkeypatch.setattr(Ensemble, "_scores", slow)
+    whole, first = _margins(_ensemble(batch=1)), _margins(Ensemble(PLAN, FOLDS[:1], ModelOptions("cpu")))
+    for seconds, folds in ((61, (2, 2, 2)), (51, (1, 2, 2)), (31, (1, 1, 1)), (5, (1, 1, 1))):
+        ensemble, clock.now = _ensemble(batch=1), 0
+        budget = TimeBudget(seconds, clock)
+        ensemble.pace = FoldPace(budget, len(PATCHES))
+        margins = _margins(ensemble)
+        assert ensemble.forwards == sum(folds) and bool(budget.notes) is (sum(folds) < 6)
+        for margin, count, both, one in zip(margins, folds, whole, first, strict=True):
+            expected = both if count == 2 else 2 * one
+            assert np.allclose(margin, expected, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

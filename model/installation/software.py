@@ -39,6 +39,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "evaluate": ("scikit-image",),
     "serve": ("starlette", "uvicorn"),
     "completion": ("argcomplete",),
+    "dicom": ("pydicom",),
     "curves": ("matplotlib", "tensorboard"),
 }
 """Packages that only some commands need, by extra."""

@@ -325,6 +325,7 @@ def test_folds_tta_and_overlap(case: CaseOnDisk) -> None:
         "tta": True,
         "point_rounding": "truncate",
         "deterministic": False,
+        "time_budget": None,
     }
 
 

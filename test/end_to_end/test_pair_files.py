@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from model.case.pair_input import PairInput
 from model.cli.segment import CaseRunOptions, run_case
 from model.inference.options import CaseOptions, ModelOptions
+from model.measure.measurement_names import MEASUREMENT_NAMES
 
 from ..helpers.paths import GOLDEN_DIFFERENCE, TEST
 
@@ -68,7 +69,8 @@ def test_a_pair_without_a_mask_equals_the_case(options: CaseRunOptions, tmp_path
     assert run_case(case) == 0
     out = tmp_path / "out"
     names = {path.name for path in out.iterdir()}
-    assert names == {"followup_lesions.nrrd", "baseline_lesions.nii.gz", "run.json"}
+    labelmaps = {"followup_lesions.nrrd", "baseline_lesions.nii.gz"}
+    assert names == labelmaps | {"run.json", *MEASUREMENT_NAMES}
     (followup,) = (tmp_path / "c").rglob("*.mha")
     assert _same(out / "followup_lesions.nrrd", followup)
     assert _same(out / "baseline_lesions.nii.gz", tmp_path / "x" / "baseline" / "primary-baseline.mha")

@@ -12,7 +12,7 @@ from ..case.plausibility import PlausibilityNote
 from ..propagation.confidence import PropagatedPoint
 from ..propagation.pair_registrations import RegistrationRecord
 from .baseline_lesions import BaselineLesions
-from .fold_agreement import OddFold
+from .fold_agreement import FoldSpread, OddFold
 
 
 class LesionStatus(StrEnum):
@@ -43,6 +43,7 @@ class LesionOutcome:
         result: mask and probabilities of the lesion, before overlaps are resolved; None if not predicted. A
             propagated lesion has its moved baseline mask.
         odd_fold: the fold that disagrees strongly with all others on the lesion, or None.
+        fold_spread: how far the folds differ on the lesion; None if it is not known.
     """
 
     lesion_id: int
@@ -54,6 +55,7 @@ class LesionOutcome:
     message: str | None = None
     result: LesionResult | None = None
     odd_fold: OddFold | None = None
+    fold_spread: FoldSpread | None = None
 
 
 @dataclass(frozen=True, eq=False)

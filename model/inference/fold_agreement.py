@@ -42,6 +42,32 @@ class OddFold:
     others_dice: float
 
 
+@dataclass(frozen=True, slots=True)
+class FoldSpread:
+    """How far the folds' own masks of a lesion differ.
+
+    Attributes:
+        dice: mean Dice of all pairs of folds.
+        volume_spread: largest volume minus the smallest one, as a share of their mean.
+    """
+
+    dice: float
+    volume_spread: float
+
+
+def fold_spread(result: LesionResult) -> FoldSpread | None:
+    """Compare the folds on a lesion; None if their votes are unknown, or none of them sees it."""
+    counts = result.fold_votes
+    if counts is None:
+        return None
+    masks = [_holders(len(counts), fold) for fold in range(len(counts).bit_length() - 1)]
+    volumes = [int(counts[mask].sum()) for mask in masks]
+    if not any(volumes):
+        return None
+    dice = fmean(_dice(counts, one, other) for one, other in combinations(masks, 2))
+    return FoldSpread(dice, (max(volumes) - min(volumes)) / fmean(volumes))
+
+
 def odd_fold(result: LesionResult) -> OddFold | None:
     """Find the fold that disagrees strongly with all others on a lesion, or None."""
     counts = result.fold_votes

@@ -14,7 +14,7 @@ from ..errors import one_line
 from ..propagation.confidence import PropagatedPoint
 from .baseline_lesions import BaselineLesion
 from .case_result import LesionOutcome, LesionStatus
-from .fold_agreement import odd_fold
+from .fold_agreement import fold_spread, odd_fold
 from .run_report import point_words
 
 if TYPE_CHECKING:  # brings torch
@@ -45,6 +45,7 @@ def outcome_with_result(
         message=message,
         result=result,
         odd_fold=odd_fold(result),
+        fold_spread=fold_spread(result),
     )
 
 

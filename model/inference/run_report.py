@@ -198,6 +198,11 @@ def _lesion(outcome: LesionOutcome, run: RunRecord) -> dict[str, Any]:
             "dice": finite_number(odd.dice),
             "others_dice": finite_number(odd.others_dice),
         }
+    if (spread := outcome.fold_spread) is not None:
+        document["folds"] = {
+            "dice": finite_number(spread.dice),
+            "volume_spread": finite_number(spread.volume_spread),
+        }
     return document
 
 

@@ -105,6 +105,19 @@ class MergedMass:
 
 
 @dataclass(frozen=True, slots=True)
+class FoldFacts:
+    """Agreement of the ensemble's folds on a lesion, by their own masks on the network grid.
+
+    Attributes:
+        dice: mean Dice of all pairs of folds.
+        volume_spread: largest volume minus the smallest one, as a share of their mean.
+    """
+
+    dice: float
+    volume_spread: float
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One lesion at one time point.
 
@@ -112,6 +125,7 @@ class Finding:
         scan: slot of the scan on which it was measured; None without measures.
         reason: why the state is unknown; None otherwise.
         flags: what to check, each a sentence.
+        folds: None if they are not known.
         mass: of a lesion that has merged with others, all of them as one.
         from_baseline: change since the first time point; None there, or if either is unknown.
         from_nadir: change since the earlier time point with the smallest volume.
@@ -124,6 +138,7 @@ class Finding:
     measures: LesionMeasures | None = None
     prompt: PromptFacts | None = None
     flags: tuple[str, ...] = ()
+    folds: FoldFacts | None = None
     mass: MergedMass | None = None
     from_baseline: Change | None = None
     from_nadir: Change | None = None

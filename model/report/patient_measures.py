@@ -12,6 +12,7 @@ from .findings import (
     Burden,
     Finding,
     FindingState,
+    FoldFacts,
     FollowedLesion,
     LesionRole,
     MeasuredPatient,
@@ -26,6 +27,8 @@ from .scan_measures import MeasuredScan, TimePointMeasures, all_ids
 from .target_lesions import TargetChoice, choose_targets
 
 CUT_FLAG = "check: cut by the field of view"
+# As of folds that agree, in `inference.fold_agreement`.
+FOLDS_AGREE_DICE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +108,28 @@ def _fact_warnings(facts: Mapping[int, LesionFacts], lesions: Sequence[FollowedL
 
 
 def _finding(lesion_id: int, point: TimePointMeasures) -> Finding:
-    name, prompt = point.facts.name, point.facts.prompts.get(lesion_id)
-    flags = [*_prompt_flags(prompt), *point.facts.flags.get(lesion_id, ())]
+    facts = point.facts
+    name, prompt, folds = facts.name, facts.prompts.get(lesion_id), facts.folds.get(lesion_id)
+    flags = [*_prompt_flags(prompt), *_fold_flags(folds), *facts.flags.get(lesion_id, ())]
     shown = [scan for scan in point.scans if lesion_id in scan.lesions]
     if shown:
         scan = min(shown, key=lambda one: _rank(one, lesion_id))
         measures = scan.lesions[lesion_id]
-        flags = [CUT_FLAG] * measures.touches_border + flags
-        mass = next((one for one in scan.masses if lesion_id in one.ids), None)
         return Finding(
-            name, FindingState.MEASURED, scan.facts.slot, None, measures, prompt, tuple(flags), mass
+            name,
+            FindingState.MEASURED,
+            scan.facts.slot,
+            measures=measures,
+            prompt=prompt,
+            flags=(*([CUT_FLAG] if measures.touches_border else []), *flags),
+            folds=folds,
+            mass=next((one for one in scan.masses if lesion_id in one.ids), None),
         )
-    reason = point.facts.unknown.get(lesion_id)
+    reason = facts.unknown.get(lesion_id)
     if point.failure is not None:
         reason = "the time point could not be measured"
     state = FindingState.ABSENT if reason is None else FindingState.UNKNOWN
-    return Finding(name, state, reason=reason, prompt=prompt, flags=tuple(flags))
+    return Finding(name, state, reason=reason, prompt=prompt, flags=tuple(flags), folds=folds)
 
 
 def _rank(scan: MeasuredScan, lesion_id: int) -> tuple[bool, float]:
@@ -135,6 +144,12 @@ def _prompt_flags(prompt: PromptFacts | None) -> list[str]:
     if prompt.confidence_mm is None:
         return ["check: point propagated, its error is not known"]
     return [f"check: point propagated, may be {prompt.confidence_mm:.0f} mm off"]
+
+
+def _fold_flags(folds: FoldFacts | None) -> list[str]:
+    if folds is None or folds.dice >= FOLDS_AGREE_DICE:
+        return []
+    return [f"check: folds disagree (Dice {folds.dice:.2f})"]
 
 
 def _time_point(point: TimePointMeasures, first: date | None) -> MeasuredTimePoint:

@@ -17,17 +17,9 @@ from ..inference.case_result import LesionStatus
 from ..inference.run_report import baseline_file, run_file
 from ..tracking.fates import LesionFate
 from ..tracking.writer import RECORD_NAME
-from .findings import PromptFacts
+from .findings import FoldFacts, PromptFacts
 from .labelmap_sources import PatientSource, date_in
 from .scan_measures import ScanToMeasure, TimePointFacts, TimePointSource
-
-# Without a voxel, these say nothing about the lesion; any other fate or status says that it is not there.
-UNJUDGED = frozenset(
-    {
-        *(LesionFate.FAILED, LesionFate.OUT_OF_VIEW, LesionFate.NOT_FOUND),
-        *(LesionStatus.FAILED, LesionStatus.OUT_OF_VIEW, LesionStatus.UNFINISHED),
-    }
-)
 
 
 class _TrackedScan(BaseModel):
@@ -74,6 +66,7 @@ class _RunLesion(BaseModel):
     message: str | None = None
     followup: _RunPoint | None = None
     odd_fold: _RunFold | None = None
+    folds: FoldFacts | None = None
 
 
 class _Run(BaseModel):
@@ -200,6 +193,7 @@ def _run_facts(lesions: Iterable[_RunLesion]) -> TimePointFacts:
             for lesion in lesions
             if lesion.status == LesionStatus.PROPAGATED
         },
+        folds={lesion.lesion_id: lesion.folds for lesion in lesions if lesion.folds is not None},
     )
 
 
@@ -216,27 +210,30 @@ def merged_flags(others: Sequence[int]) -> tuple[str, ...]:
 
 def odd_fold_flags(fold: int | str) -> tuple[str, ...]:
     """Flags of a lesion on which a fold of the ensemble disagrees with all others."""
-    return (f"check: folds disagree (fold {fold})",)
+    return (f"check: fold {fold} disagrees with all others",)
 
 
 def unjudged(lesions: Iterable[tuple[int, str, str]]) -> Mapping[int, str]:
     """Why nothing is known of lesions without voxels.
 
+    Only a lesion that has vanished, or whose empty result has no other reason, is known to be absent:
+    the voxels of a merged one may belong to another lesion.
+
     Args:
         lesions: id, fate or status, and reason; a lesion with an entry per scan is unknown if none of them
-            judges it.
+            says that it is absent.
 
     Returns:
         Lesion id -> fate and reason.
     """
     unknown: dict[int, str] = {}
-    judged = set()
+    absent = set()
     for lesion_id, fate, reason in lesions:
-        if fate in UNJUDGED:
-            unknown[lesion_id] = f"{fate}: {reason}" if reason else str(fate)
+        if fate == LesionFate.VANISHED or (fate == LesionStatus.EMPTY and not reason):
+            absent.add(lesion_id)
         else:
-            judged.add(lesion_id)
-    return {lesion_id: reason for lesion_id, reason in unknown.items() if lesion_id not in judged}
+            unknown[lesion_id] = f"{fate}: {reason}" if reason else str(fate)
+    return {lesion_id: reason for lesion_id, reason in unknown.items() if lesion_id not in absent}
 
 
 def _validated(path: Path, kind: type[Any], noun: str) -> Any:

@@ -16,7 +16,7 @@ from ..case.scans import read_scans
 from ..errors import ExitCode, LongilesionError, one_line
 from ..measure.diameters import axial_diameters
 from ..measure.lesion_measures import LesionMeasures, measure_lesions
-from .findings import MergedMass, PromptFacts, ScanFacts
+from .findings import FoldFacts, MergedMass, PromptFacts, ScanFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class TimePointFacts:
         prompts: lesion id -> the point at which it was segmented.
         flags: lesion id -> what to check.
         merged: ids of lesions that have merged with each other.
+        folds: lesion id -> agreement of the folds.
     """
 
     name: str
@@ -47,6 +48,7 @@ class TimePointFacts:
     prompts: Mapping[int, PromptFacts] = field(default_factory=dict)
     flags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     merged: frozenset[tuple[int, ...]] = frozenset()
+    folds: Mapping[int, FoldFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from model.case.challenge import discover, read_case
 from model.case.geometry import Box
 from model.inference.case_result import CaseResult
 from model.inference.ensemble import Ensemble
-from model.inference.fold_agreement import OddFold, odd_fold, odd_fold_warnings
+from model.inference.fold_agreement import OddFold, fold_spread, odd_fold, odd_fold_warnings
 from model.inference.fold_votes import FoldVotes
 from model.inference.load import LoadedModel, load_model
 from model.inference.options import ModelOptions
@@ -72,6 +72,17 @@ def test_the_odd_fold_is_found_with_its_dice() -> None:
 )
 def test_no_false_alarm(masks: tuple[Mask, ...]) -> None:
     assert odd_fold(_result(*masks)) is None
+
+
+def test_the_spread_of_the_folds() -> None:
+    same = fold_spread(_result(_cube(0, 2), _cube(0, 2), _cube(0, 2)))
+    assert same is not None and (same.dice, same.volume_spread) == (1.0, 0.0)
+    # 8, 8 and 27 voxels: two pairs of Dice 16 / 35.
+    spread = fold_spread(_result(_cube(0, 2), _cube(0, 2), _cube(0, 3)))
+    assert spread is not None
+    assert spread.dice == pytest.approx((1 + 2 * 16 / 35) / 3)
+    assert spread.volume_spread == pytest.approx((27 - 8) / (43 / 3))
+    assert fold_spread(_result(_cube(0, 0), _cube(0, 0), _cube(0, 0))) is None
 
 
 def test_a_fold_has_one_warning_for_all_its_lesions() -> None:

@@ -13,7 +13,7 @@ from model.case.challenge import output_path
 from model.case.images import read_image, write_image
 from model.errors import InputError
 from model.report.measure_run import measure_patients
-from model.report.result_folders import segmented_case, tracked_patients
+from model.report.result_folders import segmented_case, tracked_patients, unjudged
 from test.helpers.labelled_scans import LesionBoxes, cube, write_labelled_scan
 
 
@@ -117,8 +117,10 @@ def _case(folder: Path) -> tuple[Path, Path, Path]:
     _as_mha(followup[1], output_path(output, Slot.PRIMARY))
     extras.mkdir()
     point = {"source": "propagated", "confidence_mm": None, "is_flagged": True}
+    folds = {"dice": 0.41, "volume_spread": 0.9}
+    odd = {"fold": 4}
     lesions = [
-        {"lesion_id": 1, "status": "segmented", "followup": point, "odd_fold": {"fold": 4}},
+        {"lesion_id": 1, "status": "segmented", "followup": point, "odd_fold": odd, "folds": folds},
         {"lesion_id": 2, "status": "out-of-view", "message": "not in the scan"},
     ]
     (extras / "run.json").write_text(json.dumps({"lesions": lesions}))
@@ -139,7 +141,8 @@ def test_a_segmented_case(tmp_path: Path) -> None:
     assert [finding.volume_ml for finding in grown.findings] == pytest.approx([0.512, 1.0])
     assert grown.findings[1].flags == (
         "check: point propagated, its error is not known",
-        "check: folds disagree (fold 4)",
+        "check: folds disagree (Dice 0.41)",
+        "check: fold 4 disagrees with all others",
     )
     assert (hidden.findings[1].state, hidden.findings[1].reason) == (
         "unknown",
@@ -149,6 +152,19 @@ def test_a_segmented_case(tmp_path: Path) -> None:
     (patient,) = bare.measurements.patients
     assert patient.lesions[1].findings[1].state == "absent"
     assert any("looks as if it had vanished" in warning for warning in patient.warnings)
+
+
+def test_only_a_vanished_lesion_is_absent() -> None:
+    entries = [
+        *((1, "vanished", "no voxel was found"), (2, "merged", "with 3"), (4, "failed", "")),
+        *((5, "empty", ""), (6, "empty", "other lesions claimed all of its voxels")),
+        *((7, "out-of-view", "not in the primary scan"), (7, "vanished", "no voxel was found")),
+    ]
+    assert unjudged(entries) == {
+        2: "merged: with 3",
+        4: "failed",
+        6: "empty: other lesions claimed all of its voxels",
+    }
 
 
 def test_a_baseline_that_was_segmented_in_the_run(tmp_path: Path) -> None:

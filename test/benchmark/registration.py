@@ -34,7 +34,7 @@ from model.timing import peak_memory_mib
 from ..helpers.paths import REAL_DATA
 from ..helpers.real_pairs import (
     HALF,
-    Deformation,
+    LARGE,
     Pair,
     Registered,
     breathing_pair,
@@ -51,7 +51,7 @@ DATA: dict[str, tuple[str, Callable[[], Pair]]] = {
     "breathing-swapped": ("the same, phases swapped", lambda: breathing_pair().swapped()),
     "thorax": ("thorax, known, 12 mm", lambda: thorax_pair().common),
     "thorax-half": ("the same, half of z in common", lambda: thorax_pair(HALF).common),
-    "thorax-15mm": ("thorax, known, 15 mm", lambda: thorax_pair(Deformation(seed=1, peak_mm=15.0)).common),
+    "thorax-15mm": ("thorax, known, 15 mm", lambda: thorax_pair(LARGE).common),
     "large": ("512 × 512 × 300, ten lesions", lambda: large_pair().common),
 }
 BACKENDS = ("identity", "rigid", "affine", "bspline", "deformable", "greedy", "landmarks", "unigradicon")

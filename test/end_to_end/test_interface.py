@@ -23,6 +23,8 @@ from ..helpers.sheared_grids import tilted
 pytestmark = pytest.mark.slow
 
 OUTPUT = "images/{}-followup-ct-tumor-lesion-seg/segmentation.mha"
+# One network takes half of the time of all five, which only test_step_1_segments_every_lesion runs.
+ONE_FOLD = ("--folds", "0")
 # test_step_1_segments_every_lesion runs with the default registration.
 UNMOVED = ("--backend", "identity")
 # The default registration with large voxels, as for whole bodies: with the small ones that a small phantom
@@ -42,7 +44,7 @@ def test_the_four_variants(second_baseline: bool, second_followup: bool, case: C
         case.write_scan("secondary", "baseline")
     if second_followup:
         case.write_scan("secondary", "followup")
-    run = good(case.run())
+    run = good(case.run(*ONE_FOLD))
     slots = ["primary", "secondary"] if second_followup else ["primary"]
     assert run.files() == [OUTPUT.format(slot) for slot in slots]  # and nothing else
     for slot in slots:
@@ -63,7 +65,7 @@ def test_baseline_and_followup_in_different_scans(case: CaseOnDisk) -> None:
     case.write_scan("secondary", "followup")
     case.clicks("primary", "followup", {"Lesion 3": [30.0, 30.0, 10.0]})
     case.clicks("secondary", "followup", {"lesion_1": [20.0, 28.0, 16.0]})
-    run = good(case.run(*UNMOVED))
+    run = good(case.run(*ONE_FOLD, *UNMOVED))
     assert run.lesions(3)[0]["baseline"]["scan"] == "secondary-baseline"
     assert run.lesions(3)[0]["followup"]["scan"] == "primary-followup"
     assert run.lesions(1)[0]["baseline"]["scan"] == "primary-baseline"
@@ -91,18 +93,18 @@ def test_inputs_json_takes_precedence(key: str, case: CaseOnDisk) -> None:
         for slug, path in paths.items()
     ]
     (case.folder / "inputs.json").write_text(json.dumps(entries))
-    run = good(case.run())
+    run = good(case.run(*ONE_FOLD))
     assert run.files() == [OUTPUT.format("primary")]
     assert run.lesions(1)[0]["followup"]["source"] == "given"
     assert any("lists secondary-baseline-ct, but" in line for line in run.record["warnings"])
 
 
 def test_stdout_for_machines_and_for_the_quiet(case: CaseOnDisk) -> None:
-    run = good(case.run("--json"))
+    run = good(case.run(*ONE_FOLD, "--json"))
     document = json.loads(run.stdout)
     assert document.pop("exit_code") == 0 and run.stderr == ""
     assert document["lesions"] == run.record["lesions"] and document["outputs"] == run.record["outputs"]
-    assert good(case.run("--quiet")).stdout.count("\n") == len(run.record["warnings"])
+    assert good(case.run(*ONE_FOLD, "--quiet")).stdout.count("\n") == len(run.record["warnings"])
 
 
 def test_step_1_segments_every_lesion(case: CaseOnDisk) -> None:
@@ -119,8 +121,8 @@ def test_step_1_segments_every_lesion(case: CaseOnDisk) -> None:
 
 def test_given_clicks_need_no_registration(case: CaseOnDisk) -> None:
     """Their lesions are not boosted either: a click is used as it is."""
-    plain = good(case.run("--boost", "none"))
-    boosted = good(case.run("--boost", "perturbed"))
+    plain = good(case.run(*ONE_FOLD, "--boost", "none"))
+    boosted = good(case.run(*ONE_FOLD, "--boost", "perturbed"))
     for run in (plain, boosted):
         assert run.record["registrations"] == []
         assert all("confidence_mm" not in lesion["followup"] for lesion in run.record["lesions"])
@@ -129,19 +131,19 @@ def test_given_clicks_need_no_registration(case: CaseOnDisk) -> None:
 
 def test_step_1_with_a_registration_backend_and_boosting(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {1: list(map(float, CENTRES[1][::-1]))})
-    run = good(case.run("--backend", "identity", "--boost", "additive", "--save-probabilities"))
+    run = good(case.run(*ONE_FOLD, "--backend", "identity", "--boost", "additive", "--save-probabilities"))
     assert run.record["options"]["backend"] == "identity" and run.record["options"]["boost"] == "additive"
     assert [run.lesions(i)[0]["followup"]["source"] for i in (1, 2)] == ["given", "propagated"]
     assert run.lesions(2)[0]["followup"]["point_xyz"] == list(CENTRES[2][::-1])
     assert len(list((run.extras / "probabilities").iterdir())) == 2
-    once = good(case.run("--backend", "identity", "--boost", "none"))
+    once = good(case.run(*ONE_FOLD, "--backend", "identity", "--boost", "none"))
     assert np.array_equal(run.labelmap() == 1, once.labelmap() == 1)
     assert np.count_nonzero(run.labelmap() == 2) >= np.count_nonzero(once.labelmap() == 2) > 0
 
 
 def test_an_unknown_registration_backend(case: CaseOnDisk) -> None:
-    good(case.run())
-    run = case.run("--backend", "affinity")
+    good(case.run(*ONE_FOLD))
+    run = case.run(*ONE_FOLD, "--backend", "affinity")
     assert run.code == 2 and run.files() == []
     assert "'affinity' is unknown" in run.last_line
 
@@ -156,7 +158,7 @@ affine.LinearBackend.register = fails
 
 def test_the_run_fails_if_no_lesion_can_be_located(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {})
-    run = case.run("--backend", "affine", driver=NO_REGISTRATION)
+    run = case.run(*ONE_FOLD, "--backend", "affine", driver=NO_REGISTRATION)
     assert run.code == 1 and "no way" in run.last_line
     assert run.files() == [OUTPUT.format("primary")] and not run.labelmap().any()
     assert {lesion["status"] for lesion in run.record["lesions"]} == {"failed"}
@@ -164,7 +166,7 @@ def test_the_run_fails_if_no_lesion_can_be_located(case: CaseOnDisk) -> None:
 
 def test_a_failed_registration_does_not_affect_clicked_lesions(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {1: list(map(float, CENTRES[1][::-1]))})
-    run = good(case.run("--backend", "affine", driver=NO_REGISTRATION))
+    run = good(case.run(*ONE_FOLD, "--backend", "affine", driver=NO_REGISTRATION))
     assert run.lesions(2)[0]["status"] == "failed" and "2" in run.last_line
     assert set(np.unique(run.labelmap())) == {0, 1}
 
@@ -172,7 +174,7 @@ def test_a_failed_registration_does_not_affect_clicked_lesions(case: CaseOnDisk)
 def test_missing_click_files_count_as_empty(case: CaseOnDisk) -> None:
     for path in case.folder.glob("*.json"):
         path.unlink()
-    run = good(case.run(*UNMOVED))
+    run = good(case.run(*ONE_FOLD, *UNMOVED))
     assert "primary-followup-lesion-clicks.json" in run.warnings
     assert [run.lesions(i)[0]["baseline"]["source"] for i in (1, 2)] == ["mask", "mask"]
     assert [run.lesions(i)[0]["followup"]["source"] for i in (1, 2)] == ["propagated", "propagated"]
@@ -184,7 +186,7 @@ def test_without_clicks_the_scan_that_shows_the_lesion_deepest_is_segmented(case
     sitk.WriteImage(image[:, :, 22:], str(case.folder / "images/secondary-followup-ct/image.mha"), True)
     for slot in ("primary", "secondary"):
         case.clicks(slot, "followup", {})
-    run = good(case.run(*UNMOVED))
+    run = good(case.run(*ONE_FOLD, *UNMOVED))
     # Lesion 1 lies 6 slices outside of the part that the secondary scan shows.
     assert [les["followup"]["scan"] for les in run.lesions(1)] == ["primary-followup"]
     assert not run.labelmap("secondary")[:, :, :30].any() and run.files() == [
@@ -196,7 +198,7 @@ def test_without_clicks_the_scan_that_shows_the_lesion_deepest_is_segmented(case
 def test_clicks_outside_of_their_scan_are_repaired_or_dropped(case: CaseOnDisk) -> None:
     case.clicks("primary", "followup", {1: [-1.5, 28.0, 16.0], 2: [42.0, 24.0, 80.0], 9: [30.0, 40.0, 12.0]})
     case.clicks("primary", "baseline", {1: [20.0, 28.0, 16.0], 2: [42.0, 24.0, 20.0], 7: [30.0, 12.0, 9.0]})
-    run = good(case.run(*UNMOVED))
+    run = good(case.run(*ONE_FOLD, *UNMOVED))
     assert run.lesions(1)[0]["followup"]["source"] == "clipped"
     assert run.lesions(1)[0]["followup"]["point_xyz"][0] == 0
     assert run.lesions(2)[0]["followup"]["source"] == "propagated"  # 115 mm outside
@@ -219,7 +221,7 @@ def test_the_point_of_a_sickle_is_its_nearest_voxel(case: CaseOnDisk) -> None:
     case.image("primary-baseline-ct-tumor-lesion-seg", mask)
     case.clicks("primary", "baseline", {})
     case.clicks("primary", "followup", {1: [20.0, 28.0, 16.0]})
-    run = good(case.run())
+    run = good(case.run(*ONE_FOLD))
     baseline = run.lesions(1)[0]["baseline"]
     x, y, z = (round(value) for value in baseline["point_xyz"])
     assert baseline["source"] == "mask" and mask[z, y, x] == 1
@@ -231,7 +233,7 @@ def test_empty_mask_and_odd_voxels_are_warnings(case: CaseOnDisk) -> None:
     odd[0, 0, :3] = (np.nan, np.inf, -np.inf)
     odd[1, 0, 0] = 20_000
     case.image("primary-followup-ct", odd)
-    run = good(case.run())
+    run = good(case.run(*ONE_FOLD))
     for text in ("mask is empty", "3 voxels are NaN or infinite", "20000"):
         assert text in run.warnings
 
@@ -245,7 +247,7 @@ def test_ids_above_255_make_all_outputs_16_bit(case: CaseOnDisk) -> None:
     for time_point in ("baseline", "followup"):
         case.clicks("primary", time_point, {65_535: [42.0, 24.0, 20.0]})
     case.clicks("secondary", "followup", {})
-    run = good(case.run())
+    run = good(case.run(*ONE_FOLD))
     assert run.labelmap("primary").dtype == run.labelmap("secondary").dtype == np.uint16
     assert set(np.unique(run.labelmap("primary"))) <= {0, 65_535}
     assert not run.labelmap("secondary").any()  # no lesion there: an all-zero file
@@ -255,7 +257,7 @@ def test_a_case_without_any_lesion(case: CaseOnDisk) -> None:
     case.image("primary-baseline-ct-tumor-lesion-seg", np.zeros(SHAPE, np.uint8))
     case.clicks("primary", "baseline", {})
     case.clicks("primary", "followup", {})
-    run = good(case.run())
+    run = good(case.run(*ONE_FOLD))
     assert not run.labelmap().any() and run.record["lesions"] == []
 
 
@@ -265,7 +267,7 @@ def test_other_formats(suffix: str, case: CaseOnDisk) -> None:
         image = sitk.ReadImage(str(folder / "image.mha"))
         (folder / "image.mha").unlink()
         sitk.WriteImage(image, str(folder / f"image{suffix}"))
-    assert good(case.run()).files() == [OUTPUT.format("primary")]
+    assert good(case.run(*ONE_FOLD)).files() == [OUTPUT.format("primary")]
 
 
 def test_oblique_grid_world_clicks_and_options(case: CaseOnDisk) -> None:
@@ -275,7 +277,7 @@ def test_oblique_grid_world_clicks_and_options(case: CaseOnDisk) -> None:
     for slug in (*slugs, "primary-baseline-ct-tumor-lesion-seg"):
         case.grids[slug] = Grid((12.5, -7.25, 300.0), (c, -s, 0, s, c, 0, 0, 0, 1))
     case.write()
-    by_voxel = good(case.run("--per-lesion", "--save-probabilities", "--deterministic"))
+    by_voxel = good(case.run(*ONE_FOLD, "--per-lesion", "--save-probabilities", "--deterministic"))
     labels = by_voxel.labelmap()
     followup = sitk.ReadImage(str(case.folder / "images/primary-followup-ct/image.mha"))
     for read in (sitk.Image.GetSize, sitk.Image.GetSpacing, sitk.Image.GetOrigin, sitk.Image.GetDirection):
@@ -289,7 +291,7 @@ def test_oblique_grid_world_clicks_and_options(case: CaseOnDisk) -> None:
             for i in (1, 2)
         }
         case.clicks("primary", time_point, worlds)
-    by_world = good(case.run("--clicks", "world", "--deterministic"))
+    by_world = good(case.run(*ONE_FOLD, "--clicks", "world", "--deterministic"))
     assert np.array_equal(labels, by_world.labelmap())
 
 
@@ -331,9 +333,9 @@ def test_folds_tta_and_overlap(case: CaseOnDisk) -> None:
 
 def test_old_outputs_are_removed_if_the_run_fails(case: CaseOnDisk) -> None:
     case.write_scan("secondary", "followup")
-    good(case.run())
+    good(case.run(*ONE_FOLD))
     shutil.rmtree(case.folder / "images" / "primary-followup-ct")
-    run = case.run()
+    run = case.run(*ONE_FOLD)
     assert run.code == 2 and run.files() == []
 
 
@@ -350,9 +352,9 @@ segmenter.encode_lesion = fail_for_one
 
 def test_a_failed_lesion_does_not_affect_others(case: CaseOnDisk) -> None:
     case.write_scan("secondary", "followup")
-    whole = good(case.run())
+    whole = good(case.run(*ONE_FOLD))
     expected = {slot: whole.labelmap(slot) == 2 for slot in ("primary", "secondary")}
-    run = good(case.run(driver=ONE_FAILS))
+    run = good(case.run(*ONE_FOLD, driver=ONE_FAILS))
     for slot, mask in expected.items():
         # Without lesion 1 the other may win voxels where they overlapped, and loses none.
         assert not np.any(mask & (run.labelmap(slot) != 2))
@@ -391,7 +393,7 @@ def test_a_tilted_gantry(suffix: str, case: CaseOnDisk) -> None:
         voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "image.mha")))
         (folder / "image.mha").unlink()
         write_image(folder / f"image{suffix}", voxels, grid)
-    run = good(case.run("--per-lesion", "--save-probabilities"))
+    run = good(case.run(*ONE_FOLD, "--per-lesion", "--save-probabilities"))
     assert run.warnings.count("grid is sheared by 20.0 degrees") == 2 and run.stderr == ""
     written = read_geometry(run.output / OUTPUT.format("primary"))
     assert written.same_grid(grid) and written.is_sheared
@@ -414,7 +416,7 @@ def test_a_tilted_gantry(suffix: str, case: CaseOnDisk) -> None:
 def test_numbers_that_are_no_hu_and_points_in_the_air(case: CaseOnDisk) -> None:
     case.image("primary-followup-ct", body().astype(np.int32) + 1024)
     case.clicks("primary", "baseline", {1: [20.0, 28.0, 16.0], 2: [3.0, 3.0, 17.0]})
-    run = good(case.run())
+    run = good(case.run(*ONE_FOLD))
     kinds = [(note["scan"], note["kind"]) for note in run.record["plausibility"]]
     assert kinds == [("primary-baseline", "click"), ("primary-followup-ct", "not-hu")]
     for note in run.record["plausibility"]:

@@ -59,7 +59,7 @@ def make_commands(folder: Path) -> list[TestedCommand]:
         raise RuntimeError(made.stdout + made.stderr)
     train = ["train", "run", "--data", str(prepared), "--fold", "0", "--no-cross-validation", *device]
     train += [
-        "epochs=5",
+        "epochs=3",
         "iterations=1",
         "batch_size=2",
         "validation_iterations=1",

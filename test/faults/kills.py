@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import shutil
 import signal
@@ -20,10 +21,14 @@ from .commands import (
 from .report import Trial
 
 NAMES = ("segment", "track", "train run")
+# Libraries of a training alone, imported once for all of its runs.
+_OF_TRAINING = ("torch.utils.tensorboard", "matplotlib.figure")
 
 
 def kills(folder: Path, instants: int, seed: int, names: Sequence[str] = NAMES) -> Iterator[Trial]:
     """Kill each command at some instants of its run, alternately by SIGTERM and SIGKILL."""
+    for library in _OF_TRAINING:
+        importlib.import_module(library)
     rng = random.Random(seed)
     commands = [command for command in make_commands(folder / "data") if command.name in names]
     for index, command in enumerate(commands):

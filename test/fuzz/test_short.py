@@ -36,6 +36,7 @@ def test_mutants_are_refused_or_read_rightly(name: str) -> None:
     property_of()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_the_other_reader_agrees_on_valid_inputs(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Otherwise it could not tell what a mutant means."""
@@ -46,6 +47,7 @@ def test_the_other_reader_agrees_on_valid_inputs(name: str, tmp_path_factory: py
         assert same(kind.read(folder / seed.main)[0], kind.reference(folder / seed.main), 1e-6), seed.name
 
 
+@pytest.mark.slow
 def test_whole_runs_with_a_damaged_file() -> None:
     for number in range(3):
         verdict = end_to_end.run_one(Random(number))

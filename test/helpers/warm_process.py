@@ -24,6 +24,7 @@ from .paths import CHECKOUT
 # Nothing of the package itself.
 LIBRARIES = (
     "torch",
+    "torch._dynamo",  # by torch's optimisers, of trainings and registrations
     "SimpleITK",
     "scipy.ndimage",
     "scipy.signal",

@@ -32,6 +32,7 @@ def _tumour() -> np.ndarray:
     return np.asarray(np.linalg.norm(SOURCE.points() - CENTRE, axis=-1) < 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0.1, 4.0])
 def test_a_painted_lesion_reaches_its_volume_through_a_movement(ratio: float) -> None:
     random, motion = np.random.default_rng(1), _motion()

@@ -88,6 +88,7 @@ def test_the_stated_points_are_where_the_masks_are() -> None:
         assert np.linalg.norm(np.subtract(centre_mm, facts()[f"nodule_{time_point}_xyz_mm"])) < 1.5
 
 
+@pytest.mark.slow
 def test_nodule_looks_like_the_same_tissue_in_both_scans() -> None:
     means = []
     for ct, mask in ((BASELINE_CT, BASELINE_MASK), (FOLLOWUP_CT, TRUTH)):

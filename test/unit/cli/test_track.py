@@ -323,7 +323,6 @@ def test_invalid_model_or_back_end_ends_before_writing(tmp_path: Path) -> None:
 SAMPLE_INPUT = SAMPLE / "input"
 
 
-@pytest.mark.slow
 def test_two_time_points_give_the_same_result_as_a_case(tmp_path: Path) -> None:
     from model.cli.case_run import CaseRun
     from model.cli.segment import CaseRunOptions

@@ -59,7 +59,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return manifest_of_pairs(tmp_path_factory.mktemp("data"), {name: [BEFORE, AFTER] for name in PATIENTS})
 
 
-@pytest.mark.slow
 def test_a_data_set_is_prepared_and_read_back(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

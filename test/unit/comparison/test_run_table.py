@@ -51,7 +51,6 @@ def _run(job: TableJob, pool: Executor | None = None) -> TableRun:
     return table_run
 
 
-@pytest.mark.slow
 def test_rows_come_in_order_and_nothing_is_repeated(
     tmp_path: Path, job: MakeJob, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -47,6 +47,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return seen
 
 
+@pytest.mark.slow
 def test_each_fold_segments_its_own_studies_with_rising_numbers_of_clicks(
     tmp_path: Path, studies: tuple[PetCtStudy, ...], calls: list[tuple[Any, ...]]
 ) -> None:

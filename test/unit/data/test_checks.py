@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from model.case.geometry import Geometry
 from model.case.images import read_image, write_image
@@ -30,6 +31,7 @@ def test_an_empty_followup_is_a_note_with_its_absent_lesions(tmp_path: Path) -> 
     assert only_problem(checked, "note").endswith("is empty; expected lesions; 1 lesion is absent there")
 
 
+@pytest.mark.slow
 def test_all_problems_are_listed_at_once(tmp_path: Path) -> None:
     patients = {name: [ONE, MOVED] for name in ("fine", "grid", "gone", "cut", "float", "none")}
     path = manifest_of_pairs(tmp_path, patients)

@@ -22,6 +22,7 @@ from model.errors import InputError
 NAMES = [f"p{number:02d}" for number in range(23)]
 
 
+@pytest.mark.slow
 @given(st.sets(st.text("abc0123", min_size=1, max_size=6), min_size=5, max_size=40), st.integers(0, 2**32))
 def test_each_patient_is_held_out_once(names: set[str], seed: int) -> None:
     folds = patient_folds(sorted(names), 5, seed)

@@ -128,6 +128,7 @@ def test_untracked_lesions_of_longiseg_are_problems(tmp_path: Path) -> None:
     assert "f.nii.gz: lesion 3 is another one in b by the links" in only_problem(checked, "another one")
 
 
+@pytest.mark.slow
 def test_followups_of_one_baseline_may_each_link_a_part_of_its_lesions(tmp_path: Path) -> None:
     point = {"fu_point": None, "fu_point_prop": None}
     entries = {

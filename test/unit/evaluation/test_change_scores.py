@@ -52,6 +52,7 @@ def test_equal_true_changes_have_no_slope() -> None:
     assert change is not None and change.slope is None and change.low is None and change.lesions == 2
 
 
+@pytest.mark.slow
 def test_the_interval_is_over_patients() -> None:
     """Equal to SciPy's bootstrap for patients with one lesion each."""
     random = np.random.default_rng(1)

@@ -59,6 +59,7 @@ def test_empty_masks_have_no_untouched_voxels() -> None:
     assert measure_overlap(nothing, nothing) == Overlap(0, 0, 0, 0, 0)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(MASKS)
 def test_overlap_equals_the_oracles(masks: np.ndarray) -> None:

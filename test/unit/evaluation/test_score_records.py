@@ -185,6 +185,7 @@ def test_unpaired_lesions_and_other_references_are_warned_of() -> None:
         compare_runs(this_run, [replace(others[0], scan="x")], Path("run"), LONGITUDINAL)
 
 
+@pytest.mark.slow
 def test_a_false_positive_of_one_run_is_compared_with_an_empty_prediction() -> None:
     """100 more voxels in this run; left out if the other run has no file."""
     this_run, others = _runs()

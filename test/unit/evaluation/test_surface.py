@@ -127,6 +127,7 @@ MASKS = st.integers(0, 2**32 - 1).map(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(MASKS, st.sampled_from(SPACINGS))
 def test_symmetric_bounded_and_zero_for_itself(masks: np.ndarray, spacing: Vector) -> None:

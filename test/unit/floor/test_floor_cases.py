@@ -103,6 +103,7 @@ def test_what_was_drawn_can_be_looked_at(work: Path, summary: dict[str, Any]) ->
     assert (work / "evaluation/floors/grown/lesions.csv").is_file()
 
 
+@pytest.mark.slow
 def test_stdout_is_json_alone(
     work: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +118,7 @@ def test_stdout_is_json_alone(
     assert len(json.loads(captured.out)["floors"]) == 3 and "drawing the floor (2/2)" in captured.err
 
 
+@pytest.mark.slow
 def test_a_floor_that_lacks_a_case_gets_the_worst_score(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -164,6 +166,7 @@ def _with_two_cases(work: Path, folder: Path) -> tuple[str | Path, ...]:
     return *given, "--backend", "identity"
 
 
+@pytest.mark.slow
 def test_a_case_that_cannot_be_read_is_left_out_with_a_warning(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,6 +184,7 @@ def test_a_case_that_cannot_be_read_is_left_out_with_a_warning(
     assert compared["dice"]["difference"]["lesions"] == 1
 
 
+@pytest.mark.slow
 def test_floors_that_need_a_mask_are_left_out_without_one(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,6 +204,7 @@ def test_floors_that_need_a_mask_are_left_out_without_one(
     assert any("pasted at the point: has no row" in warning for warning in summary["warnings"])
 
 
+@pytest.mark.slow
 def test_cases_without_a_reference_are_not_drawn(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -242,6 +247,7 @@ def test_floors_do_not_replace_what_is_evaluated(work: Path) -> None:
     assert (drawn / "a" / FOLLOWUP).is_file()
 
 
+@pytest.mark.slow
 def test_labelmaps_of_an_earlier_call_are_not_scored_again(work: Path) -> None:
     write(work / "again/floors/pasted/old" / FOLLOWUP, block(1))
     _evaluate(work, "-o", work / "again")

@@ -71,7 +71,6 @@ def _plain(results: list[LesionResult], rule: str) -> npt.NDArray[np.int64]:
     return labelmap
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["probability", "max-id"])
 @given(lesions(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=120)
@@ -86,6 +85,7 @@ def test_each_voxel_is_assigned_to_the_best_claim_in_any_order(
     np.testing.assert_array_equal(merge(SCAN, results, rule, dtype), merged)
 
 
+@pytest.mark.slow
 @given(lesions())
 @settings(deadline=None)
 def test_max_id_is_the_maximum_of_all_masks(results: list[LesionResult]) -> None:
@@ -121,6 +121,7 @@ def test_probability_beats_distance_and_id() -> None:
     assert set(merge(SCAN, results, "max-id", np.uint16)[0, 0]) == {300}
 
 
+@pytest.mark.slow
 @given(lesions(), st.permutations(range(3)), st.sampled_from(["probability", "max-id"]))
 @settings(deadline=None)
 def test_a_permuted_scan_gets_its_labelmap_in_its_own_axes(

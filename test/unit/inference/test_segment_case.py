@@ -99,7 +99,6 @@ def test_finished_lesions_can_be_merged_at_any_moment(case: Case, model: LoadedM
     assert statuses == [[final[0], LesionStatus.UNFINISHED], final]
 
 
-@pytest.mark.slow
 def test_the_steps_one_by_one_give_the_same_labelmap(
     case: Case, model: LoadedModel, result: CaseResult
 ) -> None:
@@ -111,6 +110,7 @@ def test_the_steps_one_by_one_give_the_same_labelmap(
     assert np.array_equal(labelmaps[Slot.PRIMARY], result.labelmaps[Slot.PRIMARY])
 
 
+@pytest.mark.slow
 def test_a_network_that_takes_a_mask_gets_a_segmented_one_on_request(case: Case, model: LoadedModel) -> None:
     (scan,) = case.baseline.scans
     scan = replace(scan, mask=None, clicks=tuple(click for click in scan.clicks if click.lesion_id == 1))

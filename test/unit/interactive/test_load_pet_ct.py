@@ -67,6 +67,7 @@ def test_all_published_folds_load_and_organ_heads_are_ignored() -> None:
     assert model.warnings == () and model.ensemble.folds[0].mirror_axes == (0, 1, 2)
 
 
+@pytest.mark.slow
 def test_organ_heads_are_kept_on_request_and_in_packed_weights(tmp_path: Path) -> None:
     model = _loaded(PET_CT_MODEL, folds=[1], organs=True)
     assert model.ensemble.organ_classes == 11 and _loaded(PET_CT_MODEL, folds=[1]).ensemble.organ_classes == 0
@@ -78,6 +79,7 @@ def test_organ_heads_are_kept_on_request_and_in_packed_weights(tmp_path: Path) -
     refusal(lambda: _loaded(with_heads, without, organs=True), "0 classes of organs", "expected 11")
 
 
+@pytest.mark.slow
 def test_chosen_folds_and_several_models(tmp_path: Path) -> None:
     other = _changed(tmp_path, _trainer(EDT2 + "_2000ep"), (1, 3))
     model = _loaded(PET_CT_MODEL, other, folds=[3, 1])
@@ -146,6 +148,7 @@ def test_the_longitudinal_model_is_refused_and_refuses() -> None:
     refusal(lambda: load_fold(PET_CT_MODEL / "fold_0" / NAME), EDT2)
 
 
+@pytest.mark.slow
 def test_models_must_share_plan_and_channels(tmp_path: Path) -> None:
     automatic = _changed(tmp_path / "automatic", _trainer("autoPET3_Trainer", 2))
     refusal(lambda: _loaded(PET_CT_MODEL, automatic), str(automatic), f"as {PET_CT_MODEL}")
@@ -156,6 +159,7 @@ def test_models_must_share_plan_and_channels(tmp_path: Path) -> None:
     refusal(lambda: _loaded(PET_CT_MODEL, other), "plans.json", "one plan")
 
 
+@pytest.mark.slow
 def test_only_common_mirrored_views_are_used(tmp_path: Path) -> None:
     def change(checkpoint: Checkpoint) -> None:
         checkpoint["inference_allowed_mirroring_axes"] = (1, 2)

@@ -61,6 +61,7 @@ def _sickle() -> np.ndarray:
     return (outer < 14) & (inner > 12) & (abs(z) < 4)
 
 
+@pytest.mark.slow
 @given(masks, spacings, offsets)
 def test_the_deepest_point_is_the_deepest_voxel(
     mask: np.ndarray, spacing: Vector, offset: tuple[int, int, int]
@@ -130,6 +131,7 @@ def test_an_empty_mask_has_no_point() -> None:
         sample_points(empty, UNIT, SamplingOptions(), np.random.default_rng(0))
 
 
+@pytest.mark.slow
 @given(
     masks,
     spacings,

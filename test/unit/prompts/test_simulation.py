@@ -39,6 +39,7 @@ def _clicks(
     return simulate_clicks(lesion_masks(labels), labels.shape, spacing, options)
 
 
+@pytest.mark.slow
 @given(labelmaps, st.sampled_from(ON_THE_LESION), st.integers(0, 2**40))
 def test_clicks_lie_on_their_lesion(labels: np.ndarray, rule: ClickRule, seed: int) -> None:
     options = SimulationOptions(rule, draws=3, seed=seed)
@@ -51,6 +52,7 @@ def test_clicks_lie_on_their_lesion(labels: np.ndarray, rule: ClickRule, seed: i
             assert labels[int(z), int(y), int(x)] == lesion_id
 
 
+@pytest.mark.slow
 @given(labelmaps, st.sampled_from(ClickRule), st.integers(1, 4))
 def test_further_draws_and_lesions_do_not_change_the_others(
     labels: np.ndarray, rule: ClickRule, perturbation: int

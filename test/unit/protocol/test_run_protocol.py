@@ -183,6 +183,7 @@ def test_the_report_holds_means_over_cases_with_their_ranges(folder: Path) -> No
     assert "dice 0 to 2" in table and f"| 3 | {dices[2]:.4f} |" in table
 
 
+@pytest.mark.slow
 def test_curves_are_drawn(folder: Path) -> None:
     pytest.importorskip("matplotlib")
     draw_curves(folder / CURVES_FILE, _run(folder, CubesAtClicks()).records, OPTIONS)

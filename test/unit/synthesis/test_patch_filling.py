@@ -60,6 +60,7 @@ def _vanished(**changes: Any) -> SynthesisSettings:
     return events(STILL, p_vanish=1, **changes)
 
 
+@pytest.mark.slow
 def test_vanished_lesions_are_filled_with_patches_and_may_leave_a_residue() -> None:
     baseline = scan(with_small=False)
     _, clean = made(baseline, _vanished(p_patch_filling=1))

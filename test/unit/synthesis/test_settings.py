@@ -284,6 +284,7 @@ def test_a_followup_without_growth() -> None:
     assert followup.growth[BIG].ratio == 1 and np.array_equal(followup.labels, baseline.labels)
 
 
+@pytest.mark.slow
 def test_a_ratio_of_either_direction_is_even_in_the_logarithm(default_draws: list[FollowupDraw]) -> None:
     growth = GrowthSettings(p_any_ratio=1.0, any_ratio=(0.1, 4.0))
     draws = [one for draw in _draws(SynthesisSettings(growth), 200) for one in draw.growth]

@@ -26,6 +26,7 @@ def test_few_clicks_are_drawn_more_often_than_many() -> None:
     assert CLICK_PROBABILITIES @ np.arange(11) == pytest.approx(4.1, abs=0.05)
 
 
+@pytest.mark.slow
 def test_both_numbers_follow_the_probabilities_independently() -> None:
     rng, settings = np.random.default_rng(0), InteractiveSettings(noisy_clicks=0.5)
     drawn = [draw_clicks(TUMOR, PET, settings, rng) for _ in range(400)]

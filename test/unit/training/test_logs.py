@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ def test_a_resumed_run_replaces_the_epochs_that_it_repeats(tmp_path: Path) -> No
     for epoch in range(4):
         first.add(_record(epoch, loss=-0.1))
     first.close()
+    time.sleep(1.1)  # TensorBoard orders files by the second in their names, then by a number as text
     again = EpochLog(tmp_path, 2)
     assert [record.epoch for record in again.records] == [0, 1]
     again.add(_record(2, loss=-0.9))

@@ -13,9 +13,9 @@ class PairInput:
     Attributes:
         baseline: the baseline CT.
         followup: the follow-up CT.
-        baseline_mask: labelmap on the baseline's grid, label = lesion id; None if there is none.
-        baseline_clicks: click file of the baseline; None if there is none.
-        followup_clicks: click file of the follow-up; None if there is none.
+        baseline_mask: labelmap on the baseline's grid, label = lesion id; None without one.
+        baseline_clicks: click file of the baseline; None without one.
+        followup_clicks: click file of the follow-up; None without one.
     """
 
     baseline: Path

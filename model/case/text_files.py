@@ -107,13 +107,13 @@ def read_json(
 
 
 def written_number(text: str) -> float:
-    """Parse a number as files hold it; Python's own spellings (``1_000``, digits of other scripts) are none.
+    """Parse a number as files hold it; refuse Python's own spellings (``1_000``, digits of other scripts).
 
     Returns:
         The number, also NaN and infinity.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not such a number.
     """
     if not text.isascii() or "_" in text:
         raise ValueError(f"{text[:40]!r} is no number")

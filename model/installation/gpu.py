@@ -40,7 +40,7 @@ class GpuFacts:
         torch_version: of the installed torch.
         cuda_version: for which torch was built; None for a build without CUDA.
         architectures: that torch has code for, e.g. sm_75 or compute_90.
-        driver: version of the NVIDIA driver; None if there is none.
+        driver: version of the NVIDIA driver; None if it is not installed.
         has_device: True if the system has an NVIDIA GPU in view.
         gpus: that torch can use.
     """

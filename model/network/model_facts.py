@@ -86,7 +86,7 @@ class CheckedFile:
         path: the file.
         sha256: in hexadecimal; None if it cannot be read.
         is_recorded: True if it equals the checksum that is recorded beside the model.
-        problem: one sentence; None if there is none.
+        problem: one sentence; None if the folder is sound.
     """
 
     path: Path

@@ -31,7 +31,7 @@ _KINDS = {"link": (stat.S_ISLNK,), "device or pipe": (stat.S_ISBLK, stat.S_ISCHR
 
 
 class ArchivedFile:
-    """A file of an archive, to be read before the next one is asked for.
+    """A file of an archive; read it before advancing to the next one.
 
     Args:
         archive: for messages.

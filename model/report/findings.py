@@ -29,7 +29,7 @@ class PromptFacts:
 
     Attributes:
         source: given, clipped, mask, box or propagated.
-        confidence_mm: estimated error in mm of a propagated point; None if there is none.
+        confidence_mm: estimated error in mm of a propagated point; None without one.
         is_flagged: the propagated point is doubtful.
     """
 

@@ -132,7 +132,7 @@ def segmented_case(input_dir: Path, output_dir: Path, extras_dir: Path | None) -
         input_dir: the case.
         output_dir: folder of the labelmaps.
         extras_dir: folder of run.json, which says what lesions without voxels are, and of segmented
-            baselines; None if there is none.
+            baselines; None without one.
 
     Raises:
         InputError: the folders cannot be used.

@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import __version__
 from ..case.case import PointSource, Scan, TimePointName
 from ..inference.case_result import CaseResult, LesionOutcome, LesionStatus
-from .findings import FORMAT, FoldFacts, Measurements, PromptFacts
+from .findings import FORMAT, Measurements, PromptFacts
 from .measurement_files import write_measurements
 from .patient_measures import follow_patient
 from .result_folders import NOT_PREDICTED_FLAGS, odd_fold_flags, unjudged
@@ -57,7 +57,7 @@ def _followup_facts(outcomes: Sequence[LesionOutcome], folds: Sequence[int | str
     prompts, flags, agreement = {}, {}, {}
     for outcome in outcomes:
         if (spread := outcome.fold_spread) is not None:
-            agreement[outcome.lesion_id] = FoldFacts(spread.dice, spread.volume_spread)
+            agreement[outcome.lesion_id] = spread
         if outcome.prompt is not None:
             prompts[outcome.lesion_id] = _prompt(outcome)
         if outcome.odd_fold is not None and outcome.odd_fold.position < len(folds):

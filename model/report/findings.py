@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ..case.geometry import Index, Vector
+from ..inference.fold_agreement import FoldSpread
 from ..measure.lesion_measures import LesionMeasures
 
 FORMAT = "longilesion-measurements-1"
@@ -105,19 +106,6 @@ class MergedMass:
 
 
 @dataclass(frozen=True, slots=True)
-class FoldFacts:
-    """Agreement of the ensemble's folds on a lesion, by their own masks on the network grid.
-
-    Attributes:
-        dice: mean Dice of all pairs of folds.
-        volume_spread: largest volume minus the smallest one, as a share of their mean.
-    """
-
-    dice: float
-    volume_spread: float
-
-
-@dataclass(frozen=True, slots=True)
 class Finding:
     """One lesion at one time point.
 
@@ -138,7 +126,7 @@ class Finding:
     measures: LesionMeasures | None = None
     prompt: PromptFacts | None = None
     flags: tuple[str, ...] = ()
-    folds: FoldFacts | None = None
+    folds: FoldSpread | None = None
     mass: MergedMass | None = None
     from_baseline: Change | None = None
     from_nadir: Change | None = None

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
+from ..inference.fold_agreement import FoldSpread
 from .changes import with_changes
 from .findings import (
     Burden,
     Finding,
     FindingState,
-    FoldFacts,
     FollowedLesion,
     LesionRole,
     MeasuredPatient,
@@ -146,7 +146,7 @@ def _prompt_flags(prompt: PromptFacts | None) -> list[str]:
     return [f"check: point propagated, may be {prompt.confidence_mm:.0f} mm off"]
 
 
-def _fold_flags(folds: FoldFacts | None) -> list[str]:
+def _fold_flags(folds: FoldSpread | None) -> list[str]:
     if folds is None or folds.dice >= FOLDS_AGREE_DICE:
         return []
     return [f"check: folds disagree (Dice {folds.dice:.2f})"]

@@ -14,10 +14,11 @@ from ..case.input_files import is_regular_file
 from ..case.text_files import read_json
 from ..errors import InputError
 from ..inference.case_result import LesionStatus
+from ..inference.fold_agreement import FoldSpread
 from ..inference.run_report import baseline_file, run_file
 from ..tracking.fates import LesionFate
 from ..tracking.writer import RECORD_NAME
-from .findings import FoldFacts, PromptFacts
+from .findings import PromptFacts
 from .labelmap_sources import PatientSource, date_in
 from .scan_measures import ScanToMeasure, TimePointFacts, TimePointSource
 
@@ -66,7 +67,7 @@ class _RunLesion(BaseModel):
     message: str | None = None
     followup: _RunPoint | None = None
     odd_fold: _RunFold | None = None
-    folds: FoldFacts | None = None
+    folds: FoldSpread | None = None
 
 
 class _Run(BaseModel):

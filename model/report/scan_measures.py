@@ -14,9 +14,10 @@ from ..case.geometry import Array
 from ..case.labelmaps import bounding_box
 from ..case.scans import read_scans
 from ..errors import ExitCode, LongilesionError, one_line
+from ..inference.fold_agreement import FoldSpread
 from ..measure.diameters import axial_diameters
 from ..measure.lesion_measures import LesionMeasures, measure_lesions
-from .findings import FoldFacts, MergedMass, PromptFacts, ScanFacts
+from .findings import MergedMass, PromptFacts, ScanFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class TimePointFacts:
     prompts: Mapping[int, PromptFacts] = field(default_factory=dict)
     flags: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     merged: frozenset[tuple[int, ...]] = frozenset()
-    folds: Mapping[int, FoldFacts] = field(default_factory=dict)
+    folds: Mapping[int, FoldSpread] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,7 @@ tests use it as the twin that the fast way must equal.
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +24,9 @@ from torch.nn.functional import interpolate
 from model.network.plan import Plan
 from model.network.resenc_unet import ResEncUNet
 from model.network.weights import build_network, inspect_weights, load_folds, load_plan
-from model.timing import Timings, peak_memory_mib
+from model.timing import Timings
+
+from .published_program import run
 
 Volume = npt.NDArray[np.float32]
 
@@ -175,17 +175,10 @@ def _exported(probability: Volume, start: list[int], scan: _Scan) -> Volume:
 
 
 def main() -> None:
-    begin = time.perf_counter()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name in ("case", "weights", "out"):
-        parser.add_argument(name, type=Path)
-    arguments = parser.parse_args()
-    timings = Timings()
-    result = segment(arguments.case, arguments.weights, timings)
-    with timings.stage("write"):
-        np.savez(arguments.out, labelmap=result.labelmap)
-    seconds = {**timings.seconds, "total": time.perf_counter() - begin}
-    print(json.dumps({"seconds": seconds, "peak_memory_mib": peak_memory_mib()}))
+    run(
+        (__doc__ or "").splitlines()[0],
+        lambda case, weights, timings: {"labelmap": segment(case, weights, timings).labelmap},
+    )
 
 
 if __name__ == "__main__":

@@ -8,10 +8,8 @@ and resampled as a whole. It shares the network and the reading of files with th
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -28,7 +26,9 @@ from model.network.checkpoint_file import read_checkpoint
 from model.network.input_variants import Family
 from model.network.plan import CtNormalization, read_pet_ct_plan
 from model.network.weights import available_folds, build_network, inspect_weights, load_fold
-from model.timing import Timings, peak_memory_mib
+from model.timing import Timings
+
+from .published_program import run
 
 Volume = npt.NDArray[np.float32]
 _KINDS = ("tumor", "background")
@@ -129,17 +129,10 @@ def _starts(length: int, patch: int) -> list[int]:
 
 
 def main() -> None:
-    begin = time.perf_counter()
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name in ("case", "weights", "out"):
-        parser.add_argument(name, type=Path)
-    arguments = parser.parse_args()
-    timings = Timings()
-    mask = segment(arguments.case, arguments.weights, timings)
-    with timings.stage("write"):
-        np.savez_compressed(arguments.out, mask=mask)
-    seconds = {**timings.seconds, "total": time.perf_counter() - begin}
-    print(json.dumps({"seconds": seconds, "peak_memory_mib": peak_memory_mib()}))
+    run(
+        (__doc__ or "").splitlines()[0],
+        lambda case, weights, timings: {"mask": segment(case, weights, timings)},
+    )
 
 
 if __name__ == "__main__":

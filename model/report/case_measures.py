@@ -43,7 +43,8 @@ def write_case_measurements(
         TimePointMeasures(TimePointFacts(TimePointName.BASELINE), baseline),
         TimePointMeasures(_followup_facts(result.outcomes, folds), followup),
     )
-    return write_measurements(folder, Measurements(FORMAT, __version__, (follow_patient(patient, points),)))
+    measured = follow_patient(patient, points, result.warnings)
+    return write_measurements(folder, Measurements(FORMAT, __version__, (measured,)))
 
 
 def _baseline(scan: Scan, result: CaseResult) -> MeasuredScan:

@@ -72,6 +72,7 @@ class _RunLesion(BaseModel):
 
 class _Run(BaseModel):
     lesions: list[_RunLesion] | None
+    warnings: list[str] = []
 
 
 def tracked_patients(folder: Path) -> list[PatientSource]:
@@ -142,7 +143,9 @@ def segmented_case(input_dir: Path, output_dir: Path, extras_dir: Path | None) -
     warnings = list(files.warnings)
     lesions: list[_RunLesion] = []
     if extras_dir is not None:
-        lesions = _validated(run_file(extras_dir), _Run, "the record of a run").lesions or []
+        run = _validated(run_file(extras_dir), _Run, "the record of a run")
+        lesions = run.lesions or []
+        warnings = list(dict.fromkeys([*warnings, *run.warnings]))
     else:
         warnings.append(
             "without the folder of --extras, a lesion that could not be segmented looks as if it had vanished"

@@ -49,6 +49,7 @@ class _Tracking(BaseModel):
     patient: str
     is_whole: bool = True
     time_points: list[_TrackedTimePoint] = Field(min_length=1)
+    warnings: list[str] = []
 
 
 class _RunPoint(BaseModel):
@@ -91,7 +92,9 @@ def tracked_patients(folder: Path) -> list[PatientSource]:
 
 def _tracked_patient(path: Path) -> PatientSource:
     document = _validated(path, _Tracking, "the record of a tracked patient")
-    warnings = [] if document.is_whole else [f"{path}: the run has not reached all time points"]
+    warnings = list(document.warnings)
+    if not document.is_whole:
+        warnings.append(f"{path}: the run has not reached all time points")
     points = tuple(_tracked_time_point(path.parent, point) for point in document.time_points)
     return PatientSource(document.patient, points, tuple(warnings))
 

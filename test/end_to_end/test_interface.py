@@ -305,6 +305,7 @@ def _check_extras(run: Finished, lesion_id: int) -> None:
     placed = sitk.Resample(probability, mask, sitk.Transform(), sitk.sitkNearestNeighbor, 0.0)
     assert np.array_equal(sitk.GetArrayFromImage(placed) > 0.5, own)
     measured = read_measurements(run.extras / "measurements.json").patients[0]
+    assert run.record["warnings"] and set(run.record["warnings"]) <= set(measured.warnings)
     (lesion,) = (one for one in measured.lesions if one.lesion_id == lesion_id)
     voxels = np.count_nonzero(run.labelmap() == lesion_id)
     assert lesion.findings[1].measures is not None and lesion.findings[1].measures.voxels == voxels

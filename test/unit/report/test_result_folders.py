@@ -39,6 +39,7 @@ def _record(folder: Path) -> Path:
     document = {
         "patient": "Müller/7",
         "is_whole": True,
+        "warnings": ["one network for all scans"],
         "time_points": [
             _tracked(folder, "2024-01-10", {**big, **small}, [_lesion(n, "source") for n in (1, 2, 3)]),
             _tracked(
@@ -123,7 +124,8 @@ def _case(folder: Path) -> tuple[Path, Path, Path]:
         {"lesion_id": 1, "status": "segmented", "followup": point, "odd_fold": odd, "folds": folds},
         {"lesion_id": 2, "status": "out-of-view", "message": "not in the scan"},
     ]
-    (extras / "run.json").write_text(json.dumps({"lesions": lesions}))
+    run = {"lesions": lesions, "warnings": ["demonstration weights"]}
+    (extras / "run.json").write_text(json.dumps(run))
     return case, output, extras
 
 
@@ -137,6 +139,7 @@ def test_a_segmented_case(tmp_path: Path) -> None:
     (patient,) = measure_patients(
         [segmented_case(case, output, extras)], tmp_path / "with"
     ).measurements.patients
+    assert "demonstration weights" in patient.warnings
     grown, hidden = patient.lesions
     assert [finding.volume_ml for finding in grown.findings] == pytest.approx([0.512, 1.0])
     assert grown.findings[1].flags == (
